@@ -1,0 +1,44 @@
+"""dnlcontrol: training as optimal control of Volterra equations, solved exactly and at large depth.
+
+Every public name, by stage; heavy libraries are imported where they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    # the problem
+    "ControlProblem": "problem", "Control": "controls", "smooth_random": "controls", "namespace": "array",
+    "Volterra": "dynamics", "ODE": "dynamics", "Dense": "dynamics", "ResNet": "dynamics", "Dynamics": "dynamics",
+    "tanh": "activations", "relu": "activations", "leaky_relu": "activations", "sigmoid": "activations",
+    "softplus": "activations", "identity": "activations", "cost": "losses", "head": "losses",
+    "H1": "regularisers", "L2": "regularisers", "TvG": "regularisers",
+    "state_bounds": "constraints", "path_constraint": "constraints", "integral_constraint": "constraints",
+    "terminal_constraint": "constraints", "Reference": "reference",
+    # discretise and solve
+    "Grid": "grid", "ControlSpace": "space.control_space", "DiscreteProblem": "discrete", "discretise": "discrete",
+    "solve": "solving", "simulate": "solving", "Solution": "solution", "distance": "solution", "load": "storage",
+    # verify, study
+    "taylor_test": "certificates.taylor", "study": "studies", "Study": "studies",
+    # errors
+    "InputError": "checks", "InputTypeError": "checks", "ConvergenceWarning": "checks",
+}  # fmt: skip
+_MODULES = ("losses", "activations", "dynamics")
+
+__all__ = ["__version__", *_EXPORTS, *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(f"dnlcontrol.{_EXPORTS[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"dnlcontrol.{name}")
+    raise AttributeError(f"module 'dnlcontrol' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,124 @@
+"""Errors that name the argument, what was seen and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+
+class InputError(ValueError):
+    """Bad input: the message names the argument, what was seen and what is allowed, in one line."""
+
+
+class InputTypeError(InputError, TypeError):
+    """Bad input of the wrong type."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A solve stopped before it met its tolerance; its best iterate is returned with ``success=False``."""
+
+
+def reject(argument: str, seen: Any, allowed: str) -> NoReturn:
+    """Raise the standard one-line error."""
+    raise InputError(f"{argument}: got {describe(seen)}; allowed: {allowed}")
+
+
+def reject_type(argument: str, seen: Any, allowed: str) -> NoReturn:
+    """Raise the standard one-line error for a wrong type."""
+    raise InputTypeError(f"{argument}: got {describe(seen)}; allowed: {allowed}")
+
+
+def describe(seen: Any) -> str:
+    """One short line about a value, for an error message."""
+    if isinstance(seen, np.ndarray):
+        return f"array of shape {seen.shape}, dtype {seen.dtype}"
+    text = seen if isinstance(seen, str) and " " in seen else repr(seen)
+    text = " ".join(text.split())
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def positive(argument: str, value: Any) -> float:
+    """A finite number > 0."""
+    number = real(argument, value)
+    if number <= 0:
+        reject(argument, value, "a finite number > 0")
+    return number
+
+
+def non_negative(argument: str, value: Any) -> float:
+    """A finite number >= 0."""
+    number = real(argument, value)
+    if number < 0:
+        reject(argument, value, "a finite number >= 0")
+    return number
+
+
+def real(argument: str, value: Any) -> float:
+    """A finite real number."""
+    if isinstance(value, (bool, str)) or not np.isscalar(value) and np.ndim(value) != 0:
+        reject_type(argument, value, "a finite number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        reject_type(argument, value, "a finite number")
+    if not np.isfinite(number):
+        reject(argument, value, "a finite number")
+    return number
+
+
+def whole(argument: str, value: Any, least: int = 1) -> int:
+    """An integer >= ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        reject_type(argument, value, f"an integer >= {least}")
+    if value < least:
+        reject(argument, value, f"an integer >= {least}")
+    return int(value)
+
+
+def shape_of(argument: str, value: Any) -> tuple[int, ...]:
+    """A shape of rank <= 2 with positive entries; an integer d stands for (d,)."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        value = (int(value),)
+    allowed = "a tuple of at most two integers >= 1"
+    if not isinstance(value, (tuple, list)):
+        reject_type(argument, value, allowed)
+    if len(value) > 2 or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in value):
+        reject(argument, value, allowed)
+    if any(n < 1 for n in value):
+        reject(argument, value, allowed)
+    return tuple(int(n) for n in value)
+
+
+def numbers(argument: str, value: Any, allowed: str = "an array of finite numbers") -> np.ndarray:
+    """A float64 array without NaN or infinity."""
+    array = array_of(argument, value, allowed)
+    if not np.all(np.isfinite(array)):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        reject(argument, f"{array[where]} at index {where}", allowed)
+    return array
+
+
+def array_of(argument: str, value: Any, allowed: str = "an array of numbers") -> np.ndarray:
+    """A float64 array; infinities and NaN are let through."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise TypeError
+        return np.array(array, dtype=np.float64)
+    except (TypeError, ValueError):
+        reject_type(argument, value, allowed)
+
+
+def choice(argument: str, value: Any, options: tuple[str, ...]) -> str:
+    """One of a few names."""
+    if value not in options:
+        reject(argument, value, " or ".join(repr(o) for o in options))
+    return str(value)
+
+
+def function(argument: str, value: Any) -> Any:
+    """A callable."""
+    if not callable(value):
+        reject_type(argument, value, "a function")
+    return value

@@ -1,0 +1,108 @@
+"""Constraints lower <= c <= upper, per sample; a formula that does not read x is imposed once.
+
+    state_bounds          x^l                      l = 1..L
+    path_constraint       c(t_l, x^l, u^l)         l = 0..L-1
+    integral_constraint   τ Σ_{l<L} c(t_l, x^l, u^l)
+    terminal_constraint   c(x^L, constants[, target])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol import checks
+
+KINDS = ("state", "path", "integral", "terminal")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One named constraint; ``function`` is None for state bounds, ``samples`` None for all samples."""
+
+    kind: str
+    name: str
+    lower: Any
+    upper: Any
+    function: Callable[..., Any] | None = None
+    samples: tuple[int, ...] | None = None
+    target: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            checks.reject_type(f"{self.kind} constraint.name", self.name, "a non-empty string")
+        lower, upper = (self._side(side) for side in ("lower", "upper"))
+        object.__setattr__(self, "lower", lower)
+        object.__setattr__(self, "upper", upper)
+        try:
+            crossed = bool(np.any(lower > upper))
+        except ValueError:
+            checks.reject(f"{self.name}.lower, {self.name}.upper", f"shapes {lower.shape} and {upper.shape}", "shapes that broadcast")
+        if crossed:
+            checks.reject(f"{self.name}.lower, {self.name}.upper", "bounds that cross", "lower <= upper")
+
+    def _side(self, side: str) -> np.ndarray:
+        array = checks.array_of(f"{self.name}.{side}", getattr(self, side), "numbers (or infinities)")
+        if np.any(np.isnan(array)):
+            checks.reject(f"{self.name}.{side}", "NaN", "numbers or infinities")
+        return array
+
+    def bounds(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Both sides broadcast to the shape of the constraint's value."""
+        try:
+            return np.broadcast_to(self.lower, shape), np.broadcast_to(self.upper, shape)
+        except ValueError:
+            seen = f"bounds of shapes {self.lower.shape} and {self.upper.shape}"
+            checks.reject(f"{self.name}.lower, {self.name}.upper", seen, f"shapes that broadcast to {shape}")
+
+    def rows(self, samples: int) -> np.ndarray:
+        """The samples it applies to."""
+        if self.samples is None:
+            return np.arange(samples)
+        rows = np.asarray(self.samples, dtype=int)
+        if rows.size == 0 or rows.min() < 0 or rows.max() >= samples:
+            checks.reject(f"{self.name}.samples", list(self.samples), f"indices from 0 to {samples - 1}")
+        return rows
+
+    def aligned(self, samples: int) -> Constraint:
+        """The same constraint, checked against the number of samples."""
+        self.rows(samples)
+        if self.target is not None and len(np.atleast_1d(self.target)) != samples:
+            checks.reject(f"{self.name}.target", self.target, f"one row for each of the {samples} samples")
+        return replace(self)
+
+
+def state_bounds(lower: Any = -np.inf, upper: Any = np.inf, name: str = "state bounds", samples: Any = None) -> Constraint:
+    """lower <= x^l <= upper for l = 1..L; bounds broadcast to the state's shape (infinite entries are free)."""
+    return Constraint("state", name, lower, upper, None, _samples(samples))
+
+
+def path_constraint(fn: Callable[..., Any], lower: Any = -np.inf, upper: Any = np.inf, name: str = "path constraint",
+                    samples: Any = None) -> Constraint:  # fmt: skip
+    """lower <= fn(t, x, u) <= upper at l = 0..L-1; fn returns (k,) or 0-d."""
+    return Constraint("path", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples))
+
+
+def integral_constraint(fn: Callable[..., Any], lower: Any = -np.inf, upper: Any = np.inf,
+                        name: str = "integral constraint", samples: Any = None) -> Constraint:  # fmt: skip
+    """lower <= ∫ fn(t, x, u) dt <= upper, the integral by the rule of the discretisation."""
+    return Constraint("integral", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples))
+
+
+def terminal_constraint(fn: Callable[..., Any], lower: Any = -np.inf, upper: Any = np.inf,
+                        name: str = "terminal constraint", samples: Any = None, target: Any = None) -> Constraint:  # fmt: skip
+    """lower <= fn(x(T), c[, target]) <= upper; equal bounds make an equality."""
+    rows = None if target is None else checks.numbers(f"{name}.target", target)
+    return Constraint("terminal", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples), rows)
+
+
+def _samples(samples: Any) -> tuple[int, ...] | None:
+    if samples is None:
+        return None
+    try:
+        return tuple(checks.whole("constraint.samples", int(i) if isinstance(i, np.integer) else i, 0) for i in samples)
+    except TypeError:
+        checks.reject_type("constraint.samples", samples, "a list of sample indices")

@@ -1,0 +1,37 @@
+"""What every dynamics provides: x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds, v(t))."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dnlcontrol import checks
+from dnlcontrol.controls import Control
+
+
+class Dynamics:
+    """The four functions of the state equation and the controls that come with them.
+
+    ``kernel(t, s, y, u)`` is required. ``free_term(t, x0)`` (default: x0), ``feature(s, x, u)`` (default: x)
+    and ``outer(t, g, z, u)`` (default: g + z) may be None. ``batched(t, s, y, u)`` is an optional PyTorch
+    version of the kernel for one source layer: t (m,), s 0-d, y (n, *y), triangular controls (m, *shape), the
+    others (*shape) -> (m, n, *z). ``is_ode`` says that x' = k(s, x, v(s)): its costate is the classical one.
+    """
+
+    kernel: Callable[..., Any]
+    free_term: Callable[..., Any] | None = None
+    feature: Callable[..., Any] | None = None
+    outer: Callable[..., Any] | None = None
+    batched: Callable[..., Any] | None = None
+    is_ode: bool = False
+
+    @property
+    def own_controls(self) -> Mapping[str, Control]:
+        return {}
+
+
+def check_functions(kind: str, **functions: Any) -> None:
+    """Each function is callable or None."""
+    for name, value in functions.items():
+        if value is not None:
+            checks.function(f"{kind}.{name}", value)

@@ -1,0 +1,254 @@
+"""The three engines behind the array seam: NumPy, PyTorch, CasADi's ArrayInterface.
+
+An engine is a closed table of primitives on native arrays. Broadcasting, axes, ranks and ties are settled
+once, above (array.py); an engine only carries the primitive out. Heavy imports stay inside.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol.checks import InputTypeError
+
+Table = Mapping[str, Callable[..., Any]]
+
+ARITHMETIC: dict[str, Callable[..., Any]] = {
+    name: getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "lt", "le", "gt", "ge")
+}
+FUNCTIONS = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
+             "sinh", "cosh", "tanh", "abs", "sign")  # fmt: skip
+
+
+class Engine(ABC):
+    """Primitives on one kind of native array."""
+
+    name: str
+    unary: Table
+    binary: Table = ARITHMETIC
+
+    @abstractmethod
+    def owns(self, x: Any) -> bool:
+        """Whether ``x`` is a native array of this engine."""
+
+    @abstractmethod
+    def asarray(self, x: Any) -> Any:
+        """A number or ndarray as a native array; native arrays pass through."""
+
+    @abstractmethod
+    def full(self, shape: tuple[int, ...], value: float) -> Any:
+        """A constant array."""
+
+    @abstractmethod
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        """Entry by entry, all three of one shape."""
+
+    @abstractmethod
+    def broadcast(self, x: Any, shape: tuple[int, ...]) -> Any: ...
+
+    @abstractmethod
+    def sum(self, x: Any, axis: int) -> Any: ...
+
+    @abstractmethod
+    def logsumexp(self, x: Any, axis: int) -> Any: ...
+
+    @abstractmethod
+    def stack(self, arrays: Sequence[Any], axis: int) -> Any: ...
+
+    @abstractmethod
+    def concat(self, arrays: Sequence[Any], axis: int) -> Any: ...
+
+    def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
+        return x.reshape(shape)
+
+    def transpose(self, x: Any) -> Any:
+        return x.T
+
+    def getitem(self, x: Any, keys: tuple[Any, ...]) -> Any:
+        return x[keys]
+
+
+class NumpyEngine(Engine):
+    name = "numpy"
+
+    def __init__(self) -> None:
+        self.unary = {n: getattr(np, n) for n in FUNCTIONS}
+
+    def owns(self, x: Any) -> bool:
+        return isinstance(x, (np.ndarray, np.generic))
+
+    def asarray(self, x: Any) -> Any:
+        return x if self.owns(x) else np.asarray(x, dtype=np.float64)
+
+    def full(self, shape: tuple[int, ...], value: float) -> Any:
+        return np.full(shape, value)
+
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        return np.where(condition, a, b)
+
+    def broadcast(self, x: Any, shape: tuple[int, ...]) -> Any:
+        return np.broadcast_to(x, shape)
+
+    def sum(self, x: Any, axis: int) -> Any:
+        return np.sum(x, axis=axis)
+
+    def logsumexp(self, x: Any, axis: int) -> Any:
+        top = np.max(x, axis=axis)
+        return top + np.log(np.sum(np.exp(x - np.expand_dims(top, axis)), axis=axis))
+
+    def stack(self, arrays: Sequence[Any], axis: int) -> Any:
+        return np.stack(arrays, axis=axis)
+
+    def concat(self, arrays: Sequence[Any], axis: int) -> Any:
+        return np.concatenate(arrays, axis=axis)
+
+
+class TorchEngine(Engine):
+    name = "torch"
+
+    def __init__(self, dtype: Any, device: Any) -> None:
+        import torch
+
+        self.torch, self.dtype, self.device = torch, dtype, device
+        self.unary = {n: getattr(torch, n) for n in FUNCTIONS}
+
+    def owns(self, x: Any) -> bool:
+        return isinstance(x, self.torch.Tensor)
+
+    def asarray(self, x: Any) -> Any:
+        return x if self.owns(x) else self.torch.as_tensor(x, dtype=self.dtype, device=self.device)
+
+    def full(self, shape: tuple[int, ...], value: float) -> Any:
+        return self.torch.full(shape, value, dtype=self.dtype, device=self.device)
+
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        return self.torch.where(condition, a, b)
+
+    def broadcast(self, x: Any, shape: tuple[int, ...]) -> Any:
+        return x.expand(shape)
+
+    def sum(self, x: Any, axis: int) -> Any:
+        return x.sum(axis)
+
+    def logsumexp(self, x: Any, axis: int) -> Any:
+        return self.torch.logsumexp(x, axis)
+
+    def stack(self, arrays: Sequence[Any], axis: int) -> Any:
+        return self.torch.stack(list(arrays), axis)
+
+    def concat(self, arrays: Sequence[Any], axis: int) -> Any:
+        return self.torch.cat(list(arrays), axis)
+
+
+class CasadiEngine(Engine):
+    """Through ``casadi.ArrayInterface``, of which only operations of rank <= 2 checked in the tests are used."""
+
+    name = "casadi"
+
+    def __init__(self) -> None:
+        import casadi
+
+        self.casadi, self.array = casadi, casadi.ArrayInterface
+        names = {"abs": "fabs", "arcsin": "asin", "arccos": "acos", "arctan": "atan"}
+        self.unary = {n: self._per_entry(getattr(casadi, names.get(n, n))) for n in FUNCTIONS}
+
+    def _per_entry(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda x: self.make(fn(x.to_casadi()), x.shape)
+
+    def make(self, value: Any, shape: tuple[int, ...]) -> Any:
+        """An ArrayInterface of that logical shape from a casadi value (rank 1: a column)."""
+        if len(shape) == 1:
+            value = self.casadi.reshape(value, 1, shape[0])
+        return self.array._wrap(value, len(shape))
+
+    def owns(self, x: Any) -> bool:
+        return isinstance(x, self.array)
+
+    def asarray(self, x: Any) -> Any:
+        return x if self.owns(x) else self.array(x)
+
+    def full(self, shape: tuple[int, ...], value: float) -> Any:
+        return self.array(np.full(shape, value))
+
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        if not a.shape:
+            return self.make(self.casadi.if_else(condition.to_casadi(), a.to_casadi(), b.to_casadi()), ())
+        flat = [self.casadi.vec(v.to_casadi()) for v in (condition, a, b)]
+        rows = [self.casadi.if_else(*(v[i] for v in flat)) for i in range(flat[0].numel())]
+        size = a.to_casadi().shape
+        return self.make(self.casadi.reshape(self.casadi.vertcat(*rows), *size), a.shape)
+
+    def broadcast(self, x: Any, shape: tuple[int, ...]) -> Any:
+        return x if x.shape == shape else x + self.full(shape, 0.0)
+
+    def sum(self, x: Any, axis: int) -> Any:
+        return x.sum(axis)
+
+    def logsumexp(self, x: Any, axis: int) -> Any:
+        ca, v = self.casadi, x.to_casadi()
+        if x.ndim == 1 or axis == 0:
+            columns = ca.horzsplit(v)
+        else:
+            columns = ca.horzsplit(v.T)
+        values = []
+        for column in columns:
+            top = ca.mmax(column)
+            values.append(top + ca.log(ca.sum1(ca.exp(column - top))))
+        shape = () if x.ndim == 1 else (len(values),)
+        return self.make(ca.vertcat(*values), shape)
+
+    def stack(self, arrays: Sequence[Any], axis: int) -> Any:
+        if arrays[0].ndim == 0:
+            return self.make(self.casadi.vertcat(*(a.to_casadi() for a in arrays)), (len(arrays),))
+        rows = self.casadi.vertcat(*(a.to_casadi().T for a in arrays))
+        stacked = self.make(rows, (len(arrays), arrays[0].shape[0]))
+        return stacked if axis == 0 else stacked.T
+
+    def concat(self, arrays: Sequence[Any], axis: int) -> Any:
+        values = [a.to_casadi() for a in arrays]
+        if arrays[0].ndim == 1:
+            return self.make(self.casadi.vertcat(*values), (sum(a.shape[0] for a in arrays),))
+        joined = self.casadi.vertcat(*values) if axis == 0 else self.casadi.horzcat(*values)
+        return self.make(joined, tuple(joined.shape))
+
+    def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
+        ca, v = self.casadi, x.to_casadi()
+        flat = ca.vec(v.T) if x.ndim == 2 else ca.vec(v)  # row-major
+        if len(shape) == 2:
+            return self.make(ca.reshape(flat, shape[1], shape[0]).T, shape)
+        return self.make(flat, shape)
+
+
+def engine_of(x: Any) -> Engine:
+    """The engine that a native array belongs to; numbers belong to NumPy."""
+    if isinstance(x, (np.ndarray, np.generic, float, int, list, tuple)):
+        return numpy_engine()
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(x, torch.Tensor):
+        return torch_engine(x.dtype, x.device)
+    casadi = sys.modules.get("casadi")
+    if casadi is not None and isinstance(x, casadi.ArrayInterface):
+        return casadi_engine()
+    raise InputTypeError(f"namespace: got {type(x).__name__}; allowed: a formula's array, an ndarray, a torch tensor "
+                         "or a casadi.ArrayInterface")  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def numpy_engine() -> Engine:
+    return NumpyEngine()
+
+
+@lru_cache(maxsize=16)
+def torch_engine(dtype: Any, device: Any) -> Engine:
+    return TorchEngine(dtype, device)
+
+
+@lru_cache(maxsize=1)
+def casadi_engine() -> Engine:
+    return CasadiEngine()
