@@ -1,0 +1,1 @@
+"""Solvers for a discrete problem: exact (CasADi) and adjoint (PyTorch)."""

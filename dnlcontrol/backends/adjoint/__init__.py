@@ -1,0 +1,1 @@
+"""The adjoint backend: column sweeps in PyTorch, minimisers in the metric of the controls."""

@@ -1,0 +1,190 @@
+"""Value, gradient, Hessian products, states and costates of a discrete problem, as NumPy vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch.func import vjp
+
+from dnlcontrol import checks
+from dnlcontrol.backends.adjoint.lagrangian import Lagrangian, Multipliers
+from dnlcontrol.backends.adjoint.linearised import Linearised
+from dnlcontrol.backends.adjoint.sweep import Data, Sweep
+from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised
+from dnlcontrol.discrete import DiscreteProblem
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+@dataclass
+class Counts:
+    """How often each product was formed."""
+
+    values: int = 0
+    gradients: int = 0
+    hessians: int = 0
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """States x, costates λ = dL/dx, z̄ = dL/dz and the constraint values c at one control; sums over chunks."""
+
+    value: float
+    gradient: np.ndarray
+    states: np.ndarray
+    costates: np.ndarray
+    integral_costates: np.ndarray
+    constraints: np.ndarray
+
+
+class Evaluator:
+    """The Lagrangian J + μᵀc (or its augmented form) of a discrete problem as a function of a flat vector w.
+
+    Parameters
+    ----------
+    device : "cpu", "cuda" or "cuda:k".
+    dtype : "float64" (default) or "float32"; vectors in and out are always float64.
+    chunk : samples per chunk; results agree to rounding for every chunk.
+    batched : False maps the formula itself instead of a dynamics' own batched kernel.
+    stored : keep all derivatives at the nodes instead of recomputing them; None where they are few.
+    """
+
+    def __init__(self, discrete: DiscreteProblem, device: str = "cpu", dtype: str = "float64", chunk: int = 128,
+                 batched: bool = True, stored: bool | None = None) -> None:  # fmt: skip
+        self.discrete = discrete
+        self.space, self.rows = discrete.space, discrete.rows
+        self.device = torch_device(device)
+        self.dtype = DTYPES[checks.choice("dtype", dtype, tuple(DTYPES))]
+        vectorised = Vectorised(discrete, self.device, self.dtype, batched)
+        self.sweep = Sweep(discrete, vectorised, checks.whole("chunk", chunk))
+        self.lagrangian = Lagrangian(self.sweep)
+        self.counts = Counts()
+        self._stored = Linearised.fits(self.sweep) if stored is None else stored
+        self._last: tuple[bytes, Multipliers | None, Linearised] | None = None
+
+    def _linearised(self, w: np.ndarray, multipliers: Multipliers | None) -> Linearised:
+        """The stored derivatives at w; those of the last control are kept."""
+        key = np.asarray(w, dtype=float).tobytes()
+        if self._last is None or self._last[0] != key or self._last[1] is not multipliers:
+            self._last = key, multipliers, Linearised(self.sweep, self.lagrangian, w, multipliers)
+        return self._last[2]
+
+    # -- the three products -----------------------------------------------------------------------------------
+    def value(self, w: np.ndarray, multipliers: Multipliers | None = None) -> float:
+        """J (plus constraint terms), by the forward sweep alone."""
+        self.counts.values += 1
+        u, total = self._controls(w), 0.0
+        with torch.no_grad():
+            for data in self.sweep.chunks:
+                x, _ = self.sweep.states(u, data)
+                total += float(self.lagrangian.value(x, u, data, multipliers))
+        return total + self.space.penalty(w)
+
+    def value_and_gradient(self, w: np.ndarray, multipliers: Multipliers | None = None) -> tuple[float, np.ndarray]:
+        """J and dJ/dw, exact for the discrete problem."""
+        self.counts.gradients += 1
+        if self._stored:
+            stored = self._linearised(w, multipliers)
+            return stored.value + self.space.penalty(w), stored.gradient + self.space.penalty_gradient(w)
+        u, out, total = self._controls(w), self._empty(), 0.0
+        with torch.no_grad():
+            for data in self.sweep.chunks:
+                total += float(self._chunk(u, data, multipliers, out)[0])
+        penalty = self.space.penalty_gradient(w)
+        return total + 0.5 * float(w @ penalty), self._flat(out) + penalty
+
+    def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None) -> np.ndarray:
+        """(d²J/dw²) d, the derivative of the gradient sweep along d."""
+        self.counts.hessians += 1
+        if self._stored:
+            return self._linearised(w, multipliers).hessian_product(d) + self.space.penalty_gradient(d)
+        base, tangent = self._controls(w), self._controls(d)
+        product = self.space.penalty_gradient(d)
+        with torch.no_grad(), forward_ad.dual_level():
+            u = {k: forward_ad.make_dual(base[k], tangent[k]) for k in base}
+            for data in self.sweep.chunks:
+                out = {k: torch.zeros_like(v) for k, v in u.items()}
+                self._chunk(u, data, multipliers, out)
+                tangents = {k: forward_ad.unpack_dual(v).tangent for k, v in out.items()}
+                product += self._flat({k: torch.zeros_like(base[k]) if v is None else v for k, v in tangents.items()})
+        return product
+
+    def _chunk(self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors) -> tuple[Tensor, ...]:
+        """One chunk forward and backward; the gradient is added into ``out``."""
+        x, z = self.sweep.states(u, data)
+        value, pull = vjp(lambda x, u: self.lagrangian.value(x, u, data, multipliers), x, dict(u))
+        direct, parts = pull(torch.ones_like(value))
+        for name, part in parts.items():
+            out[name] += part
+        lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
+        return value, x, lam, zbar
+
+    # -- reports ----------------------------------------------------------------------------------------------
+    def trajectory(self, w: np.ndarray, multipliers: Multipliers | None = None) -> Trajectory:
+        """Everything known at one control, with the multipliers' Lagrangian."""
+        u, out = self._controls(w), self._empty()
+        pieces: list[tuple[Tensor, ...]] = []
+        c = np.zeros(self.rows.size)
+        with torch.no_grad():
+            for data in self.sweep.chunks:
+                pieces.append(self._chunk(u, data, multipliers, out))
+                for values, index in self.lagrangian.constraints(pieces[-1][1], u, data):
+                    c[index.ravel()] = values.reshape(-1).cpu().numpy()
+        penalty = self.space.penalty_gradient(w)
+        x, lam, zbar = (np.concatenate([p[i].cpu().double().numpy() for p in pieces], axis=1) for i in (1, 2, 3))
+        value = sum(float(p[0]) for p in pieces) + 0.5 * float(w @ penalty)
+        return Trajectory(value, self._flat(out) + penalty, x, lam, zbar, c)
+
+    def states(self, w: np.ndarray) -> np.ndarray:
+        """(L+1, N, *state shape)."""
+        u = self._controls(w)
+        with torch.no_grad():
+            return np.concatenate([self.sweep.states(u, d)[0].cpu().double().numpy() for d in self.sweep.chunks], axis=1)
+
+    def final_costate(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> np.ndarray:
+        """p(T) = ℓ_x + (k(T, T, F(x), u))_xᵀ ∂Φ/∂z per sample, controls at their last samples; (N, *state shape).
+
+        ``x`` and ``zbar`` are x^L and N dΦ/dz^L, both (N, *).
+        """
+        L, p = self.discrete.depth, self.discrete.problem
+        f = p.formulas
+        u = {k: torch.cat([v, v[-1:]]) if p.controls[k].on == "t" else v for k, v in self._controls(w).items()}
+        shared, own = self.sweep._shared(u, f.kernel, L), self.sweep._shared(u, f.feature, L) if f.feature else {}
+        ts = {k: u[k][b.layout.index(L, L - 1)][None] for k, b in self.sweep.columns.items() if k in f.kernel.reads}
+        state, cotangent = self.sweep.tensor(x), self.sweep.tensor(zbar)
+        with torch.no_grad():
+            _, pull = vjp(lambda x: self.sweep.column(L, x, ts, shared, own, last=True), state)
+            (total,) = pull(cotangent[None])
+            if self.lagrangian.running is not None and f.running is not None:
+                target = self.lagrangian.targets["running"]
+                extra = [] if target is None else [target]
+                path = {k: v[L : L + 1] for k, v in u.items() if k in f.running.reads and p.controls[k].on == "t"}
+                constants, run = self.lagrangian._constants(u, f.running), self.lagrangian.running
+                time = self.sweep.nodes[L:]
+                value, pull = vjp(lambda x: run(time, x[None], path, constants, *extra).sum(), state)
+                total = total + pull(torch.ones_like(value))[0]
+        return np.asarray(total.cpu().double().numpy())
+
+    # -- vectors ----------------------------------------------------------------------------------------------
+    def _controls(self, w: np.ndarray) -> dict[str, Tensor]:
+        return {k: self.sweep.tensor(v) for k, v in self.space.split(np.asarray(w, dtype=float)).items()}
+
+    def _empty(self) -> dict[str, Tensor]:
+        return {k: torch.zeros_like(v) for k, v in self._controls(np.zeros(self.space.size)).items()}
+
+    def _flat(self, parts: Tensors) -> np.ndarray:
+        return self.space.assemble({k: v.cpu().double().numpy() for k, v in parts.items()})
+
+
+def torch_device(device: Any) -> torch.device:
+    """A usable torch device, or an error that says what is there."""
+    if not isinstance(device, str) or device.split(":")[0] not in ("cpu", "cuda"):
+        checks.reject("device", device, "'cpu', 'cuda' or 'cuda:k'")
+    found = torch.cuda.device_count()
+    if device.startswith("cuda") and (not found or int((device.split(":") + ["0"])[1]) >= found):
+        checks.reject("device", device, f"'cpu' (this machine shows {found} CUDA devices)")
+    return torch.device(device)

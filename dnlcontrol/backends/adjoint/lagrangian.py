@@ -1,0 +1,111 @@
+"""Cost plus constraint terms as a function of states and controls, vectorised over layers and samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dnlcontrol.backends.adjoint.sweep import Data, Sweep
+from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors
+from dnlcontrol.rows import RowBlock
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """μ and ρ: the terms μᵀc (ρ = 0), or the augmented Lagrangian ρ/2 |dist(c + μ/ρ, [lower, upper])|² - |μ|²/(2ρ)."""
+
+    mu: np.ndarray
+    rho: float = 0.0
+
+    def updated(self, c: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """The first-order update μ⁺ = ρ (c + μ/ρ - projection onto [lower, upper])."""
+        shifted = c + self.mu / self.rho
+        return self.rho * (shifted - np.clip(shifted, *bounds))
+
+
+class Lagrangian:
+    """(1/N) Σ [Φ + τ Σ ℓ] + constraint terms for one chunk of samples; no penalties on controls."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep, self.problem = sweep, sweep.problem
+        self.rows = sweep.discrete.rows
+        v, f = sweep.formulas, self.problem.formulas
+        self.terminal = v.over_samples(f.terminal) if f.terminal else None
+        self.running = v.over_nodes(f.running) if f.running else None
+        self.weights = sweep.tensor(sweep.grid.running_weights[:-1])
+        self.parts = [None if b.formula is None else
+                      (v.over_samples if b.constraint.kind == "terminal" else v.over_nodes)(b.formula) for b in self.rows.blocks]  # fmt: skip
+        self.targets = {name: None if c is None or c.target is None else sweep.tensor(c.target)
+                        for name, c in (("terminal", self.problem.terminal), ("running", self.problem.running))}  # fmt: skip
+        self.row_targets = [None if b.constraint.target is None else sweep.tensor(b.constraint.target) for b in self.rows.blocks]
+        self.bounds = [sweep.tensor(side) for side in self.rows.bounds]
+
+    def _path(self, u: Tensors, formula: Any, upto: int) -> dict[str, Tensor]:
+        return {k: v[:upto] for k, v in u.items() if k in formula.reads and self.problem.controls[k].on == "t"}
+
+    def _constants(self, u: Tensors, formula: Any) -> dict[str, Tensor]:
+        return {k: v[0] for k, v in u.items() if k in formula.reads and self.problem.controls[k].on == "const"}
+
+    def cost(self, x: Tensor, u: Tensors, data: Data) -> Tensor:
+        """The share of this chunk in the mean over all samples."""
+        f, total = self.problem.formulas, x.new_zeros(())
+        if self.terminal is not None and f.terminal is not None:
+            target = self.targets["terminal"]
+            extra = [] if target is None else [target[data.index]]
+            total = total + self.terminal(x[-1], self._constants(u, f.terminal), *extra).sum()
+        if self.running is not None and f.running is not None:
+            target = self.targets["running"]
+            extra = [] if target is None else [target[data.index]]
+            values = self._over_path(self.running, f.running, x, u, extra)
+            total = total + (self.weights @ values).sum()
+        return total / self.problem.samples
+
+    def _over_path(self, mapped: Any, formula: Any, x: Tensor, u: Tensors, extra: list[Tensor]) -> Tensor:
+        L = self.sweep.depth
+        return mapped(self.sweep.nodes[:L], x[:L], self._path(u, formula, L), self._constants(u, formula), *extra)
+
+    def chunk_rows(self, block: RowBlock, data: Data) -> tuple[np.ndarray, np.ndarray]:
+        """Positions within the block and rows within the chunk of the samples that both hold."""
+        here = (block.samples >= data.index.start) & (block.samples < data.index.stop)
+        return np.flatnonzero(here), block.samples[here] - data.index.start
+
+    def constraints(self, x: Tensor, u: Tensors, data: Data) -> list[tuple[Tensor, np.ndarray]]:
+        """For each block the values of this chunk, (layers, samples here, *shape), and their flat positions."""
+        found = []
+        for k, block in enumerate(self.rows.blocks):
+            positions, rows = self.chunk_rows(block, data)
+            if not len(rows):
+                continue
+            index = np.arange(block.size).reshape(block.full_shape)[:, positions] + block.offset
+            found.append((self._block(k, block, x[:, rows], u, data, rows), index))
+        return found
+
+    def _block(self, k: int, block: RowBlock, x: Tensor, u: Tensors, data: Data, rows: np.ndarray) -> Tensor:
+        if block.formula is None:
+            return x[1:]
+        if block.constraint.kind == "terminal":
+            target = self.row_targets[k]
+            extra = [] if target is None else [target[data.index][rows]]
+            return self.parts[k](x[-1], self._constants(u, block.formula), *extra)[None]
+        values = self._over_path(self.parts[k], block.formula, x, u, [])
+        return torch.tensordot(self.weights, values, 1)[None] if block.constraint.kind == "integral" else values
+
+    def value(self, x: Tensor, u: Tensors, data: Data, multipliers: Multipliers | None) -> Tensor:
+        """Cost plus constraint terms of one chunk."""
+        total = self.cost(x, u, data)
+        if multipliers is None or not self.rows.size:
+            return total
+        for c, index in self.constraints(x, u, data):
+            mu = self.sweep.tensor(multipliers.mu[index])
+            if multipliers.rho == 0.0:
+                total = total + (mu * c).sum()
+                continue
+            rho = multipliers.rho
+            lower, upper = self.bounds[0][index], self.bounds[1][index]
+            shifted = c + mu / rho
+            outside = torch.relu(shifted - upper) - torch.relu(lower - shifted)
+            total = total + 0.5 * rho * (outside**2).sum() - (mu**2).sum() / (2 * rho)
+        return total

@@ -1,0 +1,244 @@
+"""Stored derivatives at one control, for problems small enough to keep them.
+
+The sweep recomputes every column. Where all first and second derivatives of the kernel at all nodes fit in
+memory (LIMIT entries), they are formed once per control by one batched call and a gradient or a Hessian product
+becomes a few small matrix products per layer. The results are those of the sweep to rounding.
+
+With φ(x, q) = τ k(t_l, t_s, F(t_s, x), q) and ψ(z, q) = G(t_l, g, z, q), q the controls that they read:
+
+    forward    δz^l += φ_x δx^s + φ_q δq,    δx^l = ψ_z δz^l + ψ_q δq
+    backward   λ^s = L_x + Σ_l φ_xᵀ z̄^l,     z̄^l = ψ_zᵀ λ^l (+ z̄^{l+1} in the Markov case)
+    product    the derivative of both, with the Hessians of z̄ᵀφ and λᵀψ
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.func import hessian, jacfwd, jvp, vjp, vmap
+
+from dnlcontrol.backends.adjoint.lagrangian import Lagrangian, Multipliers
+from dnlcontrol.backends.adjoint.sweep import Sweep
+from dnlcontrol.backends.adjoint.vectorised import Tensor
+from dnlcontrol.formula import Formula
+
+LIMIT = 4_000_000  # entries of the second derivatives, 32 MB in float64
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The controls that a formula reads, flattened to one vector q at each of a list of nodes."""
+
+    names: tuple[str, ...]
+    sites: dict[str, np.ndarray]
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def size(self) -> int:
+        return sum(int(np.prod(s, dtype=int)) for s in self.shapes.values())
+
+    def gather(self, parts: dict[str, np.ndarray]) -> np.ndarray:
+        """(nodes, size)."""
+        count = len(next(iter(self.sites.values()))) if self.names else 0
+        flat = [parts[k][self.sites[k]].reshape(count, -1) for k in self.names]
+        return np.concatenate(flat, axis=1) if flat else np.zeros((0, 0))
+
+    def scatter(self, q: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Add the transpose of :meth:`gather`."""
+        start = 0
+        for k in self.names:
+            stop = start + int(np.prod(self.shapes[k], dtype=int))
+            np.add.at(out[k], self.sites[k], q[:, start:stop].reshape(len(q), *self.shapes[k]))
+            start = stop
+
+    def unflatten(self, q: Tensor) -> dict[str, Tensor]:
+        out, start = {}, 0
+        for k in self.names:
+            stop = start + int(np.prod(self.shapes[k], dtype=int))
+            out[k] = q[start:stop].reshape(self.shapes[k])
+            start = stop
+        return out
+
+
+class Linearised:
+    """Value, gradient and Hessian products at one control by stored derivatives (CPU, float64)."""
+
+    def __init__(self, sweep: Sweep, lagrangian: Lagrangian, w: np.ndarray, multipliers: Multipliers | None) -> None:
+        self.sweep, self.lagrangian, self.multipliers = sweep, lagrangian, multipliers
+        self.problem, self.depth, self.markov = sweep.problem, sweep.depth, sweep.markov
+        self.data = sweep.everyone
+        self.parts = sweep.space.split(w)
+        self.u = {k: sweep.tensor(v) for k, v in self.parts.items()}
+        self.layers, self.sources = pairs(self.depth, self.markov)
+        f = self.problem.formulas
+        self.pair_reads = self._reads([f.kernel, f.feature], self.sources)
+        self.node_reads = self._reads([f.outer], np.arange(self.depth + 1))
+        self.x, self.z = sweep.states(self.u, self.data)
+        self.count = self.x.shape[1]
+        self._first()
+        self._backward()
+        self._second: tuple[np.ndarray, np.ndarray | None] | None = None
+
+    @staticmethod
+    def fits(sweep: Sweep) -> bool:
+        """Whether the second derivatives of all nodes stay below LIMIT entries (and live on the CPU)."""
+        p, f = sweep.problem, sweep.problem.formulas
+        names = f.kernel.reads | (f.feature.reads if f.feature else frozenset())
+        width = sum(int(np.prod(c.shape, dtype=int)) for k, c in p.controls.items() if k in names)
+        inputs = width + int(np.prod(p.state_shape, dtype=int))
+        rows = sweep.depth if sweep.markov else sweep.depth * (sweep.depth + 1) // 2
+        small = rows * p.samples * inputs**2 <= LIMIT
+        return small and sweep.device.type == "cpu" and sweep.dtype == torch.float64
+
+    def _reads(self, formulas: list[Formula | None], path: np.ndarray) -> Reads:
+        names = tuple(k for k in self.parts if any(f is not None and k in f.reads for f in formulas))
+        where = {"ts": np.arange(len(path)), "t": path, "const": np.zeros(len(path), dtype=int)}
+        controls = self.problem.controls
+        return Reads(names, {k: where[controls[k].on] for k in names}, {k: controls[k].shape for k in names})
+
+    # -- node functions on flat vectors -------------------------------------------------------------------------
+    def _pair(self, t: Tensor, s: Tensor, x: Tensor, q: Tensor) -> Tensor:
+        f, e = self.problem.formulas, self.sweep.formulas.engine
+        u = self.pair_reads.unflatten(q)
+        y = x.reshape(self.problem.state_shape)
+        y = f.feature(e, s, y, f.feature.only(u)) if f.feature else y
+        return self.sweep.grid.step * f.kernel(e, t, s, y, f.kernel.only(u)).reshape(-1)
+
+    def _node(self, t: Tensor, g: Tensor, z: Tensor, q: Tensor) -> Tensor:
+        f, e = self.problem.formulas, self.sweep.formulas.engine
+        assert f.outer is not None
+        return f.outer(e, t, g, z.reshape(self.problem.integral_shape), self.node_reads.unflatten(q)).reshape(-1)
+
+    def _over(self, fn: Any, derivative: Any, argnums: tuple[int, ...], shared: tuple[int | None, ...]) -> Any:
+        """``derivative`` of a node function mapped over samples and nodes."""
+        return vmap(vmap(derivative(fn, argnums=argnums), in_dims=shared), in_dims=(0,) * len(shared))
+
+    def _pair_points(self) -> tuple[Tensor, ...]:
+        flat = self.x.reshape(self.depth + 1, self.count, -1)
+        q = self.sweep.tensor(self.pair_reads.gather(self.parts)) if self.pair_reads.names else torch.zeros(len(self.layers), 0).double()
+        return self.sweep.nodes[self.layers], self.sweep.nodes[self.sources], flat[self.sources], q
+
+    def _node_points(self) -> tuple[Tensor, ...]:
+        L, free = self.depth, self.data.free
+        g = free.expand(L + 1, *free.shape[1:])
+        q = self.sweep.tensor(self.node_reads.gather(self.parts)) if self.node_reads.names else torch.zeros(L + 1, 0).double()
+        return self.sweep.nodes, g, self.z.reshape(L + 1, self.count, -1), q
+
+    # -- first order ----------------------------------------------------------------------------------------------
+    def _first(self) -> None:
+        """φ_x (pairs, n, dz, dx), φ_q; ψ_z, ψ_q or None; columns as slices of pairs."""
+        jacobians = self._over(self._pair, jacfwd, (2, 3), (None, None, 0, None))(*self._pair_points())
+        self.phi_x, self.phi_q = (np.asarray(j) for j in jacobians)
+        ends = np.searchsorted(self.sources, np.arange(self.depth + 1))
+        self.columns = [slice(ends[s], ends[s + 1]) for s in range(self.depth)]
+        self.psi_z = self.psi_q = None
+        if self.problem.formulas.outer is not None:
+            self.psi_z, self.psi_q = (
+                np.asarray(j) for j in self._over(self._node, jacfwd, (2, 3), (None, 0, 0, None))(*self._node_points())
+            )
+
+    def _rows(self, s: int) -> slice:
+        return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
+
+    def _backward(self) -> None:
+        """Value, λ, z̄ and the gradient by blocks."""
+        value, pull = vjp(lambda x, u: self.lagrangian.value(x, u, self.data, self.multipliers), self.x, dict(self.u))
+        direct, parts = pull(torch.ones_like(value))
+        self.value = float(value)
+        out = {k: v.numpy().copy() for k, v in parts.items()}
+        lam = direct.reshape(self.depth + 1, self.count, -1).numpy().copy()
+        pulled = self._adjoint(lam, np.zeros((self.depth + 1, self.count, self.z[0, 0].numel())))
+        self.lam, self.zbar = lam, pulled
+        self._scatter(out, np.einsum("pnij,pni->pj", self.phi_q, self.zbar[self.layers]))
+        if self.psi_q is not None:
+            self.node_reads.scatter(np.einsum("lnij,lni->lj", self.psi_q, lam), out)
+        self.gradient = self.sweep.space.assemble(out)
+
+    def _scatter(self, out: dict[str, np.ndarray], q: np.ndarray) -> None:
+        if self.pair_reads.names:
+            self.pair_reads.scatter(q, out)
+
+    def _adjoint(self, lam: np.ndarray, extra: np.ndarray) -> np.ndarray:
+        """Run the costate recursion in place on ``lam``; ``extra`` is added to z̄. Returns z̄."""
+        zbar = extra
+        for l in reversed(range(self.depth + 1)):
+            if l < self.depth:
+                lam[l] += np.einsum("mnij,mni->nj", self.phi_x[self.columns[l]], zbar[self._rows(l)])
+            zbar[l] += lam[l] if self.psi_z is None else np.einsum("nij,ni->nj", self.psi_z[l], lam[l])
+            if self.markov and l < self.depth:
+                zbar[l] += zbar[l + 1]
+        return zbar
+
+    # -- second order ---------------------------------------------------------------------------------------------
+    def _curvature(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Hessians of z̄ᵀφ in (x, q), (pairs, n, i, i), and of λᵀψ in (z, q)."""
+        if self._second is None:
+            first = self._hessian(self._pair, self._pair_points(), self.zbar[self.layers], 2)
+            second = None if self.psi_z is None else self._hessian(self._node, self._node_points(), self.lam, 2, True)
+            self._second = first, second
+        return self._second
+
+    def _hessian(self, fn: Any, points: tuple[Tensor, ...], cotangent: np.ndarray, at: int, own: bool = False) -> np.ndarray:
+        a, b, x, q = points
+        size = x.shape[-1]
+
+        def contracted(v: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+            return (c * fn(a, b, v[:size], v[size:])).sum()
+
+        v = torch.cat([x, q[:, None].expand(*x.shape[:2], q.shape[-1])], dim=-1)
+        inner = vmap(hessian(contracted), in_dims=(0, None, 0 if own else None, 0))
+        return np.asarray(vmap(inner)(v, a, b, torch.as_tensor(cotangent)))
+
+    def hessian_product(self, d: np.ndarray) -> np.ndarray:
+        """(d²L/dw²) d without the penalties on controls."""
+        parts = self.sweep.space.split(d)
+        n, L = self.count, self.depth
+        dq = self.pair_reads.gather(parts) if self.pair_reads.names else np.zeros((len(self.layers), 0))
+        dp = self.node_reads.gather(parts) if self.node_reads.names else np.zeros((L + 1, 0))
+        dz, dx = np.zeros((L + 1, n, self.z[0, 0].numel())), np.zeros((L + 1, n, self.x[0, 0].numel()))
+        forced = np.einsum("pnij,pj->pni", self.phi_q, dq)
+        for l in range(L + 1):
+            dx[l] = dz[l]
+            if self.psi_z is not None and self.psi_q is not None:
+                dx[l] = np.einsum("nij,nj->ni", self.psi_z[l], dz[l]) + self.psi_q[l] @ dp[l]
+            if l < L:
+                added = np.einsum("mnij,nj->mni", self.phi_x[self.columns[l]], dx[l]) + forced[self.columns[l]]
+                dz[self._rows(l)] += added + dz[l] if self.markov else added
+        dlam, out = self._lagrangian_tangent(dx, parts)
+        pair_curvature, node_curvature = self._curvature()
+        v = np.concatenate([dx[self.sources], np.broadcast_to(dq[:, None], (len(dq), n, dq.shape[1]))], axis=-1)
+        bent = np.einsum("pnij,pnj->pni", pair_curvature, v)
+        np.add.at(dlam, self.sources, bent[..., : dx.shape[-1]])
+        extra, q_node = np.zeros_like(dz), 0.0
+        if node_curvature is not None:
+            v = np.concatenate([dz, np.broadcast_to(dp[:, None], (L + 1, n, dp.shape[1]))], axis=-1)
+            node_bent = np.einsum("lnij,lnj->lni", node_curvature, v)
+            extra, q_node = node_bent[..., : dz.shape[-1]].copy(), node_bent[..., dz.shape[-1] :].sum(1)
+        dzbar = self._adjoint(dlam, extra)
+        q_pair = np.einsum("pnij,pni->pj", self.phi_q, dzbar[self.layers]) + bent[..., dx.shape[-1] :].sum(1)
+        self._scatter(out, q_pair)
+        if self.psi_q is not None:
+            self.node_reads.scatter(np.einsum("lnij,lni->lj", self.psi_q, dlam) + q_node, out)
+        return self.sweep.space.assemble(out)
+
+    def _lagrangian_tangent(self, dx: np.ndarray, parts: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The derivative of (L_x, L_u) along (δx, δu)."""
+
+        def gradient(x: Tensor, u: dict[str, Tensor]) -> Any:
+            value, pull = vjp(lambda x, u: self.lagrangian.value(x, u, self.data, self.multipliers), x, u)
+            return pull(torch.ones_like(value))
+
+        tangents = (self.sweep.tensor(dx).reshape(self.x.shape), {k: self.sweep.tensor(v) for k, v in parts.items()})
+        _, (direct, out) = jvp(gradient, (self.x, dict(self.u)), tangents)
+        return direct.reshape(dx.shape).numpy().copy(), {k: v.numpy().copy() for k, v in out.items()}
+
+
+def pairs(depth: int, markov: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The (l, s) of every kernel evaluation, column by column."""
+    if markov:
+        return np.arange(1, depth + 1), np.arange(depth)
+    layers = np.concatenate([np.arange(s + 1, depth + 1) for s in range(depth)])
+    return layers, np.repeat(np.arange(depth), depth - np.arange(depth))

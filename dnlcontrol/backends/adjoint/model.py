@@ -1,0 +1,117 @@
+"""The quadratic model q(d) = gᵀd + ½ dᵀH d in a trust region of the metric A and a box of bounds.
+
+On a face of the box: conjugate gradients preconditioned by the Riesz map A_FF^{-1}, stopped at the radius
+and at negative curvature (Steihaug 1983). Where steps meet bounds they are projected, the face is updated and
+the model is solved on, until the projected gradient of the model itself is small (Bertsekas 1982: the two-metric
+projection is a descent direction because the held entries are left out of the metric).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnlcontrol.space.control_space import ControlSpace
+from dnlcontrol.space.faces import Face
+
+Product = Callable[[np.ndarray], np.ndarray]
+FACES = 50  # changes of face within one model; each shrinks the model value, so this only bounds the work
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step d, its model value q(d) <= 0, the CG iterations spent and whether it stopped at the radius."""
+
+    d: np.ndarray
+    predicted: float
+    inner: int
+    at_radius: bool
+
+
+def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndarray, face: Face, radius: float,
+                accuracy: float, limit: int) -> Step:  # fmt: skip
+    """Minimise the model to ``accuracy`` in the dual norm of its projected gradient, with at most ``limit`` products."""
+    d, Hd, inner = np.zeros_like(g), np.zeros_like(g), 0
+    lower, upper = space.bounds
+    for _ in range(FACES):
+        m = g + Hd
+        p, Hp, used, at_radius = conjugate_gradients(face, product, m, d, radius, accuracy, limit - inner)
+        inner += used
+        if not used:
+            break
+        clipped = np.clip(w + d + p, lower, upper) - w - d
+        if np.array_equal(clipped, p) or not space.bounded:
+            d, Hd = d + p, Hd + Hp
+        else:
+            clipped, Hp, used = _projected_search(space, product, w, d, m, p, clipped)
+            inner += used
+            d, Hd, at_radius = d + clipped, Hd + Hp, False
+            if not clipped.any():
+                break
+        if at_radius or inner >= limit or not space.bounded:
+            return Step(d, float(g @ d + 0.5 * d @ Hd), inner, at_radius)
+        face = Face(space, binding(space, w + d, g + Hd))
+        if face.dual_norm(g + Hd) <= accuracy:
+            break
+    return Step(d, float(g @ d + 0.5 * d @ Hd), inner, False)
+
+
+def conjugate_gradients(face: Face, product: Product, m: np.ndarray, base: np.ndarray, radius: float, accuracy: float,
+                        limit: int) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
+    """Minimise mᵀp + ½ pᵀHp over the free entries, ‖base + p‖_A <= radius; returns p, Hp, iterations, at the radius."""
+    metric = face.space.metric
+    p, Hp = np.zeros_like(m), np.zeros_like(m)
+    r = face.restrict(m)
+    z = face.riesz(r)
+    rz = float(r @ z)
+    direction = -z
+    for k in range(max(limit, 1)):
+        if np.sqrt(max(rz, 0.0)) <= accuracy:
+            return p, Hp, k, False
+        Hv = product(direction)
+        curvature = float(direction @ Hv)
+        reach = _to_radius(base + p, direction, metric, radius)
+        # below rounding of the product itself a curvature has no sign
+        flat = curvature <= 1e-15 * float(np.abs(direction) @ np.abs(Hv))
+        step = reach if flat else rz / curvature
+        if step >= reach:
+            return p + reach * direction, Hp + reach * Hv, k + 1, True
+        p, Hp = p + step * direction, Hp + step * Hv
+        r = face.restrict(r + step * Hv)
+        z = face.riesz(r)
+        rz, old = float(r @ z), rz
+        direction = -z + (rz / old) * direction
+    return p, Hp, limit, False
+
+
+def _to_radius(d: np.ndarray, p: np.ndarray, metric: Product, radius: float) -> float:
+    """The θ >= 0 with ‖d + θp‖_A = radius, the larger root of a quadratic written without cancellation."""
+    Ap = metric(p)
+    a, b, c = float(p @ Ap), float(d @ Ap), float(d @ metric(d)) - radius**2
+    if c >= 0:
+        return 0.0
+    root = np.sqrt(b * b - a * c)
+    return float(-c / (b + root)) if b > 0 else float((root - b) / a)
+
+
+def binding(space: ControlSpace, w: np.ndarray, m: np.ndarray) -> np.ndarray:
+    """Entries at a bound whose gradient pushes outwards."""
+    lower, upper = space.bounds
+    return ((w <= lower) & (m >= 0)) | ((w >= upper) & (m <= 0))
+
+
+def _projected_search(space: ControlSpace, product: Product, w: np.ndarray, d: np.ndarray, m: np.ndarray, p: np.ndarray,
+                      trial: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
+    """Halve β until the projected step lowers the model enough: mᵀt + ½ tᵀHt <= 10^{-2} mᵀt < 0."""
+    lower, upper = space.bounds
+    beta = 1.0
+    for used in range(1, 41):
+        Ht = product(trial)
+        slope = float(m @ trial)
+        if slope < 0 and slope + 0.5 * float(trial @ Ht) <= 1e-2 * slope:
+            return trial, Ht, used
+        beta *= 0.5
+        trial = np.clip(w + d + beta * p, lower, upper) - w - d
+    return np.zeros_like(p), np.zeros_like(p), 40

@@ -1,0 +1,67 @@
+"""Trust-region Newton-CG in the metric of the controls, with bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.model import binding, solve_model
+from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
+from dnlcontrol.space.faces import Face, complementarity, stationarity
+
+ACCEPT, SHRINK, GROW = 1e-4, 0.25, 0.75  # ratios of actual to predicted decrease (Conn, Gould, Toint 2000, ch. 6)
+ROUNDING = 1e-13  # changes of J below this share of |J| are noise of the sums over samples and layers
+CG_LIMIT = 500
+
+
+def newton(objective: Objective, start: np.ndarray, tolerance: float, max_iterations: int = 100,
+           progress: Progress | None = None) -> Outcome:  # fmt: skip
+    """Minimise to stationarity ``tolerance`` in the dual norm; negative curvature is followed to the radius.
+
+    The model is solved to min(0.1, ‖r‖^{1/2}) ‖r‖, r the stationarity: superlinear, few inner iterations far out.
+    """
+    space = objective.space
+    w = np.clip(start, *space.bounds)
+    value, g = objective.value_and_gradient(w)
+    radius, inner, log = 1.0, 0, []
+    message = f"stopped after {max_iterations} iterations; raise max_iterations or start closer"
+    for k in range(max_iterations + 1):
+        norm = stationarity(space, w, g)
+        log.append(Iterate(k, value, norm, radius, inner))
+        if progress:
+            progress(log[-1])
+        if norm <= tolerance and complementarity(space, w, g) <= tolerance:
+            return Outcome(w, value, g, norm, True, f"stationarity {norm:.1e} <= {tolerance:.0e}", tuple(log))
+        if k == max_iterations:
+            break
+        face = Face(space, binding(space, w, g))
+        size = face.dual_norm(g)
+        accuracy = max(min(0.1, np.sqrt(size)) * size, 0.1 * tolerance)
+        step = solve_model(space, lambda d, w=w: objective.hessian_product(w, d), w, g, face, radius, accuracy, CG_LIMIT)
+        inner = step.inner
+        new = np.clip(w + step.d, *space.bounds)
+        new_value, new_g = objective.value_and_gradient(new)
+        ratio = _ratio(value, new_value, step.predicted)
+        if ratio is None:  # both decreases are below rounding: let the gradient decide
+            ratio = 1.0 if stationarity(space, new, new_g) < norm else 0.0
+        length = float(np.sqrt(max(step.d @ space.metric(step.d), 0.0)))
+        if ratio < SHRINK:
+            radius = 0.25 * min(radius, length)
+        elif ratio > GROW and step.at_radius:
+            radius = 4.0 * radius
+        if ratio > ACCEPT:
+            w, value, g = new, new_value, new_g
+        elif radius <= 1e-14 * (1.0 + float(np.sqrt(w @ space.metric(w)))):
+            message = (f"no further decrease can be resolved in float64 at stationarity {norm:.1e}; loosen the tolerance or "
+                       "rescale the cost")  # fmt: skip
+            break
+    return Outcome(w, value, g, norm, False, message, tuple(log))
+
+
+def _ratio(old: float, new: float, predicted: float) -> float | None:
+    """Actual over predicted decrease; None when neither can be told from rounding."""
+    if not np.isfinite(new):
+        return -1.0
+    noise = ROUNDING * max(abs(old), abs(new))
+    if -predicted <= noise and abs(old - new) <= 10 * noise:
+        return None
+    return (new - old) / predicted if predicted < 0 else -1.0

@@ -1,0 +1,65 @@
+"""What a minimiser sees: a smooth function of a flat vector in a box, with its metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+from dnlcontrol.space.control_space import ControlSpace
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The (augmented) Lagrangian at fixed multipliers."""
+
+    evaluator: Evaluator
+    multipliers: Multipliers | None = None
+
+    @property
+    def space(self) -> ControlSpace:
+        return self.evaluator.space
+
+    def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
+        return self.evaluator.value_and_gradient(w, self.multipliers)
+
+    def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
+        return self.evaluator.hessian_product(w, d, self.multipliers)
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """One line of a minimiser's log."""
+
+    iteration: int
+    value: float
+    stationarity: float
+    radius: float
+    inner: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a minimiser stopped, and why."""
+
+    w: np.ndarray
+    value: float
+    gradient: np.ndarray
+    stationarity: float
+    converged: bool
+    message: str
+    log: tuple[Iterate, ...]
+
+    @property
+    def iterations(self) -> int:
+        return max(len(self.log) - 1, 0)
+
+    @property
+    def inner(self) -> int:
+        return sum(i.inner for i in self.log)
+
+
+Progress = Callable[[Iterate], None]

@@ -1,0 +1,139 @@
+"""The formulas of a discrete problem over many samples and layers, through torch.func.vmap.
+
+The user's formula is written for one sample at one node; here it is mapped over samples (and layers), and
+checked once against NumPy. A dynamics may bring its own batched kernel, which is checked against the formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.func import vmap
+
+from dnlcontrol.checks import InputError
+from dnlcontrol.discrete import DiscreteProblem
+from dnlcontrol.engines import torch_engine
+from dnlcontrol.formula import Formula, compare
+
+Tensor = torch.Tensor
+Tensors = Mapping[str, Tensor]
+
+
+class Entries:
+    """Controls by attribute, for a batched kernel."""
+
+    def __init__(self, entries: Tensors) -> None:
+        self.__dict__.update(entries)
+
+
+class Vectorised:
+    """Every formula of a problem as a function of stacked tensors.
+
+    kernel(t (m,), s, y (n, *), ts {name: (m, *)}, shared {name: (*)}) -> (m, n, *z)
+    feature(s, x (n, *), shared) -> (n, *y);   outer(t, g (n, *), z (n, *), shared) -> (n, *)
+    running, path constraints: (t (m,), x (m, n, *), path {name: (m, *)}, constants[, target (n, *)]) -> (m, n, *)
+    terminal: (x (n, *), constants[, target (n, *)]) -> (n, *)
+    """
+
+    def __init__(self, discrete: DiscreteProblem, device: torch.device, dtype: torch.dtype, batched: bool = True) -> None:
+        self.problem = discrete.problem
+        self.device, self.dtype = device, dtype
+        self.engine = torch_engine(dtype, device)
+        f = self.problem.formulas
+        self._compare_all()
+        self.kernel = self._kernel(f.kernel)
+        own = self.problem.dynamics.batched
+        if own is not None and batched:
+            self.kernel = self._own_kernel(own)
+            check_batched(self, self._kernel(f.kernel))
+        self.feature = self._mapped(f.feature, (None, 0, None))
+        self.outer = self._mapped(f.outer, (None, 0, 0, None))
+
+    def _compare_all(self) -> None:
+        """Every formula against NumPy at two points, in float64."""
+        double = torch_engine(torch.float64, self.device)
+
+        def tensors(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {k: tensors(v) for k, v in value.items()}
+            return torch.as_tensor(np.asarray(value), dtype=torch.float64, device=self.device)
+
+        for formula in self.problem.formulas.all():
+            def evaluate(*point: Any, formula: Formula = formula) -> np.ndarray:
+                one = vmap(lambda *a: formula(double, *a), in_dims=0)
+                stacked = torch.utils._pytree.tree_map(lambda v: v.unsqueeze(0), tuple(tensors(v) for v in point))
+                return np.asarray(one(*stacked)[0].cpu())
+
+            compare(formula, double, evaluate, self.problem.horizon, self.targets(formula))
+
+    def targets(self, formula: Formula) -> dict[str, np.ndarray]:
+        """The first row of the targets that belong to a formula."""
+        p = self.problem
+        owners = {id(p.formulas.terminal): p.terminal, id(p.formulas.running): p.running}
+        owners.update({id(f): c for f, c in zip(p.formulas.constraints, p.constraints, strict=True)})  # type: ignore[misc]
+        owner = owners.get(id(formula))
+        return {} if owner is None or owner.target is None else {"target": owner.target[0]}
+
+    def _apply(self, formula: Formula) -> Callable[..., Tensor]:
+        return lambda *args: formula(self.engine, *args)
+
+    def _mapped(self, formula: Formula | None, in_dims: tuple[Any, ...]) -> Callable[..., Tensor] | None:
+        return None if formula is None else vmap(self._apply(formula), in_dims=in_dims)
+
+    def _kernel(self, formula: Formula) -> Callable[..., Tensor]:
+        def one(t: Tensor, s: Tensor, y: Tensor, ts: Tensors, shared: Tensors) -> Tensor:
+            return formula(self.engine, t, s, y, {**shared, **ts})
+
+        return vmap(vmap(one, in_dims=(None, None, 0, None, None)), in_dims=(0, None, None, 0, None))
+
+    def _own_kernel(self, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda t, s, y, ts, shared: own(t, s, y, Entries({**shared, **ts}))
+
+    def over_nodes(self, formula: Formula) -> Callable[..., Tensor]:
+        """A running cost or path constraint over layers and samples."""
+        extra = (0,) if "target" in formula.shapes else ()
+        samples = vmap(self._apply_split(formula), in_dims=(None, 0, None, None, *extra))
+        return vmap(samples, in_dims=(0, 0, 0, None, *(None for _ in extra)))
+
+    def _apply_split(self, formula: Formula) -> Callable[..., Tensor]:
+        return lambda t, x, path, constants, *extra: formula(self.engine, t, x, {**path, **constants}, *extra)
+
+    def over_samples(self, formula: Formula) -> Callable[..., Tensor]:
+        """A terminal cost or constraint over samples."""
+        extra = (0,) if "target" in formula.shapes else ()
+        return vmap(self._apply(formula), in_dims=(0, None, *extra))
+
+
+def check_batched(vectorised: Vectorised, plain: Callable[..., Tensor]) -> None:
+    """Compare a dynamics' batched kernel with its formula at a seeded point; samples must not interact.
+
+    Tolerance: both evaluate one kernel in float64 (float32: its own precision) with sums in another order.
+    """
+    p, kernel = vectorised.problem, vectorised.problem.formulas.kernel
+    rng = np.random.default_rng(22)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.as_tensor(0.5 * rng.standard_normal(shape), dtype=vectorised.dtype, device=vectorised.device)
+
+    m, n = (1, 3) if p.markov else (2, 3)
+    T = p.horizon
+    controls = {k: c for k, c in p.controls.items() if k in kernel.reads}
+    ts = {k: draw(m, *c.shape) for k, c in controls.items() if c.on == "ts"}
+    shared = {k: draw(*c.shape) for k, c in controls.items() if c.on != "ts"}
+    t = torch.linspace(0.6 * T, 0.9 * T, m, dtype=vectorised.dtype, device=vectorised.device)
+    point = (t, torch.tensor(0.3 * T, dtype=vectorised.dtype, device=vectorised.device), draw(n, *p.feature_shape), ts, shared)
+    expected, name = plain(*point), f"{type(p.dynamics).__name__}.batched"
+    try:
+        got = vectorised.kernel(*point)
+    except Exception as error:
+        raise InputError(f"{name}: got {type(error).__name__} ({' '.join(str(error).split())[:120]}); allowed: a PyTorch "
+                         "function (t (m,), s, y (n, *), u) -> (m, n, *)") from error  # fmt: skip
+    if tuple(got.shape) != tuple(expected.shape):
+        raise InputError(f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} = (m, n, *z)")
+    tolerance = 1e3 * torch.finfo(vectorised.dtype).eps
+    if not torch.allclose(got, expected, rtol=tolerance, atol=tolerance):
+        raise InputError(f"{name}: got values that differ from the formula by {(got - expected).abs().max().item():.1e} (or "
+                         "samples that interact); allowed: the formula's values, one sample at a time")  # fmt: skip
