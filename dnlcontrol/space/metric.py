@@ -117,7 +117,10 @@ def penalty_matrix(layout: Layout, regularisers: list[Regulariser]) -> Any:
         else:
             part = item.weight * Metric(layout, isinstance(item, H1)).matrix
         total = part if total is None else total + part
-    return None if total is None else total.tocsc()
+    if total is not None:
+        total = total.tocsc()
+        total.sort_indices()
+    return total
 
 
 def is_smooth(regularisers: list[Regulariser]) -> bool:

@@ -24,6 +24,7 @@ class Constrained:
     multipliers: np.ndarray
     feasibility: float
     rounds: int
+    iterations: int
     inner: int
     message: str
 
@@ -52,7 +53,7 @@ def augmented_lagrangian(evaluator: Evaluator, minimiser: Minimiser, start: np.n
         mu = updated
         if violation <= tolerance and gap <= tolerance and outcome.converged and accuracy <= tolerance:
             message = f"{outcome.message}, violation {violation:.1e}"
-            return Constrained(outcome, mu, violation, k + 1, inner, message)
+            return Constrained(outcome, mu, violation, k + 1, spent, inner, message)
         if spent >= max_iterations:
             break
         if gap > DECREASE * previous:
@@ -65,7 +66,7 @@ def augmented_lagrangian(evaluator: Evaluator, minimiser: Minimiser, start: np.n
         message = f"infeasible as far as seen ({rows.worst(c)}); loosen that constraint or start elsewhere"
     else:
         message = f"stopped after {k + 1} multiplier updates ({outcome.message}; {rows.worst(c) or 'feasible'}); raise max_iterations"
-    return Constrained(outcome, mu, violation, k + 1, inner, message)
+    return Constrained(outcome, mu, violation, k + 1, spent, inner, message)
 
 
 def initial_weight(evaluator: Evaluator, w: np.ndarray) -> float:

@@ -1,0 +1,234 @@
+"""The lifted transcription: controls and states are unknowns, the state equation is a set of rows.
+
+    Volterra      x^l - G(t_l, g(t_l), τ Σ_{s<l} k(t_l, t_s, y^s, w^{l,s}), v^l) = 0,   l = 0..L
+    one-step      x^{l+1} - x^l - (g(t_{l+1}) - g(t_l)) - τ k(t_{l+1}, t_l, y^l, v^l) = 0,   x^0 - g(0) = 0
+
+The one-step rows are used when the kernel reads neither t nor a triangular control and the outer map is
+g + z. With CasADi's Lagrangian f + lamᵀg the costate of a row is -lam: λ^l for the first, ψ^l for the second.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import casadi as ca
+import numpy as np
+
+from dnlcontrol.backends.exact.traced import Traced, blocks
+from dnlcontrol.discrete import DiscreteProblem
+from dnlcontrol.engines import numpy_engine
+from dnlcontrol.formula import Formula
+from dnlcontrol.rows import RowBlock
+
+
+class Transcription:
+    """Symbols and expressions of the nonlinear program of one discrete problem.
+
+    ``w`` are the controls in the order of the control space, ``x`` the states (L+1, N, *shape) in row-major
+    order; ``rows`` the state equation in the same order, ``constraints`` the rows of every constraint but the
+    state bounds, which are bounds on ``x``.
+    """
+
+    def __init__(self, discrete: DiscreteProblem) -> None:
+        self.discrete, self.problem = discrete, discrete.problem
+        self.grid, self.depth, self.samples = discrete.grid, discrete.depth, discrete.problem.samples
+        self.state_size = int(np.prod(self.problem.state_shape, dtype=int))
+        self.one_step = self.problem.markov and self.problem.formulas.outer is None
+        self.w = ca.SX.sym("w", discrete.space.size)
+        self.x = ca.SX.sym("x", self.state_size, (self.depth + 1) * self.samples)  # column (l, n)
+        self._sites = self._control_sites()
+        self.rows = self._state_rows()
+        self.objective = self._cost() + self._penalty()
+        self.constraints = self._constraint_rows()
+
+    # -- controls and states at nodes ------------------------------------------------------------------------------
+    def _control_sites(self) -> dict[str, Any]:
+        """name -> matrix with one column of flat components per site."""
+        return {b.name: ca.reshape(self.w[b.offset : b.offset + b.size], b.components, b.layout.count)
+                for b in self.discrete.space}  # fmt: skip
+
+    def _traced(self, formula: Formula, target: np.ndarray | None = None) -> Traced:
+        return Traced(formula, self.problem.horizon, {} if target is None else {"target": target[0]})
+
+    def _values(self, formula: Formula, layers: np.ndarray, samples: np.ndarray, pairs: np.ndarray | None = None) -> dict[str, Any]:
+        """The controls that a formula reads at a list of nodes: path controls at ``layers``, sites ``pairs`` of the triangle."""
+        out = {}
+        for block in self.discrete.space:
+            if block.name in formula.reads:
+                index = {"ts": pairs, "t": layers, "const": np.zeros(len(layers), dtype=int)}[block.layout.on]
+                out[block.name] = blocks(self._sites[block.name][:, [int(i) for i in index]], block.control.shape)  # type: ignore[union-attr]
+        return out
+
+    def _columns(self, layers: np.ndarray, samples: np.ndarray) -> list[int]:
+        return [int(i) for i in layers * self.samples + samples]
+
+    def _states(self, layers: np.ndarray, samples: np.ndarray) -> Any:
+        return blocks(self.x[:, self._columns(layers, samples)], self.problem.state_shape)
+
+    def _grid(self, layers: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All (l, n), layer by layer."""
+        return np.repeat(layers, len(samples)), np.tile(samples, len(layers))
+
+    def _times(self, layers: np.ndarray) -> Any:
+        return ca.DM(self.grid.nodes[layers]).T
+
+    def _targets(self, target: np.ndarray, samples: np.ndarray) -> Any:
+        rows = target[samples].reshape(len(samples), -1)
+        return blocks(ca.DM(rows.T), target.shape[1:])
+
+    # -- the state equation ------------------------------------------------------------------------------------------
+    @cached_property
+    def free(self) -> np.ndarray:
+        """g(t_l, x0_n), (L+1, N, size)."""
+        formula, p = self.problem.formulas.free_term, self.problem
+        if formula is None:
+            return np.broadcast_to(p.x0.reshape(1, self.samples, -1), (self.depth + 1, self.samples, self.state_size))
+        values = [[formula(numpy_engine(), t, x) for x in p.x0] for t in self.grid.nodes]
+        return np.asarray(values, dtype=float).reshape(self.depth + 1, self.samples, -1)
+
+    def _state_rows(self) -> Any:
+        f, N, L = self.problem.formulas, self.samples, self.depth
+        everyone = np.arange(N)
+        layers, samples = self._grid(np.arange(L), everyone)
+        y = self._states(layers, samples)
+        if f.feature:
+            y = self._traced(f.feature)(len(layers), {"s": self._times(layers), "x": y, **self._values(f.feature, layers, samples)})
+        else:
+            y = self.x[:, self._columns(layers, samples)]
+        z = self._integrals(y)
+        if self.one_step:
+            steps = [self.x[:, :N] - ca.DM(self.free[0].T)]
+            for l in range(L):
+                a, b = slice(l * N, (l + 1) * N), slice((l + 1) * N, (l + 2) * N)
+                steps.append(self.x[:, b] - self.x[:, a] - ca.DM((self.free[l + 1] - self.free[l]).T) - z[l + 1])
+            return ca.horzcat(*steps)
+        if f.outer is None:
+            right = ca.horzcat(*(ca.DM(self.free[l].T) + z[l] for l in range(L + 1)))
+        else:
+            layers, samples = self._grid(np.arange(L + 1), everyone)
+            g = blocks(ca.DM(self.free.reshape(len(layers), -1).T), f.free_term.shape if f.free_term else self.problem.state_shape)
+            values = {"t": self._times(layers), "g": g, "z": blocks(ca.horzcat(*z), self.problem.integral_shape)}
+            right = self._traced(f.outer)(len(layers), {**values, **self._values(f.outer, layers, samples)})
+        return self.x - right
+
+    def _integrals(self, y: Any) -> list[Any]:
+        """z^0..z^L, each (size, N); for one-step rows only the increment τ k at each layer. ``y``: flat columns (l, n)."""
+        f, N, L = self.problem.formulas, self.samples, self.depth
+        layers, sources = self._pairs()
+        pairs, _ = self._grid(np.arange(len(layers)), np.arange(N))
+        l, samples = self._grid(layers, np.arange(N))
+        s = sources[pairs]
+        values = {"t": self._times(l), "s": self._times(s), "y": blocks(y[:, self._columns(s, samples)], self.problem.feature_shape)}
+        k = self._traced(f.kernel)(len(l), {**values, **self._values(f.kernel, s, samples, pairs)})
+        size = int(np.prod(self.problem.integral_shape, dtype=int))
+        z = [ca.SX.zeros(size, N) for _ in range(L + 1)]
+        for i, (layer, source) in enumerate(zip(layers, sources, strict=True)):
+            weight = self.grid.kernel_weights(source)[layer - source - 1]
+            z[layer] = z[layer] + weight * k[:, i * N : (i + 1) * N]
+        return z
+
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """(l, s) of every kernel evaluation, packed by column."""
+        L = self.depth
+        if self.one_step:
+            return np.arange(1, L + 1), np.arange(L)
+        layers = np.concatenate([self.grid.rows(s) for s in range(L)])
+        return layers, np.repeat(np.arange(L), L - np.arange(L))
+
+    # -- cost and constraints -----------------------------------------------------------------------------------------
+    def _cost(self) -> Any:
+        f, p, N, L = self.problem.formulas, self.problem, self.samples, self.depth
+        total, everyone = ca.SX(0), np.arange(N)
+        if f.terminal is not None and p.terminal is not None:
+            total += ca.sum2(self._terminal(f.terminal, p.terminal.target, everyone))
+        if f.running is not None and p.running is not None:
+            values = self._over_path(f.running, p.running.target, everyone)
+            weights = np.repeat(self.grid.running_weights[:L], N)
+            total += ca.mtimes(values, ca.DM(weights))
+        return total / N
+
+    def _terminal(self, formula: Formula, target: np.ndarray | None, samples: np.ndarray) -> Any:
+        last = np.full(len(samples), self.depth)
+        values = {"x": self._states(last, samples), **self._values(formula, last, samples)}
+        if target is not None:
+            values["target"] = self._targets(target, samples)
+        return self._traced(formula, target)(len(samples), values)
+
+    def _over_path(self, formula: Formula, target: np.ndarray | None, samples: np.ndarray) -> Any:
+        """Values at l = 0..L-1 for the samples, one column for each (l, n)."""
+        layers, rows = self._grid(np.arange(self.depth), samples)
+        values = {"t": self._times(layers), "x": self._states(layers, rows), **self._values(formula, layers, rows)}
+        if target is not None:
+            values["target"] = self._targets(target, rows)
+        return self._traced(formula, target)(len(layers), values)
+
+    def _penalty(self) -> Any:
+        total = ca.SX(0)
+        for block in self.discrete.space:
+            if block.penalty is not None:
+                Q = ca.DM(block.penalty)
+                for row in ca.vertsplit(self._sites[block.name]):
+                    total += 0.5 * ca.bilin(Q, row.T, row.T)
+        return total
+
+    def _constraint_rows(self) -> Any:
+        """The constraints other than state bounds, each block in the order of its (layers, samples, *shape)."""
+        parts = [self._block_rows(b) for b in self.discrete.rows.blocks if b.formula is not None]
+        return ca.vertcat(*parts) if parts else ca.SX(0, 1)
+
+    def _block_rows(self, block: RowBlock) -> Any:
+        assert block.formula is not None
+        if block.constraint.kind == "terminal":
+            return ca.vec(self._terminal(block.formula, block.constraint.target, block.samples))
+        values = self._over_path(block.formula, None, block.samples)
+        if block.constraint.kind == "path":
+            return ca.vec(values)
+        count = len(block.samples)
+        weights = self.grid.running_weights
+        return ca.vec(sum(weights[l] * values[:, l * count : (l + 1) * count] for l in range(self.depth)))
+
+    # -- bounds and multipliers ---------------------------------------------------------------------------------------
+    @cached_property
+    def state_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of the states, flat (L+1, N, *shape); several state constraints intersect."""
+        shape = (self.depth + 1, self.samples, self.state_size)
+        low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
+        for block in self.discrete.rows.blocks:
+            if block.formula is None:
+                sides = (s[block.part].reshape(len(block.layers), len(block.samples), -1) for s in self.discrete.rows.bounds)
+                lower, upper = sides
+                low[1:, block.samples] = np.maximum(low[1:, block.samples], lower)
+                high[1:, block.samples] = np.minimum(high[1:, block.samples], upper)
+        return low.ravel(), high.ravel()
+
+    @cached_property
+    def constraint_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        lower, upper = self.discrete.rows.bounds
+        parts = [b.part for b in self.discrete.rows.blocks if b.formula is not None]
+        return tuple(np.concatenate([side[p] for p in parts]) if parts else np.zeros(0) for side in (lower, upper))  # type: ignore[return-value]
+
+    def multipliers(self, on_states: np.ndarray, on_rows: np.ndarray) -> np.ndarray:
+        """The flat multipliers of ``discrete.rows`` from those of the state bounds and of the constraint rows."""
+        mu, start = np.zeros(self.discrete.rows.size), 0
+        on_states = on_states.reshape(self.depth + 1, self.samples, -1)
+        taken = np.zeros(on_states.shape, dtype=bool)
+        for block in self.discrete.rows.blocks:
+            if block.formula is None:
+                here = on_states[1:, block.samples]
+                free = ~taken[1:, block.samples] & _owns(block, self, here)
+                mu[block.part] = np.where(free, here, 0.0).ravel()
+                taken[1:, block.samples] |= free
+            else:
+                mu[block.part] = on_rows[start : start + block.size]
+                start += block.size
+        return mu
+
+
+def _owns(block: RowBlock, transcription: Transcription, values: np.ndarray) -> np.ndarray:
+    """Where a block's own side is the binding one of the intersected state bounds, by the multiplier's sign."""
+    size = (len(block.layers), len(block.samples), transcription.state_size)
+    lower, upper = (s[block.part].reshape(size) for s in transcription.discrete.rows.bounds)
+    full = (transcription.depth + 1, transcription.samples, transcription.state_size)
+    low, high = (s.reshape(full)[1:, block.samples] for s in transcription.state_bounds)
+    return np.where(values > 0, upper == high, lower == low)

@@ -1,0 +1,149 @@
+"""The result of a solve: value, controls as functions, states, costates, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol import checks
+from dnlcontrol.grid import Grid
+from dnlcontrol.problem import ControlProblem
+from dnlcontrol.space.distances import control_distance, path_distance
+from dnlcontrol.space.extension import Extension, linear_weights
+
+SOLVED, LIMIT, INFEASIBLE, STALLED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A minimiser of the discrete problem and what is known about it.
+
+    Attributes
+    ----------
+    value (fun) : J_L, penalties included.
+    stationarity : (rᵀ A_FF^{-1} r)^{1/2}, r the gradient of the Lagrangian in the controls, F the entries that
+        are not held at a bound; comparable across depths.
+    feasibility : the largest violation of a constraint or bound.
+    complementarity : the largest distance of a held entry to its bound, or |μ_i| times the slack of row i.
+    success, status, message : status 0 solved, 1 iteration limit, 2 infeasible, 3 no further progress.
+    states, costates : (L+1, N, *state shape). Costates per sample: ψ(t_l) for ODE dynamics, else the
+        density p(t_l); ``terminal_gradient`` is ∇Φ, (N, *state shape).
+    controls : name -> :class:`Extension`, callable, ``.at(l, s)``, ``.array()``.
+    multipliers : constraint name -> (layers, samples, *shape); μ > 0 pushes against the upper side.
+    nit, nfev, njev, nhev : iterations, values, gradients, Hessian products (exact backend: IPOPT's own counts).
+    """
+
+    name: str
+    backend: str
+    grid: Grid
+    value: float
+    stationarity: float
+    feasibility: float
+    complementarity: float
+    status: int
+    message: str
+    states: np.ndarray
+    costates: np.ndarray
+    terminal_gradient: np.ndarray
+    controls: Mapping[str, Extension]
+    multipliers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    nit: int = 0
+    nfev: int = 0
+    njev: int = 0
+    nhev: int = 0
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    tolerance: float = 1e-8
+    log: tuple[tuple[int, float, float, float, int], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    problem: ControlProblem | None = None
+
+    @property
+    def success(self) -> bool:
+        return self.status == SOLVED
+
+    @property
+    def fun(self) -> float:
+        return self.value
+
+    @property
+    def depth(self) -> int:
+        return self.grid.depth
+
+    @property
+    def rule(self) -> str:
+        return self.grid.rule
+
+    @property
+    def samples(self) -> int:
+        return int(self.states.shape[1])
+
+    @property
+    def size(self) -> int:
+        """The number of control entries."""
+        return sum(c.values.size for c in self.controls.values())
+
+    def control(self, name: str) -> Extension:
+        """One control, callable on the continuum."""
+        if name not in self.controls:
+            checks.reject("control", name, f"one of {sorted(self.controls)}")
+        return self.controls[name]
+
+    def state(self, t: Any) -> np.ndarray:
+        """x(t), piecewise linear between the nodes; (*t, N, *state shape)."""
+        return self._path(self.states, t)
+
+    def costate(self, t: Any) -> np.ndarray:
+        """The costate, piecewise linear between the nodes; (*t, N, *state shape)."""
+        return self._path(self.costates, t)
+
+    def _path(self, values: np.ndarray, t: Any) -> np.ndarray:
+        times = checks.numbers("t", t)
+        if np.any(times < 0) or np.any(times > self.grid.horizon):
+            checks.reject("t", f"{times.ravel()[0]:g}", f"times from 0 to {self.grid.horizon:g}")
+        flat = linear_weights(self.grid.nodes, times.ravel()) @ values.reshape(len(values), -1)
+        return np.asarray(flat).reshape(*times.shape, *values.shape[1:])
+
+    def save(self, directory: Any) -> None:
+        """Write arrays and JSON to a run directory; ``dnlcontrol.load`` reads it."""
+        from dnlcontrol.storage import save_solution
+
+        save_solution(self, directory)
+
+    def __repr__(self) -> str:
+        state = "solved" if self.success else f"not solved ({self.message})"
+        return (f"Solution({self.name!r}, {self.backend}, L={self.depth}, value={self.value:.10g}, "
+                f"stationarity={self.stationarity:.1e}, {state})")  # fmt: skip
+
+
+def distance(a: Solution, b: Solution, norm: str = "L2", of: str = "controls") -> float:
+    """How far two solutions of one problem are apart, also at different depths.
+
+    ``of="controls"``: all controls together (L2, H1 seminorm: root of the sum of squares; sup: the largest), between
+    the piecewise-linear extensions; a control's name: that one; "states" or "costates": "sup" or "L2" over [0, T].
+    """
+    for argument, value in (("distance.a", a), ("distance.b", b)):
+        if not isinstance(value, Solution):
+            checks.reject_type(argument, value, "a Solution")
+    if a.grid.horizon != b.grid.horizon:
+        checks.reject("distance", f"horizons {a.grid.horizon:g} and {b.grid.horizon:g}", "solutions of one problem")
+    if of in ("states", "costates"):
+        x, y = getattr(a, of), getattr(b, of)
+        if x.shape[1:] != y.shape[1:]:
+            checks.reject("distance", f"{of} of shapes {x.shape[1:]} and {y.shape[1:]}", "solutions of one problem")
+        return path_distance(a.grid.nodes, x, b.grid.nodes, y, norm)
+    names = sorted(a.controls) if of == "controls" else [of]
+    if set(a.controls) != set(b.controls) or not set(names) <= set(a.controls):
+        seen = f"controls {sorted(a.controls)} and {sorted(b.controls)} for {of!r}"
+        checks.reject("distance", seen, "'controls', 'states', 'costates' or the name of a common control")
+    parts = []
+    for name in names:
+        u, v = a.controls[name], b.controls[name]
+        if u.values.shape[1:] != v.values.shape[1:] or u.layout.on != v.layout.on:
+            checks.reject("distance", f"different controls {name!r}", "solutions of one problem")
+        parts.append(control_distance(u.layout, u.values, v.layout, v.values, norm))
+    return float(max(parts, default=0.0) if norm == "sup" else np.sqrt(np.sum(np.square(parts))))

@@ -1,0 +1,249 @@
+"""solve: one problem, one depth, either backend. simulate: the forward solve alone."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol import checks
+from dnlcontrol.discrete import DiscreteProblem, discretise
+from dnlcontrol.problem import ControlProblem
+from dnlcontrol.solution import INFEASIBLE, LIMIT, SOLVED, STALLED, Solution
+from dnlcontrol.space.extension import Extension, prolong
+from dnlcontrol.space.faces import complementarity, stationarity
+
+METHODS = ("newton", "lbfgs")
+
+
+def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str = "left", start: Any = None,
+          device: str = "cpu", tolerance: float = 1e-8, max_iterations: int | None = None, method: str = "newton",
+          dtype: str = "float64", chunk: int = 128, verbose: bool = False,
+          progress: Callable[[Any], None] | None = None) -> Solution:  # fmt: skip
+    """Minimise J_L over the controls.
+
+    Parameters
+    ----------
+    problem, depth : the problem and the number of layers L; the step is τ = T/L.
+    backend : "exact" (CasADi and IPOPT, every constraint, small depth) or "adjoint" (PyTorch, large depth).
+    start : None (the controls' own guesses), a Solution of any depth (prolonged), or a mapping name -> number,
+        array or callable.
+    device : "cpu", "cuda" or "cuda:k" (adjoint).
+    tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
+    method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls (adjoint).
+    dtype, chunk : precision and samples per chunk of the sweeps (adjoint).
+    verbose : let IPOPT print (exact).
+    progress : called with each iterate's log line (adjoint).
+
+    Returns
+    -------
+    Solution. A solve that does not converge returns its best iterate with ``success=False`` and a
+    ConvergenceWarning.
+
+    >>> import numpy as np, dnlcontrol as dnl
+    >>> problem = dnl.ControlProblem(x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: u.u),
+    ...     controls={"u": dnl.Control(())}, terminal=lambda x, c: 0.5 * x**2, regularisers=[dnl.L2("u", 1.0)])
+    >>> round(dnl.solve(problem, depth=4, backend="adjoint").value, 12)
+    0.25
+    """
+    checks.choice("backend", backend, ("exact", "adjoint"))
+    checks.choice("method", method, METHODS)
+    tolerance = checks.positive("tolerance", tolerance)
+    limit = None if max_iterations is None else checks.whole("max_iterations", max_iterations)
+    discrete = discretise(problem, depth, rule)
+    w, duals = starting_point(discrete, start)
+    began = time.perf_counter()
+    if backend == "exact":
+        if device != "cpu":
+            checks.reject("device", device, "'cpu' for the exact backend")
+        found = _exact(discrete, w, tolerance, limit or 3000, verbose)
+    else:
+        found = _adjoint(discrete, w, duals, tolerance, limit, method, device, dtype, chunk, progress)
+    solution = _report(discrete, found, backend, tolerance, time.perf_counter() - began)
+    if not solution.success:
+        warnings.warn(f"{problem.name}, {backend}, L={depth}: {solution.message}", checks.ConvergenceWarning, stacklevel=2)
+    return solution
+
+
+def simulate(problem: ControlProblem, depth: int, controls: Any = None, rule: str = "left", device: str = "cpu") -> np.ndarray:
+    """The states (L+1, N, *state shape) of a forward solve; ``controls`` as ``start`` in :func:`solve`.
+
+    >>> import numpy as np, dnlcontrol as dnl
+    >>> growth = dnl.ControlProblem(x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: x))
+    >>> dnl.simulate(growth, depth=2)[:, 0].tolist()
+    [1.0, 1.5, 2.25]
+    """
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+
+    discrete = discretise(problem, depth, rule)
+    w, _ = starting_point(discrete, controls)
+    return Evaluator(discrete, device).states(w)
+
+
+def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, Solution | None]:
+    """A flat control vector, and the solution it came from if there is one."""
+    space = discrete.space
+    if start is None:
+        return space.initial(), None
+    if isinstance(start, np.ndarray):
+        if start.shape != (space.size,):
+            checks.reject("start", start, f"a flat vector of {space.size} entries, a Solution or a mapping")
+        return np.clip(checks.numbers("start", start), *space.bounds), None
+    if isinstance(start, Solution):
+        parts = {}
+        for block in space:
+            old = start.controls.get(block.name)
+            if old is None or old.values.shape[1:] != block.control.shape or old.layout.on != block.layout.on:
+                checks.reject("start", f"a solution without a control {block.name!r} of shape {block.control.shape} on "
+                              f"{block.layout.on!r}", "a solution of the same problem")  # fmt: skip
+            parts[block.name] = prolong(old.layout, old.values, block.layout)
+        return np.clip(space.assemble(parts), *space.bounds), start
+    if isinstance(start, Mapping):
+        return space.initial(start), None
+    checks.reject_type("start", start, "None, a Solution, a mapping name -> initial guess, or a flat vector")
+
+
+class _Found:
+    """What a backend hands over: controls, multipliers, counts and, if it has them, its own costates."""
+
+    def __init__(self, evaluator: Any, w: np.ndarray, multipliers: np.ndarray, message: str, **more: Any) -> None:
+        self.evaluator, self.w, self.multipliers, self.message = evaluator, w, multipliers, message
+        self.costates: np.ndarray | None = more.get("costates")
+        self.one_step: bool = more.get("one_step", False)
+        self.status: int = more.get("status", STALLED)
+        self.nit: int = more.get("nit", 0)
+        self.nfev: int | None = more.get("nfev")
+        self.log: tuple[Any, ...] = more.get("log", ())
+
+
+def _adjoint(discrete: DiscreteProblem, w: np.ndarray, start: Solution | None, tolerance: float, limit: int | None, method: str,
+             device: str, dtype: str, chunk: int, progress: Any) -> _Found:  # fmt: skip
+    from dnlcontrol.backends.adjoint.augmented import augmented_lagrangian
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.backends.adjoint.lbfgs import lbfgs
+    from dnlcontrol.backends.adjoint.newton import newton
+    from dnlcontrol.backends.adjoint.objective import Objective
+
+    evaluator = Evaluator(discrete, device, dtype, chunk)
+    minimiser = newton if method == "newton" else lbfgs
+    limit = limit or (200 if method == "newton" else 5000)
+    if not discrete.rows.size:
+        outcome = minimiser(Objective(evaluator), w, tolerance, limit, progress)
+        status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
+        return _Found(evaluator, outcome.w, np.zeros(0), outcome.message, status=status, nit=outcome.iterations, log=_lines(outcome))
+    limit = max(limit, 1000)
+    result = augmented_lagrangian(evaluator, minimiser, w, None, tolerance, limit, progress)
+    status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else STALLED
+    return _Found(evaluator, result.outcome.w, result.multipliers, result.message, status=status, nit=result.iterations,
+                  log=_lines(result.outcome))  # fmt: skip
+
+
+def _lines(outcome: Any) -> tuple[Any, ...]:
+    return tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
+
+
+def _exact(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> _Found:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+    from dnlcontrol.backends.exact.interior_point import InteriorPoint
+    from dnlcontrol.backends.exact.transcription import Transcription
+    from dnlcontrol.space.faces import held_entries
+
+    evaluator = Evaluator(discrete)
+    transcription = Transcription(discrete)
+    solver = InteriorPoint(transcription, tolerance, limit, verbose)
+    shape = evaluator.states(w).reshape(discrete.depth + 1, discrete.problem.samples, -1)
+    point = solver.solve(w, shape)
+    iterations, evaluations = point.iterations, point.evaluations
+    if discrete.space.bounded and not point.infeasible:
+        # The interior point stays a little off every bound: fix what is held, solve for the rest, a few times.
+        for _ in range(3):
+            r = evaluator.trajectory(point.w, Multipliers(point.multipliers)).gradient
+            held = held_entries(discrete.space, point.w, r)
+            lower, upper = discrete.space.bounds
+            snapped = np.where(held, np.where(point.w - lower < upper - point.w, lower, upper), point.w)
+            if np.array_equal(snapped, point.w):
+                break
+            point = solver.solve(snapped, point.x, held, point)
+            iterations, evaluations = iterations + point.iterations, evaluations + point.evaluations
+    status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
+    return _Found(evaluator, point.w, point.multipliers, point.message, status=status, nit=iterations, nfev=evaluations,
+                  costates=point.costates, one_step=transcription.one_step)  # fmt: skip
+
+
+def _report(discrete: DiscreteProblem, found: _Found, backend: str, tolerance: float, seconds: float) -> Solution:
+    """Recompute value, stationarity, feasibility and costates by the sweep, for both backends."""
+    from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+
+    problem, space, w = discrete.problem, discrete.space, found.w
+    counts = found.evaluator.counts
+    nfev, njev, nhev = counts.values + counts.gradients, counts.gradients, counts.hessians
+    at = found.evaluator.trajectory(w, Multipliers(found.multipliers))
+    value = found.evaluator.value(w)
+    lower, upper = space.bounds
+    outside = np.max(np.maximum(lower - w, w - upper), initial=0.0)
+    slack = np.max(discrete.rows.slack(at.constraints, found.multipliers), initial=0.0)
+    measures = {
+        "stationarity": stationarity(space, w, at.gradient),
+        "feasibility": float(max(np.max(discrete.rows.violation(at.constraints), initial=0.0), outside)),
+        "complementarity": float(max(complementarity(space, w, at.gradient), slack)),
+    }
+    solved = np.isfinite(value) and all(m <= tolerance for m in measures.values())
+    status = SOLVED if solved else STALLED if found.status == SOLVED else found.status
+    message = found.message
+    if not solved:
+        off = ", ".join(f"{k} {v:.1e}" for k, v in measures.items() if not v <= tolerance)
+        worst = discrete.rows.worst(at.constraints) if measures["feasibility"] > tolerance else ""
+        message = f"{message}; above the tolerance {tolerance:.0e}: {off}{f'; {worst}' if worst else ''}"
+    costates, terminal = costates_of(discrete, found, at)
+    return Solution(
+        name=problem.name, backend=backend, grid=discrete.grid, value=float(value), status=status, message=message,
+        states=at.states, costates=costates, terminal_gradient=terminal,
+        controls={b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in space},
+        multipliers=discrete.rows.by_name(found.multipliers), nit=found.nit,
+        nfev=nfev if found.nfev is None else found.nfev, njev=njev, nhev=nhev, seconds=seconds,
+        peak_memory_mb=peak_memory(), tolerance=tolerance, log=found.log, versions=versions(), problem=problem, **measures,
+    )  # fmt: skip
+
+
+def costates_of(discrete: DiscreteProblem, found: _Found, at: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Costates per sample (ψ for ODE dynamics, p with p(T) else) and ∇Φ; see :class:`Solution`."""
+    problem, N = discrete.problem, discrete.problem.samples
+    lam, psi = at.costates, at.integral_costates if problem.dynamics.is_ode else None
+    if found.costates is not None:
+        own = found.costates.reshape(at.states.shape)
+        if found.one_step:
+            psi = own
+            lam = own.copy()
+            lam[:-1] -= own[1:]
+        else:
+            lam = own
+    if problem.dynamics.is_ode and psi is not None:
+        return N * psi, N * lam[-1]
+    p = N * lam / discrete.grid.step
+    p[-1] = found.evaluator.final_costate(found.w, at.states[-1], N * at.integral_costates[-1])
+    return p, N * lam[-1]
+
+
+def peak_memory() -> float:
+    """The largest resident size of this process so far, in MB."""
+    import resource
+    import sys
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this library and of those it computes with."""
+    found = {}
+    for package in ("dnlcontrol", "numpy", "scipy", "torch", "casadi"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
