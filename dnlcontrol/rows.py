@@ -83,13 +83,11 @@ class Rows:
         return np.maximum(np.maximum(lower - values, values - upper), 0.0)
 
     def slack(self, values: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-        """|μ_i| times the distance to the side that the multiplier's sign points to (equalities: 0)."""
+        """|μ_i| times the distance to the side that its sign points to (equalities: 0; no such side: |μ_i|)."""
         lower, upper = self.bounds
         distance = np.where(multipliers > 0, upper - values, np.where(multipliers < 0, values - lower, 0.0))
         distance = np.where(lower == upper, 0.0, distance)
-        with np.errstate(invalid="ignore"):
-            product = np.abs(multipliers * distance)
-        return np.where(multipliers == 0.0, 0.0, product)
+        return np.abs(multipliers) * np.where(np.isfinite(distance), np.abs(distance), 1.0)
 
     def worst(self, values: np.ndarray) -> str:
         """The largest violation in words, '' when there is none."""

@@ -148,31 +148,21 @@ def _lines(outcome: Any) -> tuple[Any, ...]:
 
 def _exact(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> _Found:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+    from dnlcontrol.backends.exact.clean_up import clean_up, polish
     from dnlcontrol.backends.exact.interior_point import InteriorPoint
     from dnlcontrol.backends.exact.transcription import Transcription
-    from dnlcontrol.space.faces import held_entries
 
     evaluator = Evaluator(discrete)
     transcription = Transcription(discrete)
     solver = InteriorPoint(transcription, tolerance, limit, verbose)
     shape = evaluator.states(w).reshape(discrete.depth + 1, discrete.problem.samples, -1)
     point = solver.solve(w, shape)
-    iterations, evaluations = point.iterations, point.evaluations
-    if discrete.space.bounded and not point.infeasible:
-        # The interior point stays a little off every bound: fix what is held, solve for the rest, a few times.
-        for _ in range(3):
-            r = evaluator.trajectory(point.w, Multipliers(point.multipliers)).gradient
-            held = held_entries(discrete.space, point.w, r)
-            lower, upper = discrete.space.bounds
-            snapped = np.where(held, np.where(point.w - lower < upper - point.w, lower, upper), point.w)
-            if np.array_equal(snapped, point.w):
-                break
-            point = solver.solve(snapped, point.x, held, point)
-            iterations, evaluations = iterations + point.iterations, evaluations + point.evaluations
+    if not point.infeasible and not point.limit:
+        point = clean_up(solver, evaluator, point)
+        point = polish(solver, evaluator, point, tolerance)
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
-    return _Found(evaluator, point.w, point.multipliers, point.message, status=status, nit=iterations, nfev=evaluations,
-                  costates=point.costates, one_step=transcription.one_step)  # fmt: skip
+    return _Found(evaluator, point.w, point.multipliers, point.message, status=status, nit=point.iterations,
+                  nfev=point.evaluations, costates=point.costates, one_step=transcription.one_step)  # fmt: skip
 
 
 def _report(discrete: DiscreteProblem, found: _Found, backend: str, tolerance: float, seconds: float) -> Solution:

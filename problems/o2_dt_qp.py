@@ -5,8 +5,8 @@
 With the costate ψ = -22 u the optimality system is x'' = μ² x, μ² = 12/11, and u(1) = -10 x(1)/11 makes
 x'(1) = -21/11 x(1): x(t) is proportional to h(1-t), h(r) = cosh μr + 21/(11μ) sinh μr, and u = x' + x. The
 value is P x(0)² with P = ψ(0)/(2 x(0)) = -11 u(0)/10. H is constant, so c = ½ ∫ ψ' x' dt = -11 ∫ u' x' dt.
-At depth L the value is the Riccati recursion P_l x², P_L = 10: u = -K x, K = aP/(11 + τP), P <- τ (11K² +
-1) + P (a - τK)², a = 1 - τ.
+At depth L the value is the Riccati recursion P_l x², P_L = 10: u = -K x, K = aP/(11 + τP),
+P <- τ (11K² + 1) + P (a - τK)², a = 1 - τ.
 
 Source: the dt-qp example collection.
 """

@@ -4,8 +4,9 @@
     x' = tanh(K(t) x + b(t)),    x_n(0) = the n-th point
 
 The loss is a sum over the data and the penalties carry no ½, so the mean is multiplied by N here and the
-weights of the quadratic penalties on the head are doubled. At depth L: x^{l+1} = x^l + (1/L) tanh(K^l x^l +
-b^l), and the penalties are L Σ|K^l - K^{l-1}|² + τ_1 |K^0|² and the same for b.
+weights of the quadratic penalties on the head are doubled. At depth L:
+x^{l+1} = x^l + (1/L) tanh(K^l x^l + b^l), and the penalties are L Σ|K^l - K^{l-1}|² + τ_1 |K^0|² and the
+same for b.
 
 The data are random points of the square [-1, 1]² with y = x_1 + x_2²: varied labels that no affine head can
 give, so that the layers must bend the plane. (With labels that hardly vary, or large α, K collapses to 0

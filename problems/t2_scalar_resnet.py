@@ -5,8 +5,8 @@
 The product ψ x of costate and state is constant along x' = u x, ψ' = -u ψ, and u = -ψ x, so every
 stationary control is a constant w: J* = min_w ½ (e^w - y)² + ½ w², stationary where (e^w - y) e^w + w = 0.
 For y <= 2√2 the derivative 2e^{2w} - y e^w + 1 is positive and w is unique; y = 2 + ½ ln 2 gives w = ln 2
-and J* = ⅝ ln²2. With Euler's method e^w becomes (1 + w/L)^L = e^w (1 - w²/(2L) + O(L^-2)), hence c = -(e^w
-- y) e^w w²/2 = ½ w³.
+and J* = ⅝ ln²2. With Euler's method e^w becomes (1 + w/L)^L = e^w (1 - w²/(2L) + O(L^-2)), hence
+c = -(e^w - y) e^w w²/2 = ½ w³.
 
 Source: derived for this project.
 """

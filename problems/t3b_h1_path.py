@@ -2,13 +2,13 @@
 
     min ½ (x(1) - y)² + (α/2) ∫_0^1 (u² + u'²) dt,    x' = -2x + u,  x(0) = 0
 
-x(1) = <k, u> in L², k(s) = e^{-2(1-s)}. Let w be its Riesz representer in H¹: w - w'' = k, w'(0) = w'(1) =
-0, so w = -e^{2(t-1)}/3 + A cosh t + B sinh t, B = ⅔ e^{-2}, A = ⅔ (1 - e^{-2} cosh 1)/sinh 1. With κ = <k,
-w> the problem is one-dimensional: J* = ½ y²/(1 + κ/α), u = (m/α) w, m = y/(1 + κ/α). The discrete problem
-is the same with k_s = (1 - 2τ)^{L-1-s}, w_L = (I + DᵀD)^{-1} k, D the differences divided by τ, κ_L = τ
-k·w_L. At the cell centres r = 1 - (s + ½)τ one has k_s = e^{-2r} (1 + τ(1 - 2r)) + O(τ²); all else is of
-second order, so κ_L = κ + κ_1/L + O(L^-2), κ_1 = 2 ∫ e^{-2r} (1 - 2r) w dt, and c = -½ y² κ_1 / (α (1 +
-κ/α)²).
+x(1) = <k, u> in L², k(s) = e^{-2(1-s)}. Let w be its Riesz representer in H¹: w - w'' = k,
+w'(0) = w'(1) = 0, so w = -e^{2(t-1)}/3 + A cosh t + B sinh t, B = ⅔ e^{-2}, A = ⅔ (1 - e^{-2} cosh
+1)/sinh 1. With κ = <k, w> the problem is one-dimensional: J* = ½ y²/(1 + κ/α), u = (m/α) w,
+m = y/(1 + κ/α). The discrete problem is the same with k_s = (1 - 2τ)^{L-1-s}, w_L = (I + DᵀD)^{-1} k, D the
+differences divided by τ, κ_L = τ k·w_L. At the cell centres r = 1 - (s + ½)τ one has
+k_s = e^{-2r} (1 + τ(1 - 2r)) + O(τ²); all else is of second order, so κ_L = κ + κ_1/L + O(L^-2),
+κ_1 = 2 ∫ e^{-2r} (1 - 2r) w dt, and c = -½ y² κ_1 / (α (1 + κ/α)²).
 
 Source: derived for this project.
 """
@@ -20,6 +20,7 @@ import math
 import numpy as np
 
 import dnlcontrol as dnl
+from dnlcontrol import checks
 
 RATE = 2.0
 
@@ -36,6 +37,7 @@ def problem(*, target: float = 1.0, alpha: float = 0.2) -> dnl.ControlProblem:
 
 
 def reference(*, target: float = 1.0, alpha: float = 0.2) -> dnl.Reference:
+    alpha = checks.positive("alpha", alpha)
     nodes, weights = np.polynomial.legendre.leggauss(30)  # analytic integrands: exact to rounding
     t = 0.5 * (1 + nodes)
     k = np.exp(-RATE * (1 - t))

@@ -4,8 +4,8 @@
 
 x(1) reads only the trace u(1, .), which the L² norm of the triangle does not see: a control that lives on a
 thin strip at t = 1 costs nothing, so the infimum is 0. At depth L only the row l = L is used, u_{Ls} = a:
-with d = y - x_0 the cost is ½ (d - a)² + (α/2) a²/L, minimal at a = d/(1 + α/L), which gives J_L = ½ d²/(1
-+ L/α) = c/L + O(L^-2), c = ½ α d². The penalty needs H¹ to be well posed: see t7_h1_triangle.
+with d = y - x_0 the cost is ½ (d - a)² + (α/2) a²/L, minimal at a = d/(1 + α/L), which gives
+J_L = ½ d²/(1 + L/α) = c/L + O(L^-2), c = ½ α d². The penalty needs H¹ to be well posed: see t7_h1_triangle.
 
 Source: derived for this project.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 import dnlcontrol as dnl
+from dnlcontrol import checks
 
 
 def problem(*, start: float = 0.0, target: float = 1.0, alpha: float = 0.5) -> dnl.ControlProblem:
@@ -29,7 +30,7 @@ def problem(*, start: float = 0.0, target: float = 1.0, alpha: float = 0.5) -> d
 
 
 def reference(*, start: float = 0.0, target: float = 1.0, alpha: float = 0.5) -> dnl.Reference:
-    d = target - start
+    d, alpha = target - start, checks.positive("alpha", alpha)
 
     def discrete_controls(L: int) -> dict[str, np.ndarray]:
         columns = [np.append(np.zeros(L - s - 1), d / (1 + alpha / L)) for s in range(L)]  # only l = L

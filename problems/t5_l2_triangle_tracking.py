@@ -3,9 +3,10 @@
     min ½ ∫_0^1 (x - y)² dt + (α/2) ∫_0^1 ∫_0^t u(t,s)² ds dt,    x(t) = x_0 + ∫_0^t u(t,s) ds
 
 Each t is a problem of its own. With d = y - x_0 the best row is constant in s: u(t,s) = d/(t + α), which
-leaves ½ α d²/(t + α), so J* = ½ α d² ln((1 + α)/α). At depth L in the same way u_{ls} = d/(t_l + α) for l <
-L. The row l = L meets no cost and is 0. J_L = ½ α d² τ Σ_{l<L} 1/(t_l + α) is the left sum of the integral,
-and Euler-Maclaurin gives c = ¼ α d² (1/α - 1/(1 + α)) = d²/(4(1 + α)) and the exponents 1, 2, 4, ...
+leaves ½ α d²/(t + α), so J* = ½ α d² ln((1 + α)/α). At depth L in the same way u_{ls} = d/(t_l + α) for
+l < L. The row l = L meets no cost and is 0. J_L = ½ α d² τ Σ_{l<L} 1/(t_l + α) is the left sum of the
+integral, and Euler-Maclaurin gives c = ¼ α d² (1/α - 1/(1 + α)) = d²/(4(1 + α)) and the exponents 1, 2, 4,
+...
 
 Source: derived for this project.
 """
@@ -17,6 +18,7 @@ import math
 import numpy as np
 
 import dnlcontrol as dnl
+from dnlcontrol import checks
 
 
 def problem(*, start: float = 0.0, target: float = 1.0, alpha: float = 0.5) -> dnl.ControlProblem:
@@ -31,7 +33,7 @@ def problem(*, start: float = 0.0, target: float = 1.0, alpha: float = 0.5) -> d
 
 
 def reference(*, start: float = 0.0, target: float = 1.0, alpha: float = 0.5) -> dnl.Reference:
-    d = target - start
+    d, alpha = target - start, checks.positive("alpha", alpha)
 
     def discrete_controls(L: int) -> dict[str, np.ndarray]:
         row = d / (np.arange(L + 1) / L + alpha)

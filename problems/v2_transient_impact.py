@@ -6,8 +6,9 @@ The cost is ½ <u, Eu> + η |u|², E the kernel e^{-ρ|t-s|}; stationarity is Eu
 gives u = c_0 + a cosh(κ(t-½)), κ² = ρ² + ρ/η, and μ = 2c_0 (η + 1/ρ); the condition at t = 0 is c_0 = η a
 (κ sinh(κ/2) + ρ cosh(κ/2)), the constraint c_0 + 2a sinh(κ/2)/κ = 1, and J* = ½ μ = c_0 (η + 1/ρ). The left
 rule leaves the diagonal of E out: the discrete cost is (τ²/2) uᵀEu + τ(η - τ/2) |u|², everything else is of
-second order, so c = -½ ∫ u² dt. With M = (τ²/2) E + τ(η - τ/2) I the discrete optimum is u = M^{-1}1/(τ
-1ᵀM^{-1}1), J_L = 1/(τ² 1ᵀM^{-1}1). On a coarse grid J_L = -∞ (η = 0.1, ρ = 1: at L = 2, 3, 4).
+second order, so c = -½ ∫ u² dt. With M = (τ²/2) E + τ(η - τ/2) I the discrete optimum is
+u = M^{-1}1/(τ 1ᵀM^{-1}1), J_L = 1/(τ² 1ᵀM^{-1}1). On a coarse grid J_L = -∞ (η = 0.1, ρ = 1: at L = 2, 3,
+4).
 
 x_0 = 0 is repeated `samples` times; the constraint does not read x, so it is imposed once.
 

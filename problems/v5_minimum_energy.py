@@ -43,8 +43,8 @@ def reference(*, alpha: float = 1.5, start: float = 1.0) -> dnl.Reference:
     def samples(L: int) -> np.ndarray:
         return kernel(np.arange(L, 0, -1) / L)
 
-    def discrete_value(L: int) -> float:
-        return float(start**2 / (1 + np.sum(samples(L) ** 2) / L))
+    def final_state(L: int) -> float:
+        return float(start / (1 + np.sum(samples(L) ** 2) / L))
 
     constant = -0.5 * (start / (gamma * (1 + kappa))) ** 2
     return dnl.Reference(
@@ -53,8 +53,8 @@ def reference(*, alpha: float = 1.5, start: float = 1.0) -> dnl.Reference:
         error_constant=constant if alpha > 1 else 0.0 if alpha == 1 else None,
         orders=_orders(beta),
         controls={"u": lambda t: -start / (1 + kappa) * kernel(1 - np.asarray(t))},
-        discrete_value=discrete_value,
-        discrete_controls=lambda L: {"u": -discrete_value(L) / start * samples(L)},
+        discrete_value=lambda L: start * final_state(L),
+        discrete_controls=lambda L: {"u": -final_state(L) * samples(L)},
         note="" if alpha >= 1 else f"weakly singular: J_L converges at the rate {beta:g}",
     )
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dnlcontrol.backends.adjoint.active_set import TIGHTER, newton_on_active
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 from dnlcontrol.backends.adjoint.objective import Objective, Outcome, Progress
 
 ROUNDS = 40
-GROWTH, DECREASE, LARGEST = 10.0, 0.25, 1e8
+GROWTH, DECREASE, LARGEST, STUCK = 10.0, 0.25, 1e8, 0.9
+CLOSE = 1e-3  # violations from which the active constraints can be told
 Minimiser = Callable[..., Outcome]
 
 
@@ -40,29 +42,32 @@ def augmented_lagrangian(evaluator: Evaluator, minimiser: Minimiser, start: np.n
     rho = initial_weight(evaluator, start)
     mu = np.zeros(rows.size) if multipliers is None else multipliers.copy()
     w, previous, spent, inner = start, np.inf, 0, 0
-    accuracy = max(tolerance, 1e-3)
+    accuracy, target = max(tolerance, 1e-3), TIGHTER * tolerance
     for k in range(ROUNDS):
-        outcome = minimiser(Objective(evaluator, Multipliers(mu, rho)), w, accuracy, max(max_iterations - spent, 1), progress)
-        spent, inner = spent + outcome.iterations, inner + outcome.inner
-        w = outcome.w
-        c = evaluator.trajectory(w).constraints
-        updated = Multipliers(mu, rho).updated(c, rows.bounds)
+        at = Multipliers(mu, rho)
+        outcome = minimiser(Objective(evaluator, at), w, accuracy, max(max_iterations - spent, 1), progress)
+        spent, inner, w = spent + outcome.iterations, inner + outcome.inner, outcome.w
+        c = evaluator.constraint_values(w)
+        updated = at.updated(c, rows.bounds)
         # the distance of c to its side, also where an inactive multiplier is still being released
         gap = float(np.max(np.abs(updated - mu), initial=0.0)) / rho
-        violation = float(np.max(rows.violation(c), initial=0.0))
         mu = updated
-        if violation <= tolerance and gap <= tolerance and outcome.converged and accuracy <= tolerance:
-            message = f"{outcome.message}, violation {violation:.1e}"
-            return Constrained(outcome, mu, violation, k + 1, spent, inner, message)
-        if spent >= max_iterations:
+        exact = newton_on_active(evaluator, w, mu, rho, 0.1 * tolerance) if gap <= CLOSE else None
+        if exact is not None:
+            outcome = replace(outcome, w=exact.w, value=exact.value, stationarity=exact.stationarity, converged=True)
+            message = f"stationarity {exact.stationarity:.1e}, violation {exact.residual:.1e} <= {tolerance:.0e}"
+            return Constrained(outcome, exact.mu, exact.residual, k + 1, spent, inner, message)
+        stuck = gap > STUCK * previous and (rho >= LARGEST or gap <= tolerance)
+        if gap <= target or (stuck and accuracy <= target) or spent >= max_iterations:
             break
-        if gap > DECREASE * previous:
-            if rho >= LARGEST:
-                break
+        if gap > DECREASE * previous and rho < LARGEST:
             rho *= GROWTH
         previous = gap
-        accuracy = max(tolerance, min(0.1 * accuracy, 0.1 * gap))
-    if rho >= LARGEST and violation > 1e3 * tolerance:
+        accuracy = max(target, min(0.1 * accuracy, 0.1 * gap))
+    violation = float(np.max(rows.violation(c), initial=0.0))
+    if gap <= tolerance:
+        message = f"{outcome.message}, violation {violation:.1e}"
+    elif rho >= LARGEST:
         message = f"infeasible as far as seen ({rows.worst(c)}); loosen that constraint or start elsewhere"
     else:
         message = f"stopped after {k + 1} multiplier updates ({outcome.message}; {rows.worst(c) or 'feasible'}); raise max_iterations"
@@ -71,7 +76,7 @@ def augmented_lagrangian(evaluator: Evaluator, minimiser: Minimiser, start: np.n
 
 def initial_weight(evaluator: Evaluator, w: np.ndarray) -> float:
     """ρ so that the penalty of the present violation is about ten times the value, between 1 and 1000."""
-    c = evaluator.trajectory(w).constraints
+    c = evaluator.constraint_values(w)
     violation = evaluator.rows.violation(c)
     value = abs(evaluator.value(w))
     scale = float(violation @ violation)

@@ -139,6 +139,20 @@ class Evaluator:
         value = sum(float(p[0]) for p in pieces) + 0.5 * float(w @ penalty)
         return Trajectory(value, self._flat(out) + penalty, x, lam, zbar, c)
 
+    def constraint_values(self, w: np.ndarray) -> np.ndarray:
+        """The flat vector c of ``rows``."""
+        u, c = self._controls(w), np.zeros(self.rows.size)
+        with torch.no_grad():
+            for data in self.sweep.chunks:
+                x, _ = self.sweep.states(u, data)
+                for values, index in self.lagrangian.constraints(x, u, data):
+                    c[index.ravel()] = values.reshape(-1).cpu().numpy()
+        return c
+
+    def constraint_gradient(self, w: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """d(weightsᵀ c)/dw."""
+        return self.value_and_gradient(w, Multipliers(weights, cost=0.0))[1] - self.space.penalty_gradient(w)
+
     def states(self, w: np.ndarray) -> np.ndarray:
         """(L+1, N, *state shape)."""
         u = self._controls(w)

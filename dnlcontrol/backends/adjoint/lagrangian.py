@@ -15,10 +15,11 @@ from dnlcontrol.rows import RowBlock
 
 @dataclass(frozen=True)
 class Multipliers:
-    """μ and ρ: the terms μᵀc (ρ = 0), or the augmented Lagrangian ρ/2 |dist(c + μ/ρ, [lower, upper])|² - |μ|²/(2ρ)."""
+    """The terms μᵀc (ρ = 0), or the augmented ρ/2 |dist(c + μ/ρ, [lower, upper])|² - |μ|²/(2ρ), beside ``cost`` times J."""
 
     mu: np.ndarray
     rho: float = 0.0
+    cost: float = 1.0
 
     def updated(self, c: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """The first-order update μ⁺ = ρ (c + μ/ρ - projection onto [lower, upper])."""
@@ -98,6 +99,7 @@ class Lagrangian:
         total = self.cost(x, u, data)
         if multipliers is None or not self.rows.size:
             return total
+        total = multipliers.cost * total
         for c, index in self.constraints(x, u, data):
             mu = self.sweep.tensor(multipliers.mu[index])
             if multipliers.rho == 0.0:

@@ -1,0 +1,140 @@
+"""Newton steps on the active constraints: the last digits of a constrained minimiser.
+
+Near a solution the method of multipliers knows which sides are active. Each step here solves
+
+    min rᵀδ + ½ δᵀHδ   subject to   C δ = target - c   (active rows),   δ = 0 on held controls
+
+by conjugate gradients in the null space of C, with the Riesz map as the constraint preconditioner (Gould,
+Hribar, Nocedal 2001), and updates the multipliers and the active set (primal-dual active set rule: a side is
+active when μ + ρ (c - side) points outwards). It needs one gradient sweep for each active row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+from dnlcontrol.space.faces import Face, held_entries
+
+STEPS, ROW_LIMIT, CG_LIMIT = 15, 400, 500
+TIGHTER = 1e-3  # an error ε in a state costs ε/τ² in a control that acts through two integrals
+
+
+@dataclass(frozen=True)
+class KKTPoint:
+    """Controls and multipliers with the dual norm of the Lagrangian's gradient and the largest residual of c."""
+
+    w: np.ndarray
+    mu: np.ndarray
+    stationarity: float
+    residual: float
+    value: float
+
+
+@dataclass(frozen=True)
+class _Active:
+    """The active rows, the values they should take, and their gradients on the free controls."""
+
+    index: np.ndarray
+    target: np.ndarray
+    gradients: np.ndarray
+    riesz: np.ndarray
+    inverse: np.ndarray
+
+    def project(self, z: np.ndarray) -> np.ndarray:
+        """Onto the null space of the gradients, orthogonally in the metric."""
+        return z - self.riesz.T @ (self.inverse @ (self.gradients @ z))
+
+
+def newton_on_active(evaluator: Evaluator, w: np.ndarray, mu: np.ndarray, rho: float, tolerance: float) -> KKTPoint | None:
+    """A point whose stationarity is below ``tolerance`` (its residual far below), or None when the steps do not get there."""
+    rows, space = evaluator.rows, evaluator.space
+    lower, upper = space.bounds
+    before = None
+    for _ in range(STEPS):
+        at = evaluator.trajectory(w, Multipliers(mu))
+        side = active_sides(rows.bounds, at.constraints, mu, rho)
+        index = np.flatnonzero(~np.isnan(side))
+        if len(index) > min(ROW_LIMIT, space.size):
+            return None
+        held = held_entries(space, w, at.gradient)
+        face = Face(space, held)
+        norm = face.dual_norm(at.gradient)
+        residual = float(max(np.max(np.abs(at.constraints - side)[index], initial=0.0),
+                             np.max(rows.violation(at.constraints), initial=0.0)))  # fmt: skip
+        off = np.where(held, np.minimum(w - lower, upper - w), 0.0).max(initial=0.0)
+        same = before is not None and np.array_equal(before, index)
+        if norm <= tolerance and residual <= TIGHTER * tolerance and off <= tolerance and not np.any(mu[np.isnan(side)]):
+            return KKTPoint(w, signed(rows.bounds, side, mu), norm, residual, at.value - float(mu @ at.constraints))
+        if not np.isfinite(norm) or (same and before is not None and norm > 1e6):
+            return None
+        before = index
+        mu = np.where(np.isnan(side), 0.0, mu)
+        r = evaluator.trajectory(w, Multipliers(mu)).gradient if not same else at.gradient
+        active = _active(evaluator, face, w, index, side[index])
+        delta, change = _step(evaluator, face, active, w, mu, r, at.constraints[index], 0.1 * tolerance)
+        if delta is None:
+            return None
+        near = np.where(w - lower < upper - w, lower, upper)
+        w = np.clip(np.where(held, near, w + delta), lower, upper)
+        mu[index] += change
+    return None
+
+
+def active_sides(bounds: tuple[np.ndarray, np.ndarray], c: np.ndarray, mu: np.ndarray, rho: float) -> np.ndarray:
+    """The side that each row sits on, NaN for inactive rows."""
+    lower, upper = bounds
+    side = np.full(len(c), np.nan)
+    shifted = c + mu / rho
+    side = np.where(shifted > upper, upper, side)
+    side = np.where(shifted < lower, lower, side)
+    return np.where(lower == upper, lower, side)
+
+
+def signed(bounds: tuple[np.ndarray, np.ndarray], side: np.ndarray, mu: np.ndarray) -> np.ndarray:
+    """Multipliers without the wrong signs that rounding leaves on weakly active rows."""
+    lower, upper = bounds
+    mu = np.where((side == upper) & (lower < upper), np.maximum(mu, 0.0), mu)
+    return np.where((side == lower) & (lower < upper), np.minimum(mu, 0.0), mu)
+
+
+def _active(evaluator: Evaluator, face: Face, w: np.ndarray, index: np.ndarray, target: np.ndarray) -> _Active:
+    C = np.zeros((len(index), evaluator.space.size))
+    Z = np.zeros_like(C)
+    for k, i in enumerate(index):
+        unit = np.zeros(evaluator.rows.size)
+        unit[i] = 1.0
+        C[k] = face.restrict(evaluator.constraint_gradient(w, unit))
+        Z[k] = face.riesz(C[k])
+    return _Active(index, target, C, Z, np.linalg.pinv(C @ Z.T, rcond=1e-13, hermitian=True))
+
+
+def _step(evaluator: Evaluator, face: Face, active: _Active, w: np.ndarray, mu: np.ndarray, r: np.ndarray, c: np.ndarray,
+          accuracy: float) -> tuple[np.ndarray | None, np.ndarray]:  # fmt: skip
+    """δ and the change of the active multipliers; None at negative curvature."""
+    at = Multipliers(mu)
+
+    def product(d: np.ndarray) -> np.ndarray:
+        return evaluator.hessian_product(w, d, at)
+
+    delta = active.riesz.T @ (active.inverse @ (active.target - c))
+    g = face.restrict(r + product(delta)) if delta.any() else face.restrict(r)
+    z = active.project(face.riesz(g))
+    p, gz = -z, float(g @ z)
+    accuracy = max(accuracy, 1e-13 * np.sqrt(max(gz, 0.0)))
+    for _ in range(CG_LIMIT):
+        if np.sqrt(max(gz, 0.0)) <= accuracy:
+            break
+        Hp = product(p)
+        curvature = float(p @ Hp)
+        if curvature <= 0:
+            return None, np.zeros(0)
+        delta = delta + gz / curvature * p
+        g = face.restrict(g + gz / curvature * Hp)
+        z = active.project(face.riesz(g))
+        gz, old = float(g @ z), gz
+        p = -z + gz / old * p
+    return delta, -active.inverse @ (active.riesz @ g)

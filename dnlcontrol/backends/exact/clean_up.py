@@ -1,0 +1,74 @@
+"""From an interior point to the minimiser: held controls go onto their bounds, the rest is solved again.
+
+An interior-point method leaves every control a little inside its bounds; without a clean-up bang-bang
+solutions look unconverged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.active_set import newton_on_active
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+from dnlcontrol.backends.adjoint.newton import newton
+from dnlcontrol.backends.adjoint.objective import Objective
+from dnlcontrol.backends.exact.interior_point import InteriorPoint, LiftedPoint
+from dnlcontrol.space.faces import complementarity, held_entries, stationarity
+
+ROUNDS = 3
+POLISH_ITERATIONS = 50
+
+
+def clean_up(solver: InteriorPoint, evaluator: Evaluator, point: LiftedPoint) -> LiftedPoint:
+    """Fix the held controls at their bounds and solve for the others, until the held set stands still."""
+    space = evaluator.space
+    if not space.bounded:
+        return point
+    lower, upper = space.bounds
+    for _ in range(ROUNDS):
+        held = held_entries(space, point.w, _gradient(evaluator, point))
+        nearer = np.where(point.w - lower < upper - point.w, lower, upper)
+        snapped = np.where(held, nearer, point.w)
+        if np.array_equal(snapped, point.w):
+            break
+        again = solver.solve(snapped, point.x, held, point)
+        point = replace(again, iterations=point.iterations + again.iterations, evaluations=point.evaluations + again.evaluations)
+    return point
+
+
+def polish(solver: InteriorPoint, evaluator: Evaluator, point: LiftedPoint, tolerance: float) -> LiftedPoint:
+    """Newton steps on the active set, where the interior point's slack still shows.
+
+    A weakly active side keeps a slack of the square root of the barrier parameter. Bounds alone: the
+    bound-constrained Newton method; other constraints: steps on the active rows. States and costates of polished
+    controls are those of the sweep.
+    """
+    space, rows = evaluator.space, evaluator.rows
+    at = evaluator.trajectory(point.w, Multipliers(point.multipliers))
+    norm = stationarity(space, point.w, at.gradient)
+    slack = rows.slack(at.constraints, point.multipliers)
+    done = norm <= tolerance and complementarity(space, point.w, at.gradient) <= tolerance
+    if done and np.max(slack, initial=0.0) <= 1e-12:
+        return point
+    if rows.size:
+        exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)
+        if exact is None:
+            return point
+        w, mu, reached = exact.w, exact.mu, exact.stationarity
+    else:
+        outcome = newton(Objective(evaluator), point.w, tolerance, POLISH_ITERATIONS)
+        w, mu, reached = outcome.w, point.multipliers, outcome.stationarity
+        if reached >= norm:
+            return point
+    at = evaluator.trajectory(w, Multipliers(mu))
+    costates = at.integral_costates if solver.transcription.one_step else at.costates
+    return replace(point, w=w, x=at.states.reshape(point.x.shape), costates=costates.reshape(point.costates.shape),
+                   multipliers=mu, message=f"{point.message}; polished to stationarity {reached:.1e}")  # fmt: skip
+
+
+def _gradient(evaluator: Evaluator, point: LiftedPoint) -> np.ndarray:
+    """The gradient of the Lagrangian in the controls, by the sweep."""
+    return evaluator.trajectory(point.w, Multipliers(point.multipliers)).gradient
