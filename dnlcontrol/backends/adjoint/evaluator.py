@@ -59,8 +59,8 @@ class Evaluator:
         self.space, self.rows = discrete.space, discrete.rows
         self.device = torch_device(device)
         self.dtype = DTYPES[checks.choice("dtype", dtype, tuple(DTYPES))]
-        vectorised = Vectorised(discrete, self.device, self.dtype, batched)
-        self.sweep = Sweep(discrete, vectorised, checks.whole("chunk", chunk))
+        self.vectorised = Vectorised(discrete, self.device, self.dtype, batched)
+        self.sweep = Sweep(discrete, self.vectorised, checks.whole("chunk", chunk))
         self.lagrangian = Lagrangian(self.sweep)
         self.counts = Counts()
         self._stored = Linearised.fits(self.sweep) if stored is None else stored

@@ -1,0 +1,1 @@
+"""Checks that a result is what it says."""

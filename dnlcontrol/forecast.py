@@ -1,0 +1,64 @@
+"""What ``dnlcontrol check`` says before anything is solved: shapes, bounds, Taylor test, predicted size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol.certificates.taylor import taylor_test
+from dnlcontrol.discrete import DiscreteProblem, discretise
+from dnlcontrol.problem import ControlProblem
+
+MB = 8 / 2**20  # one float64
+
+
+def predicted_size(discrete: DiscreteProblem) -> dict[str, Any]:
+    """Counts of unknowns and float64 megabytes: of the adjoint sweep, and of the lifted program."""
+    p, L, N = discrete.problem, discrete.depth, discrete.problem.samples
+    state, integral = (int(np.prod(s, dtype=int)) for s in (p.state_shape, p.integral_shape))
+    kernels = (L if p.markov else L * (L + 1) // 2) * N
+    chunk = min(N, 128)
+    return {
+        "control_entries": discrete.space.size,
+        "lifted_variables": discrete.space.size + (L + 1) * N * state,
+        "lifted_rows": (L + 1) * N * state + discrete.rows.size,
+        "kernel_evaluations": kernels,
+        # x, z, λ, z̄ of a chunk and the states of all samples; w, gradient and the minimiser's vectors
+        "adjoint_state_mb": round(((L + 1) * (2 * chunk * (state + integral) + N * state)) * MB, 3),
+        "adjoint_control_mb": round(12 * discrete.space.size * MB, 3),
+    }
+
+
+def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dict[str, Any]:
+    """Everything that can be said about a problem at one depth without solving it.
+
+    Building both evaluators compares every formula with NumPy at two points, and a batched kernel with its formula.
+    """
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.backends.exact.traced import Traced
+
+    discrete = discretise(problem, depth, rule)
+    evaluator = Evaluator(discrete)
+    for formula in problem.formulas.all():
+        Traced(formula, problem.horizon, evaluator.vectorised.targets(formula))
+    report: dict[str, Any] = {
+        "problem": problem.name, "depth": depth, "rule": rule, "horizon": problem.horizon, "samples": problem.samples,
+        "state_shape": list(problem.state_shape), "recursion": "one-step" if problem.markov else "all earlier layers",
+        "controls": [{"name": b.name, "on": b.control.on, "shape": list(b.control.shape), "entries": b.size,
+                      "bounded": b.control.bounded, "metric": "H1" if b.metric.smooth else "L2"} for b in discrete.space],
+        "constraints": [{"name": b.constraint.name, "kind": b.constraint.kind, "rows": b.size, "once": b.once}
+                        for b in discrete.rows.blocks],
+        "formulas": {f.name: sorted(f.reads) for f in problem.formulas.all()},
+        **predicted_size(discrete),
+    }  # fmt: skip
+    if discrete.space.size:
+        result = taylor_test(problem, depth, rule, seed=0)
+        report.update(taylor_gradient_rate=_rate(result.gradient_rate), taylor_hessian_rate=_rate(result.hessian_rate), passed=result.passed)
+    else:
+        report["passed"] = bool(np.all(np.isfinite(evaluator.states(np.zeros(0)))))
+    return report
+
+
+def _rate(rate: float) -> float | str:
+    return rate if np.isfinite(rate) else "no remainder above rounding"

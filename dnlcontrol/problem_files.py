@@ -1,0 +1,119 @@
+"""Problem files: ``problem(**parameters) -> ControlProblem`` and optionally ``reference(**parameters)``."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dnlcontrol import checks
+from dnlcontrol.problem import ControlProblem
+from dnlcontrol.reference import Reference
+
+
+@dataclass(frozen=True)
+class ProblemFile:
+    """A loaded problem file with the parameters given to it."""
+
+    path: Path
+    module: ModuleType
+    parameters: dict[str, Any]
+
+    @property
+    def source(self) -> dict[str, Any]:
+        return {"path": str(self.path), "parameters": self.parameters}
+
+    def problem(self) -> ControlProblem:
+        made = self._call("problem")
+        if not isinstance(made, ControlProblem):
+            checks.reject_type(f"{self.path.name}: problem()", made, "a ControlProblem")
+        return made
+
+    def reference(self) -> Reference | None:
+        """The exact answer where the file has one for these parameters."""
+        if not hasattr(self.module, "reference"):
+            return None
+        try:
+            made = self._call("reference")
+        except checks.InputError:
+            return None
+        return made if isinstance(made, Reference) else None
+
+    def _call(self, name: str) -> Any:
+        fn = getattr(self.module, name)
+        known = inspect.signature(fn).parameters
+        free = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        for key in self.parameters:
+            if key not in known and not free:
+                checks.reject(f"-p {key}", key, f"parameters of {self.path.name}: {', '.join(known) or 'none'}")
+        try:
+            return fn(**self.parameters)
+        except checks.InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a user's file raises is told with its name
+            text = " ".join(str(error).split())[:200]
+            checks.reject(f"{self.path.name}: {name}()", f"{type(error).__name__} ({text})", "a function that runs with these parameters")
+
+
+def library() -> Path | None:
+    """The folder of the problems that come with the library."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_problems", package.parent / "problems"):
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def listed() -> list[tuple[str, str]]:
+    """Name and first line of every problem in the library."""
+    folder = library()
+    found = []
+    for path in sorted(folder.glob("*.py")) if folder else []:
+        if not path.name.startswith("_"):
+            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            found.append((path.stem, text.splitlines()[0] if text else ""))
+    return found
+
+
+def load_problem(name: str, parameters: dict[str, Any] | None = None) -> ProblemFile:
+    """A problem by path to a .py file, or by its name in the library."""
+    path = Path(name)
+    if path.suffix != ".py":
+        folder = library()
+        path = folder / f"{name}.py" if folder else path
+    if not path.is_file():
+        known = ", ".join(n for n, _ in listed())
+        checks.reject("PROBLEM", f"{name} (no such file)", f"a .py file, or one of: {known}")
+    unique = f"dnlcontrol_problem_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(unique, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[unique] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001 - as above
+        text = " ".join(str(error).split())[:200]
+        checks.reject("PROBLEM", f"{path.name}, which raises {type(error).__name__} ({text})", "a file that can be imported")
+    if not callable(getattr(module, "problem", None)):
+        checks.reject("PROBLEM", f"{path.name}, which defines no function problem()", "a file with problem(**parameters) -> ControlProblem")
+    return ProblemFile(path, module, dict(parameters or {}))
+
+
+def parse_parameters(items: list[str]) -> dict[str, Any]:
+    """``name=value`` pairs; values are Python literals, else text."""
+    out: dict[str, Any] = {}
+    for item in items:
+        key, sign, text = item.partition("=")
+        if not sign or not key.isidentifier():
+            checks.reject("-p", item, "name=value")
+        try:
+            out[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            out[key] = text
+    return out
