@@ -57,7 +57,7 @@ def reference(*, bound: float = 1.0 / 9.0) -> dnl.Reference:
         source="Bryson-Denham problem; value re-derived for this project",
         value=4 / (9 * bound),
         error_constant=0.0,
-        orders=(2.0, 3.0),
+        orders=(2.0, 4.0),
         controls={"u": control},
         state=state,
         note="second order; J_L expands smoothly along L = 6, 12, 24, ..., with exponents 2 and 4",

@@ -19,7 +19,7 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 from dnlcontrol.space.faces import Face, held_entries
 
-STEPS, ROW_LIMIT, CG_LIMIT = 15, 400, 500
+STEPS, ROW_LIMIT, CG_LIMIT = 60, 400, 500
 TIGHTER = 1e-3  # an error ε in a state costs ε/τ² in a control that acts through two integrals
 
 
@@ -50,38 +50,57 @@ class _Active:
 
 
 def newton_on_active(evaluator: Evaluator, w: np.ndarray, mu: np.ndarray, rho: float, tolerance: float) -> KKTPoint | None:
-    """A point whose stationarity is below ``tolerance`` (its residual far below), or None when the steps do not get there."""
+    """A point whose stationarity is below ``tolerance`` (its residual far below), or None when the steps do not get there.
+
+    All wrong rows change sides at once; where such a set comes back, only the worst row does.
+    """
     rows, space = evaluator.rows, evaluator.space
     lower, upper = space.bounds
-    before = None
+    side = active_sides(rows.bounds, evaluator.constraint_values(w), mu, rho)
+    seen: set[bytes] = set()
     for _ in range(STEPS):
-        at = evaluator.trajectory(w, Multipliers(mu))
-        side = active_sides(rows.bounds, at.constraints, mu, rho)
         index = np.flatnonzero(~np.isnan(side))
         if len(index) > min(ROW_LIMIT, space.size):
             return None
+        mu = np.where(np.isnan(side), 0.0, mu)
+        at = evaluator.trajectory(w, Multipliers(mu))
         held = held_entries(space, w, at.gradient)
         face = Face(space, held)
         norm = face.dual_norm(at.gradient)
-        residual = float(max(np.max(np.abs(at.constraints - side)[index], initial=0.0),
-                             np.max(rows.violation(at.constraints), initial=0.0)))  # fmt: skip
-        off = np.where(held, np.minimum(w - lower, upper - w), 0.0).max(initial=0.0)
-        same = before is not None and np.array_equal(before, index)
-        if norm <= tolerance and residual <= TIGHTER * tolerance and off <= tolerance and not np.any(mu[np.isnan(side)]):
-            return KKTPoint(w, signed(rows.bounds, side, mu), norm, residual, at.value - float(mu @ at.constraints))
-        if not np.isfinite(norm) or (same and before is not None and norm > 1e6):
+        residual = float(np.max(np.abs(at.constraints - side)[index], initial=0.0))
+        off = float(np.max(np.minimum(w - lower, upper - w)[held], initial=0.0))
+        if not np.isfinite(norm + residual):
             return None
-        before = index
-        mu = np.where(np.isnan(side), 0.0, mu)
-        r = evaluator.trajectory(w, Multipliers(mu)).gradient if not same else at.gradient
+        if norm <= tolerance and residual <= TIGHTER * tolerance and off <= tolerance:
+            wrong = _wrong(rows.bounds, side, at.constraints, mu, tolerance)
+            if not wrong.any():
+                return KKTPoint(w, signed(rows.bounds, side, mu), norm, residual, at.value - float(mu @ at.constraints))
+            key = np.isnan(side).tobytes()
+            if key in seen:
+                wrong = wrong * (wrong == wrong.max())
+            seen.add(key)
+            nearer = np.where(at.constraints > rows.bounds[1], rows.bounds[1], rows.bounds[0])
+            side = np.where(wrong > 0, np.where(np.isnan(side), nearer, np.nan), side)
+            continue
         active = _active(evaluator, face, w, index, side[index])
-        delta, change = _step(evaluator, face, active, w, mu, r, at.constraints[index], 0.1 * tolerance)
+        delta, change = _step(evaluator, face, active, w, mu, at.gradient, at.constraints[index], 0.1 * tolerance)
         if delta is None:
             return None
         near = np.where(w - lower < upper - w, lower, upper)
         w = np.clip(np.where(held, near, w + delta), lower, upper)
         mu[index] += change
     return None
+
+
+def _wrong(bounds: tuple[np.ndarray, np.ndarray], side: np.ndarray, c: np.ndarray, mu: np.ndarray, tolerance: float) -> np.ndarray:
+    """How wrong each row is: its violation where inactive, a multiplier of the wrong sign where active; else 0."""
+    lower, upper = bounds
+    inactive = np.isnan(side)
+    violation = np.maximum(np.maximum(lower - c, c - upper), 0.0)
+    inward = np.where(side == upper, -mu, mu)
+    inward = np.where(inactive | (lower == upper), 0.0, np.maximum(inward, 0.0))
+    wrong = np.where(inactive, violation, inward)
+    return np.where(wrong > np.where(inactive, TIGHTER, 1.0) * tolerance, wrong, 0.0)
 
 
 def active_sides(bounds: tuple[np.ndarray, np.ndarray], c: np.ndarray, mu: np.ndarray, rho: float) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch.autograd.forward_ad as forward_ad
 from torch.func import vjp
 
 from dnlcontrol import checks
+from dnlcontrol.backends.adjoint.derivatives import Derivatives
 from dnlcontrol.backends.adjoint.lagrangian import Lagrangian, Multipliers
 from dnlcontrol.backends.adjoint.linearised import Linearised
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
@@ -64,14 +65,18 @@ class Evaluator:
         self.lagrangian = Lagrangian(self.sweep)
         self.counts = Counts()
         self._stored = Linearised.fits(self.sweep) if stored is None else stored
-        self._last: tuple[bytes, Multipliers | None, Linearised] | None = None
+        self._point: tuple[bytes, Linearised] | None = None
+        self._products: tuple[Linearised, Multipliers | None, Derivatives] | None = None
 
-    def _linearised(self, w: np.ndarray, multipliers: Multipliers | None) -> Linearised:
-        """The stored derivatives at w; those of the last control are kept."""
+    def _derivatives(self, w: np.ndarray, multipliers: Multipliers | None) -> Derivatives:
+        """Stored derivatives at w; those of the last control and of the last multipliers are kept."""
         key = np.asarray(w, dtype=float).tobytes()
-        if self._last is None or self._last[0] != key or self._last[1] is not multipliers:
-            self._last = key, multipliers, Linearised(self.sweep, self.lagrangian, w, multipliers)
-        return self._last[2]
+        if self._point is None or self._point[0] != key:
+            self._point = key, Linearised(self.sweep, self.lagrangian, w)
+        at = self._point[1]
+        if self._products is None or self._products[0] is not at or self._products[1] is not multipliers:
+            self._products = at, multipliers, Derivatives(at, multipliers)
+        return self._products[2]
 
     # -- the three products -----------------------------------------------------------------------------------
     def value(self, w: np.ndarray, multipliers: Multipliers | None = None) -> float:
@@ -88,7 +93,7 @@ class Evaluator:
         """J and dJ/dw, exact for the discrete problem."""
         self.counts.gradients += 1
         if self._stored:
-            stored = self._linearised(w, multipliers)
+            stored = self._derivatives(w, multipliers)
             return stored.value + self.space.penalty(w), stored.gradient + self.space.penalty_gradient(w)
         u, out, total = self._controls(w), self._empty(), 0.0
         with torch.no_grad():
@@ -101,7 +106,7 @@ class Evaluator:
         """(d²J/dw²) d, the derivative of the gradient sweep along d."""
         self.counts.hessians += 1
         if self._stored:
-            return self._linearised(w, multipliers).hessian_product(d) + self.space.penalty_gradient(d)
+            return self._derivatives(w, multipliers).hessian_product(d) + self.space.penalty_gradient(d)
         base, tangent = self._controls(w), self._controls(d)
         product = self.space.penalty_gradient(d)
         with torch.no_grad(), forward_ad.dual_level():

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.func import hessian, jacfwd, jvp, vjp, vmap
+from torch.func import jacfwd, vmap
 
-from dnlcontrol.backends.adjoint.lagrangian import Lagrangian, Multipliers
+from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep import Sweep
 from dnlcontrol.backends.adjoint.vectorised import Tensor
 from dnlcontrol.formula import Formula
@@ -35,16 +35,12 @@ class Reads:
     names: tuple[str, ...]
     sites: dict[str, np.ndarray]
     shapes: dict[str, tuple[int, ...]]
-
-    @property
-    def size(self) -> int:
-        return sum(int(np.prod(s, dtype=int)) for s in self.shapes.values())
+    nodes: int
 
     def gather(self, parts: dict[str, np.ndarray]) -> np.ndarray:
-        """(nodes, size)."""
-        count = len(next(iter(self.sites.values()))) if self.names else 0
-        flat = [parts[k][self.sites[k]].reshape(count, -1) for k in self.names]
-        return np.concatenate(flat, axis=1) if flat else np.zeros((0, 0))
+        """(nodes, size of q)."""
+        flat = [parts[k][self.sites[k]].reshape(self.nodes, -1) for k in self.names]
+        return np.concatenate([np.zeros((self.nodes, 0)), *flat], axis=1)
 
     def scatter(self, q: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Add the transpose of :meth:`gather`."""
@@ -64,10 +60,10 @@ class Reads:
 
 
 class Linearised:
-    """Value, gradient and Hessian products at one control by stored derivatives (CPU, float64)."""
+    """States and first derivatives of kernel and outer map at all nodes, at one control (CPU, float64)."""
 
-    def __init__(self, sweep: Sweep, lagrangian: Lagrangian, w: np.ndarray, multipliers: Multipliers | None) -> None:
-        self.sweep, self.lagrangian, self.multipliers = sweep, lagrangian, multipliers
+    def __init__(self, sweep: Sweep, lagrangian: Lagrangian, w: np.ndarray) -> None:
+        self.sweep, self.lagrangian = sweep, lagrangian
         self.problem, self.depth, self.markov = sweep.problem, sweep.depth, sweep.markov
         self.data = sweep.everyone
         self.parts = sweep.space.split(w)
@@ -79,8 +75,6 @@ class Linearised:
         self.x, self.z = sweep.states(self.u, self.data)
         self.count = self.x.shape[1]
         self._first()
-        self._backward()
-        self._second: tuple[np.ndarray, np.ndarray | None] | None = None
 
     @staticmethod
     def fits(sweep: Sweep) -> bool:
@@ -97,17 +91,17 @@ class Linearised:
         names = tuple(k for k in self.parts if any(f is not None and k in f.reads for f in formulas))
         where = {"ts": np.arange(len(path)), "t": path, "const": np.zeros(len(path), dtype=int)}
         controls = self.problem.controls
-        return Reads(names, {k: where[controls[k].on] for k in names}, {k: controls[k].shape for k in names})
+        return Reads(names, {k: where[controls[k].on] for k in names}, {k: controls[k].shape for k in names}, len(path))
 
     # -- node functions on flat vectors -------------------------------------------------------------------------
-    def _pair(self, t: Tensor, s: Tensor, x: Tensor, q: Tensor) -> Tensor:
+    def pair(self, t: Tensor, s: Tensor, x: Tensor, q: Tensor) -> Tensor:
         f, e = self.problem.formulas, self.sweep.formulas.engine
         u = self.pair_reads.unflatten(q)
         y = x.reshape(self.problem.state_shape)
         y = f.feature(e, s, y, f.feature.only(u)) if f.feature else y
         return self.sweep.grid.step * f.kernel(e, t, s, y, f.kernel.only(u)).reshape(-1)
 
-    def _node(self, t: Tensor, g: Tensor, z: Tensor, q: Tensor) -> Tensor:
+    def node(self, t: Tensor, g: Tensor, z: Tensor, q: Tensor) -> Tensor:
         f, e = self.problem.formulas, self.sweep.formulas.engine
         assert f.outer is not None
         return f.outer(e, t, g, z.reshape(self.problem.integral_shape), self.node_reads.unflatten(q)).reshape(-1)
@@ -116,52 +110,34 @@ class Linearised:
         """``derivative`` of a node function mapped over samples and nodes."""
         return vmap(vmap(derivative(fn, argnums=argnums), in_dims=shared), in_dims=(0,) * len(shared))
 
-    def _pair_points(self) -> tuple[Tensor, ...]:
+    def pair_points(self) -> tuple[Tensor, ...]:
         flat = self.x.reshape(self.depth + 1, self.count, -1)
-        q = self.sweep.tensor(self.pair_reads.gather(self.parts)) if self.pair_reads.names else torch.zeros(len(self.layers), 0).double()
+        q = self.sweep.tensor(self.pair_reads.gather(self.parts))
         return self.sweep.nodes[self.layers], self.sweep.nodes[self.sources], flat[self.sources], q
 
-    def _node_points(self) -> tuple[Tensor, ...]:
+    def node_points(self) -> tuple[Tensor, ...]:
         L, free = self.depth, self.data.free
         g = free.expand(L + 1, *free.shape[1:])
-        q = self.sweep.tensor(self.node_reads.gather(self.parts)) if self.node_reads.names else torch.zeros(L + 1, 0).double()
+        q = self.sweep.tensor(self.node_reads.gather(self.parts))
         return self.sweep.nodes, g, self.z.reshape(L + 1, self.count, -1), q
 
     # -- first order ----------------------------------------------------------------------------------------------
     def _first(self) -> None:
         """φ_x (pairs, n, dz, dx), φ_q; ψ_z, ψ_q or None; columns as slices of pairs."""
-        jacobians = self._over(self._pair, jacfwd, (2, 3), (None, None, 0, None))(*self._pair_points())
+        jacobians = self._over(self.pair, jacfwd, (2, 3), (None, None, 0, None))(*self.pair_points())
         self.phi_x, self.phi_q = (np.asarray(j) for j in jacobians)
         ends = np.searchsorted(self.sources, np.arange(self.depth + 1))
         self.columns = [slice(ends[s], ends[s + 1]) for s in range(self.depth)]
         self.psi_z = self.psi_q = None
         if self.problem.formulas.outer is not None:
             self.psi_z, self.psi_q = (
-                np.asarray(j) for j in self._over(self._node, jacfwd, (2, 3), (None, 0, 0, None))(*self._node_points())
+                np.asarray(j) for j in self._over(self.node, jacfwd, (2, 3), (None, 0, 0, None))(*self.node_points())
             )
 
     def _rows(self, s: int) -> slice:
         return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
 
-    def _backward(self) -> None:
-        """Value, λ, z̄ and the gradient by blocks."""
-        value, pull = vjp(lambda x, u: self.lagrangian.value(x, u, self.data, self.multipliers), self.x, dict(self.u))
-        direct, parts = pull(torch.ones_like(value))
-        self.value = float(value)
-        out = {k: v.numpy().copy() for k, v in parts.items()}
-        lam = direct.reshape(self.depth + 1, self.count, -1).numpy().copy()
-        pulled = self._adjoint(lam, np.zeros((self.depth + 1, self.count, self.z[0, 0].numel())))
-        self.lam, self.zbar = lam, pulled
-        self._scatter(out, np.einsum("pnij,pni->pj", self.phi_q, self.zbar[self.layers]))
-        if self.psi_q is not None:
-            self.node_reads.scatter(np.einsum("lnij,lni->lj", self.psi_q, lam), out)
-        self.gradient = self.sweep.space.assemble(out)
-
-    def _scatter(self, out: dict[str, np.ndarray], q: np.ndarray) -> None:
-        if self.pair_reads.names:
-            self.pair_reads.scatter(q, out)
-
-    def _adjoint(self, lam: np.ndarray, extra: np.ndarray) -> np.ndarray:
+    def adjoint(self, lam: np.ndarray, extra: np.ndarray) -> np.ndarray:
         """Run the costate recursion in place on ``lam``; ``extra`` is added to z̄. Returns z̄."""
         zbar = extra
         for l in reversed(range(self.depth + 1)):
@@ -172,32 +148,15 @@ class Linearised:
                 zbar[l] += zbar[l + 1]
         return zbar
 
-    # -- second order ---------------------------------------------------------------------------------------------
-    def _curvature(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Hessians of z̄ᵀφ in (x, q), (pairs, n, i, i), and of λᵀψ in (z, q)."""
-        if self._second is None:
-            first = self._hessian(self._pair, self._pair_points(), self.zbar[self.layers], 2)
-            second = None if self.psi_z is None else self._hessian(self._node, self._node_points(), self.lam, 2, True)
-            self._second = first, second
-        return self._second
+    def add_pairs(self, out: dict[str, np.ndarray], zbar: np.ndarray, lam: np.ndarray) -> None:
+        """Add φ_qᵀ z̄ + ψ_qᵀ λ into the gradient's parts."""
+        self.pair_reads.scatter(np.einsum("pnij,pni->pj", self.phi_q, zbar[self.layers]), out)
+        if self.psi_q is not None:
+            self.node_reads.scatter(np.einsum("lnij,lni->lj", self.psi_q, lam), out)
 
-    def _hessian(self, fn: Any, points: tuple[Tensor, ...], cotangent: np.ndarray, at: int, own: bool = False) -> np.ndarray:
-        a, b, x, q = points
-        size = x.shape[-1]
-
-        def contracted(v: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-            return (c * fn(a, b, v[:size], v[size:])).sum()
-
-        v = torch.cat([x, q[:, None].expand(*x.shape[:2], q.shape[-1])], dim=-1)
-        inner = vmap(hessian(contracted), in_dims=(0, None, 0 if own else None, 0))
-        return np.asarray(vmap(inner)(v, a, b, torch.as_tensor(cotangent)))
-
-    def hessian_product(self, d: np.ndarray) -> np.ndarray:
-        """(d²L/dw²) d without the penalties on controls."""
-        parts = self.sweep.space.split(d)
+    def tangent(self, dq: np.ndarray, dp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(δx, δz) from the changes of the controls at the pairs and at the nodes."""
         n, L = self.count, self.depth
-        dq = self.pair_reads.gather(parts) if self.pair_reads.names else np.zeros((len(self.layers), 0))
-        dp = self.node_reads.gather(parts) if self.node_reads.names else np.zeros((L + 1, 0))
         dz, dx = np.zeros((L + 1, n, self.z[0, 0].numel())), np.zeros((L + 1, n, self.x[0, 0].numel()))
         forced = np.einsum("pnij,pj->pni", self.phi_q, dq)
         for l in range(L + 1):
@@ -207,33 +166,7 @@ class Linearised:
             if l < L:
                 added = np.einsum("mnij,nj->mni", self.phi_x[self.columns[l]], dx[l]) + forced[self.columns[l]]
                 dz[self._rows(l)] += added + dz[l] if self.markov else added
-        dlam, out = self._lagrangian_tangent(dx, parts)
-        pair_curvature, node_curvature = self._curvature()
-        v = np.concatenate([dx[self.sources], np.broadcast_to(dq[:, None], (len(dq), n, dq.shape[1]))], axis=-1)
-        bent = np.einsum("pnij,pnj->pni", pair_curvature, v)
-        np.add.at(dlam, self.sources, bent[..., : dx.shape[-1]])
-        extra, q_node = np.zeros_like(dz), 0.0
-        if node_curvature is not None:
-            v = np.concatenate([dz, np.broadcast_to(dp[:, None], (L + 1, n, dp.shape[1]))], axis=-1)
-            node_bent = np.einsum("lnij,lnj->lni", node_curvature, v)
-            extra, q_node = node_bent[..., : dz.shape[-1]].copy(), node_bent[..., dz.shape[-1] :].sum(1)
-        dzbar = self._adjoint(dlam, extra)
-        q_pair = np.einsum("pnij,pni->pj", self.phi_q, dzbar[self.layers]) + bent[..., dx.shape[-1] :].sum(1)
-        self._scatter(out, q_pair)
-        if self.psi_q is not None:
-            self.node_reads.scatter(np.einsum("lnij,lni->lj", self.psi_q, dlam) + q_node, out)
-        return self.sweep.space.assemble(out)
-
-    def _lagrangian_tangent(self, dx: np.ndarray, parts: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The derivative of (L_x, L_u) along (δx, δu)."""
-
-        def gradient(x: Tensor, u: dict[str, Tensor]) -> Any:
-            value, pull = vjp(lambda x, u: self.lagrangian.value(x, u, self.data, self.multipliers), x, u)
-            return pull(torch.ones_like(value))
-
-        tangents = (self.sweep.tensor(dx).reshape(self.x.shape), {k: self.sweep.tensor(v) for k, v in parts.items()})
-        _, (direct, out) = jvp(gradient, (self.x, dict(self.u)), tangents)
-        return direct.reshape(dx.shape).numpy().copy(), {k: v.numpy().copy() for k, v in out.items()}
+        return dx, dz
 
 
 def pairs(depth: int, markov: bool) -> tuple[np.ndarray, np.ndarray]:
