@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from dnlcontrol.checks import InputError, InputTypeError
+from dnlcontrol.checks import InputError, InputTypeError, array_of
 from dnlcontrol.engines import Engine, engine_of
 
 UNARY = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
@@ -140,6 +140,10 @@ class Array:
         return f"Array(shape={self.shape}, {self._engine.name})"
 
 
+class UnknownName(InputError, AttributeError):
+    """A name outside the vocabulary; an AttributeError, so that ``hasattr`` answers False."""
+
+
 class Namespace:
     """The closed module of functions that a formula may use, with array-API names.
 
@@ -159,7 +163,7 @@ class Namespace:
         if name in UNARY:
             fn = self._engine.unary[name]
             return lambda x: self._wrap(fn(self._take(x, name)))
-        raise AttributeError(f"namespace has no {name!r}; the vocabulary is: {', '.join(VOCABULARY)}")
+        raise UnknownName(f"namespace: got {name!r}; allowed: {', '.join(VOCABULARY)}")
 
     def __dir__(self) -> list[str]:
         return sorted(VOCABULARY)
@@ -178,11 +182,11 @@ class Namespace:
         """A constant (nested list, ndarray, number) as an array of this backend; arrays pass through."""
         if isinstance(constant, Array):
             return constant
-        if self._engine.owns(constant):
+        if self._engine.owns(constant) and not (self._shelled and isinstance(constant, np.ndarray)):
             return self._wrap(constant)
         try:
-            array = np.asarray(constant, dtype=np.float64)
-        except (TypeError, ValueError):
+            array = array_of("namespace.asarray", constant)
+        except InputError:
             raise InputTypeError(f"namespace.asarray: got {type(constant).__name__}; allowed: numbers, a list or an "
                                  "ndarray of numbers (combine formula arrays with stack)") from None  # fmt: skip
         if array.ndim > 2 and self._shelled:
@@ -336,6 +340,8 @@ def _operand(other: Any, engine: Engine) -> Any:
         return _raw(other)
     if isinstance(other, numbers.Real) or (isinstance(other, np.ndarray) and other.ndim == 0):
         return float(other)
+    if isinstance(other, (list, tuple)):
+        return NotImplemented
     if isinstance(other, np.ndarray) or engine_name(other) != "":
         raise InputTypeError(f"a bare {type(other).__name__} of shape {tuple(other.shape)} in a formula; allowed: arrays made "
                              "from its arguments; constants enter through namespace(x).asarray(A)")  # fmt: skip
@@ -358,7 +364,8 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
-        raise InputError(f"shapes {' and '.join(map(str, shapes))} do not broadcast together") from None
+        seen = " and ".join(map(str, shapes))
+        raise InputError(f"got shapes {seen}; allowed: shapes that broadcast together") from None
 
 
 def _check_matmul(a: tuple[int, ...], b: tuple[int, ...]) -> None:

@@ -56,7 +56,7 @@ def non_negative(argument: str, value: Any) -> float:
 
 def real(argument: str, value: Any) -> float:
     """A finite real number."""
-    if isinstance(value, (bool, str)) or not np.isscalar(value) and np.ndim(value) != 0:
+    if isinstance(value, (bool, np.bool_, str)) or not np.isscalar(value) and np.ndim(value) != 0:
         reject_type(argument, value, "a finite number")
     try:
         number = float(value)
@@ -106,13 +106,13 @@ def array_of(argument: str, value: Any, allowed: str = "an array of numbers") ->
         if array.dtype.kind not in "fiub":
             raise TypeError
         return np.array(array, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a torch tensor that requires grad
         reject_type(argument, value, allowed)
 
 
 def choice(argument: str, value: Any, options: tuple[str, ...]) -> str:
     """One of a few names."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         reject(argument, value, " or ".join(repr(o) for o in options))
     return str(value)
 

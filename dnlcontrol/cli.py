@@ -7,6 +7,7 @@ standard output; progress goes to standard error, only on a terminal.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import warnings
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 import dnlcontrol
 from dnlcontrol.checks import ConvergenceWarning, InputError, reject
 from dnlcontrol.problem_files import ProblemFile, listed, load_problem, parse_parameters
-from dnlcontrol.storage import load, make_directory, plain
+from dnlcontrol.storage import load, make_directory, plain, solution_directory
 
 SOLVED, NOT_CONVERGED, BAD_INPUT = 0, 1, 2
 
@@ -75,8 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the status and message say it
-            return int(given.run(given))
-    except (InputError, ImportError) as error:
+            given.stdout = sys.stdout
+            with contextlib.redirect_stdout(sys.stderr):  # what a problem file prints is no result
+                return int(given.run(given))
+    except (InputError, ImportError, OSError) as error:
         print(f"dnlcontrol: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
@@ -149,15 +152,16 @@ def run_problems(given: argparse.Namespace) -> int:
     entries = listed()
     width = max((len(name) for name, _ in entries), default=0)
     for name, line in entries:
-        print(f"{name:{width}}  {line}")
+        print(f"{name:{width}}  {line}", file=given.stdout)
     return SOLVED
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------
 def _problem(given: argparse.Namespace) -> ProblemFile:
+    file = load_problem(given.problem, parse_parameters(given.p))
     if getattr(given, "out", None):
-        make_directory(given.out)
-    return load_problem(given.problem, parse_parameters(given.p))
+        solution_directory(given.out) if given.command == "solve" else make_directory(given.out)
+    return file
 
 
 def _solution(run: str) -> Any:
@@ -173,7 +177,8 @@ def _progress(line: Callable[[Any], str]) -> Callable[[Any], None] | None:
 
 
 def _print(given: argparse.Namespace, report: dict[str, Any], lines: list[str]) -> None:
-    print(json.dumps(plain(report), allow_nan=False) if given.json else "\n".join(lines))
+    text = json.dumps(plain(report), allow_nan=False) if given.json else "\n".join(lines)
+    print(text, file=given.stdout)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

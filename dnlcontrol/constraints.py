@@ -43,6 +43,9 @@ class Constraint:
             checks.reject(f"{self.name}.lower, {self.name}.upper", f"shapes {lower.shape} and {upper.shape}", "shapes that broadcast")
         if crossed:
             checks.reject(f"{self.name}.lower, {self.name}.upper", "bounds that cross", "lower <= upper")
+        if np.any(lower == np.inf) or np.any(upper == -np.inf):
+            seen = "a lower bound of inf or an upper bound of -inf"
+            checks.reject(f"{self.name}.lower, {self.name}.upper", seen, "lower < inf, upper > -inf")
 
     def _side(self, side: str) -> np.ndarray:
         array = checks.array_of(f"{self.name}.{side}", getattr(self, side), "numbers (or infinities)")
@@ -63,15 +66,18 @@ class Constraint:
         if self.samples is None:
             return np.arange(samples)
         rows = np.asarray(self.samples, dtype=int)
-        if rows.size == 0 or rows.min() < 0 or rows.max() >= samples:
-            checks.reject(f"{self.name}.samples", list(self.samples), f"indices from 0 to {samples - 1}")
+        if rows.size == 0 or rows.min() < 0 or rows.max() >= samples or len(set(self.samples)) < rows.size:
+            allowed = f"distinct indices from 0 to {samples - 1}"
+            checks.reject(f"{self.name}.samples", list(self.samples), allowed)
         return rows
 
     def aligned(self, samples: int) -> Constraint:
         """The same constraint, checked against the number of samples."""
         self.rows(samples)
-        if self.target is not None and len(np.atleast_1d(self.target)) != samples:
+        if self.target is not None and self.target.shape[:1] != (samples,):
             checks.reject(f"{self.name}.target", self.target, f"one row for each of the {samples} samples")
+        if self.target is not None and self.target.ndim > 3:
+            checks.reject(f"{self.name}.target", self.target, "rows of rank <= 2")
         return replace(self)
 
 

@@ -46,6 +46,9 @@ class Control:
             at = tuple(int(i) for i in np.argwhere(np.atleast_1d(lower > upper))[0])
             entry = np.atleast_1d(lower)[at], np.atleast_1d(upper)[at]
             checks.reject("Control.lower, Control.upper", f"bounds that cross ({entry[0]:g} > {entry[1]:g})", "lower <= upper")
+        if np.any(lower == np.inf) or np.any(upper == -np.inf):
+            seen = "a lower bound of inf or an upper bound of -inf"
+            checks.reject("Control.lower, Control.upper", seen, "lower < inf, upper > -inf")
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
         if not callable(self.initial) and not isinstance(self.initial, SmoothRandom):

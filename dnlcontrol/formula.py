@@ -164,5 +164,8 @@ def _tell(name: str, error: Exception, engine: Engine) -> NoReturn:
             raise error
         raise type(error)(f"{name}: {text}") from error
     kind = InputTypeError if isinstance(error, TypeError) else InputError
-    hint = "; allowed in a formula: its arguments, numbers and namespace(x)" if kind is InputTypeError else ""
-    raise kind(f"{name}: got {type(error).__name__} on {engine.name} ({text[:160]}){hint}") from error
+    hint = "its arguments, numbers and namespace(x)" if kind is InputTypeError else "what runs at every point"
+    if "__array_ufunc__" in text:
+        text = "a NumPy function of a formula's array"
+    seen = f"{type(error).__name__} on {engine.name} ({text[:160]})"
+    raise kind(f"{name}: got {seen}; allowed in a formula: {hint}") from error

@@ -60,14 +60,14 @@ def squared(target: Any, head: Head | None = None) -> Cost:
             checks.reject("squared.target", f"rows of shape {tuple(y.shape)}", f"rows of the prediction's shape {tuple(p.shape)}")
         return namespace(x).sum((p - y) ** 2)
 
-    return Cost(loss, y, head.controls() if head else {}, "squared")
+    return Cost(loss, y, _constants("squared", head), "squared")
 
 
 def logistic(target: Any, head: Head | None = None) -> Cost:
     """log(1 + e^{-y p}) for labels y in {-1, +1} (or {0, 1}); p is one number (a 1-entry state or head)."""
     y = checks.numbers("logistic.target", target)
     values = set(np.unique(y).tolist())
-    if not (values <= {-1.0, 1.0} or values <= {0.0, 1.0}) or y.ndim != 1:
+    if not (values <= {-1.0, 1.0} or values <= {0.0, 1.0}) or y.ndim != 1 or not y.size:
         checks.reject("logistic.target", f"shape {y.shape}, values {sorted(values)[:4]}", "one label -1/+1 or 0/1 per sample")
     y = np.where(y > 0, 1.0, -1.0)
 
@@ -79,7 +79,7 @@ def logistic(target: Any, head: Head | None = None) -> Cost:
         margin = -y * xp.sum(p)
         return xp.logsumexp(xp.stack([0.0 * margin, margin]))
 
-    return Cost(loss, y, head.controls() if head else {}, "logistic")
+    return Cost(loss, y, _constants("logistic", head), "logistic")
 
 
 def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = None) -> Cost:
@@ -90,7 +90,7 @@ def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = N
     count = checks.whole("cross_entropy.classes", classes if classes is not None else int(y.max()) + 1)
     if y.max() >= count:
         checks.reject("cross_entropy.labels", f"label {int(y.max())}", f"labels below classes = {count}")
-    onehot = np.eye(count)[y.astype(int)]
+    onehot = (y[:, None] == np.arange(count)).astype(float)
 
     def loss(x: Any, c: Any, y: Any) -> Any:
         xp = namespace(x)
@@ -99,7 +99,14 @@ def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = N
             checks.reject("cross_entropy.labels", f"{count} classes for a prediction of shape {tuple(p.shape)}", f"shape ({count},)")
         return xp.logsumexp(p) - xp.sum(p * y)
 
-    return Cost(loss, onehot, head.controls() if head else {}, "cross_entropy")
+    return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")
+
+
+def _constants(loss: str, head: Any) -> Mapping[str, Control]:
+    """The controls of a loss's head."""
+    if head is not None and not isinstance(head, Head):
+        checks.reject_type(f"{loss}.head", head, "head(outputs, inputs) or None")
+    return head.controls() if head else {}
 
 
 def _predict(x: Any, c: Any, head: Head | None) -> Any:

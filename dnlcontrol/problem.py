@@ -16,6 +16,9 @@ from dnlcontrol.formula import Formula, Shape, trace
 from dnlcontrol.losses import Cost
 from dnlcontrol.regularisers import Regulariser, check_all
 
+# A formula's reads mix its arguments with the controls behind u and c: names must not coincide.
+ARGUMENTS = ("t", "s", "x", "y", "z", "g", "x0", "target")
+
 
 @dataclass(frozen=True)
 class Formulas:
@@ -73,7 +76,7 @@ class ControlProblem:
         self.horizon = checks.positive("horizon", horizon)
         self.x0 = _data(x0)
         self.dynamics = dynamics
-        if not isinstance(dynamics, Dynamics):
+        if not isinstance(dynamics, Dynamics) or not callable(getattr(dynamics, "kernel", None)):
             checks.reject_type("dynamics", dynamics, "Volterra(...), ODE(...), Dense(...), ResNet(...) or a Dynamics")
         self.terminal = self._cost("terminal", terminal)
         self.running = self._cost("running", running)
@@ -137,6 +140,8 @@ class ControlProblem:
             checks.reject_type(argument, value, "a function, a loss such as losses.squared(Y), or None")
         if found is not None and found.target is not None and found.target.shape[:1] != (self.samples,):
             checks.reject(f"{argument}.target", found.target, f"one row for each of the {self.samples} samples")
+        if found is not None and found.target is not None and found.target.ndim > 3:
+            checks.reject(f"{argument}.target", found.target, "rows of rank <= 2")
         return found
 
     def _merge(self, controls: Any) -> dict[str, Control]:
@@ -146,9 +151,12 @@ class ControlProblem:
         merged = dict(self.dynamics.own_controls)
         for part in (self.terminal, self.running):
             merged.update(part.controls if part else {})
-        for key, control in given.items():
+        for key, control in {**merged, **given}.items():
             if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
                 checks.reject("controls", f"name {key!r}", "names that are Python identifiers without a leading underscore")
+            if key in ARGUMENTS:
+                allowed = f"names other than those of formula arguments ({', '.join(ARGUMENTS)})"
+                checks.reject("controls", f"name {key!r}", allowed)
             if not isinstance(control, Control):
                 checks.reject_type(f"controls[{key!r}]", control, "Control(shape, on=...)")
         return {**merged, **given}

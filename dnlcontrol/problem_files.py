@@ -17,6 +17,10 @@ from dnlcontrol.problem import ControlProblem
 from dnlcontrol.reference import Reference
 
 
+class BrokenFile(checks.InputError):
+    """A function of a problem file failed otherwise than by rejecting its parameters."""
+
+
 @dataclass(frozen=True)
 class ProblemFile:
     """A loaded problem file with the parameters given to it."""
@@ -36,17 +40,21 @@ class ProblemFile:
         return made
 
     def reference(self) -> Reference | None:
-        """The exact answer where the file has one for these parameters."""
+        """The exact answer where the file has one for these parameters: None where it rejects them."""
         if not hasattr(self.module, "reference"):
             return None
         try:
             made = self._call("reference")
+        except BrokenFile:
+            raise
         except checks.InputError:
             return None
-        return made if isinstance(made, Reference) else None
+        if not isinstance(made, (Reference, type(None))):
+            checks.reject_type(f"{self.path.name}: reference()", made, "a Reference or None")
+        return made
 
     def _call(self, name: str) -> Any:
-        fn = getattr(self.module, name)
+        fn = checks.function(f"{self.path.name}: {name}", getattr(self.module, name))
         known = inspect.signature(fn).parameters
         free = any(p.kind is p.VAR_KEYWORD for p in known.values())
         for key in self.parameters:
@@ -56,9 +64,10 @@ class ProblemFile:
             return fn(**self.parameters)
         except checks.InputError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a user's file raises is told with its name
-            text = " ".join(str(error).split())[:200]
-            checks.reject(f"{self.path.name}: {name}()", f"{type(error).__name__} ({text})", "a function that runs with these parameters")
+        except (Exception, SystemExit) as error:  # whatever a user's file raises is told with its name
+            seen = f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
+            allowed = "a function that runs with these parameters"
+            raise BrokenFile(f"{self.path.name}: {name}(): got {seen}; allowed: {allowed}") from error
 
 
 def library() -> Path | None:
@@ -83,7 +92,10 @@ def listed() -> list[tuple[str, str]]:
 
 def load_problem(name: str, parameters: dict[str, Any] | None = None) -> ProblemFile:
     """A problem by path to a .py file, or by its name in the library."""
-    path = Path(name)
+    try:
+        path = Path(name)
+    except TypeError:
+        checks.reject_type("PROBLEM", name, "a path to a .py file or a name")
     if path.suffix != ".py":
         folder = library()
         path = folder / f"{name}.py" if folder else path
@@ -97,7 +109,7 @@ def load_problem(name: str, parameters: dict[str, Any] | None = None) -> Problem
     sys.modules[unique] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - as above
+    except (Exception, SystemExit) as error:  # as above
         text = " ".join(str(error).split())[:200]
         checks.reject("PROBLEM", f"{path.name}, which raises {type(error).__name__} ({text})", "a file that can be imported")
     if not callable(getattr(module, "problem", None)):

@@ -68,6 +68,8 @@ def check_all(regularisers: Any) -> tuple[Regulariser, ...]:
     """A tuple of regularisers from a list."""
     if isinstance(regularisers, Regulariser):
         regularisers = [regularisers]
+    if not isinstance(regularisers, (list, tuple, type(None))):
+        checks.reject_type("regularisers", regularisers, "a list of H1(...), L2(...), TvG(...)")
     items = tuple(regularisers or ())
     for item in items:
         if not isinstance(item, Regulariser):

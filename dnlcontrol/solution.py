@@ -11,7 +11,7 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.grid import Grid
 from dnlcontrol.problem import ControlProblem
-from dnlcontrol.space.distances import control_distance, path_distance
+from dnlcontrol.space.distances import NORMS, control_distance, path_distance
 from dnlcontrol.space.extension import Extension, linear_weights
 
 SOLVED, LIMIT, INFEASIBLE, STALLED = 0, 1, 2, 3
@@ -89,7 +89,7 @@ class Solution:
 
     def control(self, name: str) -> Extension:
         """One control, callable on the continuum."""
-        if name not in self.controls:
+        if not isinstance(name, str) or name not in self.controls:
             checks.reject("control", name, f"one of {sorted(self.controls)}")
         return self.controls[name]
 
@@ -103,8 +103,10 @@ class Solution:
 
     def _path(self, values: np.ndarray, t: Any) -> np.ndarray:
         times = checks.numbers("t", t)
-        if np.any(times < 0) or np.any(times > self.grid.horizon):
-            checks.reject("t", f"{times.ravel()[0]:g}", f"times from 0 to {self.grid.horizon:g}")
+        slack = 1e-12 * self.grid.horizon  # a multiple of the step may round past T
+        outside = times[(times < -slack) | (times > self.grid.horizon + slack)]
+        if outside.size:
+            checks.reject("t", float(outside[0]), f"times from 0 to {self.grid.horizon:g}")
         flat = linear_weights(self.grid.nodes, times.ravel()) @ values.reshape(len(values), -1)
         return np.asarray(flat).reshape(*times.shape, *values.shape[1:])
 
@@ -131,11 +133,14 @@ def distance(a: Solution, b: Solution, norm: str = "L2", of: str = "controls") -
             checks.reject_type(argument, value, "a Solution")
     if a.grid.horizon != b.grid.horizon:
         checks.reject("distance", f"horizons {a.grid.horizon:g} and {b.grid.horizon:g}", "solutions of one problem")
+    if not isinstance(of, str):
+        checks.reject_type("distance.of", of, "'controls', 'states', 'costates' or the name of a control")
     if of in ("states", "costates"):
         x, y = getattr(a, of), getattr(b, of)
         if x.shape[1:] != y.shape[1:]:
             checks.reject("distance", f"{of} of shapes {x.shape[1:]} and {y.shape[1:]}", "solutions of one problem")
         return path_distance(a.grid.nodes, x, b.grid.nodes, y, norm)
+    checks.choice("distance.norm", norm, NORMS)
     names = sorted(a.controls) if of == "controls" else [of]
     if set(a.controls) != set(b.controls) or not set(names) <= set(a.controls):
         seen = f"controls {sorted(a.controls)} and {sorted(b.controls)} for {of!r}"

@@ -54,6 +54,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     checks.choice("method", method, METHODS)
     tolerance = checks.positive("tolerance", tolerance)
     limit = None if max_iterations is None else checks.whole("max_iterations", max_iterations)
+    if progress is not None:
+        checks.function("progress", progress)
     discrete = discretise(problem, depth, rule)
     w, duals = starting_point(discrete, start)
     began = time.perf_counter()
@@ -94,6 +96,9 @@ def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, S
             checks.reject("start", start, f"a flat vector of {space.size} entries, a Solution or a mapping")
         return np.clip(checks.numbers("start", start), *space.bounds), None
     if isinstance(start, Solution):
+        if start.grid.horizon != discrete.grid.horizon:
+            seen = f"a solution on [0, {start.grid.horizon:g}]"
+            checks.reject("start", seen, f"a solution of the same problem, on [0, {discrete.grid.horizon:g}]")
         parts = {}
         for block in space:
             old = start.controls.get(block.name)

@@ -30,7 +30,7 @@ SCALARS = ("name", "backend", "value", "stationarity", "feasibility", "complemen
 
 def save_solution(solution: Solution, directory: Any, source: Mapping[str, Any] | None = None) -> None:
     """Write one solution; an older one in the same directory is replaced."""
-    folder = make_directory(directory)
+    folder = solution_directory(directory)
     arrays = {"states": solution.states, "costates": solution.costates, "terminal_gradient": solution.terminal_gradient}
     arrays.update({f"control:{k}": c.values for k, c in solution.controls.items()})
     arrays.update({f"multiplier:{k}": v for k, v in solution.multipliers.items()})
@@ -62,6 +62,9 @@ def load_solution(directory: Any) -> Solution:
             arrays = {k: stored[k] for k in stored.files}
         grid = Grid(**record["grid"])
         controls = {k: Extension(k, Layout(grid, c["on"], c["at_nodes"]), arrays[f"control:{k}"]) for k, c in record["controls"].items()}
+        fits = all(len(c.values) == c.layout.count for c in controls.values())
+        if not fits or len(arrays["states"]) != grid.depth + 1:
+            raise TypeError(f"arrays that are not of depth {grid.depth}")
         return Solution(
             grid=grid, controls=controls, states=arrays["states"], costates=arrays["costates"],
             terminal_gradient=arrays["terminal_gradient"], log=tuple(tuple(line) for line in record["log"]),
@@ -69,12 +72,16 @@ def load_solution(directory: Any) -> Solution:
             versions=record["versions"], source=record["source"], **{k: _number(record[k]) for k in SCALARS},
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
-        checks.reject("run", f"{folder}, whose solution.json lacks {error}", "a run directory written by this library")
+        seen = f"{folder}, whose solution.json does not fit: {type(error).__name__} ({error})"
+        checks.reject("run", seen, "a run directory written by this library")
 
 
 def load(directory: Any) -> Any:
     """The Solution or Study saved in a run directory."""
-    folder = Path(directory)
+    try:
+        folder = Path(directory)
+    except TypeError:
+        checks.reject_type("run", directory, "the path of a run directory")
     if (folder / "study.json").is_file():
         from dnlcontrol.studies import load_study
 
@@ -98,6 +105,14 @@ def make_directory(directory: Any) -> Path:
     return folder
 
 
+def solution_directory(directory: Any) -> Path:
+    """A directory for one solution: one that holds a study would load as that study."""
+    folder = make_directory(directory)
+    if (folder / "study.json").exists() or (folder / "problem.json").exists():
+        checks.reject("directory", f"{folder}, which holds a study", "a new directory, or that of an older solution")
+    return folder
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write to a temporary name, flush to the disk, then rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -118,7 +133,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
         checks.reject("run", f"{path.parent} (no {path.name})", "a run directory written by save or --out")
     try:
         record = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         checks.reject("run", f"{path}, truncated or not JSON ({error})", "a run directory written by save or --out")
     if not isinstance(record, dict) or record.get("kind") != kind:
         checks.reject("run", f"{path} of another program", f"a {kind} written by this library")

@@ -27,6 +27,7 @@ DISTANCES = {"controls_L2": ("L2", "controls"), "controls_H1": ("H1", "controls"
 COLUMNS = ("value", "stationarity", "feasibility", "complementarity", "success", "status", "nit", "nfev", "njev", "nhev", "seconds",
            "peak_memory_mb")  # fmt: skip
 JUMP = 2.0  # consecutive distances of a followed branch shrink; one that doubles instead marks a jump
+OPTIONS = ("max_iterations", "method", "dtype", "chunk")  # of the adjoint solve
 LARGE = 0.05  # and is counted when it is at least this share of the control's own size
 
 
@@ -203,6 +204,14 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
+    if not isinstance(problem, ControlProblem):
+        checks.reject_type("problem", problem, "a ControlProblem")
+    if not isinstance(reference, (Reference, type(None))):
+        checks.reject_type("reference", reference, "a Reference or None")
+    if progress is not None:
+        checks.function("progress", progress)
+    for name in options:
+        checks.choice("study option", name, OPTIONS)
     if not problem.controls:
         checks.reject("problem", f"{problem.name!r} without controls", "a problem with controls; use simulate")
     folder = None if directory is None else _prepare(directory, problem, ladder, rule)
@@ -268,11 +277,14 @@ def fingerprint(problem: ControlProblem, rule: str) -> dict[str, Any]:
 def _prepare(directory: Any, problem: ControlProblem, ladder: list[int], rule: str) -> Path:
     """The directory of a new study, or of the same study begun before."""
     folder = make_directory(directory)
+    if (folder / "solution.json").exists():
+        checks.reject("directory", f"{folder}, which holds a solution", "a new directory, or that of the same study")
     mine, path = fingerprint(problem, rule), folder / "problem.json"
     if path.is_file():
         theirs = read_json(path, "fingerprint")
         same = all(theirs.get(k) == mine[k] for k in ("name", "rule", "horizon", "x0"))
-        probes = [np.array([np.nan if v is None else v for v in p], dtype=float) for p in (theirs.get("probe", []), mine["probe"])]
+        probes = [checks.array_of("probe", [np.nan if v is None else v for v in p], "a fingerprint written by this library")
+                  for p in (theirs.get("probe") or [], mine["probe"])]  # fmt: skip
         if not same or probes[0].shape != probes[1].shape or not np.allclose(*probes, rtol=1e-10, equal_nan=True):
             checks.reject("directory", f"{folder}, which holds a study of another problem ({theirs.get('name')!r})",
                           "a new directory, or that of the same problem and parameters")  # fmt: skip
@@ -308,7 +320,7 @@ def load_study(directory: Any, reference: Reference | None = None) -> Study:
     folder = Path(directory)
     record = read_json(folder / "study.json", "study")
     levels = []
-    for depth in record.get("depths", []):
+    for depth in check_depths(record.get("depths")):
         exact = _place(folder, depth, "exact")
         levels.append(Level(load_solution(_place(folder, depth, "adjoint")), load_solution(exact) if exact.is_dir() else None))
     return Study(str(record.get("name")), tuple(levels), reference, record.get("source", {}))

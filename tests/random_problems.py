@@ -51,7 +51,7 @@ class Case:
     least: int = 1  # the smallest d
 
 
-# -- dynamics: one builder each, (rng, d) -> System -----------------------------------------------------------
+# -- dynamics: one builder each, (rng, d) -> System --------------------------------------------------------
 def volterra_scalar(rng: Rng, d: int) -> System:
     a = rng.uniform(0.5, 1.5)
 
@@ -264,7 +264,7 @@ def resnet(activation: Any = dnl.tanh) -> Callable[[Rng, int], System]:
     return lambda rng, d: System(dnl.ResNet(d, activation), (d,))
 
 
-# -- costs ----------------------------------------------------------------------------------------------------
+# -- costs -------------------------------------------------------------------------------------------------
 def terminal_cost(kind: str | None, rng: Rng, N: int, shape: tuple[int, ...]) -> Any:
     size = int(np.prod(shape, dtype=int))
     head = None if kind is None or "head" not in kind else (1 if "logistic" in kind else 3)
@@ -309,7 +309,7 @@ def regulariser(kind: str, name: str, rng: Rng) -> dnl.H1 | dnl.L2 | dnl.TvG:
     return {"H1": dnl.H1, "L2": dnl.L2}[kind](name, weight)
 
 
-# -- the table ------------------------------------------------------------------------------------------------
+# -- the table ---------------------------------------------------------------------------------------------
 H1 = {"ts": ("H1",), "t": ("H1",), "const": ("H1",)}
 L2 = {"ts": ("L2",), "t": ("L2",), "const": ("L2",)}
 TVG = {"ts": ("H1",), "t": ("TvG",), "const": ("L2",)}
@@ -337,7 +337,7 @@ CASES: dict[str, Case] = {
     "uncontrolled kernel, user": Case(uncontrolled_kernel, "user", "plain", H1),
     "uncontrolled kernel, squared head": Case(uncontrolled_kernel, "squared head", None, NONE),
     "scalar ODE, logistic": Case(ode_scalar, "logistic", "plain", TVG),
-    "vector ODE, target": Case(ode_vector, "target", "target", H1),
+    "vector ODE, target": Case(ode_vector, "target", "target", H1, least=2),
     "matrix ODE, cross-entropy head": Case(ode_matrix, "cross_entropy head", None, L2),
     "Dense A, squared": Case(dense("A"), "squared", None, H1),
     "Dense A without bias, logistic head": Case(
@@ -360,12 +360,13 @@ def build(name: str, seed: int = 0) -> RandomProblem:
     case, rng = CASES[name], np.random.default_rng([seed, zlib.crc32(name.encode())])
     N, d, L = int(rng.integers(1, 5)), int(rng.integers(case.least, 4)), int(rng.integers(1, 6))
     system = case.system(rng, d)
-    names: dict[str, dnl.Control] = {**system.dynamics.own_controls, **system.controls}
+    controls = {**system.dynamics.own_controls, **system.controls}
+    places = [(k, c.on) for k, c in controls.items()]
     problem = dnl.ControlProblem(
         name=name, horizon=float(rng.uniform(0.5, 1.5)), x0=0.7 * rng.standard_normal((N, *system.shape)),
         dynamics=system.dynamics, controls=dict(system.controls),
         terminal=terminal_cost(case.terminal, rng, N, system.shape),
         running=running_cost(case.running, rng, N, system),
-        regularisers=[regulariser(kind, k, rng) for k, c in names.items() for kind in case.penalties.get(c.on, ())],
+        regularisers=[regulariser(kind, k, rng) for k, on in places for kind in case.penalties.get(on, ())],
     )  # fmt: skip
     return RandomProblem(problem, L)

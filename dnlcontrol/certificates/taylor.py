@@ -44,6 +44,8 @@ def taylor_test(problem: ControlProblem, depth: int, rule: str = "left", seed: i
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
     discrete = discretise(problem, depth, rule)
+    if seed is not None:
+        checks.whole("seed", seed, 0)
     if not discrete.space.size:
         checks.reject("problem", f"{problem.name!r} without controls", "a problem with at least one control")
     evaluator = Evaluator(discrete, device)

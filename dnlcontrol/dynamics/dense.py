@@ -44,8 +44,12 @@ class Dense(Dynamics):
         set_field(self, "form", checks.choice("Dense.form", form, ("A", "B", "C")))
         set_field(self, "activation", checks.function("Dense.activation", activation))
         set_field(self, "feature_map", None if feature is None else checks.function("Dense.feature", feature))
+        if not isinstance(feature_controls, (Mapping, type(None))):
+            checks.reject_type("Dense.feature_controls", feature_controls, "a mapping name -> Control")
         set_field(self, "feature_controls", dict(feature_controls or {}))
-        set_field(self, "bias", bool(bias))
+        if not isinstance(bias, bool):
+            checks.reject_type("Dense.bias", bias, "True or False")
+        set_field(self, "bias", bias)
 
     @property
     def own_controls(self) -> Mapping[str, Control]:

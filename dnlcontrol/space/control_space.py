@@ -108,18 +108,29 @@ class ControlSpace:
     def _per_block(self, w: np.ndarray, fn: Any) -> np.ndarray:
         out = np.zeros(self.size)
         for block in self:
-            value = fn(block, block.view(w))
-            if value is not None:
-                out[block.part] = value.reshape(-1)
+            out[block.part] = fn(block, block.view(w)).reshape(-1)
         return out
 
+    def add_penalty_gradient(self, w: np.ndarray, out: np.ndarray) -> float:
+        """Add Q w to ``out`` in place; returns the penalty R = ½ <w, Q w>."""
+        total = 0.0
+        for block in self:
+            if block.penalty is not None:
+                v = block.view(w)
+                product = np.asarray(block.penalty @ v)
+                out[block.part] += product.reshape(-1)
+                total += 0.5 * float(np.vdot(v, product))
+        return total
+
     def penalty_gradient(self, w: np.ndarray) -> np.ndarray:
-        """Q w; the penalty itself is ½ <w, Q w>."""
-        return self._per_block(w, lambda b, v: None if b.penalty is None else np.asarray(b.penalty @ v))
+        """Q w."""
+        out = np.zeros(self.size)
+        self.add_penalty_gradient(w, out)
+        return out
 
     def penalty(self, w: np.ndarray) -> float:
         """R = ½ <w, Q w>."""
-        return 0.5 * float(w @ self.penalty_gradient(w))
+        return self.add_penalty_gradient(w, np.zeros(self.size))
 
     def metric(self, w: np.ndarray) -> np.ndarray:
         """A w."""

@@ -18,10 +18,10 @@ class Derivatives:
 
     def __init__(self, at: Linearised, multipliers: Multipliers | None) -> None:
         self.at, self.multipliers = at, multipliers
-        value, pull = vjp(self._lagrangian, at.x, dict(at.u))
+        value, pull = vjp(self._lagrangian, at.x, at.lagrangian.visible(at.u))
         direct, parts = pull(torch.ones_like(value))
         self.value = float(value)
-        out = {k: v.numpy().copy() for k, v in parts.items()}
+        out = self._filled(parts)
         self.lam = direct.reshape(at.depth + 1, at.count, -1).numpy().copy()
         self.zbar = at.adjoint(self.lam, np.zeros((at.depth + 1, at.count, at.z[0, 0].numel())))
         at.add_pairs(out, self.zbar, self.lam)
@@ -30,6 +30,10 @@ class Derivatives:
 
     def _lagrangian(self, x: Tensor, u: dict[str, Tensor]) -> Tensor:
         return self.at.lagrangian.value(x, u, self.at.data, self.multipliers)
+
+    def _filled(self, parts: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        """Every control's part, zero where the Lagrangian does not read it directly."""
+        return {k: parts[k].numpy().copy() if k in parts else np.zeros(tuple(v.shape)) for k, v in self.at.u.items()}
 
     def hessian_product(self, d: np.ndarray) -> np.ndarray:
         """(d²L/dw²) d without the penalties on controls: the derivative of the gradient along d."""
@@ -58,9 +62,10 @@ class Derivatives:
             return pull(torch.ones_like(value))
 
         at = self.at
-        tangents = (at.sweep.tensor(dx).reshape(at.x.shape), {k: at.sweep.tensor(v) for k, v in parts.items()})
-        _, (direct, out) = jvp(gradient, (at.x, dict(at.u)), tangents)
-        return direct.reshape(dx.shape).numpy().copy(), {k: v.numpy().copy() for k, v in out.items()}
+        seen = at.lagrangian.visible(at.u)
+        tangents = (at.sweep.tensor(dx).reshape(at.x.shape), {k: at.sweep.tensor(parts[k]) for k in seen})
+        _, (direct, out) = jvp(gradient, (at.x, seen), tangents)
+        return direct.reshape(dx.shape).numpy().copy(), self._filled(out)
 
     def _curvature(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Hessians of z̄ᵀφ in (x, q), (pairs, n, i, i), and of λᵀψ in (z, q)."""

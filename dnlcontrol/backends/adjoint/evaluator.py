@@ -94,34 +94,36 @@ class Evaluator:
         self.counts.gradients += 1
         if self._stored:
             stored = self._derivatives(w, multipliers)
-            return stored.value + self.space.penalty(w), stored.gradient + self.space.penalty_gradient(w)
-        u, out, total = self._controls(w), self._empty(), 0.0
+            g = stored.gradient.copy()
+            return stored.value + self.space.add_penalty_gradient(w, g), g
+        gradient, total = self._zeros(), 0.0
+        u, out = self._controls(w), self._views(gradient)
         with torch.no_grad():
             for data in self.sweep.chunks:
                 total += float(self._chunk(u, data, multipliers, out)[0])
-        penalty = self.space.penalty_gradient(w)
-        return total + 0.5 * float(w @ penalty), self._flat(out) + penalty
+        g = _numpy(gradient)
+        return total + self.space.add_penalty_gradient(w, g), g
 
     def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None) -> np.ndarray:
         """(d²J/dw²) d, the derivative of the gradient sweep along d."""
         self.counts.hessians += 1
         if self._stored:
-            return self._derivatives(w, multipliers).hessian_product(d) + self.space.penalty_gradient(d)
-        base, tangent = self._controls(w), self._controls(d)
-        product = self.space.penalty_gradient(d)
+            product = self._derivatives(w, multipliers).hessian_product(d)
+            self.space.add_penalty_gradient(d, product)
+            return product
         with torch.no_grad(), forward_ad.dual_level():
-            u = {k: forward_ad.make_dual(base[k], tangent[k]) for k in base}
+            u, total = self._views(forward_ad.make_dual(self._tensor(w), self._tensor(d))), self._zeros()
             for data in self.sweep.chunks:
-                out = {k: torch.zeros_like(v) for k, v in u.items()}
-                self._chunk(u, data, multipliers, out)
-                tangents = {k: forward_ad.unpack_dual(v).tangent for k, v in out.items()}
-                product += self._flat({k: torch.zeros_like(base[k]) if v is None else v for k, v in tangents.items()})
+                self._chunk(u, data, multipliers, self._views(total))
+            tangent = forward_ad.unpack_dual(total).tangent
+        product = np.zeros(self.space.size) if tangent is None else _numpy(tangent)
+        self.space.add_penalty_gradient(d, product)
         return product
 
     def _chunk(self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors) -> tuple[Tensor, ...]:
         """One chunk forward and backward; the gradient is added into ``out``."""
         x, z = self.sweep.states(u, data)
-        value, pull = vjp(lambda x, u: self.lagrangian.value(x, u, data, multipliers), x, dict(u))
+        value, pull = vjp(lambda x, u: self.lagrangian.value(x, u, data, multipliers), x, self.lagrangian.visible(u))
         direct, parts = pull(torch.ones_like(value))
         for name, part in parts.items():
             out[name] += part
@@ -131,7 +133,8 @@ class Evaluator:
     # -- reports ----------------------------------------------------------------------------------------------
     def trajectory(self, w: np.ndarray, multipliers: Multipliers | None = None) -> Trajectory:
         """Everything known at one control, with the multipliers' Lagrangian."""
-        u, out = self._controls(w), self._empty()
+        gradient = self._zeros()
+        u, out = self._controls(w), self._views(gradient)
         pieces: list[tuple[Tensor, ...]] = []
         c = np.zeros(self.rows.size)
         with torch.no_grad():
@@ -139,10 +142,11 @@ class Evaluator:
                 pieces.append(self._chunk(u, data, multipliers, out))
                 for values, index in self.lagrangian.constraints(pieces[-1][1], u, data):
                     c[index.ravel()] = values.reshape(-1).cpu().numpy()
-        penalty = self.space.penalty_gradient(w)
+        g = _numpy(gradient)
+        penalty = self.space.add_penalty_gradient(w, g)
         x, lam, zbar = (np.concatenate([p[i].cpu().double().numpy() for p in pieces], axis=1) for i in (1, 2, 3))
-        value = sum(float(p[0]) for p in pieces) + 0.5 * float(w @ penalty)
-        return Trajectory(value, self._flat(out) + penalty, x, lam, zbar, c)
+        value = sum(float(p[0]) for p in pieces) + penalty
+        return Trajectory(value, g, x, lam, zbar, c)
 
     def constraint_values(self, w: np.ndarray) -> np.ndarray:
         """The flat vector c of ``rows``."""
@@ -156,7 +160,14 @@ class Evaluator:
 
     def constraint_gradient(self, w: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """d(weightsᵀ c)/dw."""
-        return self.value_and_gradient(w, Multipliers(weights, cost=0.0))[1] - self.space.penalty_gradient(w)
+        multipliers = Multipliers(weights, cost=0.0)
+        if self._stored:
+            return self._derivatives(w, multipliers).gradient
+        gradient = self._zeros()
+        with torch.no_grad():
+            for data in self.sweep.chunks:
+                self._chunk(self._controls(w), data, multipliers, self._views(gradient))
+        return _numpy(gradient)
 
     def states(self, w: np.ndarray) -> np.ndarray:
         """(L+1, N, *state shape)."""
@@ -189,14 +200,24 @@ class Evaluator:
         return np.asarray(total.cpu().double().numpy())
 
     # -- vectors ----------------------------------------------------------------------------------------------
+    def _tensor(self, w: np.ndarray) -> Tensor:
+        """A flat vector on the device; shares memory with w where that is possible."""
+        w = np.ascontiguousarray(w, dtype=float)
+        return torch.as_tensor(w if w.flags.writeable else w.copy()).to(device=self.device, dtype=self.dtype)
+
+    def _views(self, flat: Tensor) -> dict[str, Tensor]:
+        """name -> (sites, *shape), views of a flat vector."""
+        return {b.name: flat[b.part].view(b.layout.count, *b.control.shape) for b in self.space}
+
     def _controls(self, w: np.ndarray) -> dict[str, Tensor]:
-        return {k: self.sweep.tensor(v) for k, v in self.space.split(np.asarray(w, dtype=float)).items()}
+        return self._views(self._tensor(w))
 
-    def _empty(self) -> dict[str, Tensor]:
-        return {k: torch.zeros_like(v) for k, v in self._controls(np.zeros(self.space.size)).items()}
+    def _zeros(self) -> Tensor:
+        return torch.zeros(self.space.size, dtype=self.dtype, device=self.device)
 
-    def _flat(self, parts: Tensors) -> np.ndarray:
-        return self.space.assemble({k: v.cpu().double().numpy() for k, v in parts.items()})
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu().double())
 
 
 def torch_device(device: Any) -> torch.device:

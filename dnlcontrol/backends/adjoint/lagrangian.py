@@ -44,6 +44,10 @@ class Lagrangian:
         self.row_targets = [None if b.constraint.target is None else sweep.tensor(b.constraint.target) for b in self.rows.blocks]
         self.bounds = [sweep.tensor(side) for side in self.rows.bounds]
 
+    def visible(self, u: Tensors) -> dict[str, Tensor]:
+        """The controls that costs and constraints may read: those on the path and the constants."""
+        return {k: v for k, v in u.items() if self.problem.controls[k].on != "ts"}
+
     def _path(self, u: Tensors, formula: Any, upto: int) -> dict[str, Tensor]:
         return {k: v[:upto] for k, v in u.items() if k in formula.reads and self.problem.controls[k].on == "t"}
 

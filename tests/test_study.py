@@ -1,0 +1,110 @@
+"""Studies: tables, rates, branches, files, and the kill-and-resume promise."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import dnlcontrol as dnl
+from dnlcontrol.studies import Level, Study
+from problems import o1_hager, t7_h1_triangle, two_class_toy
+
+TIMES = ["seconds", "peak_memory_mb"]
+
+
+@pytest.fixture(scope="module")
+def t7() -> Study:
+    return dnl.study(t7_h1_triangle.problem(), [4, 8, 16, 32], exact_to=8, reference=t7_h1_triangle.reference())
+
+
+def test_table_rates_and_limit(t7):
+    table = t7.table()
+    assert list(table.index) == [4, 8, 16, 32] and t7.success and t7.statements == []
+    assert table.loc[8, "value_gap"] <= 1e-12 and np.isnan(table.loc[16, "value_gap"])
+    assert t7.extrapolated_value == pytest.approx(t7.reference.value, rel=1e-6)
+    assert t7.rates["value"] == pytest.approx(1.0, abs=0.1)
+    assert t7.rates["controls_L2_error"] == pytest.approx(1.0, abs=0.1)
+    assert (np.diff(table["controls_L2_step"][1:]) < 0).all()
+
+
+def test_without_a_closed_form_errors_are_against_the_finest_level():
+    made = dnl.study(two_class_toy.problem(samples=6, alpha=0.2), [2, 4, 8])
+    errors = made.table()["controls_L2_error"]
+    assert np.isnan(errors[8]) and errors[4] < errors[2]
+
+
+def test_a_lost_branch_is_said(t7):
+    solutions = [level.adjoint for level in t7.levels]
+    u = solutions[3].controls["u"]
+    flipped = dnl.space.extension.Extension("u", u.layout, -u.values)
+    import dataclasses
+
+    jumped = Study("jump", (*t7.levels[:3], Level(dataclasses.replace(solutions[3], controls={"u": flipped}))))
+    assert any("branch lost at L=32" in s for s in jumped.statements)
+    assert jumped.first_of_branch == 3 and np.isnan(jumped.rates["value"])
+
+
+def test_save_load_and_pictures(t7, tmp_path):
+    t7.save(tmp_path / "run")
+    back = dnl.load(tmp_path / "run")
+    frame = back.table().drop(columns=["value_error", "controls_L2_error"])
+    np.testing.assert_allclose(frame.to_numpy(float), t7.table()[frame.columns].to_numpy(float))
+    for path in t7.plots(tmp_path / "pictures"):
+        assert path.stat().st_size > 5_000
+    assert t7.plot(tmp_path / "convergence.png").exists()
+    solution = back.levels[-1].adjoint
+    assert np.array_equal(solution.controls["u"].values, t7.levels[-1].adjoint.controls["u"].values)
+
+
+def test_a_directory_of_another_problem_is_refused(tmp_path):
+    dnl.study(o1_hager.problem(), [4], directory=tmp_path)
+    with pytest.raises(dnl.InputError, match="directory: got .*another problem"):
+        dnl.study(t7_h1_triangle.problem(), [4], directory=tmp_path)
+    with pytest.raises(dnl.InputError, match="another problem"):
+        dnl.study(two_class_toy.problem(samples=6), [4], directory=tmp_path)
+
+
+def test_finished_levels_are_kept(tmp_path):
+    first = dnl.study(o1_hager.problem(), [4, 8], directory=tmp_path)
+    said: list[str] = []
+    again = dnl.study(o1_hager.problem(), [4, 8, 16], directory=tmp_path, progress=said.append)
+    assert sum("kept" in line for line in said) == 2 and len(again.levels) == 3
+    assert again.levels[1].adjoint.seconds == first.levels[1].adjoint.seconds
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {root!r})
+import dnlcontrol as dnl
+from problems import two_class_toy
+print("ready", flush=True)
+dnl.study(two_class_toy.problem(samples=8), [2, 3, 4, 6, 8, 12, 16], exact_to=4, directory={directory!r})
+print("done", flush=True)
+"""
+
+
+def test_a_killed_study_ends_with_the_same_table(tmp_path):
+    """SIGKILL at five random moments, then a run to the end."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    undisturbed = dnl.study(two_class_toy.problem(samples=8), [2, 3, 4, 6, 8, 12, 16], exact_to=4).table()
+    script = SCRIPT.format(root=root, directory=str(tmp_path / "killed"))
+    chance = random.Random(time.time_ns())  # a fresh moment each time is the point of the test
+    kills = 0
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stdout.readline().strip() == "ready"
+            time.sleep(chance.uniform(0.3, 4.0))
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+    resumed = dnl.load(tmp_path / "killed").table()
+    assert list(resumed.columns) == list(undisturbed.columns)
+    np.testing.assert_array_equal(resumed.drop(columns=TIMES).to_numpy(float), undisturbed.drop(columns=TIMES).to_numpy(float))
