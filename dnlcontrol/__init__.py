@@ -29,7 +29,7 @@ _EXPORTS = {
 }  # fmt: skip
 _MODULES = ("losses", "activations", "dynamics")
 
-__all__ = ["__version__", *_EXPORTS, *_MODULES]  # noqa: PLE0604
+__all__ = ["__version__", *_EXPORTS, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -64,7 +64,9 @@ class Array:
     def __getitem__(self, key: Any) -> Array:
         keys = key if isinstance(key, tuple) else (key,)
         if len(keys) > self.ndim:
-            raise InputError(f"index {key!r}: got {len(keys)} indices for shape {self.shape}; allowed: at most {self.ndim}")
+            raise InputError(
+                f"index {key!r}: got {len(keys)} indices for shape {self.shape}; allowed: at most {self.ndim}"
+            )
         keys = tuple(_check_index(k, n) for k, n in zip(keys, self.shape, strict=False))
         return Array(self._engine.getitem(_raw(self), keys), self._engine) if keys else self
 
@@ -82,31 +84,72 @@ class Array:
         args = (right, left) if swap else (left, right)
         return Array(self._engine.binary[op](*args), self._engine)
 
-    def __add__(self, o: Any) -> Array: return self._binary(o, "add")  # noqa: E704
-    def __radd__(self, o: Any) -> Array: return self._binary(o, "add", True)  # noqa: E704
-    def __sub__(self, o: Any) -> Array: return self._binary(o, "sub")  # noqa: E704
-    def __rsub__(self, o: Any) -> Array: return self._binary(o, "sub", True)  # noqa: E704
-    def __mul__(self, o: Any) -> Array: return self._binary(o, "mul")  # noqa: E704
-    def __rmul__(self, o: Any) -> Array: return self._binary(o, "mul", True)  # noqa: E704
-    def __truediv__(self, o: Any) -> Array: return self._binary(o, "truediv")  # noqa: E704
-    def __rtruediv__(self, o: Any) -> Array: return self._binary(o, "truediv", True)  # noqa: E704
-    def __pow__(self, o: Any) -> Array: return self._binary(o, "pow")  # noqa: E704
-    def __rpow__(self, o: Any) -> Array: return self._binary(o, "pow", True)  # noqa: E704
-    def __matmul__(self, o: Any) -> Array: return self._binary(o, "matmul")  # noqa: E704
-    def __rmatmul__(self, o: Any) -> Array: return self._binary(o, "matmul", True)  # noqa: E704
-    def __lt__(self, o: Any) -> Array: return self._binary(o, "lt")  # noqa: E704
-    def __le__(self, o: Any) -> Array: return self._binary(o, "le")  # noqa: E704
-    def __gt__(self, o: Any) -> Array: return self._binary(o, "gt")  # noqa: E704
-    def __ge__(self, o: Any) -> Array: return self._binary(o, "ge")  # noqa: E704
-    def __neg__(self) -> Array: return Array(-_raw(self), self._engine)  # noqa: E704
-    def __pos__(self) -> Array: return self  # noqa: E704
-    def __abs__(self) -> Array: return Array(self._engine.unary["abs"](_raw(self)), self._engine)  # noqa: E704
+    def __add__(self, o: Any) -> Array:
+        return self._binary(o, "add")
+
+    def __radd__(self, o: Any) -> Array:
+        return self._binary(o, "add", True)
+
+    def __sub__(self, o: Any) -> Array:
+        return self._binary(o, "sub")
+
+    def __rsub__(self, o: Any) -> Array:
+        return self._binary(o, "sub", True)
+
+    def __mul__(self, o: Any) -> Array:
+        return self._binary(o, "mul")
+
+    def __rmul__(self, o: Any) -> Array:
+        return self._binary(o, "mul", True)
+
+    def __truediv__(self, o: Any) -> Array:
+        return self._binary(o, "truediv")
+
+    def __rtruediv__(self, o: Any) -> Array:
+        return self._binary(o, "truediv", True)
+
+    def __pow__(self, o: Any) -> Array:
+        return self._binary(o, "pow")
+
+    def __rpow__(self, o: Any) -> Array:
+        return self._binary(o, "pow", True)
+
+    def __matmul__(self, o: Any) -> Array:
+        return self._binary(o, "matmul")
+
+    def __rmatmul__(self, o: Any) -> Array:
+        return self._binary(o, "matmul", True)
+
+    def __lt__(self, o: Any) -> Array:
+        return self._binary(o, "lt")
+
+    def __le__(self, o: Any) -> Array:
+        return self._binary(o, "le")
+
+    def __gt__(self, o: Any) -> Array:
+        return self._binary(o, "gt")
+
+    def __ge__(self, o: Any) -> Array:
+        return self._binary(o, "ge")
+
+    def __neg__(self) -> Array:
+        return Array(-_raw(self), self._engine)
+
+    def __pos__(self) -> Array:
+        return self
+
+    def __abs__(self) -> Array:
+        return Array(self._engine.unary["abs"](_raw(self)), self._engine)
 
     def __eq__(self, o: object) -> Any:
-        raise InputTypeError("== between arrays is not in a formula's vocabulary; compare with < or >, select with where")
+        raise InputTypeError(
+            "== between arrays is not in a formula's vocabulary; compare with < or >, select with where"
+        )
 
     def __ne__(self, o: object) -> Any:
-        raise InputTypeError("!= between arrays is not in a formula's vocabulary; compare with < or >, select with where")
+        raise InputTypeError(
+            "!= between arrays is not in a formula's vocabulary; compare with < or >, select with where"
+        )
 
     # -- what a formula may not do ----------------------------------------------------------------------
     def __bool__(self) -> bool:
@@ -128,7 +171,9 @@ class Array:
 
     @classmethod
     def __torch_function__(cls, func: Any, *args: Any) -> NoReturn:
-        raise InputTypeError(f"torch.{getattr(func, '__name__', func)} is not in a formula's vocabulary; use namespace(x)")
+        raise InputTypeError(
+            f"torch.{getattr(func, '__name__', func)} is not in a formula's vocabulary; use namespace(x)"
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # protocols that Python or NumPy asks for
@@ -230,7 +275,9 @@ class Namespace:
         try:
             full = np.empty(size).reshape(wanted).shape
         except (ValueError, TypeError):
-            raise InputError(f"namespace.reshape: got shape {wanted} for {size} entries; allowed: shapes of the same size") from None
+            raise InputError(
+                f"namespace.reshape: got shape {wanted} for {size} entries; allowed: shapes of the same size"
+            ) from None
         if len(full) > 2 and self._shelled:
             raise InputError(f"namespace.reshape: got rank {len(full)}; allowed: rank <= 2")
         return self._wrap(self._engine.reshape(raw, full))
@@ -238,7 +285,9 @@ class Namespace:
     def stack(self, arrays: Sequence[Any], axis: int = 0) -> Any:
         raw = self._list(arrays, "stack")
         if len({_shape(v) for v in raw}) != 1 or len(_shape(raw[0])) > 1:
-            raise InputError(f"namespace.stack: got shapes {[_shape(v) for v in raw]}; allowed: equal shapes of rank <= 1")
+            raise InputError(
+                f"namespace.stack: got shapes {[_shape(v) for v in raw]}; allowed: equal shapes of rank <= 1"
+            )
         return self._wrap(self._engine.stack(raw, _axis(axis, len(_shape(raw[0])) + 1, "stack")))
 
     def concat(self, arrays: Sequence[Any], axis: int = 0) -> Any:
@@ -249,7 +298,9 @@ class Namespace:
             raise InputError(f"namespace.concat: got shapes {shapes}; allowed: equal ranks 1 or 2")
         axis = _axis(axis, rank, "concat")
         if len({s[:axis] + s[axis + 1 :] for s in shapes}) != 1:
-            raise InputError(f"namespace.concat: got shapes {shapes}; allowed: shapes that differ only along axis {axis}")
+            raise InputError(
+                f"namespace.concat: got shapes {shapes}; allowed: shapes that differ only along axis {axis}"
+            )
         return self._wrap(self._engine.concat(raw, axis))
 
     def _list(self, arrays: Any, name: str) -> list[Any]:

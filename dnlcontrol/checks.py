@@ -56,7 +56,7 @@ def non_negative(argument: str, value: Any) -> float:
 
 def real(argument: str, value: Any) -> float:
     """A finite real number."""
-    if isinstance(value, (bool, np.bool_, str)) or not np.isscalar(value) and np.ndim(value) != 0:
+    if isinstance(value, (bool, np.bool_, str)) or (not np.isscalar(value) and np.ndim(value) != 0):
         reject_type(argument, value, "a finite number")
     try:
         number = float(value)

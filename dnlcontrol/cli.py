@@ -40,7 +40,11 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
         if problem:
-            sub.add_argument("problem", metavar="PROBLEM", help="a .py file with problem(), or a name from `dnlcontrol problems`")
+            sub.add_argument(
+                "problem",
+                metavar="PROBLEM",
+                help="a .py file with problem(), or a name from `dnlcontrol problems`",
+            )
             sub.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter of problem()")
             sub.add_argument("--rule", default="left", help="left (trapezoid comes later)")
             sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -52,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--start", metavar="RUN", help="a run directory to start from")
     ladder = command("study", "solve at increasing depths and compare", run_study, problem=True)
     ladder.add_argument("--depths", required=True, metavar="4,8,16")
-    ladder.add_argument("--exact-to", type=int, default=0, metavar="L", help="run the exact backend too up to this depth")
+    ladder.add_argument(
+        "--exact-to", type=int, default=0, metavar="L", help="run the exact backend too up to this depth"
+    )
     for sub in (one, ladder):
         sub.add_argument("--device", default="cpu", help="cpu or cuda (adjoint backend)")
         sub.add_argument("--tolerance", type=float, default=1e-8)

@@ -1,9 +1,9 @@
 """Constraints lower <= c <= upper, per sample; a formula that does not read x is imposed once.
 
-    state_bounds          x^l                      l = 1..L
-    path_constraint       c(t_l, x^l, u^l)         l = 0..L-1
-    integral_constraint   τ Σ_{l<L} c(t_l, x^l, u^l)
-    terminal_constraint   c(x^L, constants[, target])
+state_bounds          x^l                      l = 1..L
+path_constraint       c(t_l, x^l, u^l)         l = 0..L-1
+integral_constraint   τ Σ_{l<L} c(t_l, x^l, u^l)
+terminal_constraint   c(x^L, constants[, target])
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ class Constraint:
         try:
             crossed = bool(np.any(lower > upper))
         except ValueError:
-            checks.reject(f"{self.name}.lower, {self.name}.upper", f"shapes {lower.shape} and {upper.shape}", "shapes that broadcast")
+            checks.reject(
+                f"{self.name}.lower, {self.name}.upper",
+                f"shapes {lower.shape} and {upper.shape}",
+                "shapes that broadcast",
+            )
         if crossed:
             checks.reject(f"{self.name}.lower, {self.name}.upper", "bounds that cross", "lower <= upper")
         if np.any(lower == np.inf) or np.any(upper == -np.inf):
@@ -81,7 +85,9 @@ class Constraint:
         return replace(self)
 
 
-def state_bounds(lower: Any = -np.inf, upper: Any = np.inf, name: str = "state bounds", samples: Any = None) -> Constraint:
+def state_bounds(
+    lower: Any = -np.inf, upper: Any = np.inf, name: str = "state bounds", samples: Any = None
+) -> Constraint:
     """lower <= x^l <= upper for l = 1..L; bounds broadcast to the state's shape (infinite entries are free)."""
     return Constraint("state", name, lower, upper, None, _samples(samples))
 

@@ -45,7 +45,11 @@ class Control:
         if np.any(lower > upper):
             at = tuple(int(i) for i in np.argwhere(np.atleast_1d(lower > upper))[0])
             entry = np.atleast_1d(lower)[at], np.atleast_1d(upper)[at]
-            checks.reject("Control.lower, Control.upper", f"bounds that cross ({entry[0]:g} > {entry[1]:g})", "lower <= upper")
+            checks.reject(
+                "Control.lower, Control.upper",
+                f"bounds that cross ({entry[0]:g} > {entry[1]:g})",
+                "lower <= upper",
+            )
         if np.any(lower == np.inf) or np.any(upper == -np.inf):
             seen = "a lower bound of inf or an upper bound of -inf"
             checks.reject("Control.lower, Control.upper", seen, "lower < inf, upper > -inf")

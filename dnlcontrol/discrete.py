@@ -23,7 +23,9 @@ class DiscreteProblem:
     backend for speed.
 
     >>> import numpy as np, dnlcontrol as dnl
-    >>> growth = dnl.ControlProblem(x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: x), terminal=lambda x, c: x)
+    >>> growth = dnl.ControlProblem(
+    ...     x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: x), terminal=lambda x, c: x
+    ... )
     >>> float(dnl.discretise(growth, 2).value(np.zeros(0)))
     2.25
     """
@@ -101,7 +103,10 @@ class DiscreteProblem:
                     extra = [] if block.constraint.target is None else [block.constraint.target[n]]
                     values[0, j] = block.formula(e, x[-1, n], self.controls_at(w, block.formula, self.depth), *extra)
                 else:
-                    every = [block.formula(e, t[l], x[l, n], self.controls_at(w, block.formula, l)) for l in range(self.depth)]
+                    every = [
+                        block.formula(e, t[l], x[l, n], self.controls_at(w, block.formula, l))
+                        for l in range(self.depth)
+                    ]
                     integral = block.constraint.kind == "integral"
                     values[:, j] = np.tensordot(self.grid.running_weights[:-1], every, 1) if integral else every
             out[block.part] = values.ravel()

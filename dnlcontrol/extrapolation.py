@@ -9,7 +9,9 @@ import numpy as np
 from dnlcontrol import checks
 
 
-def extrapolate(depths: Sequence[int], values: Sequence[float], orders: Sequence[float] = (1.0, 2.0, 3.0)) -> tuple[float, np.ndarray]:
+def extrapolate(
+    depths: Sequence[int], values: Sequence[float], orders: Sequence[float] = (1.0, 2.0, 3.0)
+) -> tuple[float, np.ndarray]:
     """J* and the coefficients c_k of J_L = J* + Σ_k c_k L^{-p_k}, as many terms as the deepest levels determine.
 
     >>> limit, c = extrapolate([4, 8, 16], [1 + 2 / L + 3 / L**2 for L in (4, 8, 16)])
@@ -17,10 +19,12 @@ def extrapolate(depths: Sequence[int], values: Sequence[float], orders: Sequence
     (1.0, [2.0, 3.0])
     """
     if len(depths) != len(values) or not len(depths):
-        checks.reject("extrapolate.depths", f"{len(depths)} depths for {len(values)} values", "one value for each depth")
+        checks.reject(
+            "extrapolate.depths", f"{len(depths)} depths for {len(values)} values", "one value for each depth"
+        )
     terms = min(len(orders), len(depths) - 1)
     L = np.asarray(depths[-terms - 1 :], dtype=float)
-    matrix = np.stack([np.ones_like(L), *(L ** -p for p in orders[:terms])], axis=1)
+    matrix = np.stack([np.ones_like(L), *(L**-p for p in orders[:terms])], axis=1)
     solved = np.linalg.solve(matrix, np.asarray(values[-terms - 1 :], dtype=float))
     return float(solved[0]), solved[1:]
 

@@ -54,7 +54,11 @@ def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dic
     }  # fmt: skip
     if discrete.space.size:
         result = taylor_test(problem, depth, rule, seed=0)
-        report.update(taylor_gradient_rate=_rate(result.gradient_rate), taylor_hessian_rate=_rate(result.hessian_rate), passed=result.passed)
+        report.update(
+            taylor_gradient_rate=_rate(result.gradient_rate),
+            taylor_hessian_rate=_rate(result.hessian_rate),
+            passed=result.passed,
+        )
     else:
         report["passed"] = bool(np.all(np.isfinite(evaluator.states(np.zeros(0)))))
     return report

@@ -64,11 +64,13 @@ class Formula:
         """Evaluate on native arrays of one engine; a mapping goes with ``u`` or ``c``."""
         try:
             result = unwrap(self.function(*(self._shell(engine, v) for v in values)), engine)
-        except Exception as error:  # noqa: BLE001 - whatever a user's function raises is told with its name
+        except Exception as error:
             _tell(self.name, error, engine)
         shape = tuple(int(n) for n in result.shape)
         if shape != self.shape:
-            raise InputError(f"{self.name}: got a result of shape {shape} on {engine.name}; allowed: shape {self.shape}")
+            raise InputError(
+                f"{self.name}: got a result of shape {shape} on {engine.name}; allowed: shape {self.shape}"
+            )
         return result
 
     def _shell(self, engine: Engine, value: Any) -> Any:
@@ -119,7 +121,7 @@ def trace(name: str, function: Callable[..., Any], shapes: Shapes, shape: Shape 
         try:
             with np.errstate(all="ignore"):
                 result = unwrap(function(*values), engine)
-        except Exception as error:  # noqa: BLE001 - as in Formula.__call__
+        except Exception as error:
             _tell(name, error, engine)
         seen = tuple(int(n) for n in result.shape)
         if shape is None:

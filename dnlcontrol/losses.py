@@ -57,7 +57,11 @@ def squared(target: Any, head: Head | None = None) -> Cost:
     def loss(x: Any, c: Any, y: Any) -> Any:
         p = _predict(x, c, head)
         if tuple(p.shape) != tuple(y.shape):
-            checks.reject("squared.target", f"rows of shape {tuple(y.shape)}", f"rows of the prediction's shape {tuple(p.shape)}")
+            checks.reject(
+                "squared.target",
+                f"rows of shape {tuple(y.shape)}",
+                f"rows of the prediction's shape {tuple(p.shape)}",
+            )
         return namespace(x).sum((p - y) ** 2)
 
     return Cost(loss, y, _constants("squared", head), "squared")
@@ -68,7 +72,11 @@ def logistic(target: Any, head: Head | None = None) -> Cost:
     y = checks.numbers("logistic.target", target)
     values = set(np.unique(y).tolist())
     if not (values <= {-1.0, 1.0} or values <= {0.0, 1.0}) or y.ndim != 1 or not y.size:
-        checks.reject("logistic.target", f"shape {y.shape}, values {sorted(values)[:4]}", "one label -1/+1 or 0/1 per sample")
+        checks.reject(
+            "logistic.target",
+            f"shape {y.shape}, values {sorted(values)[:4]}",
+            "one label -1/+1 or 0/1 per sample",
+        )
     y = np.where(y > 0, 1.0, -1.0)
 
     def loss(x: Any, c: Any, y: Any) -> Any:
@@ -86,7 +94,11 @@ def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = N
     """Softmax cross-entropy logsumexp(p) - p_y for integer labels y in 0..K-1, kept as one-hot rows (N, K)."""
     y = checks.numbers("cross_entropy.labels", labels)
     if y.ndim != 1 or y.size == 0 or np.any(y != np.round(y)) or np.any(y < 0):
-        checks.reject("cross_entropy.labels", f"shape {y.shape}, minimum {y.min(initial=0):g}", "one integer 0, 1, ... per sample")
+        checks.reject(
+            "cross_entropy.labels",
+            f"shape {y.shape}, minimum {y.min(initial=0):g}",
+            "one integer 0, 1, ... per sample",
+        )
     count = checks.whole("cross_entropy.classes", classes if classes is not None else int(y.max()) + 1)
     if y.max() >= count:
         checks.reject("cross_entropy.labels", f"label {int(y.max())}", f"labels below classes = {count}")
@@ -96,7 +108,11 @@ def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = N
         xp = namespace(x)
         p = _predict(x, c, head)
         if tuple(p.shape) != (count,):
-            checks.reject("cross_entropy.labels", f"{count} classes for a prediction of shape {tuple(p.shape)}", f"shape ({count},)")
+            checks.reject(
+                "cross_entropy.labels",
+                f"{count} classes for a prediction of shape {tuple(p.shape)}",
+                f"shape ({count},)",
+            )
         return xp.logsumexp(p) - xp.sum(p * y)
 
     return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")

@@ -14,7 +14,14 @@ from dnlcontrol.studies import Study
 LABELS = {"controls_L2": "controls, L²", "controls_H1": "controls, H¹ seminorm", "controls_sup": "controls, sup",
           "states_sup": "states, sup", "costates_sup": "costates, sup"}  # fmt: skip
 PANELS = 4  # depths, components or samples shown side by side
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # distinguishable without red and green
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)  # distinguishable without red and green
 
 
 def _pyplot() -> Any:
@@ -41,7 +48,7 @@ def _save(figure: Any, path: Any) -> Path:
 
 def plot_convergence(study: Study, path: Any) -> Path:
     """Left: J_L and its extrapolated limit. Right: distances of consecutive levels with fitted rates."""
-    figure = _pyplot()(10.5, 4.4)
+    figure = _pyplot()(11.0, 4.2)
     left, right = figure.subplots(1, 2)
     rows = study.rows
     depths = [r["depth"] for r in rows]
@@ -53,7 +60,7 @@ def plot_convergence(study: Study, path: Any) -> Path:
         left.axhline(study.extrapolated_value, color="0.4", linestyle="--", linewidth=1, label="extrapolated limit")
     left.set(xlabel="depth L", ylabel="optimal value $J_L$", title=f"{study.name}: optimal value")
     _depth_axis(left, depths)
-    left.legend()
+    left.legend(fontsize=8)
     steps = {"value": [np.nan, *np.abs(np.diff([r["value"] for r in rows]))]}
     steps.update({k: [r[f"{k}_step"] for r in rows] for k in LABELS})
     for colour, (key, values) in zip(COLOURS, steps.items(), strict=True):
@@ -62,10 +69,15 @@ def plot_convergence(study: Study, path: Any) -> Path:
             rate = study.rates.get(key, np.nan)
             label = LABELS.get(key, "value") + (f": rate {rate:.2f}" if np.isfinite(rate) else "")
             right.plot(*zip(*shown, strict=True), "o-", color=colour, markersize=4, label=label)
-    right.set(xlabel="depth L", ylabel="change from the level before", title="distance of consecutive levels", yscale="log")
+    right.set(
+        xlabel="depth L",
+        ylabel="change from the level before",
+        title="distance of consecutive levels",
+        yscale="log",
+    )
     _depth_axis(right, depths)
     right.grid(True, which="major", alpha=0.3)
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _save(figure, path)
 
 
@@ -94,7 +106,7 @@ def plot_all(study: Study, folder: Path) -> list[Path]:
 def plot_triangle(controls: list[Extension], path: Any) -> Path:
     """A control on the triangle: one row for each depth, one column for each of the first components."""
     components = list(np.ndindex(controls[-1].values.shape[1:]))[:PANELS]
-    figure = _pyplot()(2.9 * len(components) + 0.8, 2.5 * len(controls) + 0.5)
+    figure = _pyplot()(2.5 * len(components) + 0.6, 2.5 * len(controls) + 0.9)
     grid = figure.subplots(len(controls), len(components), squeeze=False, sharex=True, sharey=True)
     for j, component in enumerate(components):
         index = (slice(None), *component)
@@ -104,12 +116,15 @@ def plot_triangle(controls: list[Extension], path: Any) -> Path:
             T, L = control.layout.grid.horizon, control.layout.grid.depth
             values = control.array()[(slice(None), slice(None), *component)]
             edges = np.linspace(0.0, T, L + 1)
-            mesh = grid[i, j].pcolormesh(edges, edges, values, cmap="viridis", vmin=low - pad, vmax=high + pad, rasterized=True)
+            mesh = grid[i, j].pcolormesh(
+                edges, edges, values, cmap="viridis", vmin=low - pad, vmax=high + pad, rasterized=True
+            )
             label = f"[{','.join(map(str, component))}]" if component else ""
             grid[i, j].set_title(f"{control.name}{label}(t, s), L = {L}", fontsize=9)
             grid[i, j].set_aspect("equal")
-        figure.colorbar(mesh, ax=list(grid[:, j]), shrink=0.7, aspect=25)
-        grid[-1, j].set_xlabel("s")
+            grid[i, j].label_outer()
+            grid[-1, j].set_xlabel("s")
+        figure.colorbar(mesh, ax=list(grid[:, j]), location="bottom", shrink=0.85, aspect=25)
     for row in grid:
         row[0].set_ylabel("t")
     return _save(figure, path)
@@ -133,21 +148,25 @@ def plot_lines(controls: list[Extension], path: Any) -> Path:
 
 
 def plot_paths(solutions: list[Solution], what: str, path: Any) -> Path:
-    """States or costates against t: one panel for each component, the first samples, the last depths."""
+    """States or costates against t: one panel for each component, a few samples, the last depths."""
     finest = getattr(solutions[-1], what)
     components = list(np.ndindex(finest.shape[2:]))[:PANELS]
     figure = _pyplot()(4.0 * len(components) + 0.5, 3.4)
     panels = figure.subplots(1, len(components), squeeze=False)[0]
-    shown = min(finest.shape[1], PANELS)
+    shown = np.unique(np.linspace(0, finest.shape[1] - 1, PANELS).astype(int))
     for axes, component in zip(panels, components, strict=True):
         for width, solution in enumerate(solutions):
             values = getattr(solution, what)[(slice(None), slice(None), *component)]
-            for n in range(shown):
-                label = f"L = {solution.depth}" if n == 0 else None
-                style = {"color": COLOURS[n], "alpha": 0.35 + 0.65 * (width + 1) / len(solutions), "linewidth": 0.6 + 0.5 * width}
+            for k, n in enumerate(shown):
+                label = f"L = {solution.depth}" if k == 0 else None
+                style = {
+                    "color": COLOURS[k],
+                    "alpha": 0.35 + 0.65 * (width + 1) / len(solutions),
+                    "linewidth": 0.6 + 0.5 * width,
+                }
                 axes.plot(solution.grid.nodes, values[:, n], label=label, **style)
         label = f"[{','.join(map(str, component))}]" if component else ""
-        axes.set(xlabel="t", title=f"{what[:-1]}{label}, {shown} of {finest.shape[1]} samples")
+        axes.set(xlabel="t", title=f"{what[:-1]}{label}, {len(shown)} of {finest.shape[1]} samples")
         axes.grid(True, alpha=0.3)
     panels[0].legend(fontsize=8)
     return _save(figure, path)

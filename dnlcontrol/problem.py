@@ -33,7 +33,15 @@ class Formulas:
     constraints: tuple[Formula | None, ...]
 
     def all(self) -> list[Formula]:
-        named = [self.kernel, self.free_term, self.feature, self.outer, self.running, self.terminal, *self.constraints]
+        named = [
+            self.kernel,
+            self.free_term,
+            self.feature,
+            self.outer,
+            self.running,
+            self.terminal,
+            *self.constraints,
+        ]
         return [f for f in named if f is not None]
 
 
@@ -60,8 +68,14 @@ class ControlProblem:
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
-    ...     name="growth", horizon=1.0, x0=np.ones((1, 1)), dynamics=dnl.ODE(lambda t, x, u: u.u * x),
-    ...     controls={"u": dnl.Control(())}, terminal=lambda x, c: (x[0] - 2.0) ** 2, regularisers=[dnl.L2("u", 1.0)])
+    ...     name="growth",
+    ...     horizon=1.0,
+    ...     x0=np.ones((1, 1)),
+    ...     dynamics=dnl.ODE(lambda t, x, u: u.u * x),
+    ...     controls={"u": dnl.Control(())},
+    ...     terminal=lambda x, c: (x[0] - 2.0) ** 2,
+    ...     regularisers=[dnl.L2("u", 1.0)],
+    ... )
     >>> problem.samples, problem.state_shape, problem.markov
     (1, (1,), True)
     """
@@ -145,7 +159,7 @@ class ControlProblem:
         return found
 
     def _merge(self, controls: Any) -> dict[str, Control]:
-        given = dict(controls) if isinstance(controls, Mapping) or controls is None and not (controls := {}) else None
+        given = dict(controls) if isinstance(controls, Mapping) or (controls is None and not (controls := {})) else None
         if given is None:
             checks.reject_type("controls", controls, "a mapping name -> Control")
         merged = dict(self.dynamics.own_controls)
@@ -153,7 +167,11 @@ class ControlProblem:
             merged.update(part.controls if part else {})
         for key, control in {**merged, **given}.items():
             if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
-                checks.reject("controls", f"name {key!r}", "names that are Python identifiers without a leading underscore")
+                checks.reject(
+                    "controls",
+                    f"name {key!r}",
+                    "names that are Python identifiers without a leading underscore",
+                )
             if key in ARGUMENTS:
                 allowed = f"names other than those of formula arguments ({', '.join(ARGUMENTS)})"
                 checks.reject("controls", f"name {key!r}", allowed)

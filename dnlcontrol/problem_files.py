@@ -111,9 +111,17 @@ def load_problem(name: str, parameters: dict[str, Any] | None = None) -> Problem
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # as above
         text = " ".join(str(error).split())[:200]
-        checks.reject("PROBLEM", f"{path.name}, which raises {type(error).__name__} ({text})", "a file that can be imported")
+        checks.reject(
+            "PROBLEM",
+            f"{path.name}, which raises {type(error).__name__} ({text})",
+            "a file that can be imported",
+        )
     if not callable(getattr(module, "problem", None)):
-        checks.reject("PROBLEM", f"{path.name}, which defines no function problem()", "a file with problem(**parameters) -> ControlProblem")
+        checks.reject(
+            "PROBLEM",
+            f"{path.name}, which defines no function problem()",
+            "a file with problem(**parameters) -> ControlProblem",
+        )
     return ProblemFile(path, module, dict(parameters or {}))
 
 

@@ -58,12 +58,25 @@ class Rows:
     def __init__(self, problem: ControlProblem, grid: Grid) -> None:
         self.blocks: list[RowBlock] = []
         L, offset = grid.depth, 0
-        layers = {"state": np.arange(1, L + 1), "path": np.arange(L), "integral": np.array([L]), "terminal": np.array([L])}
+        layers = {
+            "state": np.arange(1, L + 1),
+            "path": np.arange(L),
+            "integral": np.array([L]),
+            "terminal": np.array([L]),
+        }
         for constraint, formula in zip(problem.constraints, problem.formulas.constraints, strict=True):
             samples = constraint.rows(problem.samples)
             once = formula is not None and not ({"x", "target"} & formula.reads)
             shape = problem.state_shape if formula is None else formula.shape
-            block = RowBlock(constraint, formula, layers[constraint.kind], samples[:1] if once else samples, once, shape, offset)
+            block = RowBlock(
+                constraint,
+                formula,
+                layers[constraint.kind],
+                samples[:1] if once else samples,
+                once,
+                shape,
+                offset,
+            )
             self.blocks.append(block)
             offset += block.size
         self.size = offset

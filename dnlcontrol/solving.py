@@ -45,8 +45,13 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     ConvergenceWarning.
 
     >>> import numpy as np, dnlcontrol as dnl
-    >>> problem = dnl.ControlProblem(x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: u.u),
-    ...     controls={"u": dnl.Control(())}, terminal=lambda x, c: 0.5 * x**2, regularisers=[dnl.L2("u", 1.0)])
+    >>> problem = dnl.ControlProblem(
+    ...     x0=np.ones(1),
+    ...     dynamics=dnl.ODE(lambda t, x, u: u.u),
+    ...     controls={"u": dnl.Control(())},
+    ...     terminal=lambda x, c: 0.5 * x**2,
+    ...     regularisers=[dnl.L2("u", 1.0)],
+    ... )
     >>> round(dnl.solve(problem, depth=4, backend="adjoint").value, 12)
     0.25
     """
@@ -67,11 +72,17 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
         found = _adjoint(discrete, w, duals, tolerance, limit, method, device, dtype, chunk, progress)
     solution = _report(discrete, found, backend, tolerance, time.perf_counter() - began)
     if not solution.success:
-        warnings.warn(f"{problem.name}, {backend}, L={depth}: {solution.message}", checks.ConvergenceWarning, stacklevel=2)
+        warnings.warn(
+            f"{problem.name}, {backend}, L={depth}: {solution.message}",
+            checks.ConvergenceWarning,
+            stacklevel=2,
+        )
     return solution
 
 
-def simulate(problem: ControlProblem, depth: int, controls: Any = None, rule: str = "left", device: str = "cpu") -> np.ndarray:
+def simulate(
+    problem: ControlProblem, depth: int, controls: Any = None, rule: str = "left", device: str = "cpu"
+) -> np.ndarray:
     """The states (L+1, N, *state shape) of a forward solve; ``controls`` as ``start`` in :func:`solve`.
 
     >>> import numpy as np, dnlcontrol as dnl
@@ -139,7 +150,15 @@ def _adjoint(discrete: DiscreteProblem, w: np.ndarray, start: Solution | None, t
     if not discrete.rows.size:
         outcome = minimiser(Objective(evaluator), w, tolerance, limit, progress)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
-        return _Found(evaluator, outcome.w, np.zeros(0), outcome.message, status=status, nit=outcome.iterations, log=_lines(outcome))
+        return _Found(
+            evaluator,
+            outcome.w,
+            np.zeros(0),
+            outcome.message,
+            status=status,
+            nit=outcome.iterations,
+            log=_lines(outcome),
+        )
     limit = max(limit, 1000)
     result = augmented_lagrangian(evaluator, minimiser, w, None, tolerance, limit, progress)
     status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else STALLED

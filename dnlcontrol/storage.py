@@ -31,7 +31,11 @@ SCALARS = ("name", "backend", "value", "stationarity", "feasibility", "complemen
 def save_solution(solution: Solution, directory: Any, source: Mapping[str, Any] | None = None) -> None:
     """Write one solution; an older one in the same directory is replaced."""
     folder = solution_directory(directory)
-    arrays = {"states": solution.states, "costates": solution.costates, "terminal_gradient": solution.terminal_gradient}
+    arrays = {
+        "states": solution.states,
+        "costates": solution.costates,
+        "terminal_gradient": solution.terminal_gradient,
+    }
     arrays.update({f"control:{k}": c.values for k, c in solution.controls.items()})
     arrays.update({f"multiplier:{k}": v for k, v in solution.multipliers.items()})
     buffer = io.BytesIO()
@@ -56,12 +60,19 @@ def load_solution(directory: Any) -> Solution:
     record = read_json(folder / "solution.json", "solution")
     data = (folder / "arrays.npz").read_bytes() if (folder / "arrays.npz").is_file() else b""
     if hashlib.sha256(data).hexdigest() != record.get("sha256"):
-        checks.reject("run", f"{folder}, whose arrays.npz is missing, truncated or not the one saved", "a complete run directory")
+        checks.reject(
+            "run",
+            f"{folder}, whose arrays.npz is missing, truncated or not the one saved",
+            "a complete run directory",
+        )
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             arrays = {k: stored[k] for k in stored.files}
         grid = Grid(**record["grid"])
-        controls = {k: Extension(k, Layout(grid, c["on"], c["at_nodes"]), arrays[f"control:{k}"]) for k, c in record["controls"].items()}
+        controls = {
+            k: Extension(k, Layout(grid, c["on"], c["at_nodes"]), arrays[f"control:{k}"])
+            for k, c in record["controls"].items()
+        }
         fits = all(len(c.values) == c.layout.count for c in controls.values())
         if not fits or len(arrays["states"]) != grid.depth + 1:
             raise TypeError(f"arrays that are not of depth {grid.depth}")
@@ -138,7 +149,11 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("kind") != kind:
         checks.reject("run", f"{path} of another program", f"a {kind} written by this library")
     if record.get("format") != FORMAT:
-        checks.reject("run", f"{path} of format {record.get('format')!r}", f"format {FORMAT}; use the version that wrote it")
+        checks.reject(
+            "run",
+            f"{path} of format {record.get('format')!r}",
+            f"format {FORMAT}; use the version that wrote it",
+        )
     return record
 
 

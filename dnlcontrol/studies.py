@@ -149,7 +149,9 @@ class Study:
             for solution in (level.adjoint, level.exact):
                 if solution is not None and not solution.success:
                     said.append(f"not converged: {solution.backend} at L={level.depth}: {solution.message}")
-            if level.exact is not None and abs(level.exact.value - level.adjoint.value) > 1e-6 * (1 + abs(level.adjoint.value)):
+            if level.exact is not None and abs(level.exact.value - level.adjoint.value) > 1e-6 * (
+                1 + abs(level.adjoint.value)
+            ):
                 said.append(f"the backends found different minimisers at L={level.depth}: {level.exact.value:.10g} (exact), "
                             f"{level.adjoint.value:.10g} (adjoint)")  # fmt: skip
         return said
@@ -158,7 +160,12 @@ class Study:
         """The JSON object of ``dnlcontrol study --json``."""
         levels = []
         for row, level in zip(self.rows, self.levels, strict=True):
-            levels.append({**describe(level.adjoint), **{k: v for k, v in row.items() if k not in COLUMNS and k != "controls"}})
+            levels.append(
+                {
+                    **describe(level.adjoint),
+                    **{k: v for k, v in row.items() if k not in COLUMNS and k != "controls"},
+                }
+            )
         return {"problem": self.name, "levels": levels, "rates": self.rates, "extrapolated_value": self.extrapolated_value,
                 "statements": self.statements, "success": self.success}  # fmt: skip
 
@@ -269,9 +276,19 @@ def fingerprint(problem: ControlProblem, rule: str) -> dict[str, Any]:
     w = random_control(discrete, np.random.default_rng(23))
     with np.errstate(all="ignore"):
         x = discrete.states(w)
-        probe = [discrete.data_cost(w, x), discrete.space.penalty(w), *np.sort(discrete.constraint_values(w, x))[:8]]
+        probe = [
+            discrete.data_cost(w, x),
+            discrete.space.penalty(w),
+            *np.sort(discrete.constraint_values(w, x))[:8],
+        ]
     text = hashlib.sha256(problem.x0.tobytes() + repr(discrete.space.bounds).encode())
-    return {"name": problem.name, "rule": rule, "horizon": problem.horizon, "x0": text.hexdigest(), "probe": probe}
+    return {
+        "name": problem.name,
+        "rule": rule,
+        "horizon": problem.horizon,
+        "x0": text.hexdigest(),
+        "probe": probe,
+    }
 
 
 def _prepare(directory: Any, problem: ControlProblem, ladder: list[int], rule: str) -> Path:
@@ -322,7 +339,12 @@ def load_study(directory: Any, reference: Reference | None = None) -> Study:
     levels = []
     for depth in check_depths(record.get("depths")):
         exact = _place(folder, depth, "exact")
-        levels.append(Level(load_solution(_place(folder, depth, "adjoint")), load_solution(exact) if exact.is_dir() else None))
+        levels.append(
+            Level(
+                load_solution(_place(folder, depth, "adjoint")),
+                load_solution(exact) if exact.is_dir() else None,
+            )
+        )
     return Study(str(record.get("name")), tuple(levels), reference, record.get("source", {}))
 
 

@@ -19,9 +19,7 @@ import dnlcontrol as dnl
 from dnlcontrol import checks
 
 
-def problem(
-    *, samples: int = 512, width: int = 16, alpha: float = 1e-2, form: str = "C"
-) -> dnl.ControlProblem:
+def problem(*, samples: int = 512, width: int = 16, alpha: float = 1e-2, form: str = "C") -> dnl.ControlProblem:
     from sklearn.datasets import load_digits
 
     pixels, y = load_digits(return_X_y=True)

@@ -26,9 +26,7 @@ import dnlcontrol as dnl
 from dnlcontrol import checks
 
 
-def problem(
-    *, samples: int = 32, alpha: float = 0.1, alpha_head: float = 0.1, tau1: float = 1.0
-) -> dnl.ControlProblem:
+def problem(*, samples: int = 32, alpha: float = 0.1, alpha_head: float = 0.1, tau1: float = 1.0) -> dnl.ControlProblem:
     x0 = np.random.default_rng(0).uniform(-1.0, 1.0, (checks.whole("samples", samples), 2))
 
     def loss(x, c, y):

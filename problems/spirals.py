@@ -21,9 +21,7 @@ import dnlcontrol as dnl
 from dnlcontrol import checks
 
 
-def problem(
-    *, samples: int = 64, alpha: float = 1e-2, scale: float = 0.0, seed: int = 0
-) -> dnl.ControlProblem:
+def problem(*, samples: int = 64, alpha: float = 1e-2, scale: float = 0.0, seed: int = 0) -> dnl.ControlProblem:
     if checks.whole("samples", samples, 2) % 2:
         checks.reject("samples", samples, "an even number, the same for both classes")
     j = np.arange(samples)

@@ -37,11 +37,7 @@ def problem(*, target: float = TARGET) -> dnl.ControlProblem:
 def reference(*, target: float = TARGET) -> dnl.Reference:
     if not 1.0 <= target <= 2.0 * math.sqrt(2.0):
         checks.reject("target", target, "1 <= target <= 2√2 (the stationary control is unique)")
-    w = (
-        math.log(2.0)
-        if target == TARGET
-        else _root(lambda w: (math.exp(w) - target) * math.exp(w) + w, target)
-    )
+    w = math.log(2.0) if target == TARGET else _root(lambda w: (math.exp(w) - target) * math.exp(w) + w, target)
     return dnl.Reference(
         source="derived for this project",
         value=0.5 * (math.exp(w) - target) ** 2 + 0.5 * w**2,

@@ -296,9 +296,7 @@ def test_ode_costates_by_hand(N, rng):
     psi[L] = 2 * x[L] / N
     for l in range(L - 1, -1, -1):
         g[l] = tau * np.sum(2 * v[l] * x[l] / N + x[l] * psi[l + 1])
-        psi[l] = psi[l + 1] + tau * (
-            (2 * t[l] * x[l] + v[l] ** 2) / N + (v[l] - 3 * x[l] ** 2 * t[l]) * psi[l + 1]
-        )
+        psi[l] = psi[l + 1] + tau * ((2 * t[l] * x[l] + v[l] ** 2) / N + (v[l] - 3 * x[l] ** 2 * t[l]) * psi[l + 1])
     found = evaluator.trajectory(v)
     assert close(found.states, np.array(x), VALUE) and close(found.integral_costates, psi, VALUE)
     assert close(found.costates, np.append(-np.diff(psi, axis=0), psi[-1:], axis=0), VALUE)

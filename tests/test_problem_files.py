@@ -64,9 +64,7 @@ def test_reference_has_a_source_and_fits_the_problem(name: str):
     if reference.discrete_controls is not None:
         space = ControlSpace(problem, Grid(8, problem.horizon))
         packed = reference.discrete_controls(8)
-        assert {k: v.shape for k, v in packed.items()} == {
-            k: v.shape for k, v in space.split(space.initial()).items()
-        }
+        assert {k: v.shape for k, v in packed.items()} == {k: v.shape for k, v in space.split(space.initial()).items()}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,13 @@ LADDERS = {
     "o5b_van_der_pol": ({}, (50, 100, 200)),
 }
 FILES = {"v2_two_samples": "v2_transient_impact", "v5_weakly_singular": "v5_minimum_energy"}
-FORWARD = ["f1_cubic_memory", "f2_weakly_coupled", "f3_rational_kernel", "f4_quadratic_decay", "f5_oscillating"]
+FORWARD = [
+    "f1_cubic_memory",
+    "f2_weakly_coupled",
+    "f3_rational_kernel",
+    "f4_quadratic_decay",
+    "f5_oscillating",
+]
 
 
 def files(case: str):

@@ -107,4 +107,6 @@ def test_a_killed_study_ends_with_the_same_table(tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
     resumed = dnl.load(tmp_path / "killed").table()
     assert list(resumed.columns) == list(undisturbed.columns)
-    np.testing.assert_array_equal(resumed.drop(columns=TIMES).to_numpy(float), undisturbed.drop(columns=TIMES).to_numpy(float))
+    np.testing.assert_array_equal(
+        resumed.drop(columns=TIMES).to_numpy(float), undisturbed.drop(columns=TIMES).to_numpy(float)
+    )

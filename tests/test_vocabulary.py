@@ -25,8 +25,8 @@ from dnlcontrol.backends.exact.traced import Traced
 from dnlcontrol.engines import numpy_engine, torch_engine
 from dnlcontrol.formula import Formula, trace
 
-# One operation is good to an ulp or two (2.2e-16), a sum of at most 6 terms to a few more; sums may cancel, so
-# the scale is the largest entry. 1e-14 is 45 ulp.
+# One operation is good to an ulp or two (2.2e-16), a sum of at most 6 terms to a few more; sums may cancel,
+# so the scale is the largest entry. 1e-14 is 45 ulp.
 RTOL = 1e-14
 
 REFERENCE = SimpleNamespace(
@@ -43,7 +43,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One expression with the shapes of its arguments, drawn from an interval; ``smooth``: compare slopes too."""
+    """One expression, its arguments' shapes and their range; ``smooth``: compare the slopes too."""
 
     name: str
     fn: Callable[..., Any]
@@ -70,6 +70,17 @@ def broadcastable(a: Shape, b: Shape) -> bool:
 PAIRS = [pair for pair in itertools.product(SHAPES, SHAPES) if broadcastable(*pair)]
 TRIPLES = [((), (3,), (2, 3)), ((2, 1), (3,), (2, 3)), ((3,), (2, 1), ()), ((1,), (3,), (3, 1))]
 TRIPLES += [((2, 3),) * 3, ((),) * 3]
+PRODUCTS = [((3,), (3,)), ((1,), (1,)), ((2, 3), (3,)), ((1, 3), (3,)), ((2,), (2, 3)), ((3,), (3, 1))]
+PRODUCTS += [
+    ((1,), (1, 3)),
+    ((2, 3), (3, 2)),
+    ((2, 3), (3, 3)),
+    ((3, 1), (1, 3)),
+    ((1, 3), (3, 1)),
+    ((1, 1),) * 2,
+]
+JOINED = [((3,), (1,), 0), ((2,), (3,), -1), ((2, 3), (1, 3), 0), ((2, 3), (2, 1), 1), ((2, 3), (2, 3), -1)]
+JOINED += [((1, 3), (3, 3), -2), ((1, 1), (1, 1), 1)]
 DOMAINS = {
     "log": (0.1, 3.0), "sqrt": (0.1, 3.0), "log1p": (-0.9, 3.0),
     "arcsin": (-0.95, 0.95), "arccos": (-0.95, 0.95),
@@ -82,11 +93,7 @@ def axes(shape: Shape) -> list[int | None]:
 
 
 def vocabulary_rows() -> list[Row]:
-    rows = [
-        Row(n, lambda xp, x, n=n: getattr(xp, n)(x), (s,), DOMAINS.get(n, (-2, 2)))
-        for n in UNARY
-        for s in SHAPES
-    ]
+    rows = [Row(n, lambda xp, x, n=n: getattr(xp, n)(x), (s,), DOMAINS.get(n, (-2, 2))) for n in UNARY for s in SHAPES]
     for n in ("maximum", "minimum"):
         rows += [Row(n, lambda xp, a, b, n=n: getattr(xp, n)(a, b), pair) for pair in PAIRS]
         rows += [Row(f"{n} with a number", lambda xp, a, n=n: getattr(xp, n)(a, 0.1), (s,)) for s in SHAPES]
@@ -99,21 +106,15 @@ def vocabulary_rows() -> list[Row]:
         ]
         rows += [Row(f"{n} default", lambda xp, x, n=n: getattr(xp, n)(x), (s,)) for s in SHAPES]
     for s in SHAPES[1:]:
-        rows += [
-            Row(f"softmax axis={k}", lambda xp, x, k=k: xp.softmax(x, axis=k), (s,)) for k in axes(s)[1:]
-        ]
+        rows += [Row(f"softmax axis={k}", lambda xp, x, k=k: xp.softmax(x, axis=k), (s,)) for k in axes(s)[1:]]
         rows.append(Row("softmax default", lambda xp, x: xp.softmax(x), (s,)))
     for triple in TRIPLES:
         rows.append(Row("where", lambda xp, c, a, b: xp.where(c > 0, a, b), triple))
         rows.append(Row("where <=", lambda xp, c, a, b: xp.where(c <= a, a * b, a - b), triple))
     for s in SHAPES:
         rows.append(Row("where numbers", lambda xp, x: xp.where(x >= 0.3, 1.0, 2.5) * x, (s,)))
-        rows.append(
-            Row("where NaN left out", lambda xp, x: xp.where(x > 0, xp.log(x), 7.0), (s,), smooth=False)
-        )
-        rows.append(
-            Row("where inf left out", lambda xp, x: xp.where(x < 9.0, x, 1.0 / (x - x)), (s,), smooth=False)
-        )
+        rows.append(Row("where NaN left out", lambda xp, x: xp.where(x > 0, xp.log(x), 7.0), (s,), smooth=False))
+        rows.append(Row("where inf left out", lambda xp, x: xp.where(x < 9.0, x, 1.0 / (x - x)), (s,), smooth=False))
         rows.append(Row("zeros_like", lambda xp, x: xp.zeros_like(x) + 2.0 * x, (s,)))
         rows.append(Row("ones_like", lambda xp, x: xp.ones_like(x) - x, (s,)))
     for s, k in [((), 0), ((), -1), ((3,), 0), ((3,), 1), ((3,), -1), ((3,), -2), ((1,), 0), ((1,), 1)]:
@@ -121,8 +122,7 @@ def vocabulary_rows() -> list[Row]:
         rows.append(Row(f"stack one axis={k}", lambda xp, a, k=k: xp.stack([a], axis=k), (s,)))
     rows.append(Row("stack default", lambda xp, a, b: xp.stack([a, b]), ((3,), (3,))))
     rows.append(Row("stack numbers", lambda xp, a: xp.stack([a, 1.0, 2]), ((),)))
-    for a, b, k in [((3,), (1,), 0), ((2,), (3,), -1), ((2, 3), (1, 3), 0), ((2, 3), (2, 1), 1), ((2, 3), (2, 3), -1),
-                    ((1, 3), (3, 3), -2), ((1, 1), (1, 1), 1)]:  # fmt: skip
+    for a, b, k in JOINED:
         rows.append(Row(f"concat axis={k}", lambda xp, a, b, k=k: xp.concat([a, b, a], axis=k), (a, b)))
     rows.append(Row("concat default", lambda xp, a, b: xp.concat([a, b]), ((2, 3), (1, 3))))
     for s in SHAPES:
@@ -131,8 +131,7 @@ def vocabulary_rows() -> list[Row]:
         targets += [()] if size == 1 else []
         targets += [(3, 2), (2, -1), (-1, 2)] if size == 6 else []
         rows += [Row(f"reshape {t}", lambda xp, x, t=t: xp.reshape(x, t), (s,)) for t in targets]
-    for a, b in [((3,), (3,)), ((2, 3), (3,)), ((2,), (2, 3)), ((2, 3), (3, 2)), ((1,), (1,)), ((1, 3), (3,)),
-                 ((3,), (3, 1)), ((3, 1), (1, 3)), ((1, 1), (1, 1)), ((1, 3), (3, 1)), ((1,), (1, 3)), ((2, 3), (3, 3))]:  # fmt: skip
+    for a, b in PRODUCTS:
         rows.append(Row("matmul", lambda xp, a, b: xp.matmul(a, b), (a, b)))
         rows.append(Row("matmul operator", lambda xp, a, b: a @ b, (a, b)))
         if len(a) == len(b) == 2:
@@ -165,48 +164,51 @@ def operator_rows() -> list[Row]:
         ">": lambda a, b: a > b,
         ">=": lambda a, b: a >= b,
     }.items():
-        rows += [
-            Row(f"where a {n} b", lambda xp, a, b, fn=fn: xp.where(fn(a, b), a, b - a), pair)
-            for pair in PAIRS
-        ]
-        rows += [
-            Row(f"where {n} number", lambda xp, a, fn=fn: xp.where(fn(a, 0.2), a, 2 * a), (s,))
-            for s in SHAPES
-        ]
-        rows += [
-            Row(f"where number {n}", lambda xp, a, fn=fn: xp.where(fn(0.2, a), a, 2 * a), (s,))
-            for s in SHAPES
-        ]
+        rows += [Row(f"where a {n} b", lambda xp, a, b, fn=fn: xp.where(fn(a, b), a, b - a), pair) for pair in PAIRS]
+        rows += [Row(f"where {n} number", lambda xp, a, fn=fn: xp.where(fn(a, 0.2), a, 2 * a), (s,)) for s in SHAPES]
+        rows += [Row(f"where number {n}", lambda xp, a, fn=fn: xp.where(fn(0.2, a), a, 2 * a), (s,)) for s in SHAPES]
     one: dict[str, Callable[..., Any]] = {
-        "numbers": lambda xp, x: 1 - (2 * x + 3.5) / 4, "number / x": lambda xp, x: 2.0 / (x + 5.0), "-x": lambda xp, x: -x, "+x": lambda xp, x: +x,
-        "x**2": lambda xp, x: x**2, "x**3": lambda xp, x: x**3, "x**1": lambda xp, x: x**1, "2**x": lambda xp, x: 2.0**x,
-        "x**-1": lambda xp, x: (x + 5.0) ** -1, "abs(x)": lambda xp, x: abs(x), "x.T": lambda xp, x: x.T, "x.T.T": lambda xp, x: x.T.T + x,
-        "NumPy scalar": lambda xp, x: np.float64(1.5) * x + np.float64(2.0), "0-d ndarray": lambda xp, x: np.array(1.5) * x,
-        "+=": lambda xp, x: inplace(x), "ndim": lambda xp, x: x * x.ndim, "shape": lambda xp, x: x * sum(x.shape),
-    }  # fmt: skip
+        "numbers": lambda xp, x: 1 - (2 * x + 3.5) / 4,
+        "number / x": lambda xp, x: 2.0 / (x + 5.0),
+        "-x": lambda xp, x: -x,
+        "+x": lambda xp, x: +x,
+        "x**1": lambda xp, x: x**1,
+        "x**2": lambda xp, x: x**2,
+        "x**3": lambda xp, x: x**3,
+        "x**-1": lambda xp, x: (x + 5.0) ** -1,
+        "2**x": lambda xp, x: 2.0**x,
+        "abs(x)": lambda xp, x: abs(x),
+        "x.T": lambda xp, x: x.T,
+        "x.T.T": lambda xp, x: x.T.T + x,
+        "NumPy scalar": lambda xp, x: np.float64(1.5) * x + np.float64(2.0),
+        "0-d ndarray": lambda xp, x: np.array(1.5) * x,
+        "in place": lambda xp, x: in_place(x),
+        "ndim": lambda xp, x: x * x.ndim,
+        "shape": lambda xp, x: x * sum(x.shape),
+    }
     return rows + [Row(n, fn, (s,)) for n, fn in one.items() for s in SHAPES]
 
 
-def inplace(x: Any) -> Any:
+def in_place(x: Any) -> Any:
     y = x
     y += 1.0
     y *= 2.0
     return y
 
 
+I = np.s_
 INDEX: dict[Shape, list[Any]] = {
-    (3,): [0, 2, -1, -3, np.int64(1), slice(None), slice(1, None), slice(None, 2), slice(0, 3, 2), slice(-2, None),
-           slice(1, 2), slice(0, 99), ()],
-    (1,): [0, -1, slice(None), slice(0, 1)],
-    (2, 3): [0, -1, (1, 2), (-1, -3), (0,), (slice(None), 0), (slice(None), -1), (1, slice(None)), (1, slice(1, None)),
-             (slice(0, 1), slice(None)), (slice(None), slice(0, 1)), (slice(0, 1), 0), (0, slice(0, 1)), slice(1, None),
-             slice(0, 1), (slice(None), slice(None, None, 2)), (slice(None), slice(1, 3)), (slice(-1, None), slice(-2, None)),
-             (slice(None), slice(None)), ()],
-    (1, 3): [0, (0, 1), (slice(None), 1), (0, slice(None)), (slice(None), slice(2, None)), slice(None)],
-    (3, 1): [0, (1, 0), (slice(None), 0), (slice(1, None), slice(None)), (slice(None, None, 2), 0), -1],
-    (1, 1): [0, (0, 0), (slice(None), 0), slice(None)],
+    (3,): [I[0], I[2], I[-1], I[-3], np.int64(1), I[:], I[1:], I[:2], I[0:3:2], I[-2:], I[1:2], I[0:99], ()],
+    (1,): [I[0], I[-1], I[:], I[0:1]],
+    (2, 3): [
+        *(I[0], I[-1], I[1, 2], I[-1, -3], (0,), I[:, 0], I[:, -1], I[1, :], I[1, 1:], I[0:1, :], I[:, 0:1]),
+        *(I[0:1, 0], I[0, 0:1], I[1:], I[0:1], I[:, ::2], I[:, 1:3], I[-1:, -2:], I[:, :], ()),
+    ],
+    (1, 3): [I[0], I[0, 1], I[:, 1], I[0, :], I[:, 2:], I[:]],
+    (3, 1): [I[0], I[1, 0], I[:, 0], I[1:, :], I[::2, 0], I[-1]],
+    (1, 1): [I[0], I[0, 0], I[:, 0], I[:]],
     (): [()],
-}  # fmt: skip
+}
 
 
 def outer_of_entries(xp: Any, x: Any) -> Any:
@@ -272,9 +274,7 @@ class OnCasadi:
         self.inputs = [ca.vec(x.T) for x in self.symbols]
 
     def call(self, expressions: list[ca.SX], arguments: list[np.ndarray]) -> list[np.ndarray]:
-        values = ca.Function("f", self.symbols, expressions).call(
-            [ca.DM(np.atleast_1d(a)) for a in arguments]
-        )
+        values = ca.Function("f", self.symbols, expressions).call([ca.DM(np.atleast_1d(a)) for a in arguments])
         return [np.array(v) for v in values]
 
     def value(self, arguments: list[np.ndarray]) -> np.ndarray:
@@ -338,9 +338,7 @@ def test_every_name_has_rows():
 
 def test_namespace_of_foreign_things():
     for foreign in ("text", None, ca.SX.sym("x"), object()):
-        with pytest.raises(
-            dnl.InputTypeError, match="allowed: a formula's array, an ndarray, a torch tensor"
-        ):
+        with pytest.raises(dnl.InputTypeError, match="allowed: a formula's array, an ndarray, a torch tensor"):
             dnl.namespace(foreign)
 
 
@@ -430,7 +428,7 @@ def sigmoid_curvature(x: float) -> float:
 
 
 # -- outside the vocabulary ---------------------------------------------------------------------------------
-A3, A23 = np.array([1.0, 2.0, 3.0]), np.ones((2, 3))
+A3, A23, LIST = np.array([1.0, 2.0, 3.0]), np.ones((2, 3)), [1.0, 2.0, 3.0]
 OUTSIDE: dict[str, tuple[Callable[[Any], Any], str]] = {
     # what a formula of x, shape (3,), may not do: (expression, what the message must say)
     "unknown name": (lambda x: dnl.namespace(x).cumsum(x), "exp, log, log1p"),
@@ -454,7 +452,7 @@ OUTSIDE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "x @ ndarray": (lambda x: x @ A3, r"namespace\(x\).asarray"),
     "ndarray ** x": (lambda x: A3**x, r"namespace\(x\).asarray"),
     "x < ndarray": (lambda x: x < A3, r"namespace\(x\).asarray"),
-    "ndarray < x": (lambda x: A3 < x, r"namespace\(x\).asarray"),
+    "ndarray < x": (lambda x: x > A3, r"namespace\(x\).asarray"),
     "maximum(x, ndarray)": (lambda x: dnl.namespace(x).maximum(x, A3), r"namespace\(x\).asarray"),
     "where(c, x, ndarray)": (lambda x: dnl.namespace(x).where(x > 0, x, A3), r"namespace\(x\).asarray"),
     "stack of ndarrays": (lambda x: dnl.namespace(x).stack([x, A3]), r"namespace\(x\).asarray"),
@@ -464,7 +462,7 @@ OUTSIDE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "tensor + x": (lambda x: torch.ones(3) + x, r"namespace\(x\)"),
     "x + SX": (lambda x: x + ca.SX.sym("a", 3), r"namespace\(x\)"),
     "SX + x": (lambda x: ca.SX.sym("a", 3) + x, r"namespace\(x\)"),
-    "x + list": (lambda x: x + [1.0, 2.0, 3.0], r"namespace\(x\)"),
+    "x + list": (lambda x: x + LIST, r"namespace\(x\)"),
     "x + complex": (lambda x: x + 1j, r"namespace\(x\)"),
     "x.sum()": (lambda x: x.sum(), r"'sum' .* functions of namespace\(x\)"),
     "x.dot(x)": (lambda x: x.dot(x), r"'dot' .* functions of namespace\(x\)"),
@@ -476,7 +474,7 @@ OUTSIDE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "range(x)": (lambda x: range(x[0]), r"use namespace\(x\)"),
     "if x > 0": (lambda x: x if x[0] > 0 else 2 * x, r"use namespace\(x\).where"),
     "if x": (lambda x: x if x else 2 * x, r"use namespace\(x\).where"),
-    "0 < x < 1": (lambda x: 0 < x[0] < 1, r"use namespace\(x\).where"),
+    "-1 < x < 1": (lambda x: -1.0 < x[0] < 1.0, r"use namespace\(x\).where"),
     "not x": (lambda x: not x[0], r"use namespace\(x\).where"),
     "x and y": (lambda x: x[0] and x[1], r"use namespace\(x\).where"),
     "max(x)": (lambda x: max(x), r"use namespace\(x\).where"),
@@ -577,13 +575,9 @@ def test_kind_of_error(expression, kind):
 
 def test_unknown_controls_are_told():
     with pytest.raises(dnl.InputError, match="kernel: got unknown control 'q'; allowed here: W, b"):
-        dnl.ControlProblem(
-            x0=np.zeros((1, 2)), dynamics=SimpleKernel(lambda u: u.q), terminal=lambda x, c: x[0]
-        )
+        dnl.ControlProblem(x0=np.zeros((1, 2)), dynamics=SimpleKernel(lambda u: u.q), terminal=lambda x, c: x[0])
     with pytest.raises(dnl.InputError, match="kernel: got unknown control 'q'"):
-        dnl.ControlProblem(
-            x0=np.zeros((1, 2)), dynamics=SimpleKernel(lambda u: u["q"]), terminal=lambda x, c: x[0]
-        )
+        dnl.ControlProblem(x0=np.zeros((1, 2)), dynamics=SimpleKernel(lambda u: u["q"]), terminal=lambda x, c: x[0])
 
 
 class SimpleKernel(dnl.Dense):
@@ -601,7 +595,7 @@ def test_a_formula_that_differs_between_engines_is_told():
     """Nothing deterministic differs; a formula that draws random numbers does."""
     draws = iter(np.random.default_rng(0).standard_normal(1000).tolist())
     formula = Formula("noisy", lambda x: x * next(draws), {"x": (3,)}, (3,), frozenset({"x"}))
-    with pytest.raises(dnl.InputError, match="noisy: got different values on casadi .* deterministic"):
+    with pytest.raises(dnl.InputError, match=r"noisy: got different values on casadi .* deterministic"):
         Traced(formula, 1.0, {})
 
 

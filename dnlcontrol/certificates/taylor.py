@@ -37,7 +37,9 @@ def taylor_test(problem: ControlProblem, depth: int, rule: str = "left", seed: i
     enough for the third-order remainder (about 10^{-10}) to stay above rounding.
 
     >>> import numpy as np, dnlcontrol as dnl
-    >>> problem = dnl.ControlProblem(x0=np.ones((2, 1)), dynamics=dnl.ResNet(1), terminal=dnl.losses.squared(np.zeros((2, 1))))
+    >>> problem = dnl.ControlProblem(
+    ...     x0=np.ones((2, 1)), dynamics=dnl.ResNet(1), terminal=dnl.losses.squared(np.zeros((2, 1)))
+    ... )
     >>> dnl.taylor_test(problem, depth=3, seed=0).passed
     True
     """

@@ -33,4 +33,6 @@ class Volterra(Dynamics):
 
     def __post_init__(self) -> None:
         checks.function("Volterra.kernel", self.kernel)
-        check_functions("Volterra", free_term=self.free_term, feature=self.feature, outer=self.outer, batched=self.batched)
+        check_functions(
+            "Volterra", free_term=self.free_term, feature=self.feature, outer=self.outer, batched=self.batched
+        )

@@ -63,7 +63,9 @@ class ControlSpace:
         for name, control in problem.controls.items():
             layout = Layout(grid, control.on, name in problem.node_controls)
             items = problem.regularisers_of(name)
-            block = Block(name, control, layout, Metric(layout, is_smooth(items)), penalty_matrix(layout, items), offset)
+            block = Block(
+                name, control, layout, Metric(layout, is_smooth(items)), penalty_matrix(layout, items), offset
+            )
             self.blocks[name] = block
             offset += block.size
         self.size = offset
@@ -88,7 +90,9 @@ class ControlSpace:
         """Lower and upper bounds, flat."""
         sides = []
         for side in ("lower", "upper"):
-            parts = {b.name: np.broadcast_to(getattr(b.control, side), (b.layout.count, *b.control.shape)) for b in self}
+            parts = {
+                b.name: np.broadcast_to(getattr(b.control, side), (b.layout.count, *b.control.shape)) for b in self
+            }
             sides.append(self.assemble(parts))
         return sides[0], sides[1]
 
@@ -181,5 +185,9 @@ def _sample_function(block: Block, fn: Any) -> np.ndarray:
             rows.append(np.broadcast_to(value, shape))
         except (TypeError, ValueError) as error:
             names = {"ts": "(t, s)", "t": "(t)", "const": "()"}[layout.on]
-            checks.reject(argument, f"a callable that failed ({error})", f"a function of {names} that returns shape {shape}")
+            checks.reject(
+                argument,
+                f"a callable that failed ({error})",
+                f"a function of {names} that returns shape {shape}",
+            )
     return checks.numbers(argument, np.stack(rows))

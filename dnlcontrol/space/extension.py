@@ -40,7 +40,7 @@ class Extension:
         """The value of the cell that contains the point."""
         return self._evaluate(times, nearest_weights)
 
-    def at(self, l: int, s: int | None = None) -> np.ndarray:  # noqa: E741 - l is the layer
+    def at(self, l: int, s: int | None = None) -> np.ndarray:
         """The sample w^{l,s} (0 <= s < l <= L), or v^l."""
         return self.values[self.layout.index(l, s)].copy()
 

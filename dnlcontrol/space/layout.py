@@ -65,7 +65,7 @@ class Layout:
         count = self.grid.depth + (1 if self.at_nodes else 0)
         return (np.arange(count) + (0.0 if self.at_nodes else 0.5)) * self.grid.step
 
-    def index(self, l: int, s: int | None = None) -> int:  # noqa: E741 - l is the layer
+    def index(self, l: int, s: int | None = None) -> int:
         """The site of w^{l,s}, or of v^l."""
         L = self.grid.depth
         if self.on == "ts":

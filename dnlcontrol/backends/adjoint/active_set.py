@@ -49,7 +49,9 @@ class _Active:
         return z - self.riesz.T @ (self.inverse @ (self.gradients @ z))
 
 
-def newton_on_active(evaluator: Evaluator, w: np.ndarray, mu: np.ndarray, rho: float, tolerance: float) -> KKTPoint | None:
+def newton_on_active(
+    evaluator: Evaluator, w: np.ndarray, mu: np.ndarray, rho: float, tolerance: float
+) -> KKTPoint | None:
     """A point whose stationarity is below ``tolerance`` (its residual far below), or None when the steps do not get there.
 
     All wrong rows change sides at once; where such a set comes back, only the worst row does.
@@ -92,7 +94,9 @@ def newton_on_active(evaluator: Evaluator, w: np.ndarray, mu: np.ndarray, rho: f
     return None
 
 
-def _wrong(bounds: tuple[np.ndarray, np.ndarray], side: np.ndarray, c: np.ndarray, mu: np.ndarray, tolerance: float) -> np.ndarray:
+def _wrong(
+    bounds: tuple[np.ndarray, np.ndarray], side: np.ndarray, c: np.ndarray, mu: np.ndarray, tolerance: float
+) -> np.ndarray:
     """How wrong each row is: its violation where inactive, a multiplier of the wrong sign where active; else 0."""
     lower, upper = bounds
     inactive = np.isnan(side)

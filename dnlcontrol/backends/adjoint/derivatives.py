@@ -54,7 +54,9 @@ class Derivatives:
         at.add_pairs(out, at.adjoint(dlam, extra), dlam)
         return at.sweep.space.assemble(out)
 
-    def _lagrangian_tangent(self, dx: np.ndarray, parts: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _lagrangian_tangent(
+        self, dx: np.ndarray, parts: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The derivative of (L_x, L_u) along (δx, δu)."""
 
         def gradient(x: Tensor, u: dict[str, Tensor]) -> Any:

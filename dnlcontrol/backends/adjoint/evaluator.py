@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -173,7 +173,9 @@ class Evaluator:
         """(L+1, N, *state shape)."""
         u = self._controls(w)
         with torch.no_grad():
-            return np.concatenate([self.sweep.states(u, d)[0].cpu().double().numpy() for d in self.sweep.chunks], axis=1)
+            return np.concatenate(
+                [self.sweep.states(u, d)[0].cpu().double().numpy() for d in self.sweep.chunks], axis=1
+            )
 
     def final_costate(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> np.ndarray:
         """p(T) = ℓ_x + (k(T, T, F(x), u))_xᵀ ∂Φ/∂z per sample, controls at their last samples; (N, *state shape).
@@ -183,7 +185,10 @@ class Evaluator:
         L, p = self.discrete.depth, self.discrete.problem
         f = p.formulas
         u = {k: torch.cat([v, v[-1:]]) if p.controls[k].on == "t" else v for k, v in self._controls(w).items()}
-        shared, own = self.sweep._shared(u, f.kernel, L), self.sweep._shared(u, f.feature, L) if f.feature else {}
+        shared, own = (
+            self.sweep._shared(u, f.kernel, L),
+            self.sweep._shared(u, f.feature, L) if f.feature else {},
+        )
         ts = {k: u[k][b.layout.index(L, L - 1)][None] for k, b in self.sweep.columns.items() if k in f.kernel.reads}
         state, cotangent = self.sweep.tensor(x), self.sweep.tensor(zbar)
         with torch.no_grad():

@@ -41,7 +41,9 @@ class Lagrangian:
                       (v.over_samples if b.constraint.kind == "terminal" else v.over_nodes)(b.formula) for b in self.rows.blocks]  # fmt: skip
         self.targets = {name: None if c is None or c.target is None else sweep.tensor(c.target)
                         for name, c in (("terminal", self.problem.terminal), ("running", self.problem.running))}  # fmt: skip
-        self.row_targets = [None if b.constraint.target is None else sweep.tensor(b.constraint.target) for b in self.rows.blocks]
+        self.row_targets = [
+            None if b.constraint.target is None else sweep.tensor(b.constraint.target) for b in self.rows.blocks
+        ]
         self.bounds = [sweep.tensor(side) for side in self.rows.bounds]
 
     def visible(self, u: Tensors) -> dict[str, Tensor]:

@@ -8,7 +8,11 @@ from dnlcontrol.backends.adjoint.model import binding, solve_model
 from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
 from dnlcontrol.space.faces import Face, complementarity, stationarity
 
-ACCEPT, SHRINK, GROW = 1e-4, 0.25, 0.75  # ratios of actual to predicted decrease (Conn, Gould, Toint 2000, ch. 6)
+ACCEPT, SHRINK, GROW = (
+    1e-4,
+    0.25,
+    0.75,
+)  # ratios of actual to predicted decrease (Conn, Gould, Toint 2000, ch. 6)
 ROUNDING = 1e-13  # changes of J below this share of |J| are noise of the sums over samples and layers
 CG_LIMIT = 500
 
@@ -36,7 +40,9 @@ def newton(objective: Objective, start: np.ndarray, tolerance: float, max_iterat
         face = Face(space, binding(space, w, g))
         size = face.dual_norm(g)
         accuracy = max(min(0.1, np.sqrt(size)) * size, 0.1 * tolerance)
-        step = solve_model(space, lambda d, w=w: objective.hessian_product(w, d), w, g, face, radius, accuracy, CG_LIMIT)
+        step = solve_model(
+            space, lambda d, w=w: objective.hessian_product(w, d), w, g, face, radius, accuracy, CG_LIMIT
+        )
         inner = step.inner
         new = np.clip(w + step.d, *space.bounds)
         new_value, new_g = objective.value_and_gradient(new)

@@ -107,7 +107,9 @@ class Sweep:
                 z[l + 1 :] += column
         return x, z
 
-    def pull_back(self, u: Tensors, data: Data, x: Tensor, z: Tensor, direct: Tensor, out: Tensors) -> tuple[Tensor, Tensor]:
+    def pull_back(
+        self, u: Tensors, data: Data, x: Tensor, z: Tensor, direct: Tensor, out: Tensors
+    ) -> tuple[Tensor, Tensor]:
         """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l; adds dJ/du into ``out``."""
         lam, zbar = torch.zeros_like(x), torch.zeros_like(z)
         outer = self.problem.formulas.outer

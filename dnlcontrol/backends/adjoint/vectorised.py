@@ -38,7 +38,9 @@ class Vectorised:
     terminal: (x (n, *), constants[, target (n, *)]) -> (n, *)
     """
 
-    def __init__(self, discrete: DiscreteProblem, device: torch.device, dtype: torch.dtype, batched: bool = True) -> None:
+    def __init__(
+        self, discrete: DiscreteProblem, device: torch.device, dtype: torch.dtype, batched: bool = True
+    ) -> None:
         self.problem = discrete.problem
         self.device, self.dtype = device, dtype
         self.engine = torch_engine(dtype, device)
@@ -62,6 +64,7 @@ class Vectorised:
             return torch.as_tensor(np.asarray(value), dtype=torch.float64, device=self.device)
 
         for formula in self.problem.formulas.all():
+
             def evaluate(*point: Any, formula: Formula = formula) -> np.ndarray:
                 one = vmap(lambda *a: formula(double, *a), in_dims=0)
                 stacked = torch.utils._pytree.tree_map(lambda v: v.unsqueeze(0), tuple(tensors(v) for v in point))
@@ -124,7 +127,13 @@ def check_batched(vectorised: Vectorised, plain: Callable[..., Tensor]) -> None:
     ts = {k: draw(m, *c.shape) for k, c in controls.items() if c.on == "ts"}
     shared = {k: draw(*c.shape) for k, c in controls.items() if c.on != "ts"}
     t = torch.linspace(0.6 * T, 0.9 * T, m, dtype=vectorised.dtype, device=vectorised.device)
-    point = (t, torch.tensor(0.3 * T, dtype=vectorised.dtype, device=vectorised.device), draw(n, *p.feature_shape), ts, shared)
+    point = (
+        t,
+        torch.tensor(0.3 * T, dtype=vectorised.dtype, device=vectorised.device),
+        draw(n, *p.feature_shape),
+        ts,
+        shared,
+    )
     expected, name = plain(*point), f"{type(p.dynamics).__name__}.batched"
     try:
         got = vectorised.kernel(*point)
@@ -132,7 +141,9 @@ def check_batched(vectorised: Vectorised, plain: Callable[..., Tensor]) -> None:
         raise InputError(f"{name}: got {type(error).__name__} ({' '.join(str(error).split())[:120]}); allowed: a PyTorch "
                          "function (t (m,), s, y (n, *), u) -> (m, n, *)") from error  # fmt: skip
     if tuple(got.shape) != tuple(expected.shape):
-        raise InputError(f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} = (m, n, *z)")
+        raise InputError(
+            f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} = (m, n, *z)"
+        )
     tolerance = 1e3 * torch.finfo(vectorised.dtype).eps
     if not torch.allclose(got, expected, rtol=tolerance, atol=tolerance):
         raise InputError(f"{name}: got values that differ from the formula by {(got - expected).abs().max().item():.1e} (or "

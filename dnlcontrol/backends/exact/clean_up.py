@@ -35,7 +35,11 @@ def clean_up(solver: InteriorPoint, evaluator: Evaluator, point: LiftedPoint) ->
         if np.array_equal(snapped, point.w):
             break
         again = solver.solve(snapped, point.x, held, point)
-        point = replace(again, iterations=point.iterations + again.iterations, evaluations=point.evaluations + again.evaluations)
+        point = replace(
+            again,
+            iterations=point.iterations + again.iterations,
+            evaluations=point.evaluations + again.evaluations,
+        )
     return point
 
 

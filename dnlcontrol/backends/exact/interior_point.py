@@ -41,10 +41,16 @@ class LiftedPoint:
 class InteriorPoint:
     """IPOPT with exact first and second derivatives on a transcription; silent unless ``verbose``."""
 
-    def __init__(self, transcription: Transcription, tolerance: float, max_iterations: int, verbose: bool = False) -> None:
+    def __init__(
+        self, transcription: Transcription, tolerance: float, max_iterations: int, verbose: bool = False
+    ) -> None:
         self.transcription = transcription
         t = transcription
-        nlp = {"x": ca.vertcat(t.w, ca.vec(t.x)), "f": t.objective, "g": ca.vertcat(ca.vec(t.rows), t.constraints)}
+        nlp = {
+            "x": ca.vertcat(t.w, ca.vec(t.x)),
+            "f": t.objective,
+            "g": ca.vertcat(ca.vec(t.rows), t.constraints),
+        }
         # A hundredth of the tolerance leaves room between IPOPT's max-norm and the dual norm that is reported.
         tight = min(1e-2 * tolerance, 1e-9)
         options: dict[str, Any] = {
@@ -53,10 +59,14 @@ class InteriorPoint:
             "ipopt.honor_original_bounds": "yes", "ipopt.mumps_pivot_order": 5, "error_on_fail": False,
         }  # fmt: skip
         if not verbose:
-            options.update({"ipopt.print_level": 0, "ipopt.sb": "yes", "print_time": False, "show_eval_warnings": False})
+            options.update(
+                {"ipopt.print_level": 0, "ipopt.sb": "yes", "print_time": False, "show_eval_warnings": False}
+            )
         self.solver = ca.nlpsol("lifted", "ipopt", nlp, options)
 
-    def solve(self, w: np.ndarray, x: np.ndarray, held: np.ndarray | None = None, warm: LiftedPoint | None = None) -> LiftedPoint:
+    def solve(
+        self, w: np.ndarray, x: np.ndarray, held: np.ndarray | None = None, warm: LiftedPoint | None = None
+    ) -> LiftedPoint:
         """From the controls w and states x; ``held`` entries stay fixed at w."""
         t = self.transcription
         space, n_w = t.discrete.space, t.discrete.space.size
@@ -85,5 +95,9 @@ class InteriorPoint:
 
     @property
     def _row_index(self) -> np.ndarray:
-        parts = [np.arange(b.part.start, b.part.stop) for b in self.transcription.discrete.rows.blocks if b.formula is not None]
+        parts = [
+            np.arange(b.part.start, b.part.stop)
+            for b in self.transcription.discrete.rows.blocks
+            if b.formula is not None
+        ]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=int)

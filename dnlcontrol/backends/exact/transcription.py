@@ -51,7 +51,9 @@ class Transcription:
     def _traced(self, formula: Formula, target: np.ndarray | None = None) -> Traced:
         return Traced(formula, self.problem.horizon, {} if target is None else {"target": target[0]})
 
-    def _values(self, formula: Formula, layers: np.ndarray, samples: np.ndarray, pairs: np.ndarray | None = None) -> dict[str, Any]:
+    def _values(
+        self, formula: Formula, layers: np.ndarray, samples: np.ndarray, pairs: np.ndarray | None = None
+    ) -> dict[str, Any]:
         """The controls that a formula reads at a list of nodes: path controls at ``layers``, sites ``pairs`` of the triangle."""
         out = {}
         for block in self.discrete.space:
@@ -93,7 +95,9 @@ class Transcription:
         layers, samples = self._grid(np.arange(L), everyone)
         y = self._states(layers, samples)
         if f.feature:
-            y = self._traced(f.feature)(len(layers), {"s": self._times(layers), "x": y, **self._values(f.feature, layers, samples)})
+            y = self._traced(f.feature)(
+                len(layers), {"s": self._times(layers), "x": y, **self._values(f.feature, layers, samples)}
+            )
         else:
             y = self.x[:, self._columns(layers, samples)]
         z = self._integrals(y)
@@ -107,8 +111,15 @@ class Transcription:
             right = ca.horzcat(*(ca.DM(self.free[l].T) + z[l] for l in range(L + 1)))
         else:
             layers, samples = self._grid(np.arange(L + 1), everyone)
-            g = blocks(ca.DM(self.free.reshape(len(layers), -1).T), f.free_term.shape if f.free_term else self.problem.state_shape)
-            values = {"t": self._times(layers), "g": g, "z": blocks(ca.horzcat(*z), self.problem.integral_shape)}
+            g = blocks(
+                ca.DM(self.free.reshape(len(layers), -1).T),
+                f.free_term.shape if f.free_term else self.problem.state_shape,
+            )
+            values = {
+                "t": self._times(layers),
+                "g": g,
+                "z": blocks(ca.horzcat(*z), self.problem.integral_shape),
+            }
             right = self._traced(f.outer)(len(layers), {**values, **self._values(f.outer, layers, samples)})
         return self.x - right
 
@@ -119,7 +130,11 @@ class Transcription:
         pairs, _ = self._grid(np.arange(len(layers)), np.arange(N))
         l, samples = self._grid(layers, np.arange(N))
         s = sources[pairs]
-        values = {"t": self._times(l), "s": self._times(s), "y": blocks(y[:, self._columns(s, samples)], self.problem.feature_shape)}
+        values = {
+            "t": self._times(l),
+            "s": self._times(s),
+            "y": blocks(y[:, self._columns(s, samples)], self.problem.feature_shape),
+        }
         k = self._traced(f.kernel)(len(l), {**values, **self._values(f.kernel, s, samples, pairs)})
         size = int(np.prod(self.problem.integral_shape, dtype=int))
         z = [ca.SX.zeros(size, N) for _ in range(L + 1)]
@@ -158,7 +173,11 @@ class Transcription:
     def _over_path(self, formula: Formula, target: np.ndarray | None, samples: np.ndarray) -> Any:
         """Values at l = 0..L-1 for the samples, one column for each (l, n)."""
         layers, rows = self._grid(np.arange(self.depth), samples)
-        values = {"t": self._times(layers), "x": self._states(layers, rows), **self._values(formula, layers, rows)}
+        values = {
+            "t": self._times(layers),
+            "x": self._states(layers, rows),
+            **self._values(formula, layers, rows),
+        }
         if target is not None:
             values["target"] = self._targets(target, rows)
         return self._traced(formula, target)(len(layers), values)
@@ -196,7 +215,9 @@ class Transcription:
         low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
         for block in self.discrete.rows.blocks:
             if block.formula is None:
-                sides = (s[block.part].reshape(len(block.layers), len(block.samples), -1) for s in self.discrete.rows.bounds)
+                sides = (
+                    s[block.part].reshape(len(block.layers), len(block.samples), -1) for s in self.discrete.rows.bounds
+                )
                 lower, upper = sides
                 low[1:, block.samples] = np.maximum(low[1:, block.samples], lower)
                 high[1:, block.samples] = np.minimum(high[1:, block.samples], upper)
