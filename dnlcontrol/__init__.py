@@ -22,8 +22,13 @@ _EXPORTS = {
     # discretise and solve
     "Grid": "grid", "ControlSpace": "space.control_space", "DiscreteProblem": "discrete", "discretise": "discrete",
     "solve": "solving", "simulate": "solving", "Solution": "solution", "distance": "solution", "load": "storage",
+    "to_casadi": "backends.exact.export", "export_c": "backends.exact.export",
+    "CasadiProgram": "backends.exact.export", "to_xarray": "labelled",
     # verify, study
-    "taylor_test": "certificates.taylor", "study": "studies", "Study": "studies",
+    "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
+    "Certificate": "certificates.certificate", "study": "studies", "Study": "studies",
+    "multistart": "multistarts", "MultiStart": "multistarts", "align": "symmetries",
+    "HiddenPermutation": "symmetries", "SignFlip": "symmetries", "FiniteSymmetry": "symmetries",
     # errors
     "InputError": "checks", "InputTypeError": "checks", "ConvergenceWarning": "checks",
 }  # fmt: skip

@@ -55,7 +55,7 @@ class Array:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise InputTypeError("a 0-d array has no length")
+            raise InputTypeError("got a 0-d array; allowed: rank 1 or 2, where entries are counted or unpacked")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Array]:
@@ -331,7 +331,7 @@ class Namespace:
         raw = self._take(x, "softmax")
         axis = _axis(axis, len(_shape(raw)), "softmax")
         shape = _shape(raw)
-        kept = shape[:axis] + (1,) + shape[axis + 1 :]
+        kept = (*shape[:axis], 1, *shape[axis + 1 :])
         norm = self._engine.reshape(self._engine.logsumexp(raw, axis), kept)
         return self._wrap(self._engine.unary["exp"](raw - self._engine.broadcast(norm, shape)))
 
@@ -375,8 +375,10 @@ def unwrap(value: Any, engine: Engine) -> Any:
     """The backend's own array behind a formula's result; numbers become 0-d arrays."""
     raw = _operand(value, engine)
     if raw is NotImplemented:
-        raise InputTypeError(f"a formula returned {type(value).__name__}; allowed: an array made from its arguments or a number "
-                             "(collect entries with namespace(x).stack)")  # fmt: skip
+        raise InputTypeError(
+            f"a formula returned {type(value).__name__}; allowed: an array made from its arguments or a number "
+            "(collect entries with namespace(x).stack)"
+        )
     return engine.asarray(raw)
 
 
@@ -394,8 +396,10 @@ def _operand(other: Any, engine: Engine) -> Any:
     if isinstance(other, (list, tuple)):
         return NotImplemented
     if isinstance(other, np.ndarray) or engine_name(other) != "":
-        raise InputTypeError(f"a bare {type(other).__name__} of shape {tuple(other.shape)} in a formula; allowed: arrays made "
-                             "from its arguments; constants enter through namespace(x).asarray(A)")  # fmt: skip
+        raise InputTypeError(
+            f"a bare {type(other).__name__} of shape {tuple(other.shape)} in a formula; allowed: arrays made from its "
+            "arguments; constants enter through namespace(x).asarray(A)"
+        )
     return NotImplemented
 
 

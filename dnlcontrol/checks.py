@@ -35,7 +35,7 @@ def describe(seen: Any) -> str:
         return f"array of shape {seen.shape}, dtype {seen.dtype}"
     text = seen if isinstance(seen, str) and " " in seen else repr(seen)
     text = " ".join(text.split())
-    return text if len(text) <= 120 else text[:117] + "..."
+    return text if len(text) <= 160 else f"{text[:60]} ... {text[-95:]}"  # the reason stands at the end
 
 
 def positive(argument: str, value: Any) -> float:

@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     test.add_argument("--depth", type=int, required=True, metavar="L")
     two = command("compare", "distances between two saved solutions", run_compare)
     two.add_argument("runs", nargs=2, metavar="RUN")
-    proof = command("certify", "certify a saved solution (comes later)", run_certify)
+    proof = command("certify", "check a saved solution against the definition of a minimiser", run_certify)
     proof.add_argument("run_directory", metavar="RUN")
     for sub in (two, proof):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -97,9 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_solve(given: argparse.Namespace) -> int:
     file = _problem(given)
     start = None if given.start is None else _solution(given.start)
-    solution = dnlcontrol.solve(file.problem(), given.depth, given.backend, given.rule, start, given.device, given.tolerance,
-                                given.max_iterations, progress=_progress(lambda i: f"{i.iteration:4d}  J = {i.value:.10g}  "
-                                f"stationarity {i.stationarity:.1e}"))  # fmt: skip
+    progress = _progress(lambda i: f"{i.iteration:4d}  J = {i.value:.10g}  stationarity {i.stationarity:.1e}")
+    solution = dnlcontrol.solve(file.problem(), given.depth, given.backend, given.rule, start, given.device,
+                                given.tolerance, given.max_iterations, progress=progress)  # fmt: skip
     from dnlcontrol.storage import save_solution
     from dnlcontrol.studies import describe
 
@@ -116,14 +116,18 @@ def run_study(given: argparse.Namespace) -> int:
     except ValueError:
         reject("--depths", given.depths, "increasing integers separated by commas, such as 4,8,16")
     options = {} if given.max_iterations is None else {"max_iterations": given.max_iterations}
-    result = dnlcontrol.study(file.problem(), depths, given.exact_to, given.out, file.reference(), None, given.rule, given.tolerance,
-                              given.device, file.source, _progress(str), **options)  # fmt: skip
+    result = dnlcontrol.study(file.problem(), depths, given.exact_to, given.out, file.reference(), None, given.rule,
+                              given.tolerance, given.device, file.source, _progress(str), **options)  # fmt: skip
     if given.out:
         result.plots(given.out)
         print_to = Path(given.out) / "summary.json"
         print_to.write_text(json.dumps(plain(result.summary()), indent=1) + "\n")
-    lines = [_table(result.rows), f"extrapolated value {result.extrapolated_value:.12g}",
-             "rates " + ", ".join(f"{k} {v:.2f}" for k, v in result.rates.items() if v == v), *result.statements]  # fmt: skip
+    lines = [
+        _table(result.rows),
+        f"extrapolated value {result.extrapolated_value:.12g}",
+        "rates " + ", ".join(f"{k} {v:.2f}" for k, v in result.rates.items() if v == v),
+        *result.statements,
+    ]
     if given.out:
         lines.append(f"table, solutions and pictures in {given.out}")
     _print(given, result.summary(), lines)
@@ -151,7 +155,9 @@ def run_compare(given: argparse.Namespace) -> int:
 
 
 def run_certify(given: argparse.Namespace) -> int:
-    reject("certify", "a command that is not there yet", "solve, study, check, compare, problems")
+    certificate = dnlcontrol.certify(_solution(given.run_directory), seed=0)
+    _print(given, certificate.to_dict(), [certificate.table()])
+    return SOLVED if certificate.passed else NOT_CONVERGED
 
 
 def run_problems(given: argparse.Namespace) -> int:
@@ -189,9 +195,18 @@ def _print(given: argparse.Namespace, report: dict[str, Any], lines: list[str]) 
 
 def _table(rows: list[dict[str, Any]]) -> str:
     """The columns that a reader wants first, aligned."""
-    columns = {"depth": "L", "value": "J_L", "stationarity": "stationarity", "nit": "iterations", "nhev": "H products",
-               "controls_L2_step": "controls L2 step", "states_sup_step": "states sup step", "value_gap": "|exact - adjoint|",
-               "controls_L2_gap": "controls gap", "seconds": "seconds"}  # fmt: skip
+    columns = {
+        "depth": "L",
+        "value": "J_L",
+        "stationarity": "stationarity",
+        "nit": "iterations",
+        "nhev": "H products",
+        "controls_L2_step": "controls L2 step",
+        "states_sup_step": "states sup step",
+        "value_gap": "|exact - adjoint|",
+        "controls_L2_gap": "controls gap",
+        "seconds": "seconds",
+    }
 
     def cell(value: Any) -> str:
         if isinstance(value, float):

@@ -105,7 +105,8 @@ def integral_constraint(fn: Callable[..., Any], lower: Any = -np.inf, upper: Any
 
 
 def terminal_constraint(fn: Callable[..., Any], lower: Any = -np.inf, upper: Any = np.inf,
-                        name: str = "terminal constraint", samples: Any = None, target: Any = None) -> Constraint:  # fmt: skip
+                        name: str = "terminal constraint", samples: Any = None,
+                        target: Any = None) -> Constraint:  # fmt: skip
     """lower <= fn(x(T), c[, target]) <= upper; equal bounds make an equality."""
     rows = None if target is None else checks.numbers(f"{name}.target", target)
     return Constraint("terminal", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples), rows)

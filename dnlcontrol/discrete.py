@@ -41,7 +41,7 @@ class DiscreteProblem:
         return self.grid.depth
 
     def controls_at(self, w: np.ndarray, formula: Formula, node: int, source: int | None = None) -> dict[str, Any]:
-        """The controls that ``formula`` reads: path controls at ``node`` (at ``source`` inside a kernel), w^{node, source}."""
+        """What ``formula`` reads: w^{node, source}; on the path the control at ``node``, in a kernel at ``source``."""
         values = {}
         for block in self.space:
             if block.name not in formula.reads:

@@ -165,7 +165,7 @@ class CasadiEngine(Engine):
         """An ArrayInterface of that logical shape from a casadi value (rank 1: a column)."""
         if len(shape) == 1:
             value = self.casadi.reshape(value, 1, shape[0])
-        return self.array._wrap(value, len(shape))
+        return self.array._wrap(value, len(shape))  # type: ignore[attr-defined]  # the stubs leave it out
 
     def owns(self, x: Any) -> bool:
         return isinstance(x, self.array)

@@ -43,15 +43,31 @@ def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dic
     for formula in problem.formulas.all():
         Traced(formula, problem.horizon, evaluator.vectorised.targets(formula))
     report: dict[str, Any] = {
-        "problem": problem.name, "depth": depth, "rule": rule, "horizon": problem.horizon, "samples": problem.samples,
-        "state_shape": list(problem.state_shape), "recursion": "one-step" if problem.markov else "all earlier layers",
-        "controls": [{"name": b.name, "on": b.control.on, "shape": list(b.control.shape), "entries": b.size,
-                      "bounded": b.control.bounded, "metric": "H1" if b.metric.smooth else "L2"} for b in discrete.space],
-        "constraints": [{"name": b.constraint.name, "kind": b.constraint.kind, "rows": b.size, "once": b.once}
-                        for b in discrete.rows.blocks],
+        "problem": problem.name,
+        "depth": depth,
+        "rule": rule,
+        "horizon": problem.horizon,
+        "samples": problem.samples,
+        "state_shape": list(problem.state_shape),
+        "recursion": "one-step" if problem.markov else "all earlier layers",
+        "controls": [
+            {
+                "name": b.name,
+                "on": b.control.on,
+                "shape": list(b.control.shape),
+                "entries": b.size,
+                "bounded": b.control.bounded,
+                "metric": "H1" if b.metric.smooth else "L2",
+            }
+            for b in discrete.space
+        ],
+        "constraints": [
+            {"name": b.constraint.name, "kind": b.constraint.kind, "rows": b.size, "once": b.once}
+            for b in discrete.rows.blocks
+        ],
         "formulas": {f.name: sorted(f.reads) for f in problem.formulas.all()},
         **predicted_size(discrete),
-    }  # fmt: skip
+    }
     if discrete.space.size:
         result = taylor_test(problem, depth, rule, seed=0)
         report.update(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -110,14 +111,14 @@ def trace(name: str, function: Callable[..., Any], shapes: Shapes, shape: Shape 
     draft = Formula(name, function, shapes, shape or (), frozenset())
     rng = np.random.default_rng(20)
     for _ in range(2):
-        values = []
+        values: list[Any] = []
         for (key, spec), value in zip(shapes.items(), draft.random_point(rng, horizon), strict=True):
             if isinstance(spec, Mapping):
                 entries = {k: Array(v, engine) for k, v in value.items()}
                 values.append(Values(entries, name, reads.add))
             else:
                 value = np.asarray((fixed or {}).get(key, value))
-                values.append(Array(value, engine, lambda key=key: reads.add(key)))  # type: ignore[misc]
+                values.append(Array(value, engine, partial(reads.add, key)))
         try:
             with np.errstate(all="ignore"):
                 result = unwrap(function(*values), engine)
@@ -150,8 +151,10 @@ def compare(formula: Formula, engine: Engine, evaluate: Callable[..., np.ndarray
             expected = np.asarray(formula(numpy_engine(), *point))
         got = np.asarray(evaluate(*point)).reshape(expected.shape)
         if not np.allclose(got, expected, rtol=rtol, atol=rtol * (1 + _scale(expected)), equal_nan=True):
-            raise InputError(f"{formula.name}: got different values on {engine.name} ({got.ravel()[:3]}) and NumPy "
-                             f"({expected.ravel()[:3]}) at the same point; allowed: a deterministic function of its arguments")  # fmt: skip
+            seen = f"different values on {engine.name} ({got.ravel()[:3]}) and NumPy ({expected.ravel()[:3]})"
+            raise InputError(
+                f"{formula.name}: got {seen} at the same point; allowed: a deterministic function of its arguments"
+            )
 
 
 def _scale(values: np.ndarray) -> float:

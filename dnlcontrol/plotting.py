@@ -31,8 +31,8 @@ def _pyplot() -> Any:
     except ImportError as error:
         raise ImportError("plots need matplotlib; install dnlcontrol[study]") from error
 
-    def figure(*size: float) -> Any:
-        made = Figure(figsize=size, layout="constrained")
+    def figure(width: float, height: float) -> Any:
+        made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
         return made
 

@@ -142,7 +142,8 @@ class ControlProblem:
         return [r for r in self.regularisers if r.name == name]
 
     def __repr__(self) -> str:
-        return f"ControlProblem({self.name!r}, N={self.samples}, state {self.state_shape}, controls {sorted(self.controls)})"
+        controls = sorted(self.controls)
+        return f"ControlProblem({self.name!r}, N={self.samples}, state {self.state_shape}, controls {controls})"
 
     # -- construction ---------------------------------------------------------------------------------------
     def _cost(self, argument: str, value: Any) -> Cost | None:
@@ -159,9 +160,9 @@ class ControlProblem:
         return found
 
     def _merge(self, controls: Any) -> dict[str, Control]:
-        given = dict(controls) if isinstance(controls, Mapping) or (controls is None and not (controls := {})) else None
-        if given is None:
+        if not isinstance(controls, (Mapping, type(None))):
             checks.reject_type("controls", controls, "a mapping name -> Control")
+        given = {} if controls is None else dict(controls)
         merged = dict(self.dynamics.own_controls)
         for part in (self.terminal, self.running):
             merged.update(part.controls if part else {})
@@ -181,8 +182,11 @@ class ControlProblem:
 
     def _constraint(self, value: Any) -> Constraint:
         if not isinstance(value, Constraint):
-            checks.reject_type("constraints", value, "state_bounds(...), path_constraint(...), integral_constraint(...), "
-                               "terminal_constraint(...)")  # fmt: skip
+            checks.reject_type(
+                "constraints",
+                value,
+                "state_bounds(...), path_constraint(...), integral_constraint(...), terminal_constraint(...)",
+            )
         return value.aligned(self.samples)
 
     def _shapes(self, *places: str) -> dict[str, Shape]:

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +44,7 @@ class ProblemFile:
         """The exact answer where the file has one for these parameters: None where it rejects them."""
         if not hasattr(self.module, "reference"):
             return None
+        checks.function(f"{self.path.name}: reference", self.module.reference)
         try:
             made = self._call("reference")
         except BrokenFile:
@@ -54,7 +56,7 @@ class ProblemFile:
         return made
 
     def _call(self, name: str) -> Any:
-        fn = checks.function(f"{self.path.name}: {name}", getattr(self.module, name))
+        fn = getattr(self.module, name)
         known = inspect.signature(fn).parameters
         free = any(p.kind is p.VAR_KEYWORD for p in known.values())
         for key in self.parameters:
@@ -123,6 +125,23 @@ def load_problem(name: str, parameters: dict[str, Any] | None = None) -> Problem
             "a file with problem(**parameters) -> ControlProblem",
         )
     return ProblemFile(path, module, dict(parameters or {}))
+
+
+def rebuild(source: Mapping[str, Any]) -> ControlProblem:
+    """The problem of a saved run: its problem file, run again with the recorded parameters.
+
+    A library problem whose recorded path is gone is found by its name.
+    """
+    path, parameters = source.get("path"), source.get("parameters")
+    if not isinstance(path, str) or not isinstance(parameters, (Mapping, type(None))):
+        checks.reject("run", "a solution without its problem file", "one saved by the command line, or "
+                      "dataclasses.replace(solution, problem=...)")  # fmt: skip
+    file = Path(path)
+    moved = not file.is_file() and file.parent.name in ("problems", "_problems") and file.stem in dict(listed())
+    try:
+        return load_problem(file.stem if moved else path, dict(parameters or {})).problem()
+    except checks.InputError as error:
+        raise checks.InputError(f"run: its problem cannot be built again: {error}") from error
 
 
 def parse_parameters(items: list[str]) -> dict[str, Any]:

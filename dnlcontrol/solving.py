@@ -136,8 +136,8 @@ class _Found:
         self.log: tuple[Any, ...] = more.get("log", ())
 
 
-def _adjoint(discrete: DiscreteProblem, w: np.ndarray, start: Solution | None, tolerance: float, limit: int | None, method: str,
-             device: str, dtype: str, chunk: int, progress: Any) -> _Found:  # fmt: skip
+def _adjoint(discrete: DiscreteProblem, w: np.ndarray, start: Solution | None, tolerance: float, limit: int | None,
+             method: str, device: str, dtype: str, chunk: int, progress: Any) -> _Found:  # fmt: skip
     from dnlcontrol.backends.adjoint.augmented import augmented_lagrangian
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
     from dnlcontrol.backends.adjoint.lbfgs import lbfgs
@@ -201,7 +201,7 @@ def _report(discrete: DiscreteProblem, found: _Found, backend: str, tolerance: f
     lower, upper = space.bounds
     outside = np.max(np.maximum(lower - w, w - upper), initial=0.0)
     slack = np.max(discrete.rows.slack(at.constraints, found.multipliers), initial=0.0)
-    measures = {
+    measures: dict[str, Any] = {
         "stationarity": stationarity(space, w, at.gradient),
         "feasibility": float(max(np.max(discrete.rows.violation(at.constraints), initial=0.0), outside)),
         "complementarity": float(max(complementarity(space, w, at.gradient), slack)),
@@ -213,24 +213,30 @@ def _report(discrete: DiscreteProblem, found: _Found, backend: str, tolerance: f
         off = ", ".join(f"{k} {v:.1e}" for k, v in measures.items() if not v <= tolerance)
         worst = discrete.rows.worst(at.constraints) if measures["feasibility"] > tolerance else ""
         message = f"{message}; above the tolerance {tolerance:.0e}: {off}{f'; {worst}' if worst else ''}"
-    costates, terminal = costates_of(discrete, found, at)
+    costates, terminal = costates_of(found.evaluator, w, at, found.costates, found.one_step)
     return Solution(
         name=problem.name, backend=backend, grid=discrete.grid, value=float(value), status=status, message=message,
         states=at.states, costates=costates, terminal_gradient=terminal,
         controls={b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in space},
         multipliers=discrete.rows.by_name(found.multipliers), nit=found.nit,
         nfev=nfev if found.nfev is None else found.nfev, njev=njev, nhev=nhev, seconds=seconds,
-        peak_memory_mb=peak_memory(), tolerance=tolerance, log=found.log, versions=versions(), problem=problem, **measures,
+        peak_memory_mb=peak_memory(), tolerance=tolerance, log=found.log, versions=versions(), problem=problem,
+        **measures,
     )  # fmt: skip
 
 
-def costates_of(discrete: DiscreteProblem, found: _Found, at: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Costates per sample (ψ for ODE dynamics, p with p(T) else) and ∇Φ; see :class:`Solution`."""
-    problem, N = discrete.problem, discrete.problem.samples
+def costates_of(evaluator: Any, w: np.ndarray, at: Any, own: np.ndarray | None = None,
+                one_step: bool = False) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Costates per sample (ψ for ODE dynamics, p with p(T) else) and ∇Φ; see :class:`Solution`.
+
+    Of the trajectory ``at`` at w, or of a backend's ``own`` costates: ψ where its rows are ``one_step``, else λ.
+    """
+    problem = evaluator.discrete.problem
+    N = problem.samples
     lam, psi = at.costates, at.integral_costates if problem.dynamics.is_ode else None
-    if found.costates is not None:
-        own = found.costates.reshape(at.states.shape)
-        if found.one_step:
+    if own is not None:
+        own = own.reshape(at.states.shape)
+        if one_step:
             psi = own
             lam = own.copy()
             lam[:-1] -= own[1:]
@@ -238,8 +244,8 @@ def costates_of(discrete: DiscreteProblem, found: _Found, at: Any) -> tuple[np.n
             lam = own
     if problem.dynamics.is_ode and psi is not None:
         return N * psi, N * lam[-1]
-    p = N * lam / discrete.grid.step
-    p[-1] = found.evaluator.final_costate(found.w, at.states[-1], N * at.integral_costates[-1])
+    p = N * lam / evaluator.discrete.grid.step
+    p[-1] = evaluator.final_costate(w, at.states[-1], N * at.integral_costates[-1])
     return p, N * lam[-1]
 
 

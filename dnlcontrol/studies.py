@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from dnlcontrol.storage import load_solution, make_directory, read_json, save_so
 
 DISTANCES = {"controls_L2": ("L2", "controls"), "controls_H1": ("H1", "controls"), "controls_sup": ("sup", "controls"),
              "states_sup": ("sup", "states"), "costates_sup": ("sup", "costates")}  # fmt: skip
-COLUMNS = ("value", "stationarity", "feasibility", "complementarity", "success", "status", "nit", "nfev", "njev", "nhev", "seconds",
-           "peak_memory_mb")  # fmt: skip
+COLUMNS = ("value", "stationarity", "feasibility", "complementarity", "success", "status",
+           "nit", "nfev", "njev", "nhev", "seconds", "peak_memory_mb")  # fmt: skip
 JUMP = 2.0  # consecutive distances of a followed branch shrink; one that doubles instead marks a jump
 OPTIONS = ("max_iterations", "method", "dtype", "chunk")  # of the adjoint solve
 LARGE = 0.05  # and is counted when it is at least this share of the control's own size
@@ -143,8 +144,10 @@ class Study:
         said = []
         for k in self.jumps:
             row, before = self.rows[k], self.rows[k - 1]
-            said.append(f"branch lost at L={row['depth']}: its controls are {row['controls_L2_step']:.1e} from those of "
-                        f"L={before['depth']}, the step before was {before['controls_L2_step']:.1e}; rates start there")  # fmt: skip
+            said.append(
+                f"branch lost at L={row['depth']}: its controls are {row['controls_L2_step']:.1e} from those of "
+                f"L={before['depth']}, the step before was {before['controls_L2_step']:.1e}; rates start there"
+            )
         for level in self.levels:
             for solution in (level.adjoint, level.exact):
                 if solution is not None and not solution.success:
@@ -152,8 +155,10 @@ class Study:
             if level.exact is not None and abs(level.exact.value - level.adjoint.value) > 1e-6 * (
                 1 + abs(level.adjoint.value)
             ):
-                said.append(f"the backends found different minimisers at L={level.depth}: {level.exact.value:.10g} (exact), "
-                            f"{level.adjoint.value:.10g} (adjoint)")  # fmt: skip
+                said.append(
+                    f"the backends found different minimisers at L={level.depth}: {level.exact.value:.10g} (exact), "
+                    f"{level.adjoint.value:.10g} (adjoint)"
+                )
         return said
 
     def summary(self) -> dict[str, Any]:
@@ -166,8 +171,14 @@ class Study:
                     **{k: v for k, v in row.items() if k not in COLUMNS and k != "controls"},
                 }
             )
-        return {"problem": self.name, "levels": levels, "rates": self.rates, "extrapolated_value": self.extrapolated_value,
-                "statements": self.statements, "success": self.success}  # fmt: skip
+        return {
+            "problem": self.name,
+            "levels": levels,
+            "rates": self.rates,
+            "extrapolated_value": self.extrapolated_value,
+            "statements": self.statements,
+            "success": self.success,
+        }
 
     # -- files and pictures ---------------------------------------------------------------------------------------
     def save(self, directory: Any) -> None:
@@ -196,8 +207,9 @@ class Study:
 
 
 def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, directory: Any = None,
-          reference: Reference | None = None, start: Any = None, rule: str = "left", tolerance: float = 1e-8, device: str = "cpu",
-          source: Mapping[str, Any] | None = None, progress: Callable[[str], None] | None = None, **options: Any) -> Study:  # fmt: skip
+          reference: Reference | None = None, start: Any = None, rule: str = "left", tolerance: float = 1e-8,
+          device: str = "cpu", source: Mapping[str, Any] | None = None,
+          progress: Callable[[str], None] | None = None, **options: Any) -> Study:  # fmt: skip
     """Solve at every depth, each level started from the prolongation of the one before.
 
     Parameters
@@ -253,7 +265,7 @@ def check_depths(depths: Any) -> list[int]:
     if isinstance(depths, (int, np.integer)) or not hasattr(depths, "__iter__"):
         checks.reject_type("depths", depths, "a list of increasing integers >= 1")
     ladder = [checks.whole("depths", d) for d in depths]
-    if not ladder or any(b <= a for a, b in zip(ladder, ladder[1:], strict=False)):
+    if not ladder or any(b <= a for a, b in pairwise(ladder)):
         checks.reject("depths", ladder, "a non-empty, strictly increasing list")
     return ladder
 
@@ -264,9 +276,9 @@ def describe(solution: Solution) -> dict[str, Any]:
         "problem": solution.name, "backend": solution.backend, "rule": solution.rule, "depth": solution.depth,
         "value": solution.value, "stationarity": solution.stationarity, "feasibility": solution.feasibility,
         "complementarity": solution.complementarity, "success": solution.success, "status": solution.status,
-        "message": solution.message, "iterations": solution.nit, "evaluations": solution.nfev, "gradients": solution.njev,
-        "hessian_products": solution.nhev, "seconds": solution.seconds, "peak_memory_mb": solution.peak_memory_mb,
-        "samples": solution.samples, "controls": solution.size,
+        "message": solution.message, "iterations": solution.nit, "evaluations": solution.nfev,
+        "gradients": solution.njev, "hessian_products": solution.nhev, "seconds": solution.seconds,
+        "peak_memory_mb": solution.peak_memory_mb, "samples": solution.samples, "controls": solution.size,
     }  # fmt: skip
 
 
@@ -300,9 +312,11 @@ def _prepare(directory: Any, problem: ControlProblem, ladder: list[int], rule: s
     if path.is_file():
         theirs = read_json(path, "fingerprint")
         same = all(theirs.get(k) == mine[k] for k in ("name", "rule", "horizon", "x0"))
-        probes = [checks.array_of("probe", [np.nan if v is None else v for v in p], "a fingerprint written by this library")
-                  for p in (theirs.get("probe") or [], mine["probe"])]  # fmt: skip
-        if not same or probes[0].shape != probes[1].shape or not np.allclose(*probes, rtol=1e-10, equal_nan=True):
+        before, now = (
+            checks.array_of("probe", [np.nan if v is None else v for v in p], "a fingerprint written by this library")
+            for p in (theirs.get("probe") or [], mine["probe"])
+        )
+        if not same or before.shape != now.shape or not np.allclose(before, now, rtol=1e-10, equal_nan=True):
             checks.reject("directory", f"{folder}, which holds a study of another problem ({theirs.get('name')!r})",
                           "a new directory, or that of the same problem and parameters")  # fmt: skip
     else:

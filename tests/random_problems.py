@@ -73,7 +73,8 @@ def volterra_vector(rng: Rng, d: int) -> System:
 
 def volterra_without_state(rng: Rng, d: int) -> System:
     """k does not read y: x is linear in the control."""
-    return System(dnl.Volterra(lambda t, s, y, u: (1.0 + t * s) * u.w), (d,), {"w": dnl.Control((d,), on="ts")})
+    dynamics = dnl.Volterra(lambda t, s, y, u: (1.0 + t * s) * u.w)
+    return System(dynamics, (d,), {"w": dnl.Control((d,), on="ts")})
 
 
 def attention(rng: Rng, d: int) -> System:
@@ -161,7 +162,8 @@ def volterra_everything(rng: Rng, d: int) -> System:
         "W": dnl.Control((m - 1, rows * d), on="ts"), "b": dnl.Control((m - 1,), on="ts"),
         "v": dnl.Control(()), "c": dnl.Control((1,), on="const"),
     }  # fmt: skip
-    return System(dnl.Volterra(kernel, free_term=free_term, feature=feature, outer=outer), (rows, d), controls)
+    dynamics = dnl.Volterra(kernel, free_term=free_term, feature=feature, outer=outer)
+    return System(dynamics, (rows, d), controls)
 
 
 def volterra_batched(rng: Rng, d: int) -> System:
@@ -336,7 +338,7 @@ CASES: dict[str, Case] = {
     "vector ODE, target": Case(ode_vector, "target", "target", H1, least=2),
     "matrix ODE, cross-entropy head": Case(ode_matrix, "cross_entropy head", None, L2),
     "Dense A, squared": Case(dense("A"), "squared", None, H1),
-    "Dense A without bias, logistic head": Case(dense("A", dnl.sigmoid, bias=False), "logistic head", None, L2),
+    "Dense A without bias, logistic": Case(dense("A", dnl.sigmoid, bias=False), "logistic head", None, L2),
     "Dense A with feature, user": Case(dense_feature("A"), "user", "plain", TVG),
     "Dense B, cross-entropy": Case(dense("B"), "cross_entropy", "target", H1, least=2),
     "Dense B without bias, target": Case(dense("B", dnl.softplus, bias=False), "target", None, H1),

@@ -80,8 +80,12 @@ def test_every_kind_of_constraint_at_once():
 def test_multiplier_signs():
     """min ½∫u², x(1) = ∫u >= 1: u = 1, and the lower side has the multiplier -1."""
     made = dnl.ControlProblem(
-        x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control(())}, regularisers=[dnl.L2("u", 1.0)],
-        constraints=[dnl.terminal_constraint(lambda x, c: x, lower=1.0, name="reach")])  # fmt: skip
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control(())},
+        regularisers=[dnl.L2("u", 1.0)],
+        constraints=[dnl.terminal_constraint(lambda x, c: x, lower=1.0, name="reach")],
+    )
     for backend in ("exact", "adjoint"):
         solution = dnl.solve(made, 4, backend)
         assert solution.multipliers["reach"].item() == pytest.approx(-1.0, abs=1e-8)

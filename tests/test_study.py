@@ -65,7 +65,7 @@ def test_save_load_and_pictures(t7, tmp_path):
 
 def test_a_directory_of_another_problem_is_refused(tmp_path):
     dnl.study(o1_hager.problem(), [4], directory=tmp_path)
-    with pytest.raises(dnl.InputError, match="directory: got .*another problem"):
+    with pytest.raises(dnl.InputError, match=r"directory: got .*another problem"):
         dnl.study(t7_h1_triangle.problem(), [4], directory=tmp_path)
     with pytest.raises(dnl.InputError, match="another problem"):
         dnl.study(two_class_toy.problem(samples=6), [4], directory=tmp_path)

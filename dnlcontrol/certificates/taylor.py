@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.problem import ControlProblem
+
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 
 NOISE = 64 * np.finfo(float).eps  # of J: rounding of its sums, in units of |J|
 
@@ -53,11 +58,16 @@ def taylor_test(problem: ControlProblem, depth: int, rule: str = "left", seed: i
     evaluator = Evaluator(discrete, device)
     rng = np.random.default_rng(seed)
     w = random_control(discrete, rng)
-    d = rng.standard_normal(discrete.space.size)
-    value, gradient = evaluator.value_and_gradient(w)
-    slope, curvature = float(gradient @ d), float(d @ evaluator.hessian_product(w, d))
-    steps = 1e-2 * 0.5 ** np.arange(5)
-    values = np.array([evaluator.value(w + h * d) for h in steps])
+    return taylor_at(evaluator, w, rng.standard_normal(discrete.space.size))
+
+
+def taylor_at(evaluator: Evaluator, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None,
+              step: float = 1e-2) -> TaylorTest:  # fmt: skip
+    """The orders at w along d, with the steps h = step · 2^{-k}, k = 0..4; ``multipliers``: of the Lagrangian."""
+    value, gradient = evaluator.value_and_gradient(w, multipliers)
+    slope, curvature = float(gradient @ d), float(d @ evaluator.hessian_product(w, d, multipliers))
+    steps = step * 0.5 ** np.arange(5)
+    values = np.array([evaluator.value(w + h * d, multipliers) for h in steps])
     first = np.abs(values - value - steps * slope)
     second = np.abs(values - value - steps * slope - 0.5 * steps**2 * curvature)
     noise = NOISE * max(abs(value), float(np.max(np.abs(values))))

@@ -82,7 +82,7 @@ class Dense(Dynamics):
 
         return combine
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:  # type: ignore[override]
+    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
         """All later layers at once: y (n, d), W (m, d, d), b (m, d) -> (m, n, d)."""
         mixed = y @ u.W.transpose(1, 2)
         if self.form != "C":

@@ -40,6 +40,6 @@ class ResNet(Dynamics):
     def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
         return self.activation(u.K @ y + u.b)
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:  # type: ignore[override]
+    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
         """y (n, d) -> (1, n, d)."""
         return self.activation(y @ u.K.T + u.b).unsqueeze(0)

@@ -10,7 +10,7 @@ mirrored array.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +70,9 @@ class Extension:
             square = self.layout.mirrored(self.values)
             left, right = weights(self.layout.line, flat[0]), weights(self.layout.line, flat[1])
             out = _pairs(left, right, square.reshape(*square.shape[:2], -1))
-        return np.asarray(out).reshape(*grids[0].shape, *shape)
+        return np.asarray(out).reshape((*grids[0].shape, *shape))
 
-    def _check_domain(self, times: list[np.ndarray]) -> None:
+    def _check_domain(self, times: Sequence[np.ndarray]) -> None:
         horizon = self.layout.grid.horizon
         slack = 1e-12 * horizon
         for value in times:
@@ -133,9 +133,9 @@ def tensor_values(layout: Layout, values: np.ndarray, x: np.ndarray, slope: int 
     flat = values.reshape(len(values), -1)
     line = layout.line
     B = linear_weights(line, x)
-    D = slope_weights(line, x) if slope is not None else None
+    D = B if slope is None else slope_weights(line, x)
     if layout.on == "t":
-        return np.asarray((B if D is None else D) @ flat)
+        return np.asarray(D @ flat)
     square = layout.mirrored(flat)
     left = D if slope == 0 else B
     right = D if slope == 1 else B

@@ -52,7 +52,7 @@ class _Active:
 def newton_on_active(
     evaluator: Evaluator, w: np.ndarray, mu: np.ndarray, rho: float, tolerance: float
 ) -> KKTPoint | None:
-    """A point whose stationarity is below ``tolerance`` (its residual far below), or None when the steps do not get there.
+    """A point whose stationarity is below ``tolerance`` (its residual far below), or None if the steps do not reach it.
 
     All wrong rows change sides at once; where such a set comes back, only the worst row does.
     """
@@ -135,8 +135,8 @@ def _active(evaluator: Evaluator, face: Face, w: np.ndarray, index: np.ndarray, 
     return _Active(index, target, C, Z, np.linalg.pinv(C @ Z.T, rcond=1e-13, hermitian=True))
 
 
-def _step(evaluator: Evaluator, face: Face, active: _Active, w: np.ndarray, mu: np.ndarray, r: np.ndarray, c: np.ndarray,
-          accuracy: float) -> tuple[np.ndarray | None, np.ndarray]:  # fmt: skip
+def _step(evaluator: Evaluator, face: Face, active: _Active, w: np.ndarray, mu: np.ndarray, r: np.ndarray,
+          c: np.ndarray, accuracy: float) -> tuple[np.ndarray | None, np.ndarray]:  # fmt: skip
     """δ and the change of the active multipliers; None at negative curvature."""
     at = Multipliers(mu)
 

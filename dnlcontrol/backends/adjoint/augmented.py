@@ -31,8 +31,15 @@ class Constrained:
     message: str
 
 
-def augmented_lagrangian(evaluator: Evaluator, minimiser: Minimiser, start: np.ndarray, multipliers: np.ndarray | None,
-                         tolerance: float, max_iterations: int, progress: Progress | None = None) -> Constrained:  # fmt: skip
+def augmented_lagrangian(
+    evaluator: Evaluator,
+    minimiser: Minimiser,
+    start: np.ndarray,
+    multipliers: np.ndarray | None,
+    tolerance: float,
+    max_iterations: int,
+    progress: Progress | None = None,
+) -> Constrained:
     """Minimise J + ρ/2 |dist(c + μ/ρ, [lower, upper])|², update μ, raise ρ where the violation falls too slowly.
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0 pushes against
@@ -70,7 +77,8 @@ def augmented_lagrangian(evaluator: Evaluator, minimiser: Minimiser, start: np.n
     elif rho >= LARGEST:
         message = f"infeasible as far as seen ({rows.worst(c)}); loosen that constraint or start elsewhere"
     else:
-        message = f"stopped after {k + 1} multiplier updates ({outcome.message}; {rows.worst(c) or 'feasible'}); raise max_iterations"
+        seen = f"{outcome.message}; {rows.worst(c) or 'feasible'}"
+        message = f"stopped after {k + 1} multiplier updates ({seen}); raise max_iterations"
     return Constrained(outcome, mu, violation, k + 1, spent, inner, message)
 
 

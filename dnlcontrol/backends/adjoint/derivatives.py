@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.func import hessian, jvp, vjp, vmap
+from torch.func import hessian, jvp, vmap
 
 from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 from dnlcontrol.backends.adjoint.linearised import Linearised
-from dnlcontrol.backends.adjoint.vectorised import Tensor
+from dnlcontrol.backends.adjoint.vectorised import Tensor, value_and_pull
 
 
 class Derivatives:
-    """The Lagrangian J + constraint terms at the control of ``at``; second derivatives are formed when first asked for."""
+    """The Lagrangian J + constraint terms at the control of ``at``; second derivatives are formed at first use."""
 
     def __init__(self, at: Linearised, multipliers: Multipliers | None) -> None:
         self.at, self.multipliers = at, multipliers
-        value, pull = vjp(self._lagrangian, at.x, at.lagrangian.visible(at.u))
+        value, pull = value_and_pull(self._lagrangian, at.x, at.lagrangian.visible(at.u))
         direct, parts = pull(torch.ones_like(value))
         self.value = float(value)
         out = self._filled(parts)
@@ -60,13 +60,13 @@ class Derivatives:
         """The derivative of (L_x, L_u) along (δx, δu)."""
 
         def gradient(x: Tensor, u: dict[str, Tensor]) -> Any:
-            value, pull = vjp(self._lagrangian, x, u)
+            value, pull = value_and_pull(self._lagrangian, x, u)
             return pull(torch.ones_like(value))
 
         at = self.at
         seen = at.lagrangian.visible(at.u)
         tangents = (at.sweep.tensor(dx).reshape(at.x.shape), {k: at.sweep.tensor(parts[k]) for k in seen})
-        _, (direct, out) = jvp(gradient, (at.x, seen), tangents)
+        _, (direct, out) = jvp(gradient, (at.x, seen), tangents)[:2]
         return direct.reshape(dx.shape).numpy().copy(), self._filled(out)
 
     def _curvature(self) -> tuple[np.ndarray, np.ndarray | None]:

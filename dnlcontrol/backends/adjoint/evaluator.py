@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.autograd.forward_ad as forward_ad
-from torch.func import vjp
 
 from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.derivatives import Derivatives
 from dnlcontrol.backends.adjoint.lagrangian import Lagrangian, Multipliers
 from dnlcontrol.backends.adjoint.linearised import Linearised
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
-from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised
+from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.discrete import DiscreteProblem
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -123,7 +122,9 @@ class Evaluator:
     def _chunk(self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors) -> tuple[Tensor, ...]:
         """One chunk forward and backward; the gradient is added into ``out``."""
         x, z = self.sweep.states(u, data)
-        value, pull = vjp(lambda x, u: self.lagrangian.value(x, u, data, multipliers), x, self.lagrangian.visible(u))
+        value, pull = value_and_pull(
+            lambda x, u: self.lagrangian.value(x, u, data, multipliers), x, self.lagrangian.visible(u)
+        )
         direct, parts = pull(torch.ones_like(value))
         for name, part in parts.items():
             out[name] += part
@@ -192,7 +193,7 @@ class Evaluator:
         ts = {k: u[k][b.layout.index(L, L - 1)][None] for k, b in self.sweep.columns.items() if k in f.kernel.reads}
         state, cotangent = self.sweep.tensor(x), self.sweep.tensor(zbar)
         with torch.no_grad():
-            _, pull = vjp(lambda x: self.sweep.column(L, x, ts, shared, own, last=True), state)
+            _, pull = value_and_pull(lambda x: self.sweep.column(L, x, ts, shared, own, last=True), state)
             (total,) = pull(cotangent[None])
             if self.lagrangian.running is not None and f.running is not None:
                 target = self.lagrangian.targets["running"]
@@ -200,7 +201,7 @@ class Evaluator:
                 path = {k: v[L : L + 1] for k, v in u.items() if k in f.running.reads and p.controls[k].on == "t"}
                 constants, run = self.lagrangian._constants(u, f.running), self.lagrangian.running
                 time = self.sweep.nodes[L:]
-                value, pull = vjp(lambda x: run(time, x[None], path, constants, *extra).sum(), state)
+                value, pull = value_and_pull(lambda x: run(time, x[None], path, constants, *extra).sum(), state)
                 total = total + pull(torch.ones_like(value))[0]
         return np.asarray(total.cpu().double().numpy())
 
@@ -230,6 +231,6 @@ def torch_device(device: Any) -> torch.device:
     if not isinstance(device, str) or device.split(":")[0] not in ("cpu", "cuda"):
         checks.reject("device", device, "'cpu', 'cuda' or 'cuda:k'")
     found = torch.cuda.device_count()
-    if device.startswith("cuda") and (not found or int((device.split(":") + ["0"])[1]) >= found):
+    if device.startswith("cuda") and (not found or int([*device.split(":"), "0"][1]) >= found):
         checks.reject("device", device, f"'cpu' (this machine shows {found} CUDA devices)")
     return torch.device(device)

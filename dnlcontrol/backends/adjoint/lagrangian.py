@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from dnlcontrol.rows import RowBlock
 
 @dataclass(frozen=True)
 class Multipliers:
-    """The terms μᵀc (ρ = 0), or the augmented ρ/2 |dist(c + μ/ρ, [lower, upper])|² - |μ|²/(2ρ), beside ``cost`` times J."""
+    """μᵀc (ρ = 0) or the augmented ρ/2 |dist(c + μ/ρ, [lower, upper])|² - |μ|²/(2ρ), beside ``cost`` times J."""
 
     mu: np.ndarray
     rho: float = 0.0
@@ -37,14 +38,21 @@ class Lagrangian:
         self.terminal = v.over_samples(f.terminal) if f.terminal else None
         self.running = v.over_nodes(f.running) if f.running else None
         self.weights = sweep.tensor(sweep.grid.running_weights[:-1])
-        self.parts = [None if b.formula is None else
-                      (v.over_samples if b.constraint.kind == "terminal" else v.over_nodes)(b.formula) for b in self.rows.blocks]  # fmt: skip
-        self.targets = {name: None if c is None or c.target is None else sweep.tensor(c.target)
-                        for name, c in (("terminal", self.problem.terminal), ("running", self.problem.running))}  # fmt: skip
+        self.parts = [self._mapped(b) for b in self.rows.blocks]
+        self.targets = {
+            name: None if c is None or c.target is None else sweep.tensor(c.target)
+            for name, c in (("terminal", self.problem.terminal), ("running", self.problem.running))
+        }
         self.row_targets = [
             None if b.constraint.target is None else sweep.tensor(b.constraint.target) for b in self.rows.blocks
         ]
         self.bounds = [sweep.tensor(side) for side in self.rows.bounds]
+
+    def _mapped(self, block: RowBlock) -> Callable[..., Tensor] | None:
+        if block.formula is None:
+            return None
+        over = self.sweep.formulas
+        return (over.over_samples if block.constraint.kind == "terminal" else over.over_nodes)(block.formula)
 
     def visible(self, u: Tensors) -> dict[str, Tensor]:
         """The controls that costs and constraints may read: those on the path and the constants."""
@@ -91,13 +99,14 @@ class Lagrangian:
         return found
 
     def _block(self, k: int, block: RowBlock, x: Tensor, u: Tensors, data: Data, rows: np.ndarray) -> Tensor:
-        if block.formula is None:
+        part = self.parts[k]
+        if block.formula is None or part is None:
             return x[1:]
         if block.constraint.kind == "terminal":
             target = self.row_targets[k]
             extra = [] if target is None else [target[data.index][rows]]
-            return self.parts[k](x[-1], self._constants(u, block.formula), *extra)[None]
-        values = self._over_path(self.parts[k], block.formula, x, u, [])
+            return part(x[-1], self._constants(u, block.formula), *extra)[None]
+        values = self._over_path(part, block.formula, x, u, [])
         return torch.tensordot(self.weights, values, 1)[None] if block.constraint.kind == "integral" else values
 
     def value(self, x: Tensor, u: Tensors, data: Data, multipliers: Multipliers | None) -> Tensor:

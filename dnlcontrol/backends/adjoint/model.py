@@ -32,7 +32,7 @@ class Step:
 
 def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndarray, face: Face, radius: float,
                 accuracy: float, limit: int) -> Step:  # fmt: skip
-    """Minimise the model to ``accuracy`` in the dual norm of its projected gradient, with at most ``limit`` products."""
+    """Minimise the model to ``accuracy`` in the dual norm of its projected gradient, in at most ``limit`` products."""
     d, Hd, inner = np.zeros_like(g), np.zeros_like(g), 0
     lower, upper = space.bounds
     for _ in range(FACES):

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.model import binding, solve_model
-from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
+from dnlcontrol.backends.adjoint.model import binding
+from dnlcontrol.backends.adjoint.objective import Iterate, Outcome, Progress, SecondOrder
 from dnlcontrol.space.faces import Face, complementarity, stationarity
 
-ACCEPT, SHRINK, GROW = (
-    1e-4,
-    0.25,
-    0.75,
-)  # ratios of actual to predicted decrease (Conn, Gould, Toint 2000, ch. 6)
+# ratios of actual to predicted decrease (Conn, Gould, Toint 2000, ch. 6)
+ACCEPT, SHRINK, GROW = 1e-4, 0.25, 0.75
 ROUNDING = 1e-13  # changes of J below this share of |J| are noise of the sums over samples and layers
 CG_LIMIT = 500
 
 
-def newton(objective: Objective, start: np.ndarray, tolerance: float, max_iterations: int = 100,
+def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iterations: int = 100,
            progress: Progress | None = None) -> Outcome:  # fmt: skip
     """Minimise to stationarity ``tolerance`` in the dual norm; negative curvature is followed to the radius.
 
@@ -40,9 +37,7 @@ def newton(objective: Objective, start: np.ndarray, tolerance: float, max_iterat
         face = Face(space, binding(space, w, g))
         size = face.dual_norm(g)
         accuracy = max(min(0.1, np.sqrt(size)) * size, 0.1 * tolerance)
-        step = solve_model(
-            space, lambda d, w=w: objective.hessian_product(w, d), w, g, face, radius, accuracy, CG_LIMIT
-        )
+        step = objective.solve_model(w, g, face, radius, accuracy, CG_LIMIT)
         inner = step.inner
         new = np.clip(w + step.d, *space.bounds)
         new_value, new_g = objective.value_and_gradient(new)
@@ -57,8 +52,10 @@ def newton(objective: Objective, start: np.ndarray, tolerance: float, max_iterat
         if ratio > ACCEPT:
             w, value, g = new, new_value, new_g
         elif radius <= 1e-14 * (1.0 + float(np.sqrt(w @ space.metric(w)))):
-            message = (f"no further decrease can be resolved in float64 at stationarity {norm:.1e}; loosen the tolerance or "
-                       "rescale the cost")  # fmt: skip
+            message = (
+                f"no further decrease can be resolved in float64 at stationarity {norm:.1e}; "
+                "loosen the tolerance or rescale the cost"
+            )
             break
     return Outcome(w, value, g, norm, False, message, tuple(log))
 

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+from dnlcontrol.backends.adjoint.model import Step, solve_model
 from dnlcontrol.space.control_space import ControlSpace
+from dnlcontrol.space.faces import Face
+
+
+class SecondOrder(Protocol):
+    """What the trust-region method needs: value, gradient, and the minimum of the quadratic model."""
+
+    @property
+    def space(self) -> ControlSpace: ...
+
+    def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]: ...
+
+    def solve_model(
+        self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int
+    ) -> Step: ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +45,10 @@ class Objective:
 
     def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
         return self.evaluator.hessian_product(w, d, self.multipliers)
+
+    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
+        """By conjugate gradients with Hessian products."""
+        return solve_model(self.space, partial(self.hessian_product, w), w, g, face, radius, accuracy, limit)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.func import vjp
 
-from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised
+from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.engines import numpy_engine
 
@@ -117,7 +116,7 @@ class Sweep:
             lam[l] = direct[l]
             if l < self.depth:
                 inputs = self._inputs(u, l)
-                _, pull = vjp(lambda x, *i, l=l: self.column(l, x, *i), x[l], *inputs)
+                _, pull = value_and_pull(lambda x, *i, l=l: self.column(l, x, *i), x[l], *inputs)
                 xbar, ts, shared, own = pull(zbar[l + 1 : l + 2] if self.markov else zbar[l + 1 :])
                 lam[l] += xbar
                 for name, value in ts.items():
@@ -128,7 +127,7 @@ class Sweep:
                 zbar[l] = lam[l]
             else:
                 shared = self._shared(u, outer, l)
-                _, pull = vjp(lambda z, c, l=l: self._state(l, data.at(l), z, c), z[l], shared)
+                _, pull = value_and_pull(lambda z, c, l=l: self._state(l, data.at(l), z, c), z[l], shared)
                 zbar[l], added = pull(lam[l])
                 self._add_shared(out, added, l)
             if self.markov and l < self.depth:

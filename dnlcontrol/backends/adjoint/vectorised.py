@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.func import vmap
+from torch.func import vjp, vmap
 
 from dnlcontrol.checks import InputError
 from dnlcontrol.discrete import DiscreteProblem
@@ -20,6 +20,11 @@ from dnlcontrol.formula import Formula, compare
 
 Tensor = torch.Tensor
 Tensors = Mapping[str, Tensor]
+
+
+def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[..., Any]]:
+    """``function(*at)``, and the map from cotangents of the value to those of the arguments."""
+    return vjp(function, *at)[:2]  # a union of pairs and, with has_aux, triples in torch's annotations
 
 
 class Entries:
@@ -138,13 +143,18 @@ def check_batched(vectorised: Vectorised, plain: Callable[..., Tensor]) -> None:
     try:
         got = vectorised.kernel(*point)
     except Exception as error:
-        raise InputError(f"{name}: got {type(error).__name__} ({' '.join(str(error).split())[:120]}); allowed: a PyTorch "
-                         "function (t (m,), s, y (n, *), u) -> (m, n, *)") from error  # fmt: skip
+        seen = f"{type(error).__name__} ({' '.join(str(error).split())[:120]})"
+        raise InputError(
+            f"{name}: got {seen}; allowed: a PyTorch function (t (m,), s, y (n, *), u) -> (m, n, *)"
+        ) from error
     if tuple(got.shape) != tuple(expected.shape):
         raise InputError(
             f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} = (m, n, *z)"
         )
     tolerance = 1e3 * torch.finfo(vectorised.dtype).eps
     if not torch.allclose(got, expected, rtol=tolerance, atol=tolerance):
-        raise InputError(f"{name}: got values that differ from the formula by {(got - expected).abs().max().item():.1e} (or "
-                         "samples that interact); allowed: the formula's values, one sample at a time")  # fmt: skip
+        gap = (got - expected).abs().max().item()
+        raise InputError(
+            f"{name}: got values that differ from the formula by {gap:.1e} (or samples that interact); allowed: the "
+            "formula's values, one sample at a time"
+        )

@@ -54,8 +54,9 @@ class InteriorPoint:
         # A hundredth of the tolerance leaves room between IPOPT's max-norm and the dual norm that is reported.
         tight = min(1e-2 * tolerance, 1e-9)
         options: dict[str, Any] = {
-            "ipopt.tol": tight, "ipopt.dual_inf_tol": tight, "ipopt.constr_viol_tol": tight, "ipopt.compl_inf_tol": tight,
-            "ipopt.acceptable_iter": 0, "ipopt.max_iter": max_iterations, "ipopt.bound_relax_factor": 0.0,
+            "ipopt.tol": tight, "ipopt.dual_inf_tol": tight, "ipopt.constr_viol_tol": tight,
+            "ipopt.compl_inf_tol": tight, "ipopt.acceptable_iter": 0, "ipopt.max_iter": max_iterations,
+            "ipopt.bound_relax_factor": 0.0,
             "ipopt.honor_original_bounds": "yes", "ipopt.mumps_pivot_order": 5, "error_on_fail": False,
         }  # fmt: skip
         if not verbose:
@@ -77,9 +78,12 @@ class InteriorPoint:
         c_low, c_high = t.constraint_bounds
         equations = np.zeros(x.size)
         arguments: dict[str, Any] = {
-            "x0": np.concatenate([w, x.ravel()]), "lbx": np.concatenate([lower, low]), "ubx": np.concatenate([upper, high]),
-            "lbg": np.concatenate([equations, c_low]), "ubg": np.concatenate([equations, c_high]),
-        }  # fmt: skip
+            "x0": np.concatenate([w, x.ravel()]),
+            "lbx": np.concatenate([lower, low]),
+            "ubx": np.concatenate([upper, high]),
+            "lbg": np.concatenate([equations, c_low]),
+            "ubg": np.concatenate([equations, c_high]),
+        }
         if warm is not None:
             arguments["lam_g0"] = np.concatenate([-warm.costates.ravel(), warm.multipliers[self._row_index]])
         result = self.solver(**arguments)

@@ -32,7 +32,7 @@ class Traced:
             else:
                 arguments.append(self._symbol(name, spec, symbols))
         result = formula(engine, *arguments)
-        self.function = ca.Function("formula", symbols, [ca.SX(result.to_casadi())])  # type: ignore[arg-type]
+        self.function = ca.Function("formula", symbols, [ca.SX(result.to_casadi())])
         compare(formula, engine, self._at_point, horizon, target)
 
     def _symbol(self, name: str, shape: Shape, symbols: list[Any]) -> Any:

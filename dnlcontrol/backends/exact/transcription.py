@@ -54,7 +54,7 @@ class Transcription:
     def _values(
         self, formula: Formula, layers: np.ndarray, samples: np.ndarray, pairs: np.ndarray | None = None
     ) -> dict[str, Any]:
-        """The controls that a formula reads at a list of nodes: path controls at ``layers``, sites ``pairs`` of the triangle."""
+        """The controls that a formula reads at many nodes: on the path at ``layers``, on the triangle at ``pairs``."""
         out = {}
         for block in self.discrete.space:
             if block.name in formula.reads:
@@ -124,7 +124,7 @@ class Transcription:
         return self.x - right
 
     def _integrals(self, y: Any) -> list[Any]:
-        """z^0..z^L, each (size, N); for one-step rows only the increment τ k at each layer. ``y``: flat columns (l, n)."""
+        """z^0..z^L, each (size, N); for one-step rows only the increment τ k at each layer. ``y``: columns (l, n)."""
         f, N, L = self.problem.formulas, self.samples, self.depth
         layers, sources = self._pairs()
         pairs, _ = self._grid(np.arange(len(layers)), np.arange(N))

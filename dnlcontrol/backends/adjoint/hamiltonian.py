@@ -1,0 +1,126 @@
+"""The discrete Hamiltonian: the Lagrangian of the lifted problem as a function of one control at one node.
+
+States x, costates λ = dJ/dx, z̄ = dJ/dz and all other controls are held. A path control v at the node s enters
+
+    h^s(v) = τ ℓ(t_s, x^s, v) + Σ_{l>s} z̄^lᵀ τ k(t_l, t_s, F(t_s, x^s, v), v) + λ^sᵀ G(t_s, g, z^s, v) + ½ q |v|²
+
+and a control on the triangle, which only the kernel reads,
+
+    h^{l,s}(w) = z̄^lᵀ τ k(t_l, t_s, y^s, w) + ½ q |w|².
+
+λ and z̄ hold the mean over the samples; constraint terms μᵀc that read v belong to h^s. ∂h/∂v is the gradient of the
+reduced problem. h over the mass of a cell, τ or τ², is the Hamiltonian of theory section 5 up to terms without v.
+Only for controls whose penalty is a diagonal: differences would couple the nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.func import grad, jvp, vmap
+
+from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
+from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+from dnlcontrol.backends.adjoint.vectorised import Tensor
+from dnlcontrol.space.control_space import Block
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Hamiltonian:
+    """h of every node at one control, for the multipliers' Lagrangian; ``at`` is the trajectory there."""
+
+    def __init__(self, evaluator: Evaluator, w: np.ndarray, multipliers: Multipliers, at: Trajectory) -> None:
+        self.evaluator, self.sweep, self.multipliers = evaluator, evaluator.sweep, multipliers
+        self.problem, self.depth = self.sweep.problem, self.sweep.depth
+        self.u = {k: self.sweep.tensor(v) for k, v in evaluator.space.split(w).items()}
+        self.data = self.sweep.everyone
+        with torch.no_grad():
+            self.x, self.z = self.sweep.states(self.u, self.data)
+        self.lam, self.zbar = self.sweep.tensor(at.costates), self.sweep.tensor(at.integral_costates)
+        f = self.problem.formulas
+        self.in_costs = frozenset().union(*(g.reads for g in (f.running, *f.constraints) if g is not None))
+
+    def nodes(self, block: Block) -> range:
+        """The source layers s: their sites make up the control."""
+        return range(self.depth if block.layout.on == "ts" else block.layout.count)
+
+    def sites(self, block: Block, s: int) -> slice:
+        """w^{s+1..L, s} on the triangle, v^s on the path."""
+        return block.layout.column(s) if block.layout.on == "ts" else slice(s, s + 1)
+
+    def values(self, block: Block, s: int, candidates: np.ndarray) -> np.ndarray:
+        """h at candidates (m, sites of s, components), each site on its own; (m, sites of s)."""
+        with torch.no_grad():
+            return np.asarray(vmap(self._function(block, s))(self._shaped(block, candidates)))
+
+    def gradient(self, block: Block, s: int) -> np.ndarray:
+        """∂h/∂v at the control, (sites of s, components)."""
+        function, v = self._function(block, s), self.u[block.name][self.sites(block, s)]
+        return np.asarray(grad(lambda v: function(v).sum())(v)).reshape(len(v), -1)
+
+    def second_derivatives(self, block: Block, s: int, directions: np.ndarray) -> np.ndarray:
+        """dᵀ h_vv d at the control along directions (m, sites of s, components); (m, sites of s)."""
+        function, v = self._function(block, s), self.u[block.name][self.sites(block, s)]
+        zero, one = v.new_zeros(()), v.new_ones(())
+
+        def along(d: Tensor) -> Tensor:
+            def slope(a: Tensor) -> Tensor:
+                return jvp(lambda b: function(v + b * d), (a,), (one,))[1]
+
+            return jvp(slope, (zero,), (one,))[1]
+
+        with torch.no_grad():
+            return np.asarray(vmap(along)(self._shaped(block, directions)))
+
+    def _shaped(self, block: Block, values: np.ndarray) -> Tensor:
+        return self.sweep.tensor(values).reshape(*values.shape[:2], *block.control.shape)
+
+    def _function(self, block: Block, s: int) -> Function:
+        """v (sites of s, *shape) -> h (sites of s,)."""
+        part = self.sites(block, s)
+        data_part = self._column(block, s) if block.layout.on == "ts" else self._path(block, s)
+        if block.penalty is None:
+            return data_part
+        q = self.sweep.tensor(block.penalty.diagonal()[part])
+        return lambda v: data_part(v) + 0.5 * q * (v**2).reshape(len(v), -1).sum(1)
+
+    def _column(self, block: Block, s: int) -> Function:
+        ts, shared, own = self.sweep._inputs(self.u, s)
+        cotangents = self.zbar[s + 1 :]
+
+        def h(w: Tensor) -> Tensor:
+            column = self.sweep.column(s, self.x[s], {**ts, block.name: w}, shared, own)
+            return (column * cotangents).flatten(1).sum(1)
+
+        return h
+
+    def _path(self, block: Block, s: int) -> Function:
+        name, f, sweep = block.name, self.problem.formulas, self.sweep
+        parts: list[Function] = []
+        if s < self.depth and (name in f.kernel.reads or (f.feature and name in f.feature.reads)):
+            ts, shared, own = sweep._inputs(self.u, s)
+            cotangents = self.zbar[s + 1 : s + 2] if sweep.markov else self.zbar[s + 1 :]
+
+            def kernel(v: Tensor) -> Tensor:
+                here, there = ({k: v[0] if k == name else c for k, c in read.items()} for read in (shared, own))
+                return (sweep.column(s, self.x[s], ts, here, there) * cotangents).sum()
+
+            parts.append(kernel)
+        if f.outer and name in f.outer.reads:
+            outer = sweep._shared(self.u, f.outer, s)
+            parts.append(
+                lambda v: (self.lam[s] * sweep._state(s, self.data.at(s), self.z[s], {**outer, name: v[0]})).sum()
+            )
+        if s < self.depth and name in self.in_costs:
+            values = self.u[name]
+
+            def costs(v: Tensor) -> Tensor:
+                changed = {**self.u, name: torch.cat([values[:s], v, values[s + 1 :]])}
+                return self.evaluator.lagrangian.value(self.x, changed, self.data, self.multipliers)
+
+            parts.append(costs)
+        zero = self.x.new_zeros(())
+        return lambda v: sum((part(v) for part in parts), zero)[None]

@@ -1,0 +1,204 @@
+"""Every formula with its first and second derivatives at one node, as CasADi Functions of flat vectors.
+
+A node function has the arguments (t[, s], x, q[, target]) with x the state (or z) and q the controls that the
+formula reads, both flattened row-major. Evaluated for many nodes and samples at once: q is shared by the samples
+of a node, and second derivatives in q alone are summed over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import casadi as ca
+import numpy as np
+
+from dnlcontrol.discrete import DiscreteProblem
+from dnlcontrol.engines import casadi_engine, numpy_engine
+from dnlcontrol.formula import Formula, Shape, compare
+
+
+def shaped(flat: Any, shape: Shape) -> Any:
+    """A formula's array from a flat symbol."""
+    if len(shape) == 2:
+        flat = ca.reshape(flat, shape[1], shape[0]).T
+    return casadi_engine().make(flat, shape)  # type: ignore[attr-defined]
+
+
+def flat(array: Any) -> Any:
+    """A formula's result as a flat column, row-major."""
+    value = ca.SX(array.to_casadi())
+    return ca.vec(value.T) if len(array.shape) == 2 else ca.vec(value)
+
+
+def count(shape: Shape) -> int:
+    return int(np.prod(shape, dtype=int))
+
+
+class NodeFunction:
+    """f(data, x, q) with its Jacobians and the Hessian of cᵀf, mapped over nodes and samples.
+
+    ``data`` are the arguments that are not differentiated, one row for each node and sample.
+    """
+
+    def __init__(self, data: list[Any], x: Any, q: Any, value: Any, samples: int) -> None:
+        self.samples, self.outputs, self.inputs, self.reads = samples, value.numel(), x.numel(), q.numel()
+        packed = ca.vertcat(*(ca.vec(d) for d in data)) if data else ca.SX(0, 1)
+        c = ca.SX.sym("c", value.numel())
+        gradient = ca.gradient(ca.dot(c, value), ca.vertcat(x, q))
+        second = ca.jacobian(gradient, ca.vertcat(x, q))
+        n = x.numel()
+        arguments = [packed, x, q]
+        self._value = ca.Function("value", arguments, [ca.densify(value)])
+        jacobians = [ca.densify(ca.jacobian(value, x)), ca.densify(ca.jacobian(value, q))]
+        self._first = ca.Function("first", arguments, [ca.densify(value), *jacobians])
+        parts = [ca.densify(second[:n, :n]), ca.densify(second[n:, :n]), ca.densify(second[n:, n:])]
+        self._second = ca.Function("second", [*arguments, c], parts)
+        self._mapped: dict[tuple[str, int], Any] = {}
+
+    def _map(self, name: str, nodes: int) -> Any:
+        key = name, nodes
+        if key not in self._mapped:
+            fn = getattr(self, name)
+            reduced = [2] if name == "_second" else []
+            inner = fn.map("samples", "serial", self.samples, [2], reduced)
+            self._mapped[key] = inner.map(nodes) if nodes > 1 else inner
+        return self._mapped[key]
+
+    def _call(self, name: str, data: np.ndarray, x: np.ndarray, q: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
+        """data (nodes, N, k), x (nodes, N, n), q (nodes, m): CasADi wants one column for each evaluation."""
+        columns = [v.reshape(-1, v.shape[-1]).T for v in (data, x)]
+        out = self._map(name, len(q))(*columns, q.T, *(v.reshape(-1, v.shape[-1]).T for v in more))
+        return [v.full() for v in (out if isinstance(out, (list, tuple)) else [out])]
+
+    def value(self, data: np.ndarray, x: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """(nodes, N, outputs)."""
+        return self._call("_value", data, x, q)[0].T.reshape(len(q), self.samples, self.outputs)
+
+    def first(self, data: np.ndarray, x: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """f (nodes, N, o), f_x (nodes, N, o, n), f_q (nodes, N, o, m)."""
+        value, fx, fq = self._call("_first", data, x, q)
+        shape = (len(q), self.samples)
+        return value.T.reshape(*shape, -1), _blocks(fx, shape, self.inputs), _blocks(fq, shape, self.reads)
+
+    def second(self, data: np.ndarray, x: np.ndarray, q: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of cᵀf: xx (nodes, N, n, n), qx (nodes, N, m, n), and qq summed over the samples (nodes, m, m)."""
+        xx, qx, qq = self._call("_second", data, x, q, c)
+        shape = (len(q), self.samples)
+        return _blocks(xx, shape, self.inputs), _blocks(qx, shape, self.inputs), _blocks(qq, (len(q),), self.reads)
+
+
+def _blocks(stacked: np.ndarray, shape: tuple[int, ...], columns: int) -> np.ndarray:
+    """Horizontally stacked (rows, columns) blocks as (*shape, rows, columns)."""
+    rows = stacked.shape[0]
+    blocks = stacked.reshape(rows, int(np.prod(shape)), columns)
+    return np.ascontiguousarray(blocks.transpose(1, 0, 2)).reshape(*shape, rows, columns)
+
+
+class Nodes:
+    """The node functions of one discrete problem, built once."""
+
+    def __init__(self, discrete: DiscreteProblem) -> None:
+        self.discrete, self.problem = discrete, discrete.problem
+        self.samples = discrete.problem.samples
+        f = self.problem.formulas
+        self.kernel = self._kernel()
+        self.outer = self._outer() if f.outer else None
+        self.running = self._cost(f.running, self.problem.running) if f.running else None
+        self.terminal = self._cost(f.terminal, self.problem.terminal) if f.terminal else None
+        self.rows = [None if b.formula is None else self._cost(b.formula, b.constraint) for b in discrete.rows.blocks]
+
+    # -- building ---------------------------------------------------------------------------------------------
+    def _q(self, names: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+        shapes = {k: self.problem.controls[k].shape for k in names}
+        q, start, views = ca.SX.sym("q", sum(count(s) for s in shapes.values())), 0, {}
+        for name, shape in shapes.items():
+            views[name] = shaped(q[start : start + count(shape)], shape)
+            start += count(shape)
+        return q, views
+
+    def _symbols(self, *shapes: tuple[str, Shape]) -> tuple[list[Any], list[Any]]:
+        raw = [ca.SX.sym(name, count(shape)) for name, shape in shapes]
+        return raw, [shaped(v, shape) for v, (_, shape) in zip(raw, shapes, strict=True)]
+
+    def reads(self, *formulas: Formula | None) -> list[str]:
+        """The controls that any of the formulas reads, in the order of the space."""
+        return [b.name for b in self.discrete.space if any(f is not None and b.name in f.reads for f in formulas)]
+
+    def _kernel(self) -> NodeFunction:
+        """φ = k(t, s, F(s, x, q), q)."""
+        p, f, e = self.problem, self.problem.formulas, casadi_engine()
+        (t, s, x), (ta, sa, xa) = self._symbols(("t", ()), ("s", ()), ("x", p.state_shape))
+        q, u = self._q(self.reads(f.kernel, f.feature))
+        y = f.feature(e, sa, xa, f.feature.only(u)) if f.feature else xa
+        return self._made([t, s], x, q, f.kernel(e, ta, sa, y, f.kernel.only(u)), f.kernel, f.feature)
+
+    def _outer(self) -> NodeFunction:
+        """ψ = G(t, g, z, q)."""
+        p, f, e = self.problem, self.problem.formulas, casadi_engine()
+        assert f.outer is not None
+        shape = f.free_term.shape if f.free_term else p.state_shape
+        (t, g, z), (ta, ga, za) = self._symbols(("t", ()), ("g", shape), ("z", p.integral_shape))
+        q, u = self._q(self.reads(f.outer))
+        return self._made([t, g], z, q, f.outer(e, ta, ga, za, u), f.outer)
+
+    def _cost(self, formula: Formula, owner: Any) -> NodeFunction:
+        """A cost or constraint of (t, x, q[, target]) or (x, q[, target])."""
+        e, p = casadi_engine(), self.problem
+        (t, x), (ta, xa) = self._symbols(("t", ()), ("x", p.state_shape))
+        q, u = self._q(self.reads(formula))
+        data, extra = [t], []
+        if owner.target is not None:
+            (y,), extra = self._symbols(("y", owner.target.shape[1:]))
+            data.append(y)
+        head = [ta, xa] if "t" in formula.shapes else [xa]
+        return self._made(data, x, q, formula(e, *head, u, *extra), formula, owner=owner)
+
+    def _made(self, data: list[Any], x: Any, q: Any, value: Any, *formulas: Formula | None, owner: Any = None) -> NodeFunction:
+        for formula in formulas:
+            if formula is not None:
+                target = {} if owner is None or owner.target is None else {"target": owner.target[0]}
+                compare(formula, casadi_engine(), _casadi_value(formula), self.problem.horizon, target)
+        return NodeFunction(data, x, q, flat(value), self.samples)
+
+    # -- where the controls of a node lie in the flat vector ----------------------------------------------------
+    def index(self, names: Sequence[str], path: np.ndarray, layers: np.ndarray | None = None) -> np.ndarray:
+        """(nodes, m): entries of w for the named controls; path controls at ``path``, w^{layers, path} on the triangle."""
+        parts = [np.zeros((len(path), 0), dtype=int)]
+        for name in names:
+            block = self.discrete.space.blocks[name]
+            if block.layout.on == "ts":
+                assert layers is not None
+                L = self.discrete.depth
+                site = path * L - path * (path - 1) // 2 + layers - path - 1
+            else:
+                site = path if block.layout.on == "t" else np.zeros(len(path), dtype=int)
+            parts.append(block.offset + site[:, None] * block.components + np.arange(block.components))
+        return np.concatenate(parts, axis=1)
+
+    def free_terms(self) -> np.ndarray:
+        """g(t_l, x0_n), (L+1, N, size)."""
+        p, nodes = self.problem, self.discrete.grid.nodes
+        formula = p.formulas.free_term
+        if formula is None:
+            return np.broadcast_to(p.x0.reshape(1, self.samples, -1), (len(nodes), self.samples, count(p.state_shape)))
+        values = [[formula(numpy_engine(), t, x) for x in p.x0] for t in nodes]
+        return np.asarray(values, dtype=float).reshape(len(nodes), self.samples, -1)
+
+
+def _casadi_value(formula: Formula) -> Callable[..., np.ndarray]:
+    """A formula evaluated through CasADi at one point, for the comparison with NumPy."""
+
+    def evaluate(*point: Any) -> np.ndarray:
+        engine = casadi_engine()
+
+        def constant(value: Any) -> Any:
+            array = np.asarray(value, dtype=float)
+            return shaped(ca.SX(ca.DM(array.reshape(-1))), array.shape)
+
+        arguments = [{k: constant(v) for k, v in a.items() if k in formula.reads} if isinstance(a, dict) else constant(a)
+                     for a in point]  # fmt: skip
+        result = flat(formula(engine, *arguments))
+        return np.asarray(ca.Function("at", [], [result])()["o0"].full()).reshape(formula.shape)
+
+    return evaluate

@@ -1,0 +1,382 @@
+"""The reduced problem: J and the constraints as functions of the controls alone, with exact dense derivatives.
+
+    first      λ^s = L_x + Σ_l φ_xᵀ z̄^l,  z̄^l = ψ_zᵀ λ^l,            dJ/dq = Σ φ_qᵀ z̄ + ψ_qᵀ λ + L_q
+    states     S^l = dx^l/dw = ψ_z Σ_{s<l} (φ_x S^s + φ_q E) + ψ_q E
+    second     H = Σ [S; E]ᵀ (Hessians of L, of z̄ᵀφ and of λᵀψ) [S; E] + Q
+
+E picks the controls that a node reads. The controls are ordered by the first layer that they act on, so that S^l has
+as many columns as there are controls up to layer l; H is built with matrix products over these leading blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dnlcontrol.backends.condensed.nodes import NodeFunction, Nodes, count
+from dnlcontrol.discrete import DiscreteProblem
+from dnlcontrol.rows import RowBlock
+
+
+@dataclass(frozen=True)
+class Term:
+    """A node function of the Lagrangian: cost or constraint at some layers, for some samples."""
+
+    function: NodeFunction
+    layers: np.ndarray
+    index: np.ndarray
+    data: np.ndarray
+    weight: np.ndarray | None = None  # (layers, N, outputs) of a cost
+    block: RowBlock | None = None
+
+
+class Reduced:
+    """Structure of the elimination at one depth: nodes, index maps and the order of the controls."""
+
+    def __init__(self, discrete: DiscreteProblem) -> None:
+        self.discrete, self.problem, self.grid = discrete, discrete.problem, discrete.grid
+        self.depth, self.samples, self.size = discrete.depth, discrete.problem.samples, discrete.space.size
+        self.markov = self.problem.markov
+        self.nodes = Nodes(discrete)
+        L, f = self.depth, self.problem.formulas
+        if self.markov:
+            self.layers, self.sources = np.arange(1, L + 1), np.arange(L)
+        else:
+            self.layers = np.concatenate([self.grid.rows(s) for s in range(L)])
+            self.sources = np.repeat(np.arange(L), L - np.arange(L))
+        self.weights = np.concatenate([self.grid.kernel_weights(s)[: 1 if self.markov else None] for s in range(L)])
+        self.pair_index = self.nodes.index(self.nodes.reads(f.kernel, f.feature), self.sources, self.layers)
+        self.node_index = self.nodes.index(self.nodes.reads(f.outer), np.arange(L + 1))
+        ends = np.searchsorted(self.sources, np.arange(L + 1))
+        self.columns = [slice(ends[s], ends[s + 1]) for s in range(L)]
+        self.free = self.nodes.free_terms()
+        self.terms = self._terms()
+
+    def pair_data(self, pairs: slice) -> np.ndarray:
+        """(t_l, t_s) for each pair and sample."""
+        t = np.stack([self.grid.nodes[self.layers[pairs]], self.grid.nodes[self.sources[pairs]]], axis=1)
+        return np.repeat(t[:, None], self.samples, axis=1)
+
+    def node_data(self, layers: np.ndarray) -> np.ndarray:
+        """(t_l, g) for each layer and sample."""
+        t = np.broadcast_to(self.grid.nodes[layers][:, None, None], (len(layers), self.samples, 1))
+        return np.concatenate([t, self.free[layers]], axis=-1)
+
+    def rows(self, s: int) -> slice:
+        """The layers that column s acts on."""
+        return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
+
+    # -- the Lagrangian's terms -----------------------------------------------------------------------------------
+    def _term(self, function: NodeFunction, layers: np.ndarray, owner: object, formula: object, **more: object) -> Term:
+        t = np.broadcast_to(self.grid.nodes[layers][:, None, None], (len(layers), self.samples, 1))
+        target = getattr(owner, "target", None)
+        parts = [t]
+        if target is not None:
+            rows = target.reshape(self.samples, -1)
+            parts.append(np.broadcast_to(rows, (len(layers), *rows.shape)))
+        index = self.nodes.index(self.nodes.reads(formula), layers)  # type: ignore[arg-type]
+        return Term(function, layers, index, np.concatenate(parts, axis=-1), **more)  # type: ignore[arg-type]
+
+    def _terms(self) -> list[Term]:
+        L, p, f = self.depth, self.problem, self.problem.formulas
+        path, last = np.arange(L), np.array([L])
+        terms = []
+        if self.nodes.terminal is not None:
+            weight = np.full((1, self.samples, 1), 1.0 / self.samples)
+            terms.append(self._term(self.nodes.terminal, last, p.terminal, f.terminal, weight=weight))
+        if self.nodes.running is not None:
+            tau = self.grid.running_weights[:L] / self.samples
+            weight = np.broadcast_to(tau[:, None, None], (L, self.samples, 1))
+            terms.append(self._term(self.nodes.running, path, p.running, f.running, weight=weight))
+        for block, function in zip(self.discrete.rows.blocks, self.nodes.rows, strict=True):
+            if function is not None:
+                layers = last if block.constraint.kind == "terminal" else path
+                terms.append(self._term(function, layers, block.constraint, block.formula, block=block))
+        return terms
+
+    def cotangent(self, term: Term, mu: np.ndarray | None) -> np.ndarray | None:
+        """The weights of a term's outputs in the Lagrangian, (layers, N, outputs); None when it is absent."""
+        if term.block is None:
+            return term.weight
+        if mu is None:
+            return None
+        block = term.block
+        values = mu[block.part].reshape(len(block.layers), len(block.samples), -1)
+        out = np.zeros((len(term.layers), self.samples, term.function.outputs))
+        if block.constraint.kind == "integral":
+            out[:, block.samples] = self.grid.running_weights[: self.depth, None, None] * values
+        else:
+            out[:, block.samples] = values
+        return out
+
+    # -- the order of the controls ----------------------------------------------------------------------------------
+    @cached_property
+    def order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(order, place, prefix): entries sorted by first layer, their places, and how many act up to each layer."""
+        first = np.full(self.size, self.depth + 1)
+        np.minimum.at(first, self.pair_index, self.layers[:, None])
+        np.minimum.at(first, self.node_index, np.arange(self.depth + 1)[:, None])
+        order = np.argsort(first, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(self.size)
+        return order, place, np.searchsorted(first[order], np.arange(self.depth + 1), side="right")
+
+    @cached_property
+    def penalty(self) -> np.ndarray:
+        """The Hessian Q of the penalties, dense."""
+        return block_diagonal(self.discrete, "penalty")
+
+    @cached_property
+    def metric(self) -> np.ndarray:
+        """The metric A, dense."""
+        return block_diagonal(self.discrete, "metric")
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Entries of the state and of the integral of one sample."""
+        return count(self.problem.state_shape), count(self.problem.integral_shape)
+
+
+class Point:
+    """The reduced problem at one control: states, first derivatives, gradients, dense Hessian."""
+
+    def __init__(self, reduced: Reduced, w: np.ndarray) -> None:
+        self.reduced, self.w = reduced, w
+        self._forward()
+
+    def _forward(self) -> None:
+        """x (L+1, N, dx) and z (L+1, N, dz), column by column."""
+        r = self.reduced
+        dx, dz = r.widths
+        self.x = np.zeros((r.depth + 1, r.samples, dx))
+        self.z = np.zeros((r.depth + 1, r.samples, dz))
+        for l in range(r.depth + 1):
+            if r.nodes.outer is None:
+                self.x[l] = r.free[l] + self.z[l]
+            else:
+                one = np.array([l])
+                self.x[l] = r.nodes.outer.value(r.node_data(one), self.z[one], self.w[r.node_index[one]])[0]
+            if l < r.depth:
+                pairs = r.columns[l]
+                q = self.w[r.pair_index[pairs]]
+                x = np.broadcast_to(self.x[l], (len(q), *self.x[l].shape))
+                k = r.weights[pairs, None, None] * r.nodes.kernel.value(r.pair_data(pairs), x, q)
+                self.z[r.rows(l)] += k + self.z[l] if r.markov else k
+
+    # -- values -----------------------------------------------------------------------------------------------------
+    @cached_property
+    def outputs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Value and Jacobians of every term."""
+        return [t.function.first(t.data, self.x[t.layers], self.w[t.index]) for t in self.reduced.terms]
+
+    @cached_property
+    def value(self) -> float:
+        """J with its penalties."""
+        costs = [(t.weight * t.function.value(t.data, self.x[t.layers], self.w[t.index])).sum()
+                 for t in self.reduced.terms if t.weight is not None]  # fmt: skip
+        return float(sum(costs)) + self.reduced.discrete.space.penalty(self.w)
+
+    @cached_property
+    def constraints(self) -> np.ndarray:
+        """The flat vector c of ``rows``."""
+        r = self.reduced
+        c = np.empty(r.discrete.rows.size)
+        terms = {id(t.block): values for t, (values, _, _) in zip(r.terms, self.outputs, strict=True)}
+        for block in r.discrete.rows.blocks:
+            if block.formula is None:
+                values = self.x[1:, block.samples]
+            else:
+                values = terms[id(block)][:, block.samples]
+                if block.constraint.kind == "integral":
+                    values = np.tensordot(r.grid.running_weights[: r.depth], values, 1)
+            c[block.part] = values.ravel()
+        return c
+
+    # -- first order --------------------------------------------------------------------------------------------------
+    @cached_property
+    def kernel_derivatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """τφ_x (pairs, N, dz, dx) and τφ_q (pairs, N, dz, m)."""
+        r = self.reduced
+        _, fx, fq = r.nodes.kernel.first(r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index])
+        weights = r.weights[:, None, None, None]
+        return weights * fx, weights * fq
+
+    @cached_property
+    def outer_derivatives(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """ψ_z (L+1, N, dx, dz) and ψ_q (L+1, N, dx, m), None for g + z."""
+        r = self.reduced
+        if r.nodes.outer is None:
+            return None
+        return r.nodes.outer.first(r.node_data(np.arange(r.depth + 1)), self.z, self.w[r.node_index])[1:]
+
+    def adjoint(self, mu: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """λ (L+1, N, dx), z̄ (L+1, N, dz) and the gradient of J + μᵀc."""
+        r = self.reduced
+        gradient = np.zeros(r.size)
+        lam = np.zeros_like(self.x)
+        for term, (_, fx, fq) in zip(r.terms, self.outputs, strict=True):
+            c = r.cotangent(term, mu)
+            if c is not None:
+                lam[term.layers] += np.einsum("lno,lnoi->lni", c, fx)
+                np.add.at(gradient, term.index, np.einsum("lno,lnoj->lj", c, fq))
+        if mu is not None:
+            for block in r.discrete.rows.blocks:
+                if block.formula is None:
+                    lam[1:, block.samples] += mu[block.part].reshape(r.depth, len(block.samples), -1)
+        fx, fq = self.kernel_derivatives
+        outer, zbar = self.outer_derivatives, np.zeros_like(self.z)
+        for l in reversed(range(r.depth + 1)):
+            if l < r.depth:
+                lam[l] += np.einsum("mnij,mni->nj", fx[r.columns[l]], zbar[r.rows(l)])
+            zbar[l] = lam[l] if outer is None else np.einsum("nij,ni->nj", outer[0][l], lam[l])
+            if r.markov and l < r.depth:
+                zbar[l] += zbar[l + 1]
+        np.add.at(gradient, r.pair_index, np.einsum("pnij,pni->pj", fq, zbar[r.layers]))
+        if outer is not None:
+            np.add.at(gradient, r.node_index, np.einsum("lnij,lni->lj", outer[1], lam))
+        r.discrete.space.add_penalty_gradient(self.w, gradient)
+        return lam, zbar, gradient
+
+    @cached_property
+    def sensitivities(self) -> tuple[np.ndarray, np.ndarray]:
+        """S = dx/dw (N, L+1, dx, size) and dz/dw (the same array for g + z), controls in the order of ``order``."""
+        r = self.reduced
+        dx, dz = r.widths
+        _, place, prefix = r.order
+        fx, fq = self.kernel_derivatives
+        outer = self.outer_derivatives
+        X = np.zeros((r.samples, r.depth + 1, dx, r.size))
+        Z = X if outer is None else np.zeros((r.samples, r.depth + 1, dz, r.size))
+        by_layer = [np.flatnonzero(r.layers == l) for l in range(r.depth + 1)]
+        for l in range(r.depth + 1):
+            p = prefix[l]
+            if l:
+                pairs = by_layer[l]
+                left = fx[pairs].transpose(1, 2, 0, 3).reshape(r.samples, dz, -1)
+                s = r.sources[pairs]
+                before = X[:, s[0] : s[-1] + 1, :, : prefix[l - 1]].reshape(r.samples, len(pairs) * dx, -1)
+                Z[:, l, :, : prefix[l - 1]] = left @ before
+                if r.markov:
+                    Z[:, l, :, :p] += Z[:, l - 1, :, :p]
+                for pair in pairs:
+                    Z[:, l, :, place[r.pair_index[pair]]] += fq[pair].transpose(2, 0, 1)
+            if outer is not None:
+                X[:, l, :, :p] = outer[0][l] @ Z[:, l, :, :p]
+                X[:, l, :, place[r.node_index[l]]] += outer[1][l].transpose(2, 0, 1)
+        return X, Z
+
+    def jacobian(self) -> np.ndarray:
+        """dc/dw, (rows, size)."""
+        r = self.reduced
+        order, place, _ = r.order
+        X, _ = self.sensitivities
+        J = np.zeros((r.discrete.rows.size, r.size))
+        for block in r.discrete.rows.blocks:
+            if block.formula is None:
+                J[block.part] = X[block.samples, 1:].transpose(1, 0, 2, 3).reshape(block.size, r.size)
+        for term, (_, fx, fq) in zip(r.terms, self.outputs, strict=True):
+            if term.block is None:
+                continue
+            block = term.block
+            rows = np.einsum("lnoi,nlij->lnoj", fx[:, block.samples], X[block.samples][:, term.layers])
+            for k, index in enumerate(term.index):
+                rows[k][:, :, place[index]] += fq[k, block.samples]
+            if block.constraint.kind == "integral":
+                rows = np.tensordot(r.grid.running_weights[: r.depth], rows, 1)
+            J[block.part] = rows.reshape(block.size, r.size)
+        out = np.empty_like(J)
+        out[:, order] = J
+        return out
+
+    # -- second order --------------------------------------------------------------------------------------------------
+    def hessian(self, mu: np.ndarray | None = None) -> np.ndarray:
+        """The exact Hessian of J + μᵀc in the controls, (size, size), penalties included."""
+        r = self.reduced
+        order, _, _ = r.order
+        builder = _Builder(self)
+        lam, zbar, _ = self.adjoint(mu)
+        c = r.weights[:, None, None] * zbar[r.layers]
+        xx, qx, qq = r.nodes.kernel.second(r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index], c)
+        X, Z = self.sensitivities
+        curvature = np.zeros((r.depth + 1, r.samples, *xx.shape[2:]))
+        np.add.at(curvature, r.sources, xx)
+        for s in range(r.depth):
+            builder.add_mixed(X, s, r.pair_index[r.columns[s]], qx[r.columns[s]])
+        builder.add_controls(r.pair_index, qq)
+        for term in r.terms:
+            weight = r.cotangent(term, mu)
+            if weight is None:
+                continue
+            xx, qx, qq = term.function.second(term.data, self.x[term.layers], self.w[term.index], weight)
+            curvature[term.layers] += xx
+            for k, l in enumerate(term.layers):
+                builder.add_mixed(X, l, term.index[k : k + 1], qx[k : k + 1])
+            builder.add_controls(term.index, qq)
+        for l in range(r.depth + 1):
+            builder.add_states(X, l, curvature[l])
+        if r.nodes.outer is not None:
+            data = r.node_data(np.arange(r.depth + 1))
+            zz, qz, qq = r.nodes.outer.second(data, self.z, self.w[r.node_index], lam)
+            for l in range(r.depth + 1):
+                builder.add_states(Z, l, zz[l])
+                builder.add_mixed(Z, l, r.node_index[l : l + 1], qz[l : l + 1])
+            builder.add_controls(r.node_index, qq)
+        H = np.empty_like(builder.H)
+        H[np.ix_(order, order)] = builder.H
+        return H + self.reduced.penalty
+
+
+class _Builder:
+    """Accumulates Σ [S; E]ᵀ C [S; E] in the order of the controls."""
+
+    def __init__(self, point: Point) -> None:
+        self.reduced = point.reduced
+        _, self.place, self.prefix = point.reduced.order
+        self.H = np.zeros((point.reduced.size, point.reduced.size))
+
+    def add_states(self, S: np.ndarray, l: int, C: np.ndarray) -> None:
+        """Σ_n S_nᵀ C_n S_n."""
+        p = self.prefix[l]
+        if p and C.any():
+            left = S[:, l, :, :p]
+            bent = C @ left
+            self.H[:p, :p] += left.reshape(-1, p).T @ bent.reshape(-1, p)
+
+    def add_mixed(self, S: np.ndarray, l: int, index: np.ndarray, C: np.ndarray) -> None:
+        """Σ_n Eᵀ C_n S_n and its transpose; index (nodes, m), C (nodes, N, m, states)."""
+        p = self.prefix[l]
+        if not p or not index.size or not C.any():
+            return
+        nodes, m = index.shape
+        left = C.transpose(0, 2, 1, 3).reshape(nodes * m, -1)
+        product = left @ S[:, l, :, :p].reshape(-1, p)
+        rows = self.place[index.ravel()]
+        unique, inverse = np.unique(rows, return_inverse=True)
+        if len(unique) < len(rows):  # path controls and constants are read by several nodes
+            summed = np.zeros((len(unique), p))
+            np.add.at(summed, inverse, product)
+            rows, product = unique, summed
+        self.H[rows, :p] += product
+        self.H[:p, rows] += product.T
+
+    def add_controls(self, index: np.ndarray, C: np.ndarray) -> None:
+        """Eᵀ C E for each node."""
+        places = self.place[index]
+        np.add.at(self.H, (places[:, :, None], places[:, None, :]), C)
+
+
+def block_diagonal(discrete: DiscreteProblem, what: str) -> np.ndarray:
+    """Matrices between sites, repeated for every component of every control."""
+    out = np.zeros((discrete.space.size, discrete.space.size))
+    for block in discrete.space:
+        matrix = block.penalty if what == "penalty" else block.metric.matrix
+        if matrix is None:
+            continue
+        entries = matrix.tocoo()
+        for i in range(block.components):
+            rows = block.offset + entries.row * block.components + i
+            columns = block.offset + entries.col * block.components + i
+            out[rows, columns] += entries.data
+    return out

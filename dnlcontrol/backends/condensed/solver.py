@@ -1,0 +1,154 @@
+"""Minimise the reduced problem: dense Newton without constraints, IPOPT on the reduced functions with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import casadi as ca
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from dnlcontrol.backends.adjoint.active_set import newton_on_active
+from dnlcontrol.backends.adjoint.model import Step, solve_model
+from dnlcontrol.backends.adjoint.newton import newton
+from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.exact.interior_point import WORDS
+from dnlcontrol.space.control_space import ControlSpace
+from dnlcontrol.space.faces import Face
+
+
+@dataclass(frozen=True)
+class ReducedPoint:
+    """Controls, multipliers of the rows, and how the solver ended."""
+
+    w: np.ndarray
+    multipliers: np.ndarray
+    message: str
+    infeasible: bool
+    limit: bool
+    iterations: int
+    log: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReducedObjective:
+    """What the trust-region method sees of the reduced problem."""
+
+    evaluator: ReducedEvaluator
+
+    @property
+    def space(self) -> ControlSpace:
+        return self.evaluator.space
+
+    def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
+        return self.evaluator.value_and_gradient(w)
+
+    def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
+        return self.evaluator.hessian_product(w, d)
+
+    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
+        """The Newton step by Cholesky factorisation where it exists inside the radius, else conjugate gradients.
+
+        Bounds and negative curvature are handled on faces of the box, with products of the dense Hessian.
+        """
+        H = self.evaluator.hessian(w)
+        if not self.space.bounded:
+            d = newton_step(H, g)
+            if d is not None and d @ self.space.metric(d) <= radius**2:
+                return Step(d, float(g @ d + 0.5 * d @ (H @ d)), 1, False)
+        return solve_model(self.space, H.__matmul__, w, g, face, radius, accuracy, 10 * limit)
+
+
+def newton_step(H: np.ndarray, g: np.ndarray) -> np.ndarray | None:
+    """-H^{-1} g, None unless H is positive definite."""
+    try:
+        return -np.asarray(cho_solve(cho_factor(H, lower=True), g))
+    except np.linalg.LinAlgError:
+        return None
+
+
+def minimise(evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool = False) -> ReducedPoint:
+    """From the controls w to a minimiser of the reduced problem."""
+    if evaluator.rows.size:
+        point = interior_point(evaluator, w, tolerance, limit, verbose)
+        if point.infeasible or point.limit:
+            return point
+        exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)  # type: ignore[arg-type]
+        return point if exact is None else replace(point, w=exact.w, multipliers=exact.mu)
+    outcome = newton(ReducedObjective(evaluator), w, tolerance, limit)
+    log = tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
+    return ReducedPoint(outcome.w, np.zeros(0), outcome.message, False, outcome.iterations >= limit and not outcome.converged,
+                        outcome.iterations, log)  # fmt: skip
+
+
+class _Function(ca.Callback):  # type: ignore[misc]
+    """A CasADi Function of dense columns that calls back into Python."""
+
+    def __init__(self, name: str, inputs: list[int], outputs: list[Any], evaluate: Any) -> None:
+        ca.Callback.__init__(self)
+        self._inputs, self._outputs, self._evaluate = inputs, outputs, evaluate
+        self.construct(name, {})
+
+    def get_n_in(self) -> int:
+        return len(self._inputs)
+
+    def get_n_out(self) -> int:
+        return len(self._outputs)
+
+    def get_sparsity_in(self, i: int) -> Any:
+        return ca.Sparsity.dense(self._inputs[i], 1 if self._inputs[i] else 0)
+
+    def get_sparsity_out(self, i: int) -> Any:
+        return self._outputs[i]
+
+    def eval(self, arguments: list[Any]) -> list[Any]:
+        return [ca.DM(v) for v in self._evaluate(*(np.array(a).ravel() for a in arguments))]
+
+
+def interior_point(evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> ReducedPoint:
+    """IPOPT on J(w), c(w) with exact first derivatives and the exact dense Hessian of the Lagrangian."""
+    n, m = evaluator.space.size, evaluator.rows.size
+    upper = ca.Sparsity.upper(n)
+    column, rows, scalar = ca.Sparsity.dense(n, 1), ca.Sparsity.dense(m, 1), ca.Sparsity.dense(1, 1)
+
+    def gradient(x: np.ndarray, p: np.ndarray) -> tuple[Any, ...]:
+        return evaluator.value_and_gradient(x)
+
+    def jacobian(x: np.ndarray, p: np.ndarray) -> tuple[Any, ...]:
+        at = evaluator.point(x)
+        return at.constraints, at.jacobian()
+
+    def hessian(x: np.ndarray, p: np.ndarray, lam_f: np.ndarray, lam_g: np.ndarray) -> tuple[Any, ...]:
+        sigma = float(lam_f[0])
+        if sigma == 0.0:  # only the constraints: their Hessians are the difference of two Lagrangians
+            H = evaluator.hessian(x, lam_g) - evaluator.hessian(x, np.zeros(m))
+        else:
+            H = sigma * evaluator.hessian(x, lam_g / sigma)
+        return (ca.DM(upper, H[np.tril_indices(n)]),)  # column-major upper triangle of a symmetric matrix
+
+    f = _Function("f", [n], [scalar], lambda x: (evaluator.value(x),))
+    g = _Function("g", [n], [rows], lambda x: (evaluator.constraint_values(x),))
+    grad_f = _Function("grad_f", [n, 0], [scalar, column], gradient)
+    jac_g = _Function("jac_g", [n, 0], [rows, ca.Sparsity.dense(m, n)], jacobian)
+    hess_lag = _Function("hess_lag", [n, 0, 1, m], [upper], hessian)
+    x = ca.MX.sym("x", n)
+    tight = min(1e-2 * tolerance, 1e-9)
+    options: dict[str, Any] = {
+        "grad_f": grad_f, "jac_g": jac_g, "hess_lag": hess_lag, "no_nlp_grad": True, "calc_lam_p": False, "error_on_fail": False,
+        "ipopt.tol": tight, "ipopt.constr_viol_tol": tight, "ipopt.compl_inf_tol": tight, "ipopt.dual_inf_tol": tight,
+        "ipopt.acceptable_iter": 0, "ipopt.max_iter": limit, "ipopt.bound_relax_factor": 0.0,
+    }  # fmt: skip
+    if not verbose:
+        options.update({"ipopt.print_level": 0, "ipopt.sb": "yes", "print_time": False, "show_eval_warnings": False})
+    solver = ca.nlpsol("condensed", "ipopt", {"x": x, "f": f(x), "g": g(x)}, options)
+    lower, upper_bound = evaluator.space.bounds
+    low, high = evaluator.rows.bounds
+    result = solver(x0=w, lbx=lower, ubx=upper_bound, lbg=low, ubg=high)
+    stats = solver.stats()
+    status = str(stats["return_status"])
+    return ReducedPoint(
+        np.clip(np.array(result["x"]).ravel(), lower, upper_bound), np.array(result["lam_g"]).ravel(),
+        WORDS.get(status, f"IPOPT stopped: {status}"), status == "Infeasible_Problem_Detected",
+        status == "Maximum_Iterations_Exceeded", int(stats["iter_count"]),
+    )  # fmt: skip

@@ -1,0 +1,238 @@
+"""certify: is this a minimiser of the discrete problem? Everything is computed again from its controls and multipliers.
+
+    feasibility       each constraint and the control bounds; states and value against a fresh forward solve
+    stationarity      of the Lagrangian with the stored multipliers, in the dual norm; the reported measures
+    costates          against those of the adjoint sweep
+    complementarity   and signs: of the multipliers, and of the gradient at control bounds
+    Pontryagin        control by control, see pontryagin.py
+    second order      the Hessian on the critical cone's linear hull, see second_order.py
+    Taylor            the orders of the remainders at the solution itself
+
+The evaluator recomputes every column from the formulas, with no batched kernel and no stored derivatives; where it
+takes at most LOOPS kernel values, states, cost and constraints come from the NumPy loops of the definition.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol import checks
+from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at_most
+from dnlcontrol.certificates.pontryagin import Point, pontryagin
+from dnlcontrol.certificates.second_order import second_order
+from dnlcontrol.certificates.taylor import taylor_at
+from dnlcontrol.controls import smooth_random
+from dnlcontrol.discrete import DiscreteProblem, discretise
+from dnlcontrol.solution import Solution
+from dnlcontrol.solving import costates_of
+from dnlcontrol.space.control_space import sample
+from dnlcontrol.space.faces import complementarity, held_entries, stationarity
+
+LOOPS = 10_000
+CHUNK = 61  # samples per chunk: another order of summation than the solver's
+ROUNDING = 1.01  # the solver stopped on the same number, summed in another order
+STEPS = (1e-2, 1e-3)  # of the Taylor test: the shorter where higher orders still show at the longer
+
+
+def certify(solution: Solution, tolerance: float | None = None, seed: int | None = None) -> Certificate:
+    """Check a solution of any backend against the definition of a minimiser, from its stored numbers alone.
+
+    Parameters
+    ----------
+    solution : a Solution; one that was loaded from a run directory runs its problem file again.
+    tolerance : what stationarity, feasibility and complementarity may reach; None: the solution's own. States, value
+        and costates may differ by it relative to 1 + their size, a negative eigenvalue relative to the largest one.
+    seed : of the sampled controls and directions; None draws one (the certificate keeps it).
+
+    Returns
+    -------
+    Certificate. It says "local minimiser" as far as first and second order and a sample of values can tell.
+
+    >>> import numpy as np, dnlcontrol as dnl
+    >>> problem = dnl.ControlProblem(
+    ...     x0=np.ones(1),
+    ...     dynamics=dnl.ODE(lambda t, x, u: u.u),
+    ...     controls={"u": dnl.Control(())},
+    ...     terminal=lambda x, c: 0.5 * x**2,
+    ...     regularisers=[dnl.L2("u", 1.0)],
+    ... )
+    >>> certificate = dnl.certify(dnl.solve(problem, depth=4, backend="adjoint"), seed=0)
+    >>> certificate.passed, round(certificate["second order"].measured, 6)
+    (True, 1.0)
+    """
+    if not isinstance(solution, Solution):
+        checks.reject_type("certify.solution", solution, "a Solution")
+    tolerance = checks.positive("certify.tolerance", solution.tolerance if tolerance is None else tolerance)
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else checks.whole("certify.seed", seed, 0)
+    discrete = discretise(_problem(solution), solution.depth, solution.rule)
+    w, mu = stored_point(solution, discrete)
+
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+
+    evaluator = Evaluator(discrete, chunk=CHUNK, batched=False, stored=False)
+    multipliers = Multipliers(mu)
+    point = Point(evaluator, w, multipliers, evaluator.trajectory(w, multipliers), tolerance)
+    rows = [*_forward(solution, point), *_first_order(solution, point), *_costates(solution, point), *_signs(point)]
+    if discrete.space.size and np.all(np.isfinite(point.at.gradient)):
+        rng, products = np.random.default_rng(seed), Evaluator(discrete)
+        rows += [*pontryagin(point, rng), second_order(point, products, rng), *_taylor(point, products, rng)]
+    return Certificate(
+        discrete.problem.name, solution.backend, solution.depth, solution.rule, tolerance, seed, tuple(rows)
+    )
+
+
+def _problem(solution: Solution) -> Any:
+    if solution.problem is not None:
+        return solution.problem
+    from dnlcontrol.problem_files import rebuild
+
+    return rebuild(solution.source)
+
+
+def stored_point(solution: Solution, discrete: DiscreteProblem) -> tuple[np.ndarray, np.ndarray]:
+    """The flat controls and multipliers of a solution, after a check that it belongs to the problem."""
+
+    def fits(what: str, seen: Any, expected: Any) -> None:
+        if seen != expected:
+            checks.reject(
+                "certify.solution", f"{what} {seen}", f"{expected}, as in the problem {discrete.problem.name!r}"
+            )
+
+    p, space, blocks = discrete.problem, discrete.space, discrete.rows.blocks
+    fits("a horizon of", solution.grid.horizon, p.horizon)
+    fits("controls", sorted(solution.controls), sorted(space.blocks))
+    for block in space:
+        control = solution.controls[block.name]
+        fits(f"a control {block.name!r} of shape", control.values.shape, (block.layout.count, *block.control.shape))
+        fits(f"a control {block.name!r} on", control.layout.on, block.layout.on)
+    fits("constraints", sorted(solution.multipliers), sorted(b.constraint.name for b in blocks))
+    for b in blocks:
+        seen = np.shape(solution.multipliers[b.constraint.name])
+        fits(f"multipliers of {b.constraint.name!r} of shape", seen, b.full_shape)
+    path = (discrete.depth + 1, p.samples, *p.state_shape)
+    fits("states of shape", np.shape(solution.states), path)
+    fits("costates of shape", np.shape(solution.costates), path)
+    fits("a terminal gradient of shape", np.shape(solution.terminal_gradient), path[1:])
+    mu = np.concatenate([np.zeros(0), *(np.ravel(solution.multipliers[b.constraint.name]) for b in blocks)])
+    return space.assemble({name: c.values for name, c in solution.controls.items()}), mu
+
+
+# -- rows --------------------------------------------------------------------------------------------------------
+def _forward(solution: Solution, point: Point) -> list[Check]:
+    """Feasibility, states and value, by a fresh forward solve."""
+    evaluator, w, eps = point.evaluator, point.w, point.tolerance
+    discrete = evaluator.discrete
+    kernels = discrete.depth * (discrete.depth + 1) // 2 * discrete.problem.samples
+    if kernels <= LOOPS:
+        how = "the loops of the definition"
+        x = discrete.states(w)
+        value, c = discrete.data_cost(w, x) + discrete.space.penalty(w), discrete.constraint_values(w, x)
+    else:
+        how = "a forward sweep"
+        x, value, c = point.at.states, evaluator.value(w), point.at.constraints
+    violation = discrete.rows.violation(c)
+    rows = []
+    for b in discrete.rows.blocks:
+        here = violation[b.part]
+        worst = f", worst: {b.words(int(np.argmax(here)))}" if _largest(here) > 0 else ""
+        rows.append(at_most(f"feasible: {b.constraint.name}", _largest(here), eps, f"the largest of {b.size}{worst}"))
+    lower, upper = discrete.space.bounds
+    outside = np.maximum(np.maximum(lower - w, w - upper), 0.0)
+    rows += [at_most(f"bounds: {b.name}", _largest(outside[b.part]), eps, "the farthest outside")
+             for b in discrete.space if b.control.bounded]  # fmt: skip
+    what = f"the largest difference from {how}"
+    rows.append(at_most("states", _largest(solution.states - x), eps * (1 + _largest(x)), what))
+    rows.append(at_most("value", abs(solution.value - value), eps * (1 + abs(value)), f"from {how}"))
+    return rows
+
+
+def _first_order(solution: Solution, point: Point) -> list[Check]:
+    """Stationarity, and what the solution reports about itself."""
+    space, at = point.evaluator.space, point.at
+    rows = point.evaluator.rows
+    norm = stationarity(space, point.w, at.gradient)
+    lower, upper = space.bounds
+    outside = np.maximum(np.maximum(lower - point.w, point.w - upper), 0.0)
+    feasible = max(_largest(rows.violation(at.constraints)), _largest(outside))
+    slack = _largest(rows.slack(at.constraints, point.multipliers.mu))
+    measured = (norm, feasible, max(slack, complementarity(space, point.w, at.gradient)))
+    reported = (solution.stationarity, solution.feasibility, solution.complementarity)
+    free = space.size - int(np.count_nonzero(held_entries(space, point.w, at.gradient)))
+    what = "stationarity, feasibility, complementarity as the solution reports them"
+    return [
+        at_most("stationarity", norm, ROUNDING * point.tolerance, f"dual norm of the Lagrangian's gradient, {free} of "
+                f"{space.size} entries"),
+        at_most("reported", _largest(np.subtract(measured, reported)), ROUNDING * point.tolerance, what),
+    ]  # fmt: skip
+
+
+def _costates(solution: Solution, point: Point) -> list[Check]:
+    costates, terminal = costates_of(point.evaluator, point.w, point.at)
+    kind = "ψ" if point.evaluator.discrete.problem.dynamics.is_ode else "p and p(T)"
+    return [
+        at_most(name, _largest(stored - fresh), point.tolerance * (1 + _largest(fresh)), what)
+        for name, stored, fresh, what in (
+            ("costates", solution.costates, costates, f"{kind} against the adjoint sweep"),
+            ("terminal gradient", solution.terminal_gradient, terminal, "∇Φ, multiplier terms included"),
+        )
+    ]
+
+
+def _signs(point: Point) -> list[Check]:
+    """Complementarity and signs, for constraints with inequalities and for bounded controls."""
+    rows, space, eps = point.evaluator.rows, point.evaluator.space, point.tolerance
+    c, mu, (lower, upper) = point.at.constraints, point.multipliers.mu, rows.bounds
+    slack = rows.slack(c, mu)
+    # the side that c is nearer to is the only one that may push
+    wrong = np.where(np.abs(c - lower) < np.abs(upper - c), mu, -mu)
+    wrong = np.where(lower == upper, 0.0, np.maximum(wrong, 0.0))
+    found = []
+    for b in rows.blocks:
+        if np.all(lower[b.part] == upper[b.part]):
+            continue
+        name, signs = b.constraint.name, "μ > 0 only at an upper side, μ < 0 only at a lower one"
+        found.append(
+            at_most(f"complementary: {name}", _largest(slack[b.part]), eps, "|μ| times the distance to its side")
+        )
+        found.append(at_most(f"sign: {name}", _largest(wrong[b.part]), eps, signs))
+    w, r = point.w, point.at.gradient
+    lower, upper = space.bounds
+    held = held_entries(space, w, r)
+    distance = np.where(w - r / space.metric_diagonal <= lower, w - lower, upper - w)
+    inward = np.maximum(np.where(w <= lower + eps, -r, 0.0), np.where(w >= upper - eps, r, 0.0))
+    inward = np.where(lower == upper, 0.0, np.maximum(inward, 0.0) / np.sqrt(space.metric_diagonal))
+    for block in space:
+        if block.control.bounded:
+            off, sign = np.where(held, np.abs(distance), 0.0)[block.part], inward[block.part]
+            count = int(np.count_nonzero(held[block.part]))
+            found.append(
+                at_most(f"held: {block.name}", _largest(off), eps, f"{count} entries, distance to their bound")
+            )
+            found.append(at_most(f"sign at bounds: {block.name}", _largest(sign), ROUNDING * eps,
+                                 "the gradient pushes outwards at a bound (units of the dual norm)"))  # fmt: skip
+    return found
+
+
+def _taylor(point: Point, products: Any, rng: np.random.Generator) -> list[Check]:
+    """The orders along a smooth random direction into the bounds: the derivatives are those of the value there."""
+    space = point.evaluator.space
+    start = smooth_random(int(rng.integers(2**31)), 1.0)
+    d = space.assemble({b.name: sample(b, start) for b in space})
+    d = (np.clip(point.w + STEPS[0] * d, *space.bounds) - point.w) / STEPS[0]
+    for step in STEPS:
+        test = taylor_at(products, point.w, d, point.multipliers, step)
+        if test.passed:
+            break
+    what = "order of the remainder of the Lagrangian at the solution"
+    return [
+        at_least("Taylor, gradient", test.gradient_rate, 1.95, f"first {what}"),
+        at_least("Taylor, Hessian", test.hessian_rate, 2.9, f"second {what}"),
+    ]
+
+
+def _largest(values: Any) -> float:
+    """The largest absolute value, NaN where there is one."""
+    return float(np.max(np.abs(values), initial=0.0))

@@ -1,0 +1,141 @@
+"""The smallest eigenvalue of the Hessian of the Lagrangian, relative to the metric, on the critical cone's linear hull.
+
+The hull holds the directions that leave strongly held controls alone and lie in the null space of the gradients of
+the strongly active constraints; weakly active ones (their multiplier is below the tolerance) restrict nothing in it.
+λ_min > 0 makes the point a strict local minimiser; λ_min < 0 with no weakly active side makes it none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dnlcontrol.certificates.certificate import Check, at_least
+from dnlcontrol.certificates.pontryagin import Point
+from dnlcontrol.space.faces import Face, held_entries
+
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+
+DENSE, ROW_LIMIT = 400, 1000
+LANCZOS_ACCURACY, LANCZOS_LIMIT = 1e-2, 300
+
+
+def second_order(point: Point, products: Evaluator, rng: np.random.Generator) -> Check:
+    """One row; ``products`` forms the Hessian products. What cannot be decided does not pass."""
+    face, weak = critical_face(point)
+    rows, weak_rows = active_rows(point)
+    note = f", {weak + weak_rows} weakly active sides let free" if weak + weak_rows else ""
+    if len(rows) > ROW_LIMIT:
+        note += f", {len(rows)} active constraints left out"
+        rows = rows[:0]
+    gradients = constraint_gradients(point, products, face, rows)
+    dense = int(face.free.sum()) <= DENSE
+    try:
+        low, high, dimension = (_dense if dense else _lanczos)(point, products, face, gradients, rng)
+    except RuntimeError as error:  # ARPACK's
+        what = f"undecided: the eigenvalues did not converge ({' '.join(str(error).split())[:80]})"
+        return at_least("second order", np.nan, 0.0, what)
+    allowed = -point.tolerance * max(1.0, abs(high))
+    if dimension == 0:
+        what = "no direction is left free"
+    else:
+        kind = "dense" if dense else "Lanczos"
+        what = f"smallest eigenvalue of the Hessian in the metric, {dimension} directions, {kind}"
+        what += ": strict" if low > -allowed else ": singular" if low >= allowed else ""
+    return at_least("second order", low, allowed, what + note)
+
+
+def critical_face(point: Point) -> tuple[Face, int]:
+    """All entries but the strongly held, and the number of the weakly held."""
+    space, r = point.evaluator.space, point.at.gradient
+    held = held_entries(space, point.w, r)
+    lower, upper = space.bounds
+    strong = held & ((np.abs(r) > point.tolerance * np.sqrt(space.metric_diagonal)) | (lower == upper))
+    return Face(space, strong), int(np.count_nonzero(held & ~strong))
+
+
+def active_rows(point: Point) -> tuple[np.ndarray, int]:
+    """Indices of the equalities and the strongly active constraints, and the number of the weakly active."""
+    c, (lower, upper) = point.at.constraints, point.evaluator.rows.bounds
+    at_side = (np.abs(c - lower) <= point.tolerance) | (np.abs(c - upper) <= point.tolerance)
+    strong = (lower == upper) | (at_side & (np.abs(point.multipliers.mu) > point.tolerance))
+    return np.flatnonzero(strong), int(np.count_nonzero(at_side & ~strong))
+
+
+def constraint_gradients(point: Point, products: Evaluator, face: Face, rows: np.ndarray) -> np.ndarray:
+    """∇c_i on the free entries, (rows, size)."""
+    C = np.zeros((len(rows), point.evaluator.space.size))
+    for k, i in enumerate(rows):
+        unit = np.zeros(point.evaluator.rows.size)
+        unit[i] = 1.0
+        C[k] = face.restrict(products.constraint_gradient(point.w, unit))
+    return C
+
+
+def _dense(point: Point, products: Evaluator, face: Face, C: np.ndarray,
+           rng: np.random.Generator) -> tuple[float, float, int]:  # fmt: skip
+    """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, Z a basis of the directions; its dimension."""
+    from scipy.linalg import eigh, null_space
+
+    free = np.flatnonzero(face.free)
+    units = np.eye(len(face.free))[free]
+    H = np.array([products.hessian_product(point.w, e, point.multipliers)[free] for e in units])
+    A = np.array([point.evaluator.space.metric(e)[free] for e in units])
+    if not np.all(np.isfinite(H)):
+        return np.nan, np.nan, len(free)
+    Z = null_space(C[:, free]) if len(C) and len(free) else np.eye(len(free))
+    if not Z.shape[1]:
+        return np.inf, 0.0, 0
+    values = eigh(Z.T @ (0.5 * (H + H.T)) @ Z, Z.T @ A @ Z, eigvals_only=True)
+    return float(values[0]), float(values[-1]), len(values)
+
+
+def _lanczos(point: Point, products: Evaluator, face: Face, C: np.ndarray,
+             rng: np.random.Generator) -> tuple[float, float, int]:  # fmt: skip
+    """The same by Lanczos iterations in the metric (a random start, residuals below one per cent).
+
+    On the orthogonal complement of the directions H is replaced by σA, σ a Rayleigh quotient on the directions: no
+    smaller than λ_min.
+    """
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    space, free = point.evaluator.space, np.flatnonzero(face.free)
+    n, size = len(free), len(face.free)
+    Z = np.array([face.riesz(c) for c in C]).reshape(len(C), size)
+    inverse = np.linalg.pinv(C @ Z.T, rcond=1e-13, hermitian=True) if len(C) else np.zeros((0, 0))
+
+    def full(v: np.ndarray) -> np.ndarray:
+        out = np.zeros(size)
+        out[free] = np.ravel(v)
+        return out
+
+    def project(d: np.ndarray) -> np.ndarray:
+        return d - Z.T @ (inverse @ (C @ d)) if len(C) else d
+
+    def metric(v: np.ndarray) -> np.ndarray:
+        return np.asarray(space.metric(full(v))[free])
+
+    start = project(face.riesz(full(rng.standard_normal(n))))
+    sigma = float(start @ products.hessian_product(point.w, start, point.multipliers)) / float(
+        start @ space.metric(start)
+    )
+
+    def hessian(v: np.ndarray) -> np.ndarray:
+        d = full(v)
+        p = project(d)
+        Hp = products.hessian_product(point.w, p, point.multipliers)
+        if not len(C):
+            return np.asarray(Hp[free])
+        Hp = face.restrict(Hp)
+        Hp = Hp - C.T @ (inverse @ (Z @ Hp))
+        return np.asarray((Hp + sigma * space.metric(d - p))[free])
+
+    def operator(fn: object) -> LinearOperator:
+        return LinearOperator((n, n), matvec=fn, dtype=float)
+
+    values = eigsh(operator(hessian), k=2, which="BE", M=operator(metric), v0=start[free], tol=LANCZOS_ACCURACY,
+                   Minv=operator(lambda v: face.riesz(full(v))[free]), maxiter=LANCZOS_LIMIT,
+                   return_eigenvectors=False)  # fmt: skip
+    return float(min(values)), float(max(values)), n - int(np.linalg.matrix_rank(C @ Z.T)) if len(C) else n
