@@ -26,7 +26,8 @@ _EXPORTS = {
     "CasadiProgram": "backends.exact.export", "to_xarray": "labelled",
     # verify, study
     "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
-    "Certificate": "certificates.certificate", "study": "studies", "Study": "studies",
+    "Certificate": "certificates.certificate", "error_constant": "certificates.error_constant",
+    "ErrorConstant": "certificates.error_constant", "study": "studies", "Study": "studies",
     "multistart": "multistarts", "MultiStart": "multistarts", "align": "symmetries",
     "HiddenPermutation": "symmetries", "SignFlip": "symmetries", "FiniteSymmetry": "symmetries",
     # errors

@@ -22,6 +22,7 @@ UNARY = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tan", "arcsin", 
          "sinh", "cosh", "tanh", "abs", "sign")  # fmt: skip
 VOCABULARY = (*UNARY, "where", "maximum", "minimum", "sum", "mean", "max", "min", "stack", "concat",
               "reshape", "matmul", "asarray", "zeros_like", "ones_like", "logsumexp", "softmax")  # fmt: skip
+COMPARISONS = ("lt", "le", "gt", "ge")
 ATTRIBUTES = "shape, ndim, T, indexing by integers and slices, + - * / ** @, comparisons"
 
 
@@ -82,7 +83,8 @@ class Array:
         else:
             _broadcast(*shapes)
         args = (right, left) if swap else (left, right)
-        return Array(self._engine.binary[op](*args), self._engine)
+        value = self._engine.binary[op](*args)
+        return Array(self._engine.number(value) if op in COMPARISONS else value, self._engine)
 
     def __add__(self, o: Any) -> Array:
         return self._binary(o, "add")

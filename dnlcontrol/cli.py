@@ -135,7 +135,7 @@ def run_study(given: argparse.Namespace) -> int:
 
 
 def run_check(given: argparse.Namespace) -> int:
-    from dnlcontrol.forecast import check_report
+    from dnlcontrol.checking import check_report
 
     report = check_report(_problem(given).problem(), given.depth, given.rule)
     lines = [f"{key}: {value}" for key, value in report.items()]

@@ -45,6 +45,10 @@ class Engine(ABC):
     def full(self, shape: tuple[int, ...], value: float) -> Any:
         """A constant array."""
 
+    def number(self, mask: Any) -> Any:
+        """The result of a comparison as 0.0 and 1.0."""
+        return mask
+
     @abstractmethod
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Entry by entry, all three of one shape."""
@@ -89,8 +93,11 @@ class NumpyEngine(Engine):
     def full(self, shape: tuple[int, ...], value: float) -> Any:
         return np.full(shape, value)
 
+    def number(self, mask: Any) -> Any:
+        return np.asarray(mask, dtype=np.float64)
+
     def where(self, condition: Any, a: Any, b: Any) -> Any:
-        return np.where(condition, a, b)
+        return np.where(condition != 0, a, b)
 
     def broadcast(self, x: Any, shape: tuple[int, ...]) -> Any:
         return np.broadcast_to(x, shape)
@@ -127,8 +134,11 @@ class TorchEngine(Engine):
     def full(self, shape: tuple[int, ...], value: float) -> Any:
         return self.torch.full(shape, value, dtype=self.dtype, device=self.device)
 
+    def number(self, mask: Any) -> Any:
+        return mask.to(self.dtype)
+
     def where(self, condition: Any, a: Any, b: Any) -> Any:
-        return self.torch.where(condition, a, b)
+        return self.torch.where(condition != 0, a, b)
 
     def broadcast(self, x: Any, shape: tuple[int, ...]) -> Any:
         return x.expand(shape)

@@ -35,9 +35,19 @@ def fitted_rate(depths: Sequence[int], errors: Sequence[float], noise: float = 0
     >>> round(fitted_rate([4, 8, 16], [1 / 4, 1 / 8, 1 / 16]), 12)
     1.0
     """
+    if len(depths) != len(errors):
+        checks.reject(
+            "fitted_rate.depths", f"{len(depths)} depths for {len(errors)} errors", "one error for each depth"
+        )
     L, e = np.asarray(depths, dtype=float), np.asarray(errors, dtype=float)
     seen = np.isfinite(e) & (e > max(noise, 0.0))
     L, e = L[seen][-4:], e[seen][-4:]
     if len(L) < 2:
         return float("nan")
     return float(-np.polyfit(np.log(L), np.log(e), 1)[0])
+
+
+def _distinct(argument: str, values: Sequence[float]) -> None:
+    found = checks.numbers(argument, values)
+    if np.any(found <= 0) or len(set(found.tolist())) < len(found):
+        checks.reject(argument, list(values), "distinct numbers > 0")

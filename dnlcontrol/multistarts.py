@@ -103,7 +103,8 @@ def multistart(problem: ControlProblem, depth: int, starts: int = 16, seed: int 
 
     Parameters
     ----------
-    starts, seed, scale : start k = 0..starts-1 takes ``smooth_random(seed + k, scale)`` for every control.
+    starts, seed, scale : start k = 0..starts-1 takes ``smooth_random(seed + k, scale)`` for every control;
+        seeds that are ``starts`` apart share none.
     backend, tolerance, options : of :func:`dnlcontrol.solve` (rule, method, max_iterations, device, ...).
     workers : 1 solves in this process; more, or -1 for all there are, through joblib (the extra ``parallel``).
     symmetries : a list of ``HiddenPermutation``, ``SignFlip``, ``FiniteSymmetry``; each is tried on random controls
@@ -118,7 +119,8 @@ def multistart(problem: ControlProblem, depth: int, starts: int = 16, seed: int 
     of them yet and wait for an earlier start to finish. Starts that do not converge are rows with ``success=False``;
     a ConvergenceWarning is given when none converges.
 
-    A cluster is a matter of a joblib backend; every worker needs this library, and one thread is enough for it::
+    A cluster is a matter of a joblib backend. Every worker needs this library, and one thread is enough for it; the
+    problem's functions are sent by cloudpickle (joblib's own "multiprocessing" backend does without: no lambdas)::
 
         from dask.distributed import Client  # or: ray.util.joblib.register_ray(), backend "ray"
 

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.found import SOLVED
 from dnlcontrol.grid import Grid
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.space.distances import NORMS, control_distance, path_distance
 from dnlcontrol.space.extension import Extension, linear_weights
-
-SOLVED, LIMIT, INFEASIBLE, STALLED = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class Solution:
         density p(t_l); ``terminal_gradient`` is ∇Φ, (N, *state shape).
     controls : name -> :class:`Extension`, callable, ``.at(l, s)``, ``.array()``.
     multipliers : constraint name -> (layers, samples, *shape); μ > 0 pushes against the upper side.
+    formulation : "lifted" or "condensed" (exact backend).
     nit, nfev, njev, nhev : iterations, values, gradients, Hessian products (exact backend: IPOPT's own counts).
     """
 
@@ -57,6 +57,7 @@ class Solution:
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     tolerance: float = 1e-8
+    formulation: str = ""
     log: tuple[tuple[int, float, float, float, int], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)

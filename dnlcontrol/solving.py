@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.found import SOLVED, STALLED, Found
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.problem import ControlProblem
-from dnlcontrol.solution import INFEASIBLE, LIMIT, SOLVED, STALLED, Solution
+from dnlcontrol.solution import Solution
 from dnlcontrol.space.extension import Extension, prolong
 from dnlcontrol.space.faces import complementarity, stationarity
 
@@ -22,7 +23,7 @@ METHODS = ("newton", "lbfgs")
 
 def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str = "left", start: Any = None,
           device: str = "cpu", tolerance: float = 1e-8, max_iterations: int | None = None, method: str = "newton",
-          dtype: str = "float64", chunk: int = 128, verbose: bool = False,
+          formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128, verbose: bool = False,
           progress: Callable[[Any], None] | None = None) -> Solution:  # fmt: skip
     """Minimise J_L over the controls.
 
@@ -35,6 +36,9 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     device : "cpu", "cuda" or "cuda:k" (adjoint).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
     method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls (adjoint).
+    formulation : "lifted" (states are unknowns, IPOPT), "condensed" (states eliminated, dense exact Hessian) or "auto",
+        which takes the cheaper by forecast (exact).
+    force : build a program that the forecast calls too large (exact).
     dtype, chunk : precision and samples per chunk of the sweeps (adjoint).
     verbose : let IPOPT print (exact).
     progress : called with each iterate's log line (adjoint).
@@ -62,14 +66,19 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     if progress is not None:
         checks.function("progress", progress)
     discrete = discretise(problem, depth, rule)
-    w, duals = starting_point(discrete, start)
+    w, _ = starting_point(discrete, start)
     began = time.perf_counter()
     if backend == "exact":
         if device != "cpu":
             checks.reject("device", device, "'cpu' for the exact backend")
-        found = _exact(discrete, w, tolerance, limit or 3000, verbose)
+        from dnlcontrol.backends.exact import run as exact
+
+        checks.choice("formulation", formulation, exact.FORMULATIONS)
+        found = exact.run(discrete, w, tolerance, limit, formulation, verbose, force)
     else:
-        found = _adjoint(discrete, w, duals, tolerance, limit, method, device, dtype, chunk, progress)
+        from dnlcontrol.backends.adjoint import run as adjoint
+
+        found = adjoint.run(discrete, w, tolerance, limit, method, device, dtype, chunk, progress)
     solution = _report(discrete, found, backend, tolerance, time.perf_counter() - began)
     if not solution.success:
         warnings.warn(
@@ -123,73 +132,7 @@ def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, S
     checks.reject_type("start", start, "None, a Solution, a mapping name -> initial guess, or a flat vector")
 
 
-class _Found:
-    """What a backend hands over: controls, multipliers, counts and, if it has them, its own costates."""
-
-    def __init__(self, evaluator: Any, w: np.ndarray, multipliers: np.ndarray, message: str, **more: Any) -> None:
-        self.evaluator, self.w, self.multipliers, self.message = evaluator, w, multipliers, message
-        self.costates: np.ndarray | None = more.get("costates")
-        self.one_step: bool = more.get("one_step", False)
-        self.status: int = more.get("status", STALLED)
-        self.nit: int = more.get("nit", 0)
-        self.nfev: int | None = more.get("nfev")
-        self.log: tuple[Any, ...] = more.get("log", ())
-
-
-def _adjoint(discrete: DiscreteProblem, w: np.ndarray, start: Solution | None, tolerance: float, limit: int | None,
-             method: str, device: str, dtype: str, chunk: int, progress: Any) -> _Found:  # fmt: skip
-    from dnlcontrol.backends.adjoint.augmented import augmented_lagrangian
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.adjoint.lbfgs import lbfgs
-    from dnlcontrol.backends.adjoint.newton import newton
-    from dnlcontrol.backends.adjoint.objective import Objective
-
-    evaluator = Evaluator(discrete, device, dtype, chunk)
-    minimiser = newton if method == "newton" else lbfgs
-    limit = limit or (200 if method == "newton" else 5000)
-    if not discrete.rows.size:
-        outcome = minimiser(Objective(evaluator), w, tolerance, limit, progress)
-        status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
-        return _Found(
-            evaluator,
-            outcome.w,
-            np.zeros(0),
-            outcome.message,
-            status=status,
-            nit=outcome.iterations,
-            log=_lines(outcome),
-        )
-    limit = max(limit, 1000)
-    result = augmented_lagrangian(evaluator, minimiser, w, None, tolerance, limit, progress)
-    status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else STALLED
-    return _Found(evaluator, result.outcome.w, result.multipliers, result.message, status=status, nit=result.iterations,
-                  log=_lines(result.outcome))  # fmt: skip
-
-
-def _lines(outcome: Any) -> tuple[Any, ...]:
-    return tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
-
-
-def _exact(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> _Found:
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.exact.clean_up import clean_up, polish
-    from dnlcontrol.backends.exact.interior_point import InteriorPoint
-    from dnlcontrol.backends.exact.transcription import Transcription
-
-    evaluator = Evaluator(discrete)
-    transcription = Transcription(discrete)
-    solver = InteriorPoint(transcription, tolerance, limit, verbose)
-    shape = evaluator.states(w).reshape(discrete.depth + 1, discrete.problem.samples, -1)
-    point = solver.solve(w, shape)
-    if not point.infeasible and not point.limit:
-        point = clean_up(solver, evaluator, point)
-        point = polish(solver, evaluator, point, tolerance)
-    status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
-    return _Found(evaluator, point.w, point.multipliers, point.message, status=status, nit=point.iterations,
-                  nfev=point.evaluations, costates=point.costates, one_step=transcription.one_step)  # fmt: skip
-
-
-def _report(discrete: DiscreteProblem, found: _Found, backend: str, tolerance: float, seconds: float) -> Solution:
+def _report(discrete: DiscreteProblem, found: Found, backend: str, tolerance: float, seconds: float) -> Solution:
     """Recompute value, stationarity, feasibility and costates by the sweep, for both backends."""
     from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 
@@ -220,7 +163,7 @@ def _report(discrete: DiscreteProblem, found: _Found, backend: str, tolerance: f
         controls={b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in space},
         multipliers=discrete.rows.by_name(found.multipliers), nit=found.nit,
         nfev=nfev if found.nfev is None else found.nfev, njev=njev, nhev=nhev, seconds=seconds,
-        peak_memory_mb=peak_memory(), tolerance=tolerance, log=found.log, versions=versions(), problem=problem,
+        peak_memory_mb=peak_memory(), tolerance=tolerance, log=found.log, formulation=found.formulation, versions=versions(), problem=problem,
         **measures,
     )  # fmt: skip
 

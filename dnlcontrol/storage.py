@@ -25,7 +25,7 @@ from dnlcontrol.space.layout import Layout
 
 FORMAT = 1
 SCALARS = ("name", "backend", "value", "stationarity", "feasibility", "complementarity", "status", "message",
-           "nit", "nfev", "njev", "nhev", "seconds", "peak_memory_mb", "tolerance")  # fmt: skip
+           "nit", "nfev", "njev", "nhev", "seconds", "peak_memory_mb", "tolerance", "formulation")  # fmt: skip
 
 
 def save_solution(solution: Solution, directory: Any, source: Mapping[str, Any] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.certificates.error_constant import error_constant
 from dnlcontrol.certificates.taylor import random_control
 from dnlcontrol.discrete import discretise
 from dnlcontrol.extrapolation import extrapolate, fitted_rate
@@ -38,10 +39,21 @@ class Level:
 
     adjoint: Solution
     exact: Solution | None = None
+    stored_constant: float | None = None  # read from files, which hold no problem
 
     @property
     def depth(self) -> int:
         return self.adjoint.depth
+
+    @cached_property
+    def constant(self) -> float:
+        """c in J_L = J* + c/L + O(L^-2), predicted from this level alone; NaN where it is not known."""
+        if self.stored_constant is not None:
+            return self.stored_constant
+        try:
+            return error_constant(self.adjoint).constant
+        except checks.InputError:
+            return np.nan
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,9 @@ class Study:
 
     ``table()`` has one row for each depth. Distances to the previous level carry the suffix ``_step``, to the
     reference (the closed form where the problem has one, else the finest level) ``_error``, between the
-    backends ``_gap``. ``rates`` are fitted exponents p of C·L^{-p}; ``statements`` say in words what to trust.
+    backends ``_gap``. ``constant`` is c in J_L = J* + c/L predicted from that level alone, ``corrected`` is
+    J_L - c/L (NaN where c is not known). ``rates`` are fitted exponents p of C·L^{-p}; ``statements`` say in
+    words what to trust.
     """
 
     name: str
@@ -80,6 +94,7 @@ class Study:
             row[f"{name}_step"] = distance(previous, a, norm, of) if previous else np.nan
             row[f"{name}_error"] = distance(a, finest, norm, of) if a is not finest else np.nan
         row.update(_against(self.reference, a))
+        row.update(constant=level.constant, corrected=a.value - level.constant / a.depth)
         exact = level.exact
         row["value_exact"] = exact.value if exact else np.nan
         row["value_gap"] = abs(exact.value - a.value) if exact else np.nan
@@ -336,7 +351,7 @@ def _finished(place: Path, problem: ControlProblem, tolerance: float) -> Solutio
         solution = load_solution(place)
     except checks.InputError:
         return None  # killed between its two files: solve it again
-    return solution if solution.tolerance <= tolerance else None
+    return replace(solution, problem=problem) if solution.tolerance <= tolerance else None
 
 
 def save_level(folder: Path, level: Level, source: Mapping[str, Any]) -> None:
@@ -346,10 +361,19 @@ def save_level(folder: Path, level: Level, source: Mapping[str, Any]) -> None:
             save_solution(solution, _place(folder, level.depth, solution.backend), source)
 
 
+def _stored_constants(record: Mapping[str, Any]) -> dict[int, float]:
+    """depth -> the error constant in the table of a finished study."""
+    summary = record.get("summary")
+    rows = summary.get("levels") if isinstance(summary, Mapping) else None
+    found = [(r.get("depth"), r.get("constant")) for r in rows or () if isinstance(r, Mapping)]
+    return {depth: float(c) for depth, c in found if isinstance(depth, int) and isinstance(c, (int, float))}
+
+
 def load_study(directory: Any, reference: Reference | None = None) -> Study:
     """Read a finished study."""
     folder = Path(directory)
     record = read_json(folder / "study.json", "study")
+    constants = _stored_constants(record)
     levels = []
     for depth in check_depths(record.get("depths")):
         exact = _place(folder, depth, "exact")
@@ -357,6 +381,7 @@ def load_study(directory: Any, reference: Reference | None = None) -> Study:
             Level(
                 load_solution(_place(folder, depth, "adjoint")),
                 load_solution(exact) if exact.is_dir() else None,
+                constants.get(depth),
             )
         )
     return Study(str(record.get("name")), tuple(levels), reference, record.get("source", {}))

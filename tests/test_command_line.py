@@ -179,7 +179,7 @@ def test_check(cli):
     assert ran.status == 0 and ran.err == "" and found["passed"] is True
     assert found["taylor_gradient_rate"] == pytest.approx(2, abs=0.1)
     assert found["taylor_hessian_rate"] == pytest.approx(3, abs=0.1)
-    assert found["state_shape"] == [2] and found["control_entries"] == 3 * (4 + 2)
+    assert found["state_shape"] == [2] and found["predicted"]["controls"] == 3 * (4 + 2)
     assert "taylor_gradient_rate: " in cli("check", "o1_hager", "--depth", 2).out
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import dnlcontrol as dnl
 from dnlcontrol.multistarts import _Gathering
@@ -117,6 +118,18 @@ def test_the_same_result_for_any_number_of_workers(toy, found):
         for name, control in a.representative.controls.items():
             assert np.array_equal(control.values, b.representative.controls[name].values)
     assert parallel.best.problem is toy
+
+
+def test_a_solve_runs_on_one_thread_and_leaves_the_others_as_they_were(toy):
+    """The last digit of a sum depends on the number of threads that share it."""
+    before, seen = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    try:
+        with pytest.warns(dnl.ConvergenceWarning):
+            dnl.multistart(toy, 2, starts=1, max_iterations=1, progress=lambda _: seen.add(torch.get_num_threads()))
+        assert seen == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_joblib_backend_that_hands_over_lists_and_one_of_threads(toy, found):

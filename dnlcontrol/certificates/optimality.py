@@ -22,7 +22,7 @@ from dnlcontrol import checks
 from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at_most
 from dnlcontrol.certificates.pontryagin import Point, pontryagin
 from dnlcontrol.certificates.second_order import second_order
-from dnlcontrol.certificates.taylor import taylor_at
+from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.controls import smooth_random
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.solution import Solution
@@ -217,16 +217,17 @@ def _signs(point: Point) -> list[Check]:
 
 
 def _taylor(point: Point, products: Any, rng: np.random.Generator) -> list[Check]:
-    """The orders along a smooth random direction into the bounds: the derivatives are those of the value there."""
+    """The orders along smooth random directions into the bounds: the derivatives are those of the value there."""
     space = point.evaluator.space
-    start = smooth_random(int(rng.integers(2**31)), 1.0)
-    d = space.assemble({b.name: sample(b, start) for b in space})
-    d = (np.clip(point.w + STEPS[0] * d, *space.bounds) - point.w) / STEPS[0]
+    directions = []
+    for seed in rng.integers(2**31, size=DIRECTIONS).tolist():
+        smooth = space.assemble({b.name: sample(b, smooth_random(seed, 1.0)) for b in space})
+        directions.append((np.clip(point.w + STEPS[0] * smooth, *space.bounds) - point.w) / STEPS[0])
     for step in STEPS:
-        test = taylor_at(products, point.w, d, point.multipliers, step)
+        test = taylor_at(products, point.w, np.array(directions), point.multipliers, step)
         if test.passed:
             break
-    what = "order of the remainder of the Lagrangian at the solution"
+    what = f"order of the remainder of the Lagrangian at the solution, {DIRECTIONS} directions"
     return [
         at_least("Taylor, gradient", test.gradient_rate, 1.95, f"first {what}"),
         at_least("Taylor, Hessian", test.hessian_rate, 2.9, f"second {what}"),

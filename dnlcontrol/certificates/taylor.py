@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
     from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 
+DIRECTIONS = 3  # along one of them alone the leading coefficient may nearly vanish
 NOISE = 64 * np.finfo(float).eps  # of J: rounding of its sums, in units of |J|
 
 
@@ -36,7 +37,7 @@ class TaylorTest:
 
 def taylor_test(problem: ControlProblem, depth: int, rule: str = "left", seed: int | None = None,
                 device: str = "cpu") -> TaylorTest:  # fmt: skip
-    """Orders of the first and second Taylor remainders at a random control, along a random direction.
+    """Orders of the first and second Taylor remainders at a random control, along three random directions.
 
     ``seed=None`` draws a fresh point. h = 10^{-2} 2^{-k}, k = 0..4: small enough for the leading term, large
     enough for the third-order remainder (about 10^{-10}) to stay above rounding.
@@ -58,20 +59,31 @@ def taylor_test(problem: ControlProblem, depth: int, rule: str = "left", seed: i
     evaluator = Evaluator(discrete, device)
     rng = np.random.default_rng(seed)
     w = random_control(discrete, rng)
-    return taylor_at(evaluator, w, rng.standard_normal(discrete.space.size))
+    return taylor_at(evaluator, w, rng.standard_normal((DIRECTIONS, discrete.space.size)))
 
 
-def taylor_at(evaluator: Evaluator, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None,
+def taylor_at(evaluator: Evaluator, w: np.ndarray, directions: np.ndarray, multipliers: Multipliers | None = None,
               step: float = 1e-2) -> TaylorTest:  # fmt: skip
-    """The orders at w along d, with the steps h = step · 2^{-k}, k = 0..4; ``multipliers``: of the Lagrangian."""
+    """The orders at w along one or several directions, with the steps h = step · 2^{-k}, k = 0..4.
+
+    The remainders of several directions are added in the root-sum-square; ``multipliers``: of the Lagrangian.
+    """
     value, gradient = evaluator.value_and_gradient(w, multipliers)
-    slope, curvature = float(gradient @ d), float(d @ evaluator.hessian_product(w, d, multipliers))
     steps = step * 0.5 ** np.arange(5)
-    values = np.array([evaluator.value(w + h * d, multipliers) for h in steps])
-    first = np.abs(values - value - steps * slope)
-    second = np.abs(values - value - steps * slope - 0.5 * steps**2 * curvature)
-    noise = NOISE * max(abs(value), float(np.max(np.abs(values))))
+    first, second, noise = np.zeros(5), np.zeros(5), NOISE * abs(value)
+    for d in np.atleast_2d(directions):
+        slope, curvature = float(gradient @ d), float(d @ evaluator.hessian_product(w, d, multipliers))
+        values = np.array([evaluator.value(w + h * d, multipliers) for h in steps])
+        left = values - value - steps * slope
+        first, second = np.hypot(first, left), np.hypot(second, left - 0.5 * steps**2 * curvature)
+        noise = max(noise, NOISE * float(np.max(np.abs(values))) + _cancelled(evaluator, w + step * d))
     return TaylorTest(_order(steps, first, noise), _order(steps, second, noise), steps, first, second)
+
+
+def _cancelled(evaluator: Evaluator, w: np.ndarray) -> float:
+    """Rounding of the penalties ½ vᵀQv, whose terms are larger than their sum: a few units of ½ |v|ᵀ|Q||v|."""
+    parts = ((abs(b.penalty), np.abs(b.view(w))) for b in evaluator.space if b.penalty is not None)
+    return 4 * np.finfo(float).eps * sum(0.5 * float(np.vdot(v, Q @ v)) for Q, v in parts)
 
 
 def random_control(discrete: DiscreteProblem, rng: np.random.Generator) -> np.ndarray:

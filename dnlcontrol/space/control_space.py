@@ -104,7 +104,7 @@ class ControlSpace:
         """The initial guess: the controls' own, or the given ones by name; clipped to the bounds."""
         unknown = set(given or {}) - set(self.blocks)
         if unknown:
-            checks.reject("start", f"unknown control {sorted(unknown)[0]!r}", f"names among {sorted(self.blocks)}")
+            checks.reject("start", f"unknown control {min(unknown, key=str)!r}", f"names among {sorted(self.blocks)}")
         parts = {b.name: sample(b, (given or {}).get(b.name, b.control.initial)) for b in self}
         return np.clip(self.assemble(parts), *self.bounds)
 
@@ -183,7 +183,7 @@ def _sample_function(block: Block, fn: Any) -> np.ndarray:
         try:
             value = np.asarray(fn(*point.tolist()), dtype=float)
             rows.append(np.broadcast_to(value, shape))
-        except (TypeError, ValueError) as error:
+        except Exception as error:
             names = {"ts": "(t, s)", "t": "(t)", "const": "()"}[layout.on]
             checks.reject(
                 argument,

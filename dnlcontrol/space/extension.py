@@ -60,7 +60,13 @@ class Extension:
             checks.reject(f"control {self.name!r}", f"{len(times)} times", names)
         if expected == 0:
             return self.values[0].copy()
-        grids = np.broadcast_arrays(*(np.asarray(t, dtype=float) for t in times))
+        arrays = [checks.array_of(f"control {self.name!r}", t, "numbers as times") for t in times]
+        try:
+            grids = np.broadcast_arrays(*arrays)
+        except ValueError:
+            checks.reject(
+                f"control {self.name!r}", f"times of shapes {[a.shape for a in arrays]}", "shapes that broadcast"
+            )
         self._check_domain(grids)
         shape = self.values.shape[1:]
         flat = [g.reshape(-1) for g in grids]
@@ -77,7 +83,8 @@ class Extension:
         slack = 1e-12 * horizon
         for value in times:
             if not np.all((value >= -slack) & (value <= horizon + slack)):
-                checks.reject(f"control {self.name!r}", f"time {value.ravel()[0]:g}", f"times from 0 to {horizon:g}")
+                bad = value[~((value >= -slack) & (value <= horizon + slack))].flat[0]
+                checks.reject(f"control {self.name!r}", f"time {bad:g}", f"times from 0 to {horizon:g}")
         if len(times) == 2 and np.any(times[1] > times[0] + slack):
             checks.reject(f"control {self.name!r}", "s > t", "points of the triangle 0 <= s <= t <= T")
 
@@ -187,20 +194,24 @@ def cell_averages(function: Callable[..., Any], layout: Layout, points: int = 4)
     Gauss quadrature with ``points`` per direction; diagonal cells use the mirrored function.
     """
     nodes, weights = np.polynomial.legendre.leggauss(points)
+    nodes, weights = 0.5 * (nodes + 1.0), 0.5 * weights  # on [0, 1]
     tau = layout.grid.step
-    offsets, weights = 0.5 * tau * nodes, 0.5 * weights
     if layout.on == "const":
         return np.asarray(function())[None]
+    pairs = [(p, q, u * v) for p, u in zip(nodes, weights, strict=True) for q, v in zip(nodes, weights, strict=True)]
     if layout.on == "t":
-        (centre,) = layout.positions
-        return np.asarray(sum(w * np.asarray(function(centre + o)) for o, w in zip(offsets, weights, strict=True)))
-    t, s = layout.positions
-    total: Any = 0.0
-    for ot, wt in zip(offsets, weights, strict=True):
-        for os, ws in zip(offsets, weights, strict=True):
-            a, b = t + ot, s + os
-            total = total + wt * ws * np.asarray(function(np.maximum(a, b), np.minimum(a, b)))
-    return np.asarray(total)
+        start = layout.positions[0] - 0.5 * tau
+        return np.asarray(sum(w * np.asarray(function(start + tau * p)) for p, w in zip(nodes, weights, strict=True)))
+    t, s = (centre - 0.5 * tau for centre in layout.positions)
+    whole = np.asarray(
+        sum(w * np.asarray(function(t + tau * p, np.minimum(s + tau * q, t + tau * p))) for p, q, w in pairs)
+    )
+    # on the diagonal: the average over the half cell s <= t, with s = t_0 + τpq and the area element 2p dp dq
+    near = layout.layers - layout.sources == 1
+    start = t[near]
+    half = sum(2.0 * p * w * np.asarray(function(start + tau * p, start + tau * p * q)) for p, q, w in pairs)
+    whole[near] = half
+    return whole
 
 
 def _overlaps(source: int, target: int) -> np.ndarray:

@@ -68,6 +68,9 @@ class Layout:
     def index(self, l: int, s: int | None = None) -> int:
         """The site of w^{l,s}, or of v^l."""
         L = self.grid.depth
+        for k in (l, s):
+            if k is not None:
+                checks.whole("at", k, 0)
         if self.on == "ts":
             if s is None or not 0 <= s < l <= L:
                 checks.reject("at(l, s)", f"({l}, {s})", f"0 <= s < l <= {L}")

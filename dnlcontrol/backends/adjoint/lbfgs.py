@@ -7,6 +7,7 @@ from collections import deque
 import numpy as np
 
 from dnlcontrol.backends.adjoint.model import binding
+from dnlcontrol.backends.adjoint.newton import NOT_FINITE
 from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
 from dnlcontrol.space.faces import Face, complementarity, stationarity
 
@@ -24,6 +25,8 @@ def lbfgs(objective: Objective, start: np.ndarray, tolerance: float, max_iterati
     space = objective.space
     w = np.clip(start, *space.bounds)
     value, g = objective.value_and_gradient(w)
+    if not (np.isfinite(value) and np.all(np.isfinite(g))):
+        return Outcome(w, value, g, np.inf, False, NOT_FINITE, (Iterate(0, value, np.inf, 0.0, 0),))
     pairs: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=HISTORY)
     held, log, evaluations = None, [], 1
     message = f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"

@@ -160,8 +160,9 @@ class Linearised:
         dz, dx = np.zeros((L + 1, n, self.z[0, 0].numel())), np.zeros((L + 1, n, self.x[0, 0].numel()))
         forced = np.einsum("pnij,pj->pni", self.phi_q, dq)
         for l in range(L + 1):
-            dx[l] = dz[l]
-            if self.psi_z is not None and self.psi_q is not None:
+            if self.psi_z is None or self.psi_q is None:
+                dx[l] = dz[l]
+            else:
                 dx[l] = np.einsum("nij,nj->ni", self.psi_z[l], dz[l]) + self.psi_q[l] @ dp[l]
             if l < L:
                 added = np.einsum("mnij,nj->mni", self.phi_x[self.columns[l]], dx[l]) + forced[self.columns[l]]

@@ -12,6 +12,7 @@ from dnlcontrol.space.faces import Face, complementarity, stationarity
 ACCEPT, SHRINK, GROW = 1e-4, 0.25, 0.75
 ROUNDING = 1e-13  # changes of J below this share of |J| are noise of the sums over samples and layers
 CG_LIMIT = 500
+NOT_FINITE = "the cost or its gradient is not finite at the start; start elsewhere or bound the controls"
 
 
 def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iterations: int = 100,
@@ -24,6 +25,8 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
     w = np.clip(start, *space.bounds)
     value, g = objective.value_and_gradient(w)
     radius, inner, log = 1.0, 0, []
+    if not (np.isfinite(value) and np.all(np.isfinite(g))):
+        return Outcome(w, value, g, np.inf, False, NOT_FINITE, (Iterate(0, value, np.inf, radius, 0),))
     message = f"stopped after {max_iterations} iterations; raise max_iterations or start closer"
     for k in range(max_iterations + 1):
         norm = stationarity(space, w, g)

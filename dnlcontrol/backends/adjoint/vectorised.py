@@ -147,6 +147,9 @@ def check_batched(vectorised: Vectorised, plain: Callable[..., Tensor]) -> None:
         raise InputError(
             f"{name}: got {seen}; allowed: a PyTorch function (t (m,), s, y (n, *), u) -> (m, n, *)"
         ) from error
+    if not isinstance(got, Tensor) or got.dtype != vectorised.dtype:
+        seen = f"a {got.dtype} tensor" if isinstance(got, Tensor) else type(got).__name__
+        raise InputError(f"{name}: got {seen}; allowed: a {vectorised.dtype} tensor made from its arguments")
     if tuple(got.shape) != tuple(expected.shape):
         raise InputError(
             f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} = (m, n, *z)"

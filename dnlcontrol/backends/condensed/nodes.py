@@ -81,7 +81,9 @@ class NodeFunction:
         shape = (len(q), self.samples)
         return value.T.reshape(*shape, -1), _blocks(fx, shape, self.inputs), _blocks(fq, shape, self.reads)
 
-    def second(self, data: np.ndarray, x: np.ndarray, q: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def second(
+        self, data: np.ndarray, x: np.ndarray, q: np.ndarray, c: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of cᵀf: xx (nodes, N, n, n), qx (nodes, N, m, n), and qq summed over the samples (nodes, m, m)."""
         xx, qx, qq = self._call("_second", data, x, q, c)
         shape = (len(q), self.samples)
@@ -154,7 +156,9 @@ class Nodes:
         head = [ta, xa] if "t" in formula.shapes else [xa]
         return self._made(data, x, q, formula(e, *head, u, *extra), formula, owner=owner)
 
-    def _made(self, data: list[Any], x: Any, q: Any, value: Any, *formulas: Formula | None, owner: Any = None) -> NodeFunction:
+    def _made(
+        self, data: list[Any], x: Any, q: Any, value: Any, *formulas: Formula | None, owner: Any = None
+    ) -> NodeFunction:
         for formula in formulas:
             if formula is not None:
                 target = {} if owner is None or owner.target is None else {"target": owner.target[0]}

@@ -68,7 +68,9 @@ def newton_step(H: np.ndarray, g: np.ndarray) -> np.ndarray | None:
         return None
 
 
-def minimise(evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool = False) -> ReducedPoint:
+def minimise(
+    evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool = False
+) -> ReducedPoint:
     """From the controls w to a minimiser of the reduced problem."""
     if evaluator.rows.size:
         point = interior_point(evaluator, w, tolerance, limit, verbose)
@@ -106,7 +108,9 @@ class _Function(ca.Callback):  # type: ignore[misc]
         return [ca.DM(v) for v in self._evaluate(*(np.array(a).ravel() for a in arguments))]
 
 
-def interior_point(evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> ReducedPoint:
+def interior_point(
+    evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool
+) -> ReducedPoint:
     """IPOPT on J(w), c(w) with exact first derivatives and the exact dense Hessian of the Lagrangian."""
     n, m = evaluator.space.size, evaluator.rows.size
     upper = ca.Sparsity.upper(n)

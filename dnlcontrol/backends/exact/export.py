@@ -111,6 +111,8 @@ class CasadiProgram:
 def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> CasadiProgram:
     """The lifted nonlinear program of a problem at one depth, to add terms to and to give to any ``nlpsol``.
 
+    IPOPT by default lets bounds be passed by 1e-8 of their size: ``ipopt.bound_relax_factor`` = 0 makes it keep them.
+
     >>> import casadi, numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
     ...     x0=np.ones(1),

@@ -9,25 +9,7 @@ import numpy as np
 from dnlcontrol.certificates.taylor import taylor_test
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.problem import ControlProblem
-
-MB = 8 / 2**20  # one float64
-
-
-def predicted_size(discrete: DiscreteProblem) -> dict[str, Any]:
-    """Counts of unknowns and float64 megabytes: of the adjoint sweep, and of the lifted program."""
-    p, L, N = discrete.problem, discrete.depth, discrete.problem.samples
-    state, integral = (int(np.prod(s, dtype=int)) for s in (p.state_shape, p.integral_shape))
-    kernels = (L if p.markov else L * (L + 1) // 2) * N
-    chunk = min(N, 128)
-    return {
-        "control_entries": discrete.space.size,
-        "lifted_variables": discrete.space.size + (L + 1) * N * state,
-        "lifted_rows": (L + 1) * N * state + discrete.rows.size,
-        "kernel_evaluations": kernels,
-        # x, z, λ, z̄ of a chunk and the states of all samples; w, gradient and the minimiser's vectors
-        "adjoint_state_mb": round(((L + 1) * (2 * chunk * (state + integral) + N * state)) * MB, 3),
-        "adjoint_control_mb": round(12 * discrete.space.size * MB, 3),
-    }
+from dnlcontrol.sizes import forecast
 
 
 def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dict[str, Any]:
@@ -66,7 +48,7 @@ def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dic
             for b in discrete.rows.blocks
         ],
         "formulas": {f.name: sorted(f.reads) for f in problem.formulas.all()},
-        **predicted_size(discrete),
+        "predicted": forecast(discrete).to_dict(),
     }
     if discrete.space.size:
         result = taylor_test(problem, depth, rule, seed=0)

@@ -1,0 +1,39 @@
+"""The adjoint backend: one discrete problem to a minimiser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.augmented import augmented_lagrangian
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.lbfgs import lbfgs
+from dnlcontrol.backends.adjoint.newton import newton
+from dnlcontrol.backends.adjoint.objective import Objective, Outcome
+from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, Found
+from dnlcontrol.discrete import DiscreteProblem
+
+LIMITS = {"newton": 200, "lbfgs": 5000}
+CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
+
+
+def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
+        dtype: str, chunk: int, progress: Any) -> Found:  # fmt: skip
+    """Minimise from the controls w."""
+    evaluator = Evaluator(discrete, device, dtype, chunk)
+    minimiser = newton if method == "newton" else lbfgs
+    if not discrete.rows.size:
+        limit = limit or LIMITS[method]
+        outcome = minimiser(Objective(evaluator), w, tolerance, limit, progress)
+        status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
+        return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome))
+    result = augmented_lagrangian(evaluator, minimiser, w, None, tolerance, limit or CONSTRAINED_LIMIT, progress)
+    status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else LIMIT
+    return Found(evaluator, result.outcome.w, result.multipliers, result.message, status, result.iterations,
+                 lines(result.outcome))  # fmt: skip
+
+
+def lines(outcome: Outcome) -> tuple[Any, ...]:
+    """The log as plain tuples (iteration, value, stationarity, radius, inner)."""
+    return tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)

@@ -1,0 +1,70 @@
+"""The exact backend: one discrete problem to a minimiser, lifted or condensed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dnlcontrol import checks
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.condensed.solver import minimise
+from dnlcontrol.backends.exact.clean_up import clean_up, polish
+from dnlcontrol.backends.exact.interior_point import InteriorPoint
+from dnlcontrol.backends.exact.transcription import Transcription
+from dnlcontrol.backends.found import INFEASIBLE, LIMIT, STALLED, Found
+from dnlcontrol.discrete import DiscreteProblem
+from dnlcontrol.sizes import Forecast, forecast
+
+FORMULATIONS = ("auto", "lifted", "condensed")
+ITERATIONS = 3000
+MEMORY_LIMIT_MB = 8000.0
+SECONDS_LIMIT = 3600.0
+
+
+def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, formulation: str, verbose: bool,
+        force: bool) -> Found:  # fmt: skip
+    """Minimise from the controls w; the size is forecast, and refused above the limits unless forced."""
+    sizes = forecast(discrete)
+    chosen = sizes.better if formulation == "auto" else formulation
+    if not force:
+        refuse_too_large(sizes, chosen)
+    solve = lifted if chosen == "lifted" else condensed
+    return solve(discrete, w, tolerance, limit or ITERATIONS, verbose)
+
+
+def refuse_too_large(sizes: Forecast, formulation: str) -> None:
+    """Raise when a formulation would not fit, with what would."""
+    memory, seconds = getattr(sizes, formulation).memory_mb, getattr(sizes, formulation).seconds
+    if memory > MEMORY_LIMIT_MB or seconds > SECONDS_LIMIT:
+        other = "condensed" if formulation == "lifted" else "lifted"
+        fits = getattr(sizes, other).memory_mb <= MEMORY_LIMIT_MB and getattr(sizes, other).seconds <= SECONDS_LIMIT
+        advice = f"formulation='{other}', or " if fits else ""
+        checks.reject("depth", f"a {formulation} program of about {memory:.0f} MB and {seconds:.0f} s",
+                      f"{advice}backend='adjoint'; force=True builds it all the same")  # fmt: skip
+
+
+def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> Found:
+    """States as unknowns, IPOPT, then a clean-up of the active set."""
+    evaluator = Evaluator(discrete)
+    transcription = Transcription(discrete)
+    solver = InteriorPoint(transcription, tolerance, limit, verbose)
+    shape = (discrete.depth + 1, discrete.problem.samples, -1)
+    point = solver.solve(w, evaluator.states(w).reshape(shape))
+    if not point.infeasible and not point.limit:
+        point = clean_up(solver, evaluator, point)
+        point = polish(solver, evaluator, point, tolerance)
+    status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
+    return Found(evaluator, point.w, point.multipliers, point.message, status, point.iterations, (), point.evaluations,
+                 point.costates, transcription.one_step, "lifted")  # fmt: skip
+
+
+def condensed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> Found:
+    """States eliminated: dense Newton, or IPOPT on the reduced functions where there are constraints."""
+    reduced = ReducedEvaluator(discrete)
+    point = minimise(reduced, w, tolerance, limit, verbose)
+    lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
+    one_step = discrete.problem.dynamics.is_ode
+    status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
+    evaluations = reduced.values + reduced.gradients
+    return Found(Evaluator(discrete), point.w, point.multipliers, point.message, status, point.iterations, point.log,
+                 evaluations, zbar if one_step else lam, one_step, "condensed")  # fmt: skip
