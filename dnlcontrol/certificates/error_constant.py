@@ -301,17 +301,30 @@ def _kernel(at: _Optimum, l: int, s: int) -> np.ndarray:
 
 def _placement(at: _Optimum, block: Block) -> float:
     slope_t, slope_s = _slopes(at, block)
-    layout = block.layout
-    along = (slope_t - slope_s)[layout.layers - 1, layout.sources]
+    slope_t[-1] = _slope_at_the_end(at, block)
+    along = (slope_t - slope_s)[block.layout.layers - 1, block.layout.sources]
     return -0.5 * float(np.vdot(block.view(at.data_gradient), along))
 
 
 def _last_row(at: _Optimum, block: Block) -> float:
-    alpha, rows = _mass(at.problem, block, H1), _row(at, block)
-    G = block.view(at.data_gradient)[rows] / at.step
-    slope = _slopes(at, block)[0][-1]
-    q = np.where(block.view(at.held)[rows], slope, -G / alpha)
-    return at.step * float(np.sum(0.25 * alpha * q**2 + 0.5 * q * G))
+    q, G = _slope_at_the_end(at, block), _end_load(at, block)
+    return at.step * float(np.sum(0.25 * _mass(at.problem, block, H1) * q**2 + 0.5 * q * G))
+
+
+def _slope_at_the_end(at: _Optimum, block: Block) -> np.ndarray:
+    """q = ∂_t w(T, s), (L, components): -G/α where w(T, s) is free."""
+    held = block.view(at.held)[_end_sites(at, block)]
+    return np.where(held, _slopes(at, block)[0][-1], -_end_load(at, block) / _mass(at.problem, block, H1))
+
+
+def _end_load(at: _Optimum, block: Block) -> np.ndarray:
+    """G(s) = Σ k_w(T, s)ᵀ z̄^L, (L, components)."""
+    return block.view(at.data_gradient)[_end_sites(at, block)] / at.step
+
+
+def _end_sites(at: _Optimum, block: Block) -> np.ndarray:
+    """The sites w^{L, 0..L-1}."""
+    return np.array([block.layout.index(at.depth, s) for s in range(at.depth)])
 
 
 def _slopes(at: _Optimum, block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -330,11 +343,6 @@ def _triangle_penalty(at: _Optimum, block: Block) -> float:
     left = r[[layout.index(l, 0) for l in layers]]
     row = at.step * np.bincount(layout.layers, r)  # ∫ r(t_l, s) ds
     return -0.5 * float(_ahead(row[:L])[0]) - 0.5 * at.step * float(np.sum((diagonal - left)[:-1]))
-
-
-def _row(at: _Optimum, block: Block) -> np.ndarray:
-    """The sites w^{L, 0..L-1}."""
-    return np.array([block.layout.index(at.depth, s) for s in range(at.depth)])
 
 
 def _mass(problem: ControlProblem, block: Block, *kinds: type[Regulariser]) -> float:

@@ -26,7 +26,7 @@ class ReducedEvaluator:
     def __init__(self, discrete: DiscreteProblem) -> None:
         self.discrete, self.space, self.rows = discrete, discrete.space, discrete.rows
         self.reduced = Reduced(discrete)
-        self.values = self.gradients = self.hessians = 0
+        self.values = self.gradients = self.products = self.hessians = 0
         self._points: dict[bytes, Point] = {}
         self._hessian: tuple[Point, bytes, np.ndarray] | None = None
 
@@ -59,7 +59,9 @@ class ReducedEvaluator:
         return self._hessian[2]
 
     def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None) -> np.ndarray:
-        return self.hessian(w, None if multipliers is None else multipliers.mu) @ d
+        """(d²/dw²) (J + μᵀc) d from the stored second derivatives at the nodes."""
+        self.products += 1
+        return self.point(w).product(d, None if multipliers is None else multipliers.mu)
 
     def trajectory(self, w: np.ndarray, multipliers: Multipliers) -> At:
         at = self.point(w)

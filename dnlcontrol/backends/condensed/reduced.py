@@ -144,6 +144,7 @@ class Point:
 
     def __init__(self, reduced: Reduced, w: np.ndarray) -> None:
         self.reduced, self.w = reduced, w
+        self._curvature: tuple[bytes, Curvature] | None = None
         self._forward()
 
     def _forward(self) -> None:
@@ -220,24 +221,34 @@ class Point:
             c = r.cotangent(term, mu)
             if c is not None:
                 lam[term.layers] += np.einsum("lno,lnoi->lni", c, fx)
-                np.add.at(gradient, term.index, np.einsum("lno,lnoj->lj", c, fq))
+                scatter(gradient, term.index, np.einsum("lno,lnoj->lj", c, fq))
         if mu is not None:
             for block in r.discrete.rows.blocks:
                 if block.formula is None:
                     lam[1:, block.samples] += mu[block.part].reshape(r.depth, len(block.samples), -1)
-        fx, fq = self.kernel_derivatives
-        outer, zbar = self.outer_derivatives, np.zeros_like(self.z)
+        zbar = self._recursion(lam, np.zeros_like(self.z))
+        self._add_reads(gradient, lam, zbar)
+        r.discrete.space.add_penalty_gradient(self.w, gradient)
+        return lam, zbar, gradient
+
+    def _recursion(self, lam: np.ndarray, zbar: np.ndarray) -> np.ndarray:
+        """λ^s += Σ_l φ_xᵀ z̄^l in place, z̄^l += ψ_zᵀ λ^l, backwards; returns z̄."""
+        r, outer = self.reduced, self.outer_derivatives
+        fx, _ = self.kernel_derivatives
         for l in reversed(range(r.depth + 1)):
             if l < r.depth:
                 lam[l] += np.einsum("mnij,mni->nj", fx[r.columns[l]], zbar[r.rows(l)])
-            zbar[l] = lam[l] if outer is None else np.einsum("nij,ni->nj", outer[0][l], lam[l])
+            zbar[l] += lam[l] if outer is None else np.einsum("nij,ni->nj", outer[0][l], lam[l])
             if r.markov and l < r.depth:
                 zbar[l] += zbar[l + 1]
-        np.add.at(gradient, r.pair_index, np.einsum("pnij,pni->pj", fq, zbar[r.layers]))
+        return zbar
+
+    def _add_reads(self, out: np.ndarray, lam: np.ndarray, zbar: np.ndarray) -> None:
+        """Add φ_qᵀ z̄ and ψ_qᵀ λ to the entries of the controls that were read."""
+        r, outer = self.reduced, self.outer_derivatives
+        scatter(out, r.pair_index, np.einsum("pnij,pni->pj", self.kernel_derivatives[1], zbar[r.layers]))
         if outer is not None:
-            np.add.at(gradient, r.node_index, np.einsum("lnij,lni->lj", outer[1], lam))
-        r.discrete.space.add_penalty_gradient(self.w, gradient)
-        return lam, zbar, gradient
+            scatter(out, r.node_index, np.einsum("lnij,lni->lj", outer[1], lam))
 
     @cached_property
     def sensitivities(self) -> tuple[np.ndarray, np.ndarray]:
@@ -291,34 +302,80 @@ class Point:
         return out
 
     # -- second order --------------------------------------------------------------------------------------------------
-    def hessian(self, mu: np.ndarray | None = None) -> np.ndarray:
-        """The exact Hessian of J + μᵀc in the controls, (size, size), penalties included."""
+    def curvature(self, mu: np.ndarray | None = None) -> Curvature:
+        """The second derivatives at all nodes for the multipliers μ; the last ones are kept."""
+        key = b"" if mu is None else mu.tobytes()
+        if self._curvature is None or self._curvature[0] != key:
+            self._curvature = key, self._second(mu)
+        return self._curvature[1]
+
+    def _second(self, mu: np.ndarray | None) -> Curvature:
         r = self.reduced
-        order, _, _ = r.order
-        builder = _Builder(self)
         lam, zbar, _ = self.adjoint(mu)
         c = r.weights[:, None, None] * zbar[r.layers]
-        xx, qx, qq = r.nodes.kernel.second(r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index], c)
+        kernel = r.nodes.kernel.second(r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index], c)
+        terms = []
+        for term in r.terms:
+            weight = r.cotangent(term, mu)
+            if weight is not None:
+                terms.append((term, term.function.second(term.data, self.x[term.layers], self.w[term.index], weight)))
+        outer = None
+        if r.nodes.outer is not None:
+            outer = r.nodes.outer.second(r.node_data(np.arange(r.depth + 1)), self.z, self.w[r.node_index], lam)
+        return Curvature(kernel, terms, outer)
+
+    def product(self, d: np.ndarray, mu: np.ndarray | None = None) -> np.ndarray:
+        """H d without forming H: the derivative of the adjoint recursion along d."""
+        r, at = self.reduced, self.curvature(mu)
+        dx, dz = self._tangent(d)
+        out, dlam, extra = np.zeros(r.size), np.zeros_like(self.x), np.zeros_like(self.z)
+        for term, second in at.terms:
+            dlam[term.layers] += _bend(second, dx[term.layers], d[term.index], out, term.index)
+        bent = _bend(at.kernel, dx[r.sources], d[r.pair_index], out, r.pair_index)
+        dlam[: r.depth] += np.add.reduceat(bent, [c.start for c in r.columns], axis=0)
+        if at.outer is not None:
+            extra += _bend(at.outer, dz, d[r.node_index], out, r.node_index)
+        self._add_reads(out, dlam, self._recursion(dlam, extra))
+        r.discrete.space.add_penalty_gradient(d, out)
+        return out
+
+    def _tangent(self, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(δx, δz) along δw = d."""
+        r, outer = self.reduced, self.outer_derivatives
+        fx, fq = self.kernel_derivatives
+        dx, dz = np.zeros_like(self.x), np.zeros_like(self.z)
+        forced = np.einsum("pnij,pj->pni", fq, d[r.pair_index])
+        for l in range(r.depth + 1):
+            if outer is None:
+                dx[l] = dz[l]
+            else:
+                dx[l] = np.einsum("nij,nj->ni", outer[0][l], dz[l]) + outer[1][l] @ d[r.node_index[l]]
+            if l < r.depth:
+                added = np.einsum("mnij,nj->mni", fx[r.columns[l]], dx[l]) + forced[r.columns[l]]
+                dz[r.rows(l)] += added + dz[l] if r.markov else added
+        return dx, dz
+
+    def hessian(self, mu: np.ndarray | None = None) -> np.ndarray:
+        """The exact Hessian of J + μᵀc in the controls, (size, size), penalties included."""
+        r, at = self.reduced, self.curvature(mu)
+        order, _, _ = r.order
+        builder = _Builder(self)
         X, Z = self.sensitivities
-        curvature = np.zeros((r.depth + 1, r.samples, *xx.shape[2:]))
-        np.add.at(curvature, r.sources, xx)
+        xx, qx, qq = at.kernel
+        states = np.zeros((r.depth + 1, r.samples, *xx.shape[2:]))
+        states[: r.depth] += np.add.reduceat(xx, [c.start for c in r.columns], axis=0)
         for s in range(r.depth):
             builder.add_mixed(X, s, r.pair_index[r.columns[s]], qx[r.columns[s]])
         builder.add_controls(r.pair_index, qq)
-        for term in r.terms:
-            weight = r.cotangent(term, mu)
-            if weight is None:
-                continue
-            xx, qx, qq = term.function.second(term.data, self.x[term.layers], self.w[term.index], weight)
-            curvature[term.layers] += xx
+        for term, (xx, qx, qq) in at.terms:
+            states[term.layers] += xx
             for k, l in enumerate(term.layers):
                 builder.add_mixed(X, l, term.index[k : k + 1], qx[k : k + 1])
             builder.add_controls(term.index, qq)
         for l in range(r.depth + 1):
-            builder.add_states(X, l, curvature[l])
-        if r.nodes.outer is not None:
-            data = r.node_data(np.arange(r.depth + 1))
-            zz, qz, qq = r.nodes.outer.second(data, self.z, self.w[r.node_index], lam)
+            builder.add_states(X, l, states[l])
+        if at.outer is not None:
+            zz, qz, qq = at.outer
             for l in range(r.depth + 1):
                 builder.add_states(Z, l, zz[l])
                 builder.add_mixed(Z, l, r.node_index[l : l + 1], qz[l : l + 1])
@@ -326,6 +383,31 @@ class Point:
         H = np.empty_like(builder.H)
         H[np.ix_(order, order)] = builder.H
         return H + self.reduced.penalty
+
+
+Second = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Second derivatives (xx, qx, qq) of z̄ᵀφ at the pairs, of the Lagrangian's terms, and of λᵀψ at the layers."""
+
+    kernel: Second
+    terms: list[tuple[Term, Second]]
+    outer: Second | None
+
+
+def scatter(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
+    """out[index] += values, entries that come twice included."""
+    if index.size:
+        out += np.bincount(index.ravel(), values.ravel(), minlength=len(out))
+
+
+def _bend(second: Second, dx: np.ndarray, dq: np.ndarray, out: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Node Hessians times (δx, δq): returns the state part (nodes, N, n), adds the control part to ``out``."""
+    xx, qx, qq = second
+    scatter(out, index, np.einsum("pnji,pni->pj", qx, dx) + np.einsum("pij,pj->pi", qq, dq))
+    return np.einsum("pnij,pnj->pni", xx, dx) + np.einsum("pnji,pj->pni", qx, dq)
 
 
 class _Builder:
