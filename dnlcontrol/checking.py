@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol.certificates.taylor import taylor_test
-from dnlcontrol.discrete import DiscreteProblem, discretise
+from dnlcontrol.discrete import discretise
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.sizes import forecast
 

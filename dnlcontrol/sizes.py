@@ -88,7 +88,7 @@ def _lifted(discrete: DiscreteProblem, state: int, pairs: int) -> Cost:
     nonzeros = pairs * N * state * (state + q) + (L + 1) * N * state
     if discrete.problem.markov:
         front = 2 * N * state + q + sum(b.size for b in discrete.space if b.control.on == "const")
-        flops, factor = L * front**3 / 3, L * front**2
+        flops, factor = L * front**3 / 3, float(L * front**2)
     else:
         flops, factor = (unknowns + rows) ** 3 / 3, (unknowns + rows) ** 2 / 2
     memory = (factor + 20 * nonzeros) * MB + pairs * N * state * GRAPH_BYTES / 2**20

@@ -23,7 +23,8 @@ METHODS = ("newton", "lbfgs")
 
 def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str = "left", start: Any = None,
           device: str = "cpu", tolerance: float = 1e-8, max_iterations: int | None = None, method: str = "newton",
-          formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128, verbose: bool = False,
+          formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128,
+          verbose: bool = False,
           progress: Callable[[Any], None] | None = None) -> Solution:  # fmt: skip
     """Minimise J_L over the controls.
 
@@ -134,7 +135,7 @@ def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, S
 
 def _report(discrete: DiscreteProblem, found: Found, backend: str, tolerance: float, seconds: float) -> Solution:
     """Recompute value, stationarity, feasibility and costates by the sweep, for both backends."""
-    from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+    from dnlcontrol.backends.multipliers import Multipliers
 
     problem, space, w = discrete.problem, discrete.space, found.w
     counts = found.evaluator.counts
@@ -163,7 +164,8 @@ def _report(discrete: DiscreteProblem, found: Found, backend: str, tolerance: fl
         controls={b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in space},
         multipliers=discrete.rows.by_name(found.multipliers), nit=found.nit,
         nfev=nfev if found.nfev is None else found.nfev, njev=njev, nhev=nhev, seconds=seconds,
-        peak_memory_mb=peak_memory(), tolerance=tolerance, log=found.log, formulation=found.formulation, versions=versions(), problem=problem,
+        peak_memory_mb=peak_memory(), tolerance=tolerance, log=found.log,
+        formulation=found.formulation, versions=versions(), problem=problem,
         **measures,
     )  # fmt: skip
 

@@ -53,7 +53,7 @@ def test_derivatives_are_those_of_the_sweep(name):
     np.testing.assert_allclose(H, H.T, rtol=0, atol=scale)
     gradient = sweep.constraint_gradient(w, mu)
     scale = 1e-12 * (1 + np.abs(gradient).max())
-    np.testing.assert_allclose(reduced.point(w).jacobian().T @ mu, gradient, rtol=0, atol=scale)
+    np.testing.assert_allclose(reduced.point(w).jacobian.T @ mu, gradient, rtol=0, atol=scale)
 
 
 @pytest.mark.parametrize("case", LADDERS)
@@ -73,7 +73,7 @@ def test_the_dense_hessian_and_the_products_lead_to_one_minimiser(monkeypatch):
     from problems.two_class_toy import problem
 
     products = dnl.solve(problem(), 12, formulation="condensed")
-    monkeypatch.setattr("dnlcontrol.backends.condensed.solver.DENSE", 10_000)
+    monkeypatch.setattr("dnlcontrol.backends.condensed.objective.DENSE", 10_000)
     dense = dnl.solve(problem(), 12, formulation="condensed")
     lifted = dnl.solve(problem(), 12, formulation="lifted")
     assert products.success and dense.success and lifted.success
@@ -120,7 +120,8 @@ def test_too_large_is_refused_with_advice():
 def test_infeasible_is_told_apart_from_unsolved():
     made = dnl.ControlProblem(
         x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control((), lower=-1, upper=1)},
-        regularisers=[dnl.L2("u", 1.0)], constraints=[dnl.terminal_constraint(lambda x, c: x, 2.0, 2.0, name="too far")],
+        regularisers=[dnl.L2("u", 1.0)],
+        constraints=[dnl.terminal_constraint(lambda x, c: x, 2.0, 2.0, name="too far")],
     )  # fmt: skip
     with pytest.warns(dnl.ConvergenceWarning, match="too far"):
         solution = dnl.solve(made, 4, formulation="condensed")

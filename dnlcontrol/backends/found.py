@@ -1,13 +1,36 @@
-"""What a backend hands over to the report."""
+"""What backends hand over: counts, a trajectory at one control, the result of a solve."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from dnlcontrol.backends.multipliers import Multipliers
+    from dnlcontrol.rows import Rows
+    from dnlcontrol.space.control_space import ControlSpace
+
 SOLVED, LIMIT, INFEASIBLE, STALLED = 0, 1, 2, 3
+
+
+class Products(Protocol):
+    """What the active-set method asks of an evaluator of either backend."""
+
+    @property
+    def space(self) -> ControlSpace: ...
+
+    @property
+    def rows(self) -> Rows: ...
+
+    def trajectory(self, w: np.ndarray, multipliers: Multipliers) -> Trajectory: ...
+
+    def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers) -> np.ndarray: ...
+
+    def constraint_values(self, w: np.ndarray) -> np.ndarray: ...
+
+    def constraint_gradient(self, w: np.ndarray, weights: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -28,3 +51,24 @@ class Found:
     costates: np.ndarray | None = None
     one_step: bool = False
     formulation: str = ""
+
+
+@dataclass
+class Counts:
+    """How often each product was formed."""
+
+    values: int = 0
+    gradients: int = 0
+    hessians: int = 0
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """States x, costates λ = dL/dx, z̄ = dL/dz and the constraint values c at one control; sums over chunks."""
+
+    value: float
+    gradient: np.ndarray
+    states: np.ndarray
+    costates: np.ndarray
+    integral_costates: np.ndarray
+    constraints: np.ndarray

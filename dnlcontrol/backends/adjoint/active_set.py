@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+from dnlcontrol.backends.found import Products
+from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.faces import Face, held_entries
 
 STEPS, ROW_LIMIT, CG_LIMIT = 60, 400, 500
@@ -50,7 +50,7 @@ class _Active:
 
 
 def newton_on_active(
-    evaluator: Evaluator, w: np.ndarray, mu: np.ndarray, rho: float, tolerance: float
+    evaluator: Products, w: np.ndarray, mu: np.ndarray, rho: float, tolerance: float
 ) -> KKTPoint | None:
     """A point whose stationarity is below ``tolerance`` (its residual far below), or None if the steps do not reach it.
 
@@ -124,7 +124,7 @@ def signed(bounds: tuple[np.ndarray, np.ndarray], side: np.ndarray, mu: np.ndarr
     return np.where((side == lower) & (lower < upper), np.minimum(mu, 0.0), mu)
 
 
-def _active(evaluator: Evaluator, face: Face, w: np.ndarray, index: np.ndarray, target: np.ndarray) -> _Active:
+def _active(evaluator: Products, face: Face, w: np.ndarray, index: np.ndarray, target: np.ndarray) -> _Active:
     C = np.zeros((len(index), evaluator.space.size))
     Z = np.zeros_like(C)
     for k, i in enumerate(index):
@@ -135,7 +135,7 @@ def _active(evaluator: Evaluator, face: Face, w: np.ndarray, index: np.ndarray, 
     return _Active(index, target, C, Z, np.linalg.pinv(C @ Z.T, rcond=1e-13, hermitian=True))
 
 
-def _step(evaluator: Evaluator, face: Face, active: _Active, w: np.ndarray, mu: np.ndarray, r: np.ndarray,
+def _step(evaluator: Products, face: Face, active: _Active, w: np.ndarray, mu: np.ndarray, r: np.ndarray,
           c: np.ndarray, accuracy: float) -> tuple[np.ndarray | None, np.ndarray]:  # fmt: skip
     """δ and the change of the active multipliers; None at negative curvature."""
     at = Multipliers(mu)

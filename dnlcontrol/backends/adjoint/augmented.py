@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnlcontrol.backends.adjoint.active_set import TIGHTER, newton_on_active
-from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 from dnlcontrol.backends.adjoint.objective import Objective, Outcome, Progress
+from dnlcontrol.backends.multipliers import Multipliers
+
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
 ROUNDS = 40
 GROWTH, DECREASE, LARGEST, STUCK = 10.0, 0.25, 1e8, 0.9

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,34 +10,15 @@ import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.derivatives import Derivatives
-from dnlcontrol.backends.adjoint.lagrangian import Lagrangian, Multipliers
+from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.linearised import Linearised
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
+from dnlcontrol.backends.found import Counts, Trajectory
+from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.discrete import DiscreteProblem
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
-
-
-@dataclass
-class Counts:
-    """How often each product was formed."""
-
-    values: int = 0
-    gradients: int = 0
-    hessians: int = 0
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """States x, costates λ = dL/dx, z̄ = dL/dz and the constraint values c at one control; sums over chunks."""
-
-    value: float
-    gradient: np.ndarray
-    states: np.ndarray
-    costates: np.ndarray
-    integral_costates: np.ndarray
-    constraints: np.ndarray
 
 
 class Evaluator:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,21 +10,8 @@ import torch
 
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors
+from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.rows import RowBlock
-
-
-@dataclass(frozen=True)
-class Multipliers:
-    """μᵀc (ρ = 0) or the augmented ρ/2 |dist(c + μ/ρ, [lower, upper])|² - |μ|²/(2ρ), beside ``cost`` times J."""
-
-    mu: np.ndarray
-    rho: float = 0.0
-    cost: float = 1.0
-
-    def updated(self, c: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """The first-order update μ⁺ = ρ (c + μ/ρ - projection onto [lower, upper])."""
-        shifted = c + self.mu / self.rho
-        return self.rho * (shifted - np.clip(shifted, *bounds))
 
 
 class Lagrangian:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 from dnlcontrol.backends.adjoint.model import Step, solve_model
+from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.control_space import ControlSpace
 from dnlcontrol.space.faces import Face
+
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
 
 class SecondOrder(Protocol):

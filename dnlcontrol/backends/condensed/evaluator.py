@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 from dnlcontrol.backends.condensed.reduced import Point, Reduced
+from dnlcontrol.backends.found import Counts, Trajectory
+from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.discrete import DiscreteProblem
-
-
-@dataclass(frozen=True)
-class At:
-    """Value of J + μᵀc, its gradient, and c."""
-
-    value: float
-    gradient: np.ndarray
-    constraints: np.ndarray
 
 
 class ReducedEvaluator:
@@ -26,7 +16,7 @@ class ReducedEvaluator:
     def __init__(self, discrete: DiscreteProblem) -> None:
         self.discrete, self.space, self.rows = discrete, discrete.space, discrete.rows
         self.reduced = Reduced(discrete)
-        self.values = self.gradients = self.products = self.hessians = 0
+        self.counts = Counts()
         self._points: dict[bytes, Point] = {}
         self._hessian: tuple[Point, bytes, np.ndarray] | None = None
 
@@ -40,11 +30,11 @@ class ReducedEvaluator:
         return self._points[key]
 
     def value(self, w: np.ndarray) -> float:
-        self.values += 1
+        self.counts.values += 1
         return self.point(w).value
 
     def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
-        self.gradients += 1
+        self.counts.gradients += 1
         at = self.point(w)
         if not np.isfinite(at.value):
             return at.value, np.full(self.space.size, np.nan)
@@ -54,22 +44,36 @@ class ReducedEvaluator:
         """The dense Hessian of J + μᵀc."""
         at, key = self.point(w), b"" if mu is None else mu.tobytes()
         if self._hessian is None or self._hessian[0] is not at or self._hessian[1] != key:
-            self.hessians += 1
+            self.counts.hessians += 1
             self._hessian = at, key, at.hessian(mu)
         return self._hessian[2]
 
     def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None) -> np.ndarray:
         """(d²/dw²) (J + μᵀc) d from the stored second derivatives at the nodes."""
-        self.products += 1
+        self.counts.hessians += 1
         return self.point(w).product(d, None if multipliers is None else multipliers.mu)
 
-    def trajectory(self, w: np.ndarray, multipliers: Multipliers) -> At:
-        at = self.point(w)
-        c = at.constraints
-        return At(at.value + float(multipliers.mu @ c), at.adjoint(multipliers.mu)[2], c)
+    def trajectory(self, w: np.ndarray, multipliers: Multipliers) -> Trajectory:
+        """Everything known at one control, with the multipliers' Lagrangian."""
+        at, p = self.point(w), self.discrete.problem
+        c, nodes = at.constraints, (self.discrete.depth + 1, p.samples)
+        lam, zbar, gradient = at.adjoint(multipliers.mu)
+        x, lam = (v.reshape(*nodes, *p.state_shape) for v in (at.x, lam))
+        return Trajectory(
+            at.value + float(multipliers.mu @ c), gradient, x, lam, zbar.reshape(*nodes, *p.integral_shape), c
+        )
+
+    def states(self, w: np.ndarray) -> np.ndarray:
+        """(L+1, N, *state shape)."""
+        p = self.discrete.problem
+        return self.point(w).x.reshape(self.discrete.depth + 1, p.samples, *p.state_shape)
+
+    def final_costate(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> np.ndarray:
+        """p(T) = ℓ_x + (k(T, T, F(x), u))_xᵀ ∂Φ/∂z per sample, controls at their last samples; (N, *state shape)."""
+        return self.reduced.final_costate(w, x.reshape(len(x), -1), zbar.reshape(len(zbar), -1)).reshape(x.shape)
 
     def constraint_values(self, w: np.ndarray) -> np.ndarray:
         return self.point(w).constraints
 
     def constraint_gradient(self, w: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return self.point(w).jacobian().T @ weights
+        return self.point(w).jacobian.T @ weights

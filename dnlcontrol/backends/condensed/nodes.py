@@ -149,7 +149,7 @@ class Nodes:
         e, p = casadi_engine(), self.problem
         (t, x), (ta, xa) = self._symbols(("t", ()), ("x", p.state_shape))
         q, u = self._q(self.reads(formula))
-        data, extra = [t], []
+        data, extra = [t], list[Any]()
         if owner.target is not None:
             (y,), extra = self._symbols(("y", owner.target.shape[1:]))
             data.append(y)
@@ -167,7 +167,7 @@ class Nodes:
 
     # -- where the controls of a node lie in the flat vector ----------------------------------------------------
     def index(self, names: Sequence[str], path: np.ndarray, layers: np.ndarray | None = None) -> np.ndarray:
-        """(nodes, m): entries of w for the named controls; path controls at ``path``, w^{layers, path} on the triangle."""
+        """(nodes, m): entries of w for the named controls: v^path on the path, w^{layers, path} on the triangle."""
         parts = [np.zeros((len(path), 0), dtype=int)]
         for name in names:
             block = self.discrete.space.blocks[name]
@@ -200,8 +200,10 @@ def _casadi_value(formula: Formula) -> Callable[..., np.ndarray]:
             array = np.asarray(value, dtype=float)
             return shaped(ca.SX(ca.DM(array.reshape(-1))), array.shape)
 
-        arguments = [{k: constant(v) for k, v in a.items() if k in formula.reads} if isinstance(a, dict) else constant(a)
-                     for a in point]  # fmt: skip
+        arguments = [
+            {k: constant(v) for k, v in a.items() if k in formula.reads} if isinstance(a, dict) else constant(a)
+            for a in point
+        ]
         result = flat(formula(engine, *arguments))
         return np.asarray(ca.Function("at", [], [result])()["o0"].full()).reshape(formula.shape)
 

@@ -123,6 +123,30 @@ class Reduced:
         place[order] = np.arange(self.size)
         return order, place, np.searchsorted(first[order], np.arange(self.depth + 1), side="right")
 
+    def final_costate(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> np.ndarray:
+        """p(T) from x^L (N, dx) and the derivative of the value with respect to z^L (N, dz), per sample."""
+        T, f = self.grid.nodes[-1], self.problem.formulas
+        names = self.nodes.reads(f.kernel, f.feature)
+        index = np.concatenate([np.zeros((1, 0), dtype=int), *(self._last(name) for name in names)], axis=1)
+        data = np.full((1, self.samples, 2), T)
+        _, fx, _ = self.nodes.kernel.first(data, x[None], w[index])
+        total = np.einsum("nij,ni->nj", fx[0], zbar)
+        for term in self.terms:
+            if term.function is self.nodes.running and term.block is None:
+                index = np.concatenate(
+                    [np.zeros((1, 0), dtype=int), *map(self._last, self.nodes.reads(f.running))], axis=1
+                )
+                data = term.data[-1:].copy()
+                data[..., 0] = T
+                total += term.function.first(data, x[None], w[index])[1][0, :, 0]
+        return total
+
+    def _last(self, name: str) -> np.ndarray:
+        """The entries of a control's last sample, w^{L,L-1} on the triangle; (1, components)."""
+        block = self.discrete.space.blocks[name]
+        start = block.offset + (block.layout.count - 1) * block.components
+        return np.arange(start, start + block.components)[None]
+
     @cached_property
     def penalty(self) -> np.ndarray:
         """The Hessian Q of the penalties, dense."""
@@ -278,6 +302,7 @@ class Point:
                 X[:, l, :, place[r.node_index[l]]] += outer[1][l].transpose(2, 0, 1)
         return X, Z
 
+    @cached_property
     def jacobian(self) -> np.ndarray:
         """dc/dw, (rows, size)."""
         r = self.reduced

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import casadi as ca
 import numpy as np
-from scipy.linalg import solve_triangular
 from threadpoolctl import threadpool_limits
 
 from dnlcontrol.backends.adjoint.active_set import newton_on_active
-from dnlcontrol.backends.adjoint.model import Step, solve_model
 from dnlcontrol.backends.adjoint.newton import newton
 from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.condensed.objective import ReducedObjective
 from dnlcontrol.backends.exact.interior_point import WORDS
-from dnlcontrol.space.control_space import ControlSpace
-from dnlcontrol.space.faces import Face
-
-
-DENSE = 400  # controls up to which H is formed and factorised: beyond, a few products cost less
 
 
 @dataclass(frozen=True)
@@ -34,47 +27,6 @@ class ReducedPoint:
     limit: bool
     iterations: int
     log: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class ReducedObjective:
-    """What the trust-region method sees of the reduced problem."""
-
-    evaluator: ReducedEvaluator
-
-    @property
-    def space(self) -> ControlSpace:
-        return self.evaluator.space
-
-    def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
-        return self.evaluator.value_and_gradient(w)
-
-    def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
-        return self.evaluator.hessian_product(w, d)
-
-    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
-        """The Newton step by Cholesky factorisation where H is small and the step inside the radius.
-
-        Otherwise conjugate gradients in the metric, which take a few products whatever the depth, and handle bounds
-        and negative curvature. Bounded problems of that size form H once for all products on their faces.
-        """
-        if self.space.size > DENSE:
-            return solve_model(self.space, partial(self.hessian_product, w), w, g, face, radius, accuracy, limit)
-        H = self.evaluator.hessian(w)
-        if not self.space.bounded:
-            d = newton_step(H, g)
-            if d is not None and d @ self.space.metric(d) <= radius**2:
-                return Step(d, float(g @ d + 0.5 * d @ (H @ d)), 1, False)
-        return solve_model(self.space, H.__matmul__, w, g, face, radius, accuracy, 10 * limit)
-
-
-def newton_step(H: np.ndarray, g: np.ndarray) -> np.ndarray | None:
-    """-H^{-1} g, None unless H is positive definite."""
-    try:
-        factor = np.linalg.cholesky(H)
-    except np.linalg.LinAlgError:
-        return None
-    return -np.asarray(solve_triangular(factor, solve_triangular(factor, g, lower=True), lower=True, trans="T"))
 
 
 def minimise(
@@ -95,15 +47,15 @@ def _minimise(evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limi
         point = interior_point(evaluator, w, tolerance, limit, verbose)
         if point.infeasible or point.limit:
             return point
-        exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)  # type: ignore[arg-type]
+        exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)
         return point if exact is None else replace(point, w=exact.w, multipliers=exact.mu)
     outcome = newton(ReducedObjective(evaluator), w, tolerance, limit)
     log = tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
-    return ReducedPoint(outcome.w, np.zeros(0), outcome.message, False, outcome.iterations >= limit and not outcome.converged,
-                        outcome.iterations, log)  # fmt: skip
+    stopped = outcome.iterations >= limit and not outcome.converged
+    return ReducedPoint(outcome.w, np.zeros(0), outcome.message, False, stopped, outcome.iterations, log)
 
 
-class _Function(ca.Callback):  # type: ignore[misc]
+class _Function(ca.Callback):
     """A CasADi Function of dense columns that calls back into Python."""
 
     def __init__(self, name: str, inputs: list[int], outputs: list[Any], evaluate: Any) -> None:
@@ -123,7 +75,7 @@ class _Function(ca.Callback):  # type: ignore[misc]
     def get_sparsity_out(self, i: int) -> Any:
         return self._outputs[i]
 
-    def eval(self, arguments: list[Any]) -> list[Any]:
+    def eval(self, arguments: Any) -> list[Any]:
         return [ca.DM(v) for v in self._evaluate(*(np.array(a).ravel() for a in arguments))]
 
 
@@ -140,7 +92,7 @@ def interior_point(
 
     def jacobian(x: np.ndarray, p: np.ndarray) -> tuple[Any, ...]:
         at = evaluator.point(x)
-        return at.constraints, at.jacobian()
+        return at.constraints, at.jacobian
 
     def hessian(x: np.ndarray, p: np.ndarray, lam_f: np.ndarray, lam_g: np.ndarray) -> tuple[Any, ...]:
         sigma = float(lam_f[0])
@@ -158,7 +110,8 @@ def interior_point(
     x = ca.MX.sym("x", n)
     tight = min(1e-2 * tolerance, 1e-9)
     options: dict[str, Any] = {
-        "grad_f": grad_f, "jac_g": jac_g, "hess_lag": hess_lag, "no_nlp_grad": True, "calc_lam_p": False, "error_on_fail": False,
+        "grad_f": grad_f, "jac_g": jac_g, "hess_lag": hess_lag, "no_nlp_grad": True, "calc_lam_p": False,
+        "error_on_fail": False,
         "ipopt.tol": tight, "ipopt.constr_viol_tol": tight, "ipopt.compl_inf_tol": tight, "ipopt.dual_inf_tol": tight,
         "ipopt.acceptable_iter": 0, "ipopt.max_iter": limit, "ipopt.bound_relax_factor": 0.0,
     }  # fmt: skip

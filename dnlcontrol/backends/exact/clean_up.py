@@ -11,18 +11,18 @@ from dataclasses import replace
 import numpy as np
 
 from dnlcontrol.backends.adjoint.active_set import newton_on_active
-from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 from dnlcontrol.backends.adjoint.newton import newton
-from dnlcontrol.backends.adjoint.objective import Objective
+from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.condensed.objective import ReducedObjective
 from dnlcontrol.backends.exact.interior_point import InteriorPoint, LiftedPoint
+from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.faces import complementarity, held_entries, stationarity
 
 ROUNDS = 3
 POLISH_ITERATIONS = 50
 
 
-def clean_up(solver: InteriorPoint, evaluator: Evaluator, point: LiftedPoint) -> LiftedPoint:
+def clean_up(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint) -> LiftedPoint:
     """Fix the held controls at their bounds and solve for the others, until the held set stands still."""
     space = evaluator.space
     if not space.bounded:
@@ -43,7 +43,7 @@ def clean_up(solver: InteriorPoint, evaluator: Evaluator, point: LiftedPoint) ->
     return point
 
 
-def polish(solver: InteriorPoint, evaluator: Evaluator, point: LiftedPoint, tolerance: float) -> LiftedPoint:
+def polish(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float) -> LiftedPoint:
     """Newton steps on the active set, where the interior point's slack still shows.
 
     A weakly active side keeps a slack of the square root of the barrier parameter. Bounds alone: the
@@ -63,7 +63,7 @@ def polish(solver: InteriorPoint, evaluator: Evaluator, point: LiftedPoint, tole
             return point
         w, mu, reached = exact.w, exact.mu, exact.stationarity
     else:
-        outcome = newton(Objective(evaluator), point.w, tolerance, POLISH_ITERATIONS)
+        outcome = newton(ReducedObjective(evaluator), point.w, tolerance, POLISH_ITERATIONS)
         w, mu, reached = outcome.w, point.multipliers, outcome.stationarity
         if reached >= norm:
             return point
@@ -73,6 +73,6 @@ def polish(solver: InteriorPoint, evaluator: Evaluator, point: LiftedPoint, tole
                    multipliers=mu, message=f"{point.message}; polished to stationarity {reached:.1e}")  # fmt: skip
 
 
-def _gradient(evaluator: Evaluator, point: LiftedPoint) -> np.ndarray:
+def _gradient(evaluator: ReducedEvaluator, point: LiftedPoint) -> np.ndarray:
     """The gradient of the Lagrangian in the controls, by the sweep."""
     return evaluator.trajectory(point.w, Multipliers(point.multipliers)).gradient

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.condensed.solver import minimise
 from dnlcontrol.backends.exact.clean_up import clean_up, polish
@@ -45,7 +44,7 @@ def refuse_too_large(sizes: Forecast, formulation: str) -> None:
 
 def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> Found:
     """States as unknowns, IPOPT, then a clean-up of the active set."""
-    evaluator = Evaluator(discrete)
+    evaluator = ReducedEvaluator(discrete)
     transcription = Transcription(discrete)
     solver = InteriorPoint(transcription, tolerance, limit, verbose)
     shape = (discrete.depth + 1, discrete.problem.samples, -1)
@@ -65,6 +64,5 @@ def condensed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit:
     lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
     one_step = discrete.problem.dynamics.is_ode
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
-    evaluations = reduced.values + reduced.gradients
-    return Found(Evaluator(discrete), point.w, point.multipliers, point.message, status, point.iterations, point.log,
-                 evaluations, zbar if one_step else lam, one_step, "condensed")  # fmt: skip
+    return Found(reduced, point.w, point.multipliers, point.message, status, point.iterations, point.log, None,
+                 zbar if one_step else lam, one_step, "condensed")  # fmt: skip

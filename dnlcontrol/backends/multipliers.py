@@ -1,0 +1,21 @@
+"""Multipliers of the constraint rows, as both backends use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """μᵀc (ρ = 0) or the augmented ρ/2 |dist(c + μ/ρ, [lower, upper])|² - |μ|²/(2ρ), beside ``cost`` times J."""
+
+    mu: np.ndarray
+    rho: float = 0.0
+    cost: float = 1.0
+
+    def updated(self, c: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """The first-order update μ⁺ = ρ (c + μ/ρ - projection onto [lower, upper])."""
+        shifted = c + self.mu / self.rho
+        return self.rho * (shifted - np.clip(shifted, *bounds))
