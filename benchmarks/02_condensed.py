@@ -1,8 +1,9 @@
 """How much faster is the condensed formulation than a hand-written lifted CasADi + IPOPT script?
 
 The script: mapped SX Functions, exact Hessian, mumps_pivot_order = 5, tolerance 1e-9, the same cold start. Both
-times include the set-up of the program, not the import of libraries. The baseline is stopped at 50 times our time
-("> ratio"). The problem is not convex: where the values differ the two stopped at different minimisers. ODE rows compare with CasADi's Opti (multiple shooting with Euler's method, written as its manual does).
+times include the set-up of the program, not the import of libraries; the median of three runs of ours, one run of
+the script, stopped at 50 times our time ("> ratio"). The problems are not convex: where the values differ, the two
+stopped at different minimisers. ODE rows compare with CasADi's Opti, the same Euler steps written as its manual does.
 
     python benchmarks/02_condensed.py [--tiny]
 """

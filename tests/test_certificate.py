@@ -18,7 +18,7 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.extension import Extension
 from dnlcontrol.space.faces import Face, held_entries
 

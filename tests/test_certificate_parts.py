@@ -16,7 +16,7 @@ from test_certificate import PROBLEMS, constrained, flat, maximum, network, sadd
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
-from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.certificates import pontryagin, second_order
 from dnlcontrol.storage import plain
 
@@ -89,6 +89,26 @@ def test_negative_second_derivative_of_the_hamiltonian(monkeypatch: pytest.Monke
     certificate = dnl.certify(maximum()[0], seed=0)
     assert certificate["Legendre: u"].measured == pytest.approx(-1.0) and not certificate["Legendre: u"].passed
     assert certificate["Legendre: v"].passed
+
+
+@pytest.mark.parametrize("more", [{}, {"constraints": [dnl.terminal_constraint(lambda x, c: x, upper=9.0)]}])
+def test_discrete_minimisers_need_not_minimise_the_hamiltonian(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    """½ x(1)² + 0.1 ∫ √(1+u²), x' = u², x(0) = -1, one step: J has its minima where H = λu² + 0.1 √(1+u²) is largest.
+
+    λ = x^1 < 0 there. The certificate then looks at J_L with another value at one node, or at its curvature there.
+    """
+    problem = dnl.ControlProblem(
+        x0=[-1.0], dynamics=dnl.ODE(lambda t, x, u: u.u**2), controls={"u": dnl.Control((), initial=0.9)},
+        terminal=lambda x, c: 0.5 * x**2, running=lambda t, x, u: 0.1 * dnl.namespace(x).sqrt(1 + u.u**2),
+        **more)  # fmt: skip
+    solution = dnl.solve(problem, 1, "exact")
+    certificate = dnl.certify(solution, seed=0)
+    row = certificate["Pontryagin: u"]
+    assert certificate.passed and row.what.startswith("H is not convex"), certificate
+    assert ("J_L" in row.what) and ("second derivatives" in row.what) == bool(more)
+    monkeypatch.setattr(pontryagin, "WORK", 0)
+    row = dnl.certify(solution, seed=0)["Legendre: u"]
+    assert row.passed and "negative there" in row.what
 
 
 # -- second order --------------------------------------------------------------------------------------------------

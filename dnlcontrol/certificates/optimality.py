@@ -20,11 +20,12 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at_most
-from dnlcontrol.certificates.pontryagin import Point, pontryagin
+from dnlcontrol.certificates.point import Point, problem_of, stored_point
+from dnlcontrol.certificates.pontryagin import pontryagin
 from dnlcontrol.certificates.second_order import second_order
 from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.controls import smooth_random
-from dnlcontrol.discrete import DiscreteProblem, discretise
+from dnlcontrol.discrete import discretise
 from dnlcontrol.solution import Solution
 from dnlcontrol.solving import costates_of
 from dnlcontrol.space.control_space import sample
@@ -43,12 +44,13 @@ def certify(solution: Solution, tolerance: float | None = None, seed: int | None
     ----------
     solution : a Solution; one that was loaded from a run directory runs its problem file again.
     tolerance : what stationarity, feasibility and complementarity may reach; None: the solution's own. States, value
-        and costates may differ by it relative to 1 + their size, a negative eigenvalue relative to the largest one.
+        and costates may differ by it relative to 1 + their size, a negative eigenvalue relative to 1 or the largest.
     seed : of the sampled controls and directions; None draws one (the certificate keeps it).
 
     Returns
     -------
-    Certificate. It says "local minimiser" as far as first and second order and a sample of values can tell.
+    Certificate. It speaks of a local minimiser of the discrete problem, as far as first and second order and a sample
+    of values can tell; nothing in it is global, and nothing says how far J_L is from its limit.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -66,58 +68,23 @@ def certify(solution: Solution, tolerance: float | None = None, seed: int | None
         checks.reject_type("certify.solution", solution, "a Solution")
     tolerance = checks.positive("certify.tolerance", solution.tolerance if tolerance is None else tolerance)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else checks.whole("certify.seed", seed, 0)
-    discrete = discretise(_problem(solution), solution.depth, solution.rule)
+    discrete = discretise(problem_of(solution), solution.depth, solution.rule)
     w, mu = stored_point(solution, discrete)
 
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+    from dnlcontrol.backends.multipliers import Multipliers
 
     evaluator = Evaluator(discrete, chunk=CHUNK, batched=False, stored=False)
     multipliers = Multipliers(mu)
-    point = Point(evaluator, w, multipliers, evaluator.trajectory(w, multipliers), tolerance)
-    rows = [*_forward(solution, point), *_first_order(solution, point), *_costates(solution, point), *_signs(point)]
-    if discrete.space.size and np.all(np.isfinite(point.at.gradient)):
-        rng, products = np.random.default_rng(seed), Evaluator(discrete)
-        rows += [*pontryagin(point, rng), second_order(point, products, rng), *_taylor(point, products, rng)]
+    with np.errstate(all="ignore"):  # what is not finite fails its row
+        point = Point(evaluator, w, multipliers, evaluator.trajectory(w, multipliers), tolerance)
+        rows = [*_forward(solution, point), *_first_order(solution, point), *_costates(solution, point), *_signs(point)]
+        if discrete.space.size and np.all(np.isfinite(point.at.gradient)):
+            rng, products = np.random.default_rng(seed), Evaluator(discrete)
+            rows += [*pontryagin(point, rng), second_order(point, products, rng), *_taylor(point, products, rng)]
     return Certificate(
         discrete.problem.name, solution.backend, solution.depth, solution.rule, tolerance, seed, tuple(rows)
     )
-
-
-def _problem(solution: Solution) -> Any:
-    if solution.problem is not None:
-        return solution.problem
-    from dnlcontrol.problem_files import rebuild
-
-    return rebuild(solution.source)
-
-
-def stored_point(solution: Solution, discrete: DiscreteProblem) -> tuple[np.ndarray, np.ndarray]:
-    """The flat controls and multipliers of a solution, after a check that it belongs to the problem."""
-
-    def fits(what: str, seen: Any, expected: Any) -> None:
-        if seen != expected:
-            checks.reject(
-                "certify.solution", f"{what} {seen}", f"{expected}, as in the problem {discrete.problem.name!r}"
-            )
-
-    p, space, blocks = discrete.problem, discrete.space, discrete.rows.blocks
-    fits("a horizon of", solution.grid.horizon, p.horizon)
-    fits("controls", sorted(solution.controls), sorted(space.blocks))
-    for block in space:
-        control = solution.controls[block.name]
-        fits(f"a control {block.name!r} of shape", control.values.shape, (block.layout.count, *block.control.shape))
-        fits(f"a control {block.name!r} on", control.layout.on, block.layout.on)
-    fits("constraints", sorted(solution.multipliers), sorted(b.constraint.name for b in blocks))
-    for b in blocks:
-        seen = np.shape(solution.multipliers[b.constraint.name])
-        fits(f"multipliers of {b.constraint.name!r} of shape", seen, b.full_shape)
-    path = (discrete.depth + 1, p.samples, *p.state_shape)
-    fits("states of shape", np.shape(solution.states), path)
-    fits("costates of shape", np.shape(solution.costates), path)
-    fits("a terminal gradient of shape", np.shape(solution.terminal_gradient), path[1:])
-    mu = np.concatenate([np.zeros(0), *(np.ravel(solution.multipliers[b.constraint.name]) for b in blocks)])
-    return space.assemble({name: c.values for name, c in solution.controls.items()}), mu
 
 
 # -- rows --------------------------------------------------------------------------------------------------------

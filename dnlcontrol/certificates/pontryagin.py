@@ -8,34 +8,21 @@ the nodes: the weak Euler-Lagrange equation remains, the stationarity of that co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnlcontrol.certificates.certificate import Check, at_least, at_most
+from dnlcontrol.certificates.point import Point
 from dnlcontrol.space.control_space import Block
 from dnlcontrol.space.faces import Face, held_entries
 
 if TYPE_CHECKING:
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
     from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
-    from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 
 SAMPLE, DIRECTIONS, NODES, NEEDLES = 64, 16, 16, 8
 WORK = 20_000_000  # entries of kernel and cost values up to which every node is sampled: a few seconds
 NOISE = 64 * np.finfo(float).eps
-
-
-@dataclass(frozen=True)
-class Point:
-    """The control where the principle is checked."""
-
-    evaluator: Evaluator
-    w: np.ndarray
-    multipliers: Multipliers
-    at: Trajectory
-    tolerance: float
 
 
 def pontryagin(point: Point, rng: np.random.Generator) -> list[Check]:

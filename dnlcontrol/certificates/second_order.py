@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.certificates.certificate import Check, at_least
-from dnlcontrol.certificates.pontryagin import Point
+from dnlcontrol.certificates.point import Point
 from dnlcontrol.space.faces import Face, held_entries
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from dnlcontrol.problem import ControlProblem
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.adjoint.lagrangian import Multipliers
+    from dnlcontrol.backends.multipliers import Multipliers
 
 DIRECTIONS = 3  # along one of them alone the leading coefficient may nearly vanish
 NOISE = 64 * np.finfo(float).eps  # of J: rounding of its sums, in units of |J|
+TINY = 1e-7  # times the steps, for which remainders vanish
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,16 @@ def taylor_at(evaluator: Evaluator, w: np.ndarray, directions: np.ndarray, multi
     """
     value, gradient = evaluator.value_and_gradient(w, multipliers)
     steps = step * 0.5 ** np.arange(5)
-    first, second, noise = np.zeros(5), np.zeros(5), NOISE * abs(value)
-    for d in np.atleast_2d(directions):
+    first, second, noise = np.zeros(5), np.zeros(5), 0.0
+    for d in directions:
         slope, curvature = float(gradient @ d), float(d @ evaluator.hessian_product(w, d, multipliers))
         values = np.array([evaluator.value(w + h * d, multipliers) for h in steps])
         left = values - value - steps * slope
         first, second = np.hypot(first, left), np.hypot(second, left - 0.5 * steps**2 * curvature)
-        noise = max(noise, NOISE * float(np.max(np.abs(values))) + _cancelled(evaluator, w + step * d))
+        tiny = TINY * steps  # nothing but rounding is left there: it may come from terms much larger than J
+        rounding = np.array([evaluator.value(w + h * d, multipliers) for h in tiny]) - value - tiny * slope
+        noise = max(noise, NOISE * float(np.max(np.abs([value, *values]))), float(np.max(np.abs(rounding))))
     return TaylorTest(_order(steps, first, noise), _order(steps, second, noise), steps, first, second)
-
-
-def _cancelled(evaluator: Evaluator, w: np.ndarray) -> float:
-    """Rounding of the penalties ½ vᵀQv, whose terms are larger than their sum: a few units of ½ |v|ᵀ|Q||v|."""
-    parts = ((abs(b.penalty), np.abs(b.view(w))) for b in evaluator.space if b.penalty is not None)
-    return 4 * np.finfo(float).eps * sum(0.5 * float(np.vdot(v, Q @ v)) for Q, v in parts)
 
 
 def random_control(discrete: DiscreteProblem, rng: np.random.Generator) -> np.ndarray:

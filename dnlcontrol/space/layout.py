@@ -69,8 +69,8 @@ class Layout:
         """The site of w^{l,s}, or of v^l."""
         L = self.grid.depth
         for k in (l, s):
-            if k is not None:
-                checks.whole("at", k, 0)
+            if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer))):
+                checks.reject_type("at", k, "integers: a layer l, or a layer l and a source s")
         if self.on == "ts":
             if s is None or not 0 <= s < l <= L:
                 checks.reject("at(l, s)", f"({l}, {s})", f"0 <= s < l <= {L}")

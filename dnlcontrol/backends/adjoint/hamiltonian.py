@@ -22,8 +22,8 @@ import torch
 from torch.func import grad, jvp, vmap
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
-from dnlcontrol.backends.adjoint.lagrangian import Multipliers
 from dnlcontrol.backends.adjoint.vectorised import Tensor
+from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.control_space import Block
 
 Function = Callable[[Tensor], Tensor]

@@ -1,0 +1,65 @@
+"""The stored numbers of a solution, as the checks need them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnlcontrol import checks
+from dnlcontrol.discrete import DiscreteProblem
+from dnlcontrol.problem import ControlProblem
+from dnlcontrol.solution import Solution
+
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
+    from dnlcontrol.backends.multipliers import Multipliers
+
+
+@dataclass(frozen=True)
+class Point:
+    """Controls and multipliers with everything that follows from them; ``evaluator`` recomputes every column."""
+
+    evaluator: Evaluator
+    w: np.ndarray
+    multipliers: Multipliers
+    at: Trajectory
+    tolerance: float
+
+
+def problem_of(solution: Solution) -> ControlProblem:
+    """The problem that a solution belongs to; that of a loaded one is built again from its problem file."""
+    if solution.problem is not None:
+        return solution.problem
+    from dnlcontrol.problem_files import rebuild
+
+    return rebuild(solution.source)
+
+
+def stored_point(solution: Solution, discrete: DiscreteProblem) -> tuple[np.ndarray, np.ndarray]:
+    """The flat controls and multipliers of a solution, after a check that it belongs to the problem."""
+
+    def fits(what: str, seen: Any, expected: Any) -> None:
+        if seen != expected:
+            checks.reject(
+                "certify.solution", f"{what} {seen}", f"{expected}, as in the problem {discrete.problem.name!r}"
+            )
+
+    p, space, blocks = discrete.problem, discrete.space, discrete.rows.blocks
+    fits("a horizon of", solution.grid.horizon, p.horizon)
+    fits("controls", sorted(solution.controls), sorted(space.blocks))
+    for block in space:
+        control = solution.controls[block.name]
+        fits(f"a control {block.name!r} of shape", control.values.shape, (block.layout.count, *block.control.shape))
+        fits(f"a control {block.name!r} on", control.layout.on, block.layout.on)
+    fits("constraints", sorted(solution.multipliers), sorted(b.constraint.name for b in blocks))
+    for b in blocks:
+        seen = np.shape(solution.multipliers[b.constraint.name])
+        fits(f"multipliers of {b.constraint.name!r} of shape", seen, b.full_shape)
+    path = (discrete.depth + 1, p.samples, *p.state_shape)
+    fits("states of shape", np.shape(solution.states), path)
+    fits("costates of shape", np.shape(solution.costates), path)
+    fits("a terminal gradient of shape", np.shape(solution.terminal_gradient), path[1:])
+    mu = np.concatenate([np.zeros(0), *(np.ravel(solution.multipliers[b.constraint.name]) for b in blocks)])
+    return space.assemble({name: c.values for name, c in solution.controls.items()}), mu
