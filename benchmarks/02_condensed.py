@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import queue as queue_module
 import statistics
 import sys
 import time
@@ -129,7 +130,7 @@ def capped(run: Callable[..., float], arguments: tuple, limit: float) -> tuple[f
     process.start()
     try:
         return queue.get(timeout=limit)
-    except Exception:
+    except queue_module.Empty:
         process.kill()
         return limit, None
     finally:

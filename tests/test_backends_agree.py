@@ -18,10 +18,12 @@ def recomputed_stationarity(solution: dnl.Solution) -> float:
     return stationarity(discrete.space, w, evaluator.value_and_gradient(w)[1])
 
 
-def test_iris_at_depth_four():
+@pytest.mark.parametrize("formulation", ["lifted", "condensed"])
+def test_iris_at_depth_four(formulation):
     from problems.iris_dense import problem
 
-    exact, adjoint = (dnl.solve(problem(), 4, backend) for backend in ("exact", "adjoint"))
+    exact = dnl.solve(problem(), 4, "exact", formulation=formulation)
+    adjoint = dnl.solve(problem(), 4, "adjoint")
     assert exact.success and adjoint.success
     assert exact.value == pytest.approx(adjoint.value, rel=1e-8)
     assert dnl.distance(exact, adjoint) <= 1e-5

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DIRECTIONS = 3  # along one of them alone the leading coefficient may nearly vanish
 NOISE = 64 * np.finfo(float).eps  # of J: rounding of its sums, in units of |J|
-TINY = 1e-7  # times the steps, for which remainders vanish
+NEAR = 1e-4  # times the steps: remainders of third order below 1e-18
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,11 @@ def taylor_at(evaluator: Evaluator, w: np.ndarray, directions: np.ndarray, multi
         values = np.array([evaluator.value(w + h * d, multipliers) for h in steps])
         left = values - value - steps * slope
         first, second = np.hypot(first, left), np.hypot(second, left - 0.5 * steps**2 * curvature)
-        tiny = TINY * steps  # nothing but rounding is left there: it may come from terms much larger than J
-        rounding = np.array([evaluator.value(w + h * d, multipliers) for h in tiny]) - value - tiny * slope
-        noise = max(noise, NOISE * float(np.max(np.abs([value, *values]))), float(np.max(np.abs(rounding))))
+        # so close that only rounding is left, which may come from terms much larger than J
+        near = NEAR * steps
+        off = np.array([evaluator.value(w + h * d, multipliers) for h in near]) - value
+        rounding = np.abs(off - near * slope - 0.5 * near**2 * curvature)
+        noise = max(noise, NOISE * float(np.max(np.abs([value, *values]))), 4 * float(np.max(rounding)))
     return TaylorTest(_order(steps, first, noise), _order(steps, second, noise), steps, first, second)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnlcontrol.backends.condensed.reduced import Point, Reduced
+from dnlcontrol.backends.condensed.reduced import Point
+from dnlcontrol.backends.condensed.structure import Reduced
 from dnlcontrol.backends.found import Counts, Trajectory
 from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.discrete import DiscreteProblem

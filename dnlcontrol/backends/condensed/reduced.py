@@ -15,152 +15,32 @@ from functools import cached_property
 
 import numpy as np
 
-from dnlcontrol.backends.condensed.nodes import NodeFunction, Nodes, count
-from dnlcontrol.discrete import DiscreteProblem
-from dnlcontrol.rows import RowBlock
+from dnlcontrol.backends.condensed.assembly import HessianBuilder
+from dnlcontrol.backends.condensed.structure import Reduced, Term
+
+Second = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Term:
-    """A node function of the Lagrangian: cost or constraint at some layers, for some samples."""
+class Curvature:
+    """Second derivatives (xx, qx, qq) of z̄ᵀφ at the pairs, of the Lagrangian's terms, and of λᵀψ at the layers."""
 
-    function: NodeFunction
-    layers: np.ndarray
-    index: np.ndarray
-    data: np.ndarray
-    weight: np.ndarray | None = None  # (layers, N, outputs) of a cost
-    block: RowBlock | None = None
+    kernel: Second
+    terms: list[tuple[Term, Second]]
+    outer: Second | None
 
 
-class Reduced:
-    """Structure of the elimination at one depth: nodes, index maps and the order of the controls."""
+def scatter(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
+    """out[index] += values, entries that come twice included."""
+    if index.size:
+        out += np.bincount(index.ravel(), values.ravel(), minlength=len(out))
 
-    def __init__(self, discrete: DiscreteProblem) -> None:
-        self.discrete, self.problem, self.grid = discrete, discrete.problem, discrete.grid
-        self.depth, self.samples, self.size = discrete.depth, discrete.problem.samples, discrete.space.size
-        self.markov = self.problem.markov
-        self.nodes = Nodes(discrete)
-        L, f = self.depth, self.problem.formulas
-        if self.markov:
-            self.layers, self.sources = np.arange(1, L + 1), np.arange(L)
-        else:
-            self.layers = np.concatenate([self.grid.rows(s) for s in range(L)])
-            self.sources = np.repeat(np.arange(L), L - np.arange(L))
-        self.weights = np.concatenate([self.grid.kernel_weights(s)[: 1 if self.markov else None] for s in range(L)])
-        self.pair_index = self.nodes.index(self.nodes.reads(f.kernel, f.feature), self.sources, self.layers)
-        self.node_index = self.nodes.index(self.nodes.reads(f.outer), np.arange(L + 1))
-        ends = np.searchsorted(self.sources, np.arange(L + 1))
-        self.columns = [slice(ends[s], ends[s + 1]) for s in range(L)]
-        self.free = self.nodes.free_terms()
-        self.terms = self._terms()
 
-    def pair_data(self, pairs: slice) -> np.ndarray:
-        """(t_l, t_s) for each pair and sample."""
-        t = np.stack([self.grid.nodes[self.layers[pairs]], self.grid.nodes[self.sources[pairs]]], axis=1)
-        return np.repeat(t[:, None], self.samples, axis=1)
-
-    def node_data(self, layers: np.ndarray) -> np.ndarray:
-        """(t_l, g) for each layer and sample."""
-        t = np.broadcast_to(self.grid.nodes[layers][:, None, None], (len(layers), self.samples, 1))
-        return np.concatenate([t, self.free[layers]], axis=-1)
-
-    def rows(self, s: int) -> slice:
-        """The layers that column s acts on."""
-        return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
-
-    # -- the Lagrangian's terms -----------------------------------------------------------------------------------
-    def _term(self, function: NodeFunction, layers: np.ndarray, owner: object, formula: object, **more: object) -> Term:
-        t = np.broadcast_to(self.grid.nodes[layers][:, None, None], (len(layers), self.samples, 1))
-        target = getattr(owner, "target", None)
-        parts = [t]
-        if target is not None:
-            rows = target.reshape(self.samples, -1)
-            parts.append(np.broadcast_to(rows, (len(layers), *rows.shape)))
-        index = self.nodes.index(self.nodes.reads(formula), layers)  # type: ignore[arg-type]
-        return Term(function, layers, index, np.concatenate(parts, axis=-1), **more)  # type: ignore[arg-type]
-
-    def _terms(self) -> list[Term]:
-        L, p, f = self.depth, self.problem, self.problem.formulas
-        path, last = np.arange(L), np.array([L])
-        terms = []
-        if self.nodes.terminal is not None:
-            weight = np.full((1, self.samples, 1), 1.0 / self.samples)
-            terms.append(self._term(self.nodes.terminal, last, p.terminal, f.terminal, weight=weight))
-        if self.nodes.running is not None:
-            tau = self.grid.running_weights[:L] / self.samples
-            weight = np.broadcast_to(tau[:, None, None], (L, self.samples, 1))
-            terms.append(self._term(self.nodes.running, path, p.running, f.running, weight=weight))
-        for block, function in zip(self.discrete.rows.blocks, self.nodes.rows, strict=True):
-            if function is not None:
-                layers = last if block.constraint.kind == "terminal" else path
-                terms.append(self._term(function, layers, block.constraint, block.formula, block=block))
-        return terms
-
-    def cotangent(self, term: Term, mu: np.ndarray | None) -> np.ndarray | None:
-        """The weights of a term's outputs in the Lagrangian, (layers, N, outputs); None when it is absent."""
-        if term.block is None:
-            return term.weight
-        if mu is None:
-            return None
-        block = term.block
-        values = mu[block.part].reshape(len(block.layers), len(block.samples), -1)
-        out = np.zeros((len(term.layers), self.samples, term.function.outputs))
-        if block.constraint.kind == "integral":
-            out[:, block.samples] = self.grid.running_weights[: self.depth, None, None] * values
-        else:
-            out[:, block.samples] = values
-        return out
-
-    # -- the order of the controls ----------------------------------------------------------------------------------
-    @cached_property
-    def order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(order, place, prefix): entries sorted by first layer, their places, and how many act up to each layer."""
-        first = np.full(self.size, self.depth + 1)
-        np.minimum.at(first, self.pair_index, self.layers[:, None])
-        np.minimum.at(first, self.node_index, np.arange(self.depth + 1)[:, None])
-        order = np.argsort(first, kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(self.size)
-        return order, place, np.searchsorted(first[order], np.arange(self.depth + 1), side="right")
-
-    def final_costate(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> np.ndarray:
-        """p(T) from x^L (N, dx) and the derivative of the value with respect to z^L (N, dz), per sample."""
-        T, f = self.grid.nodes[-1], self.problem.formulas
-        names = self.nodes.reads(f.kernel, f.feature)
-        index = np.concatenate([np.zeros((1, 0), dtype=int), *(self._last(name) for name in names)], axis=1)
-        data = np.full((1, self.samples, 2), T)
-        _, fx, _ = self.nodes.kernel.first(data, x[None], w[index])
-        total = np.einsum("nij,ni->nj", fx[0], zbar)
-        for term in self.terms:
-            if term.function is self.nodes.running and term.block is None:
-                index = np.concatenate(
-                    [np.zeros((1, 0), dtype=int), *map(self._last, self.nodes.reads(f.running))], axis=1
-                )
-                data = term.data[-1:].copy()
-                data[..., 0] = T
-                total += term.function.first(data, x[None], w[index])[1][0, :, 0]
-        return total
-
-    def _last(self, name: str) -> np.ndarray:
-        """The entries of a control's last sample, w^{L,L-1} on the triangle; (1, components)."""
-        block = self.discrete.space.blocks[name]
-        start = block.offset + (block.layout.count - 1) * block.components
-        return np.arange(start, start + block.components)[None]
-
-    @cached_property
-    def penalty(self) -> np.ndarray:
-        """The Hessian Q of the penalties, dense."""
-        return block_diagonal(self.discrete, "penalty")
-
-    @cached_property
-    def metric(self) -> np.ndarray:
-        """The metric A, dense."""
-        return block_diagonal(self.discrete, "metric")
-
-    @property
-    def widths(self) -> tuple[int, int]:
-        """Entries of the state and of the integral of one sample."""
-        return count(self.problem.state_shape), count(self.problem.integral_shape)
+def _bend(second: Second, dx: np.ndarray, dq: np.ndarray, out: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Node Hessians times (δx, δq): returns the state part (nodes, N, n), adds the control part to ``out``."""
+    xx, qx, qq = second
+    scatter(out, index, np.einsum("pnji,pni->pj", qx, dx) + np.einsum("pij,pj->pi", qq, dq))
+    return np.einsum("pnij,pnj->pni", xx, dx) + np.einsum("pnji,pj->pni", qx, dq)
 
 
 class Point:
@@ -384,7 +264,7 @@ class Point:
         """The exact Hessian of J + μᵀc in the controls, (size, size), penalties included."""
         r, at = self.reduced, self.curvature(mu)
         order, _, _ = r.order
-        builder = _Builder(self)
+        builder = HessianBuilder(r)
         X, Z = self.sensitivities
         xx, qx, qq = at.kernel
         states = np.zeros((r.depth + 1, r.samples, *xx.shape[2:]))
@@ -408,82 +288,3 @@ class Point:
         H = np.empty_like(builder.H)
         H[np.ix_(order, order)] = builder.H
         return H + self.reduced.penalty
-
-
-Second = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Curvature:
-    """Second derivatives (xx, qx, qq) of z̄ᵀφ at the pairs, of the Lagrangian's terms, and of λᵀψ at the layers."""
-
-    kernel: Second
-    terms: list[tuple[Term, Second]]
-    outer: Second | None
-
-
-def scatter(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
-    """out[index] += values, entries that come twice included."""
-    if index.size:
-        out += np.bincount(index.ravel(), values.ravel(), minlength=len(out))
-
-
-def _bend(second: Second, dx: np.ndarray, dq: np.ndarray, out: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Node Hessians times (δx, δq): returns the state part (nodes, N, n), adds the control part to ``out``."""
-    xx, qx, qq = second
-    scatter(out, index, np.einsum("pnji,pni->pj", qx, dx) + np.einsum("pij,pj->pi", qq, dq))
-    return np.einsum("pnij,pnj->pni", xx, dx) + np.einsum("pnji,pj->pni", qx, dq)
-
-
-class _Builder:
-    """Accumulates Σ [S; E]ᵀ C [S; E] in the order of the controls."""
-
-    def __init__(self, point: Point) -> None:
-        self.reduced = point.reduced
-        _, self.place, self.prefix = point.reduced.order
-        self.H = np.zeros((point.reduced.size, point.reduced.size))
-
-    def add_states(self, S: np.ndarray, l: int, C: np.ndarray) -> None:
-        """Σ_n S_nᵀ C_n S_n."""
-        p = self.prefix[l]
-        if p and C.any():
-            left = S[:, l, :, :p]
-            bent = C @ left
-            self.H[:p, :p] += left.reshape(-1, p).T @ bent.reshape(-1, p)
-
-    def add_mixed(self, S: np.ndarray, l: int, index: np.ndarray, C: np.ndarray) -> None:
-        """Σ_n Eᵀ C_n S_n and its transpose; index (nodes, m), C (nodes, N, m, states)."""
-        p = self.prefix[l]
-        if not p or not index.size or not C.any():
-            return
-        nodes, m = index.shape
-        left = C.transpose(0, 2, 1, 3).reshape(nodes * m, -1)
-        product = left @ S[:, l, :, :p].reshape(-1, p)
-        rows = self.place[index.ravel()]
-        unique, inverse = np.unique(rows, return_inverse=True)
-        if len(unique) < len(rows):  # path controls and constants are read by several nodes
-            summed = np.zeros((len(unique), p))
-            np.add.at(summed, inverse, product)
-            rows, product = unique, summed
-        self.H[rows, :p] += product
-        self.H[:p, rows] += product.T
-
-    def add_controls(self, index: np.ndarray, C: np.ndarray) -> None:
-        """Eᵀ C E for each node."""
-        places = self.place[index]
-        np.add.at(self.H, (places[:, :, None], places[:, None, :]), C)
-
-
-def block_diagonal(discrete: DiscreteProblem, what: str) -> np.ndarray:
-    """Matrices between sites, repeated for every component of every control."""
-    out = np.zeros((discrete.space.size, discrete.space.size))
-    for block in discrete.space:
-        matrix = block.penalty if what == "penalty" else block.metric.matrix
-        if matrix is None:
-            continue
-        entries = matrix.tocoo()
-        for i in range(block.components):
-            rows = block.offset + entries.row * block.components + i
-            columns = block.offset + entries.col * block.components + i
-            out[rows, columns] += entries.data
-    return out
