@@ -132,6 +132,18 @@ def test_lanczos_sees_a_saddle(monkeypatch: pytest.MonkeyPatch):
     assert not lanczos.passed and lanczos.measured == pytest.approx(dense.measured, rel=1e-6)
 
 
+@pytest.mark.parametrize("name, seed", [("Markov with outer, target", 0), ("outer, squared", 1)])
+def test_what_a_solver_calls_solved_may_be_a_saddle(name: str, seed: int):
+    """From the zero start these stop where the gradient vanishes by symmetry; other starts get lower and pass."""
+    made = build(name, seed)
+    stuck = dnl.solve(made.problem, made.depth, "adjoint")
+    certificate = dnl.certify(stuck, seed=0)
+    assert stuck.success and certificate.failed == (certificate["second order"],), certificate
+    start = {k: dnl.smooth_random(0, 1.0) for k in stuck.controls}
+    better = dnl.solve(made.problem, made.depth, "adjoint", start=start)
+    assert better.value < stuck.value - 1e-3 and dnl.certify(better, seed=0).passed
+
+
 def test_eigenvalues_by_hand():
     """x' = u, ½ ∫u² + (c/2) x(1)²: the Hessian is the metric plus c·1⊗1, so 1 (or 1 + c); with x(1) fixed, 1."""
 
