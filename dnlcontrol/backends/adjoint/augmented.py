@@ -55,7 +55,7 @@ def augmented_lagrangian(
     accuracy, target = max(tolerance, 1e-3), TIGHTER * tolerance
     for k in range(ROUNDS):
         at = Multipliers(mu, rho)
-        outcome = minimiser(Objective(evaluator, at), w, accuracy, max(max_iterations - spent, 1), progress)
+        outcome = minimiser(Objective(evaluator, at), w, accuracy, share(max_iterations, spent), progress)
         spent, inner, w = spent + outcome.iterations, inner + outcome.inner, outcome.w
         c = evaluator.constraint_values(w)
         updated = at.updated(c, rows.bounds)
@@ -83,6 +83,11 @@ def augmented_lagrangian(
         seen = f"{outcome.message}; {rows.worst(c) or 'feasible'}"
         message = f"stopped after {k + 1} multiplier updates ({seen}); raise max_iterations"
     return Constrained(outcome, mu, violation, k + 1, spent, inner, message)
+
+
+def share(max_iterations: int, spent: int) -> int:
+    """Inner iterations of one round: a round that zigzags between kinks must leave some for new multipliers."""
+    return max(min(max_iterations - spent, max_iterations // 5), 1)
 
 
 def initial_weight(evaluator: Evaluator, w: np.ndarray) -> float:
