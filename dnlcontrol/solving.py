@@ -67,7 +67,7 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     if progress is not None:
         checks.function("progress", progress)
     discrete = discretise(problem, depth, rule)
-    w, _ = starting_point(discrete, start)
+    w, origin = starting_point(discrete, start)
     began = time.perf_counter()
     if backend == "exact":
         if device != "cpu":
@@ -75,11 +75,12 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
         from dnlcontrol.backends.exact import run as exact
 
         checks.choice("formulation", formulation, exact.FORMULATIONS)
-        found = exact.run(discrete, w, tolerance, limit, formulation, verbose, force)
+        found = exact.run(discrete, w, tolerance, limit, formulation, verbose, force, origin is None)
     else:
         from dnlcontrol.backends.adjoint import run as adjoint
 
-        found = adjoint.run(discrete, w, tolerance, limit, method, device, dtype, chunk, progress)
+        found = adjoint.run(discrete, w, tolerance, limit, method, device, dtype, chunk, progress,
+                            origin is None)  # fmt: skip
     solution = _report(discrete, found, backend, tolerance, time.perf_counter() - began)
     if not solution.success:
         warnings.warn(

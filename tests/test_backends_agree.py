@@ -161,3 +161,22 @@ def test_start_from_a_solution_of_another_depth():
     coarse = dnl.solve(problem(), 4, "exact")
     deep = dnl.solve(problem(), 32, "adjoint", start=coarse)
     assert deep.success and deep.nit <= 2
+
+
+@pytest.mark.parametrize("backend", ["exact", "adjoint"])
+def test_a_start_at_a_saddle_is_left(backend):
+    """J = ¼(x² - 1)² + ..., x = ∫u: u = 0 is stationary with the curvature -1, the minimisers are near x = ±1."""
+    made = dnl.ControlProblem(
+        x0=[0.0], dynamics=dnl.Volterra(lambda t, s, x, u: u.u), controls={"u": dnl.Control((), on="t")},
+        terminal=lambda x, c: 0.25 * (x**2 - 1) ** 2, regularisers=[dnl.L2("u", 0.1)])  # fmt: skip
+    solution = dnl.solve(made, 6, backend, **({"formulation": "condensed"} if backend == "exact" else {}))
+    # x (x² - 1) + 0.1 x = 0 at x² = 0.9
+    assert solution.success and abs(solution.states[-1, 0]) == pytest.approx(np.sqrt(0.9), abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["Markov with outer, target", "Dense B with feature, squared"])
+def test_random_problems_do_not_end_at_a_saddle(name):
+    from tests.random_problems import build
+
+    made = build(name, 0 if "Markov" in name else 1)
+    assert dnl.certify(dnl.solve(made.problem, made.depth, "adjoint"))["second order"].passed

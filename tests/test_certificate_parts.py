@@ -133,15 +133,16 @@ def test_lanczos_sees_a_saddle(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("name, seed", [("Markov with outer, target", 0), ("outer, squared", 1)])
-def test_what_a_solver_calls_solved_may_be_a_saddle(name: str, seed: int):
-    """From the zero start these stop where the gradient vanishes by symmetry; other starts get lower and pass."""
+def test_saddles_on_a_symmetry_are_left(name: str, seed: int, monkeypatch: pytest.MonkeyPatch):
+    """From the zero start the gradient vanishes by symmetry at a saddle; a cold start looks for it and gets lower."""
     made = build(name, seed)
+    solution = dnl.solve(made.problem, made.depth, "adjoint")
+    assert solution.success and dnl.certify(solution, seed=0).passed
+    monkeypatch.setattr("dnlcontrol.backends.adjoint.newton.ESCAPES", 0)
     stuck = dnl.solve(made.problem, made.depth, "adjoint")
     certificate = dnl.certify(stuck, seed=0)
     assert stuck.success and certificate.failed == (certificate["second order"],), certificate
-    start = {k: dnl.smooth_random(0, 1.0) for k in stuck.controls}
-    better = dnl.solve(made.problem, made.depth, "adjoint", start=start)
-    assert better.value < stuck.value - 1e-3 and dnl.certify(better, seed=0).passed
+    assert solution.value < stuck.value - 1e-3
 
 
 def test_eigenvalues_by_hand():

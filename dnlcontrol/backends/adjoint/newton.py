@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from dnlcontrol.backends.adjoint.curvature import lowest_curvature
 from dnlcontrol.backends.adjoint.model import binding
 from dnlcontrol.backends.adjoint.objective import Iterate, Outcome, Progress, SecondOrder
 from dnlcontrol.space.faces import Face, complementarity, stationarity
@@ -12,19 +15,23 @@ from dnlcontrol.space.faces import Face, complementarity, stationarity
 ACCEPT, SHRINK, GROW = 1e-4, 0.25, 0.75
 ROUNDING = 1e-13  # changes of J below this share of |J| are noise of the sums over samples and layers
 CG_LIMIT = 500
+ESCAPES = 5  # saddles left in one solve
 NOT_FINITE = "the cost or its gradient is not finite at the start; start elsewhere or bound the controls"
 
 
 def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iterations: int = 100,
-           progress: Progress | None = None) -> Outcome:  # fmt: skip
+           progress: Progress | None = None, leave_saddles: bool = False) -> Outcome:  # fmt: skip
     """Minimise to stationarity ``tolerance`` in the dual norm; negative curvature is followed to the radius.
+
+    ``leave_saddles``: where the iterates come to rest, the lowest curvature is looked for, and followed if negative;
+    a start on a symmetry of the problem may otherwise end at a saddle.
 
     The model is solved to min(0.1, ‖r‖^{1/2}) ‖r‖, r the stationarity: superlinear, few inner iterations far out.
     """
     space = objective.space
     w = np.clip(start, *space.bounds)
     value, g = objective.value_and_gradient(w)
-    radius, inner, log = 1.0, 0, []
+    radius, inner, escapes, log = 1.0, 0, 0, []
     if not (np.isfinite(value) and np.all(np.isfinite(g))):
         return Outcome(w, value, g, np.inf, False, NOT_FINITE, (Iterate(0, value, np.inf, radius, 0),))
     message = f"stopped after {max_iterations} iterations; raise max_iterations or start closer"
@@ -34,6 +41,10 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
         if progress:
             progress(log[-1])
         if norm <= tolerance and complementarity(space, w, g) <= tolerance:
+            lower = _below(objective, w, value, g) if leave_saddles and escapes < ESCAPES else None
+            if lower is not None and k < max_iterations:
+                w, (value, g), radius, inner, escapes = lower, objective.value_and_gradient(lower), 1.0, 0, escapes + 1
+                continue
             return Outcome(w, value, g, norm, True, f"stationarity {norm:.1e} <= {tolerance:.0e}", tuple(log))
         if k == max_iterations:
             break
@@ -61,6 +72,24 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
             )
             break
     return Outcome(w, value, g, norm, False, message, tuple(log))
+
+
+def _below(objective: SecondOrder, w: np.ndarray, value: float, g: np.ndarray) -> np.ndarray | None:
+    """A point with a lower value along the lowest curvature λ < 0; None at a minimiser, as far as Lanczos sees.
+
+    A step of length h in the metric should lower J by ½|λ|h²; a quarter of that is asked for.
+    """
+    space = objective.space
+    curvature, v = lowest_curvature(partial(objective.hessian_product, w), Face(space, binding(space, w, g)))
+    if curvature == 0.0:
+        return None
+    v = v if g @ v <= 0 else -v
+    for h in 0.5 ** np.arange(12):
+        for sign in (1.0, -1.0):
+            trial = np.clip(w + sign * h * v, *space.bounds)
+            if objective.value_and_gradient(trial)[0] < value + 0.125 * curvature * h**2:
+                return trial
+    return None
 
 
 def _ratio(old: float, new: float, predicted: float) -> float | None:

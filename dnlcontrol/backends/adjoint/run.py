@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.augmented import augmented_lagrangian
+from dnlcontrol.backends.adjoint.augmented import Minimiser, augmented_lagrangian
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.lbfgs import lbfgs
 from dnlcontrol.backends.adjoint.newton import newton
@@ -19,12 +20,14 @@ CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
-        dtype: str, chunk: int, progress: Any) -> Found:  # fmt: skip
-    """Minimise from the controls w."""
+        dtype: str, chunk: int, progress: Any, cold: bool) -> Found:  # fmt: skip
+    """Minimise from the controls w; a ``cold`` start may lie on a symmetry, so that saddles are looked for."""
     evaluator = Evaluator(discrete, device, dtype, chunk)
-    minimiser = newton if method == "newton" else lbfgs
+    minimiser: Minimiser = newton if method == "newton" else lbfgs
     if not discrete.rows.size:
         limit = limit or LIMITS[method]
+        if method == "newton":
+            minimiser = partial(newton, leave_saddles=cold)
         outcome = minimiser(Objective(evaluator), w, tolerance, limit, progress)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
         return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome))

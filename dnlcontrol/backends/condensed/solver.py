@@ -30,26 +30,28 @@ class ReducedPoint:
 
 
 def minimise(
-    evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool = False
+    evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool = False, cold: bool = True
 ) -> ReducedPoint:
-    """From the controls w to a minimiser of the reduced problem.
+    """From the controls w to a minimiser of the reduced problem; from a ``cold`` start saddles are looked for.
 
     BLAS runs on one thread: on shared cores its spinning threads cost more than a factorisation of this size gains
     (measured: a Cholesky factorisation of order 816 in 9 ms on one thread, in up to 500 ms on two of two busy cores),
     and one thread makes the iterates reproducible.
     """
     with threadpool_limits(limits=1, user_api="blas"):
-        return _minimise(evaluator, w, tolerance, limit, verbose)
+        return _minimise(evaluator, w, tolerance, limit, verbose, cold)
 
 
-def _minimise(evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> ReducedPoint:
+def _minimise(
+    evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool, cold: bool
+) -> ReducedPoint:
     if evaluator.rows.size:
         point = interior_point(evaluator, w, tolerance, limit, verbose)
         if point.infeasible or point.limit:
             return point
         exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)
         return point if exact is None else replace(point, w=exact.w, multipliers=exact.mu)
-    outcome = newton(ReducedObjective(evaluator), w, tolerance, limit)
+    outcome = newton(ReducedObjective(evaluator), w, tolerance, limit, leave_saddles=cold)
     log = tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
     stopped = outcome.iterations >= limit and not outcome.converged
     return ReducedPoint(outcome.w, np.zeros(0), outcome.message, False, stopped, outcome.iterations, log)

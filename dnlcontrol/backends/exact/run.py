@@ -21,14 +21,15 @@ SECONDS_LIMIT = 3600.0
 
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, formulation: str, verbose: bool,
-        force: bool) -> Found:  # fmt: skip
+        force: bool, cold: bool) -> Found:  # fmt: skip
     """Minimise from the controls w; the size is forecast, and refused above the limits unless forced."""
     sizes = forecast(discrete)
     chosen = sizes.better if formulation == "auto" else formulation
     if not force:
         refuse_too_large(sizes, chosen)
-    solve = lifted if chosen == "lifted" else condensed
-    return solve(discrete, w, tolerance, limit or ITERATIONS, verbose)
+    if chosen == "lifted":
+        return lifted(discrete, w, tolerance, limit or ITERATIONS, verbose)
+    return condensed(discrete, w, tolerance, limit or ITERATIONS, verbose, cold)
 
 
 def refuse_too_large(sizes: Forecast, formulation: str) -> None:
@@ -57,10 +58,12 @@ def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: in
                  point.costates, transcription.one_step, "lifted")  # fmt: skip
 
 
-def condensed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> Found:
+def condensed(
+    discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool, cold: bool
+) -> Found:
     """States eliminated: dense Newton, or IPOPT on the reduced functions where there are constraints."""
     reduced = ReducedEvaluator(discrete)
-    point = minimise(reduced, w, tolerance, limit, verbose)
+    point = minimise(reduced, w, tolerance, limit, verbose, cold)
     lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
     one_step = discrete.problem.dynamics.is_ode
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
