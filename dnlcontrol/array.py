@@ -16,11 +16,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dnlcontrol.checks import InputError, InputTypeError, array_of
-from dnlcontrol.engines import Engine, engine_of
+from dnlcontrol.engines import FUNCTIONS, Engine, engine_of
 
-UNARY = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
-         "sinh", "cosh", "tanh", "abs", "sign")  # fmt: skip
-VOCABULARY = (*UNARY, "where", "maximum", "minimum", "sum", "mean", "max", "min", "stack", "concat",
+VOCABULARY = (*FUNCTIONS, "where", "maximum", "minimum", "sum", "mean", "max", "min", "stack", "concat",
               "reshape", "matmul", "asarray", "zeros_like", "ones_like", "logsumexp", "softmax")  # fmt: skip
 COMPARISONS = ("lt", "le", "gt", "ge")
 ATTRIBUTES = "shape, ndim, T, indexing by integers and slices, + - * / ** @, comparisons"
@@ -207,7 +205,7 @@ class Namespace:
         self._shelled = shelled
 
     def __getattr__(self, name: str) -> Any:
-        if name in UNARY:
+        if name in FUNCTIONS:
             fn = self._engine.unary[name]
             return lambda x: self._wrap(fn(self._take(x, name)))
         raise UnknownName(f"namespace: got {name!r}; allowed: {', '.join(VOCABULARY)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,17 @@ class DiscreteProblem:
     @property
     def depth(self) -> int:
         return self.grid.depth
+
+    @cached_property
+    def free_terms(self) -> np.ndarray:
+        """g(t_l, x0_n), flattened per sample: (L+1, N, size)."""
+        p, t = self.problem, self.grid.nodes
+        formula = p.formulas.free_term
+        if formula is None:
+            rows = p.x0.reshape(1, p.samples, -1)
+            return np.broadcast_to(rows, (len(t), *rows.shape[1:]))
+        values = [[formula(numpy_engine(), time, x) for x in p.x0] for time in t]
+        return np.asarray(values, dtype=float).reshape(len(t), p.samples, -1)
 
     def controls_at(self, w: np.ndarray, formula: Formula, node: int, source: int | None = None) -> dict[str, Any]:
         """What ``formula`` reads: w^{node, source}; on the path the control at ``node``, in a kernel at ``source``."""

@@ -55,6 +55,13 @@ class Grid:
         """The layers l that source layer s contributes to: s+1..L."""
         return np.arange(s + 1, self.depth + 1)
 
+    def pairs(self, one_step: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """(l, s) of every kernel evaluation, column by column; ``one_step``: only l = s+1."""
+        L = self.depth
+        if one_step:
+            return np.arange(1, L + 1), np.arange(L)
+        return np.concatenate([self.rows(s) for s in range(L)]), np.repeat(np.arange(L), L - np.arange(L))
+
     def kernel_weights(self, s: int) -> np.ndarray:
         """The weight of k(t_l, t_s, ...) in z^l for l in rows(s)."""
         return np.full(self.depth - s, self.step)

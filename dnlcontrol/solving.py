@@ -135,7 +135,7 @@ def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, S
 
 
 def _report(discrete: DiscreteProblem, found: Found, backend: str, tolerance: float, seconds: float) -> Solution:
-    """Recompute value, stationarity, feasibility and costates by the sweep, for both backends."""
+    """Recompute value, stationarity, feasibility and costates from the controls, for both backends."""
     from dnlcontrol.backends.multipliers import Multipliers
 
     problem, space, w = discrete.problem, discrete.space, found.w

@@ -20,9 +20,9 @@ import torch
 from scipy import special
 
 import dnlcontrol as dnl
-from dnlcontrol.array import UNARY, VOCABULARY
+from dnlcontrol.array import VOCABULARY
 from dnlcontrol.backends.exact.traced import Traced
-from dnlcontrol.engines import numpy_engine, torch_engine
+from dnlcontrol.engines import FUNCTIONS, numpy_engine, torch_engine
 from dnlcontrol.formula import Formula, trace
 
 # One operation is good to an ulp or two (2.2e-16), a sum of at most 6 terms to a few more; sums may cancel,
@@ -30,7 +30,7 @@ from dnlcontrol.formula import Formula, trace
 RTOL = 1e-14
 
 REFERENCE = SimpleNamespace(
-    **{name: getattr(np, name) for name in UNARY},
+    **{name: getattr(np, name) for name in FUNCTIONS},
     where=np.where, maximum=np.maximum, minimum=np.minimum, sum=np.sum, mean=np.mean, max=np.max, min=np.min,
     stack=np.stack, concat=np.concatenate, reshape=np.reshape, matmul=np.matmul, asarray=np.asarray,
     zeros_like=np.zeros_like, ones_like=np.ones_like, logsumexp=special.logsumexp,
@@ -94,7 +94,7 @@ def axes(shape: Shape) -> list[int | None]:
 
 def vocabulary_rows() -> list[Row]:
     rows = []
-    for n in UNARY:
+    for n in FUNCTIONS:
         rows += [Row(n, lambda xp, x, n=n: getattr(xp, n)(x), (s,), DOMAINS.get(n, (-2, 2))) for s in SHAPES]
     for n in ("maximum", "minimum"):
         rows += [Row(n, lambda xp, a, b, n=n: getattr(xp, n)(a, b), pair) for pair in PAIRS]

@@ -68,7 +68,7 @@ class Linearised:
         self.data = sweep.everyone
         self.parts = sweep.space.split(w)
         self.u = {k: sweep.tensor(v) for k, v in self.parts.items()}
-        self.layers, self.sources = pairs(self.depth, self.markov)
+        self.layers, self.sources = sweep.grid.pairs(self.markov)
         f = self.problem.formulas
         self.pair_reads = self._reads([f.kernel, f.feature], self.sources)
         self.node_reads = self._reads([f.outer], np.arange(self.depth + 1))
@@ -168,11 +168,3 @@ class Linearised:
                 added = np.einsum("mnij,nj->mni", self.phi_x[self.columns[l]], dx[l]) + forced[self.columns[l]]
                 dz[self._rows(l)] += added + dz[l] if self.markov else added
         return dx, dz
-
-
-def pairs(depth: int, markov: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The (l, s) of every kernel evaluation, column by column."""
-    if markov:
-        return np.arange(1, depth + 1), np.arange(depth)
-    layers = np.concatenate([np.arange(s + 1, depth + 1) for s in range(depth)])
-    return layers, np.repeat(np.arange(depth), depth - np.arange(depth))

@@ -14,7 +14,7 @@ import casadi as ca
 import numpy as np
 
 from dnlcontrol.discrete import DiscreteProblem
-from dnlcontrol.engines import casadi_engine, numpy_engine
+from dnlcontrol.engines import casadi_engine
 from dnlcontrol.formula import Formula, Shape, compare
 
 
@@ -179,15 +179,6 @@ class Nodes:
                 site = path if block.layout.on == "t" else np.zeros(len(path), dtype=int)
             parts.append(block.offset + site[:, None] * block.components + np.arange(block.components))
         return np.concatenate(parts, axis=1)
-
-    def free_terms(self) -> np.ndarray:
-        """g(t_l, x0_n), (L+1, N, size)."""
-        p, nodes = self.problem, self.discrete.grid.nodes
-        formula = p.formulas.free_term
-        if formula is None:
-            return np.broadcast_to(p.x0.reshape(1, self.samples, -1), (len(nodes), self.samples, count(p.state_shape)))
-        values = [[formula(numpy_engine(), t, x) for x in p.x0] for t in nodes]
-        return np.asarray(values, dtype=float).reshape(len(nodes), self.samples, -1)
 
 
 def _casadi_value(formula: Formula) -> Callable[..., np.ndarray]:

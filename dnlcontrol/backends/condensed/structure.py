@@ -33,17 +33,13 @@ class Reduced:
         self.markov = self.problem.markov
         self.nodes = Nodes(discrete)
         L, f = self.depth, self.problem.formulas
-        if self.markov:
-            self.layers, self.sources = np.arange(1, L + 1), np.arange(L)
-        else:
-            self.layers = np.concatenate([self.grid.rows(s) for s in range(L)])
-            self.sources = np.repeat(np.arange(L), L - np.arange(L))
+        self.layers, self.sources = self.grid.pairs(self.markov)
         self.weights = np.concatenate([self.grid.kernel_weights(s)[: 1 if self.markov else None] for s in range(L)])
         self.pair_index = self.nodes.index(self.nodes.reads(f.kernel, f.feature), self.sources, self.layers)
         self.node_index = self.nodes.index(self.nodes.reads(f.outer), np.arange(L + 1))
         ends = np.searchsorted(self.sources, np.arange(L + 1))
         self.columns = [slice(ends[s], ends[s + 1]) for s in range(L)]
-        self.free = self.nodes.free_terms()
+        self.free = discrete.free_terms
         self.terms = self._terms()
 
     def pair_data(self, pairs: slice) -> np.ndarray:

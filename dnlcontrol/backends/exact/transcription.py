@@ -17,7 +17,6 @@ import numpy as np
 
 from dnlcontrol.backends.exact.traced import Traced, blocks
 from dnlcontrol.discrete import DiscreteProblem
-from dnlcontrol.engines import numpy_engine
 from dnlcontrol.formula import Formula
 from dnlcontrol.rows import RowBlock
 
@@ -80,15 +79,6 @@ class Transcription:
         return blocks(ca.DM(rows.T), target.shape[1:])
 
     # -- the state equation ------------------------------------------------------------------------------------------
-    @cached_property
-    def free(self) -> np.ndarray:
-        """g(t_l, x0_n), (L+1, N, size)."""
-        formula, p = self.problem.formulas.free_term, self.problem
-        if formula is None:
-            return np.broadcast_to(p.x0.reshape(1, self.samples, -1), (self.depth + 1, self.samples, self.state_size))
-        values = [[formula(numpy_engine(), t, x) for x in p.x0] for t in self.grid.nodes]
-        return np.asarray(values, dtype=float).reshape(self.depth + 1, self.samples, -1)
-
     def _state_rows(self) -> Any:
         f, N, L = self.problem.formulas, self.samples, self.depth
         everyone = np.arange(N)
@@ -102,17 +92,22 @@ class Transcription:
             y = self.x[:, self._columns(layers, samples)]
         z = self._integrals(y)
         if self.one_step:
-            steps = [self.x[:, :N] - ca.DM(self.free[0].T)]
+            steps = [self.x[:, :N] - ca.DM(self.discrete.free_terms[0].T)]
             for l in range(L):
                 a, b = slice(l * N, (l + 1) * N), slice((l + 1) * N, (l + 2) * N)
-                steps.append(self.x[:, b] - self.x[:, a] - ca.DM((self.free[l + 1] - self.free[l]).T) - z[l + 1])
+                steps.append(
+                    self.x[:, b]
+                    - self.x[:, a]
+                    - ca.DM((self.discrete.free_terms[l + 1] - self.discrete.free_terms[l]).T)
+                    - z[l + 1]
+                )
             return ca.horzcat(*steps)
         if f.outer is None:
-            right = ca.horzcat(*(ca.DM(self.free[l].T) + z[l] for l in range(L + 1)))
+            right = ca.horzcat(*(ca.DM(self.discrete.free_terms[l].T) + z[l] for l in range(L + 1)))
         else:
             layers, samples = self._grid(np.arange(L + 1), everyone)
             g = blocks(
-                ca.DM(self.free.reshape(len(layers), -1).T),
+                ca.DM(self.discrete.free_terms.reshape(len(layers), -1).T),
                 f.free_term.shape if f.free_term else self.problem.state_shape,
             )
             values = {
@@ -126,7 +121,7 @@ class Transcription:
     def _integrals(self, y: Any) -> list[Any]:
         """z^0..z^L, each (size, N); for one-step rows only the increment τ k at each layer. ``y``: columns (l, n)."""
         f, N, L = self.problem.formulas, self.samples, self.depth
-        layers, sources = self._pairs()
+        layers, sources = self.grid.pairs(self.one_step)
         pairs, _ = self._grid(np.arange(len(layers)), np.arange(N))
         l, samples = self._grid(layers, np.arange(N))
         s = sources[pairs]
@@ -142,14 +137,6 @@ class Transcription:
             weight = self.grid.kernel_weights(source)[layer - source - 1]
             z[layer] = z[layer] + weight * k[:, i * N : (i + 1) * N]
         return z
-
-    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """(l, s) of every kernel evaluation, packed by column."""
-        L = self.depth
-        if self.one_step:
-            return np.arange(1, L + 1), np.arange(L)
-        layers = np.concatenate([self.grid.rows(s) for s in range(L)])
-        return layers, np.repeat(np.arange(L), L - np.arange(L))
 
     # -- cost and constraints -----------------------------------------------------------------------------------------
     def _cost(self) -> Any:
