@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
                 help="a .py file with problem(), or a name from `dnlcontrol problems`",
             )
             sub.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter of problem()")
-            sub.add_argument("--rule", default="left", help="left (trapezoid comes later)")
+            sub.add_argument("--rule", default="left", help="left or trapezoid")
             sub.add_argument("--json", action="store_true", help="print one JSON object")
         return sub
 

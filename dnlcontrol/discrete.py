@@ -17,9 +17,11 @@ from dnlcontrol.space.control_space import ControlSpace
 
 
 class DiscreteProblem:
-    """A problem on a grid: x^l = G(t_l, g(t_l), τ Σ_{s<l} k(t_l, t_s, y^s, w^{l,s}), v^l), y^s = F(t_s, x^s, v^s).
+    """A problem on a grid: x^l = G(t_l, g(t_l), z^l, v^l), y^s = F(t_s, x^s, v^s), with the weights of the rule
 
-    J_L = (1/N) Σ_n [Φ(x_n^L) + τ Σ_{l<L} ℓ(t_l, x_n^l, v^l)] + R_L. Controls are flat vectors of ``space``,
+        z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})      (left rule: c = τ, d = 0)
+
+    J_L = (1/N) Σ_n [Φ(x_n^L) + Σ_l ω_l ℓ(t_l, x_n^l, v^l)] + R_L. Controls are flat vectors of ``space``,
     constraints flat vectors of ``rows``. The methods here are the reference evaluator (NumPy, loops): use a
     backend for speed.
 
@@ -68,20 +70,41 @@ class DiscreteProblem:
 
     def states(self, w: np.ndarray) -> np.ndarray:
         """(L+1, N, *state shape)."""
-        f, p, t, e = self.problem.formulas, self.problem, self.grid.nodes, numpy_engine()
+        p, c, d = self.problem, self.grid.later, self.grid.own
         x = np.empty((self.depth + 1, p.samples, *p.state_shape))
-        y = np.empty((self.depth + 1, p.samples, *p.feature_shape))
         for l in range(self.depth + 1):
             for n in range(p.samples):
                 z: Any = np.zeros(p.integral_shape)
                 for s in range(l):
-                    weight = self.grid.kernel_weights(s)[l - s - 1]
-                    z = z + weight * f.kernel(e, t[l], t[s], y[s, n], self.controls_at(w, f.kernel, l, s))
-                g = f.free_term(e, t[l], p.x0[n]) if f.free_term else p.x0[n]
-                x[l, n] = f.outer(e, t[l], g, z, self.controls_at(w, f.outer, l)) if f.outer else g + z
-                if l < self.depth:
-                    y[l, n] = f.feature(e, t[l], x[l, n], self.controls_at(w, f.feature, l)) if f.feature else x[l, n]
+                    z = z + c[s] * self._kernel(w, l, s, x[s, n])
+                if not d[l]:
+                    x[l, n] = self._outer(w, l, n, z)
+                else:
+                    x[l, n] = self._implicit(w, l, n, z, x[l - 1, n])
         return x
+
+    def _kernel(self, w: np.ndarray, l: int, s: int, x: np.ndarray) -> Any:
+        """k(t_l, t_s, F(t_s, x), w^{l,s})."""
+        f, t, e = self.problem.formulas, self.grid.nodes, numpy_engine()
+        y = f.feature(e, t[s], x, self.controls_at(w, f.feature, s)) if f.feature else x
+        return f.kernel(e, t[l], t[s], y, self.controls_at(w, f.kernel, l, s))
+
+    def _outer(self, w: np.ndarray, l: int, n: int, z: Any) -> Any:
+        """G(t_l, g, z, v^l)."""
+        f, p, t, e = self.problem.formulas, self.problem, self.grid.nodes, numpy_engine()
+        g = f.free_term(e, t[l], p.x0[n]) if f.free_term else p.x0[n]
+        return f.outer(e, t[l], g, z, self.controls_at(w, f.outer, l)) if f.outer else g + z
+
+    def _implicit(self, w: np.ndarray, l: int, n: int, z: Any, guess: np.ndarray) -> np.ndarray:
+        """The root of x = G(t_l, g, z + d_l k(t_l, t_l, F(x)), v^l), by a general root finder."""
+        from scipy.optimize import root
+
+        def residual(flat: np.ndarray) -> np.ndarray:
+            x = flat.reshape(guess.shape)
+            return np.ravel(x - self._outer(w, l, n, z + self.grid.own[l] * self._kernel(w, l, l, x)))
+
+        found = root(residual, guess.ravel(), tol=1e-14)
+        return np.asarray(found.x).reshape(guess.shape)
 
     def value(self, w: np.ndarray) -> float:
         """J_L, the cost with its penalties."""
@@ -97,7 +120,7 @@ class DiscreteProblem:
                 total += float(f.terminal(e, x[-1, n], self.controls_at(w, f.terminal, self.depth), *extra))
             if f.running is not None and p.running is not None:
                 extra = [] if p.running.target is None else [p.running.target[n]]
-                for l in range(self.depth):
+                for l in self.grid.path:
                     value = f.running(e, t[l], x[l, n], self.controls_at(w, f.running, l), *extra)
                     total += self.grid.running_weights[l] * float(value)
         return total / p.samples
@@ -116,11 +139,12 @@ class DiscreteProblem:
                     values[0, j] = block.formula(e, x[-1, n], self.controls_at(w, block.formula, self.depth), *extra)
                 else:
                     every = [
-                        block.formula(e, t[l], x[l, n], self.controls_at(w, block.formula, l))
-                        for l in range(self.depth)
+                        block.formula(e, t[l], x[l, n], self.controls_at(w, block.formula, l)) for l in self.grid.path
                     ]
                     integral = block.constraint.kind == "integral"
-                    values[:, j] = np.tensordot(self.grid.running_weights[:-1], every, 1) if integral else every
+                    values[:, j] = (
+                        np.tensordot(self.grid.running_weights[self.grid.path], every, 1) if integral else every
+                    )
             out[block.part] = values.ravel()
         return out
 

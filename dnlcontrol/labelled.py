@@ -58,5 +58,5 @@ def _places(control: Extension) -> tuple[list[str], dict[str, Any]]:
         layers = {"layer": layout.grid.rows(0), "t_layer": ("layer", layout.line), "s_source": ("source", layout.line)}
         return ["layer", "source"], layers
     if layout.on == "t":
-        return (["node"], {}) if layout.at_nodes else (["cell"], {"t_cell": ("cell", layout.line)})
+        return (["node"], {}) if layout.side > layout.grid.depth else (["cell"], {"t_cell": ("cell", layout.line)})
     return [], {}

@@ -60,7 +60,7 @@ class Rows:
         L, offset = grid.depth, 0
         layers = {
             "state": np.arange(1, L + 1),
-            "path": np.arange(L),
+            "path": grid.path,
             "integral": np.array([L]),
             "terminal": np.array([L]),
         }

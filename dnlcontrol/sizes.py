@@ -58,7 +58,8 @@ def forecast(discrete: DiscreteProblem) -> Forecast:
     """What solving this discrete problem would take."""
     p, L, N = discrete.problem, discrete.depth, discrete.problem.samples
     state, integral = (int(np.prod(s, dtype=int)) for s in (p.state_shape, p.integral_shape))
-    pairs = L if p.markov else L * (L + 1) // 2
+    side = discrete.grid.side
+    pairs = side if p.markov else side * (side + 1) // 2
     chunk = min(N, 128)
     kinds = {c.kind for c in p.constraints}
     return Forecast(

@@ -176,10 +176,12 @@ def costates_of(evaluator: Any, w: np.ndarray, at: Any, own: np.ndarray | None =
     """Costates per sample (ψ for ODE dynamics, p with p(T) else) and ∇Φ; see :class:`Solution`.
 
     Of the trajectory ``at`` at w, or of a backend's ``own`` costates: ψ where its rows are ``one_step``, else λ.
+    For l < L p(t_l) = λ^l/ω_l. At T ∇Φ is what is left of λ^L without the layer's own running cost and source, and
+    p(T) = ℓ_x + k_x(T,T)ᵀ∇Φ. With the trapezoidal rule all are second order but p(0), since x^0 has no own source.
     """
-    problem = evaluator.discrete.problem
-    N = problem.samples
-    lam, psi = at.costates, at.integral_costates if problem.dynamics.is_ode else None
+    problem, grid = evaluator.discrete.problem, evaluator.discrete.grid
+    N, L = problem.samples, grid.depth
+    lam, zbar, psi = at.costates, at.integral_costates[-1], at.integral_costates if problem.dynamics.is_ode else None
     if own is not None:
         own = own.reshape(at.states.shape)
         if one_step:
@@ -188,11 +190,21 @@ def costates_of(evaluator: Any, w: np.ndarray, at: Any, own: np.ndarray | None =
             lam[:-1] -= own[1:]
         else:
             lam = own
+    slope, through = evaluator.final_parts(w, at.states[-1], N * zbar)
+    terminal = N * lam[-1] - grid.running_weights[-1] * slope - grid.own[-1] * through
     if problem.dynamics.is_ode and psi is not None:
-        return N * psi, N * lam[-1]
-    p = N * lam / evaluator.discrete.grid.step
-    p[-1] = evaluator.final_costate(w, at.states[-1], N * at.integral_costates[-1])
-    return p, N * lam[-1]
+        psi = N * psi
+        if grid.at_nodes:  # row l is the step from t_{l-1} to t_l: at the nodes, the mean of both sides
+            psi[1:L] = 0.5 * (psi[1:L] + psi[2:])
+            psi[-1] = terminal
+        return psi, terminal
+    p = N * lam
+    weights = np.where(grid.running_weights > 0, grid.running_weights, grid.step)
+    p[:-1] /= weights[:-1].reshape(-1, *[1] * (p.ndim - 1))
+    if grid.own[-1]:
+        _, through = evaluator.final_parts(w, at.states[-1], evaluator.outer_pull(w, at.integrals[-1], terminal))
+    p[-1] = slope + through
+    return p, terminal
 
 
 def peak_memory() -> float:

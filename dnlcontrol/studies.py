@@ -19,6 +19,7 @@ from dnlcontrol.discrete import discretise
 from dnlcontrol.extrapolation import extrapolate, fitted_rate
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.reference import Reference
+from dnlcontrol.rules import RULES
 from dnlcontrol.solution import Solution, distance
 from dnlcontrol.solving import solve
 from dnlcontrol.space.distances import function_distance
@@ -145,7 +146,11 @@ class Study:
 
     @property
     def orders(self) -> tuple[float, ...]:
-        return tuple(self.reference.orders) if self.reference is not None else (1.0, 2.0, 3.0)
+        """The exponents of 1/L that the values are extrapolated with."""
+        rule = self.levels[-1].adjoint.rule
+        if self.reference is not None and rule == "left":
+            return tuple(self.reference.orders)
+        return RULES[rule].exponents
 
     @property
     def extrapolated_value(self) -> float:

@@ -444,9 +444,7 @@ SOLVING = [
     noting(lambda: dnl.solve("toy", 2), "problem", "'toy'", "a ControlProblem", "name as problem"),
     *(noting(lambda d=d: solve(depth=d), "depth", repr(d), "an integer >= 1", f"depth {d!r}")
       for d in (0, -1, 2.0, True, None)),
-    noting(lambda: solve(rule="trapezoid"), "rule", "'trapezoid'",
-           "'left' (the trapezoid rule is not there yet)", "trapezoid"),
-    noting(lambda: solve(rule="simpson"), "rule", "'simpson'", "'left'", "unknown rule"),
+    noting(lambda: solve(rule="simpson"), "rule", "'simpson'", "'left' or 'trapezoid'", "unknown rule"),
     noting(lambda: solve(backend="ipopt"), "backend", "'ipopt'", "'exact' or 'adjoint'", "unknown backend"),
     noting(lambda: solve(backend=np.array(["exact", "adjoint"])), "backend", "array of shape (2,)",
            "'exact' or 'adjoint'", "array of backends"),

@@ -256,9 +256,9 @@ BAD = {
     "one run": ("compare {runs}/t7", "RUN"),
     "certify a missing run": ("certify {runs}/none", "no such directory"),
     "certify a truncated run": ("certify {runs}/truncated", "truncated"),
-    "trapezoid": ("solve o1_hager --depth 2 --rule trapezoid", "the trapezoid rule is not there yet"),
-    "trapezoid study": ("study o1_hager --depths 2,4 --rule trapezoid", "rule: got 'trapezoid'"),
-    "trapezoid check": ("check o1_hager --depth 2 --rule trapezoid", "rule: got 'trapezoid'"),
+    "unknown rule": ("solve o1_hager --depth 2 --rule simpson", "rule: got 'simpson'; allowed: 'left' or 'trapezoid'"),
+    "unknown rule in a study": ("study o1_hager --depths 2,4 --rule simpson", "rule: got 'simpson'"),
+    "unknown rule in a check": ("check o1_hager --depth 2 --rule simpson", "rule: got 'simpson'"),
     "unknown backend": ("solve o1_hager --depth 2 --backend ipopt", "backend: got 'ipopt'"),
     "no tolerance": ("solve o1_hager --depth 2 --tolerance 0", "tolerance: got 0.0"),
     "NaN as tolerance": ("study o1_hager --depths 2 --tolerance nan", "tolerance: got nan"),
@@ -352,8 +352,8 @@ def test_process_does_not_converge():
 
 
 def test_process_refuses():
-    ran = spawn("solve", "t7_h1_triangle", "--depth", "2", "--rule", "trapezoid", "--json")
-    assert_bad_input(ran, "rule: got 'trapezoid'")
+    ran = spawn("solve", "t7_h1_triangle", "--depth", "2", "--rule", "simpson", "--json")
+    assert_bad_input(ran, "rule: got 'simpson'")
 
 
 def test_process_lists_problems_without_heavy_imports():

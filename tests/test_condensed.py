@@ -30,11 +30,12 @@ def constrained(problem: dnl.ControlProblem) -> dnl.ControlProblem:
     return dnl.ControlProblem(**{k: getattr(problem, k) for k in own}, constraints=CONSTRAINTS)
 
 
+@pytest.mark.parametrize("rule", ["left", "trapezoid"])
 @pytest.mark.parametrize("name", CASES)
-def test_derivatives_are_those_of_the_sweep(name):
+def test_derivatives_are_those_of_the_sweep(name, rule):
     made = build(name, 5)
     problem, depth = constrained(made.problem), made.depth
-    discrete = dnl.discretise(problem, depth)
+    discrete = dnl.discretise(problem, depth, rule)
     sweep, reduced = Evaluator(discrete, stored=False), ReducedEvaluator(discrete)
     rng = np.random.default_rng(6)
     w, d = 0.3 * rng.standard_normal((2, discrete.space.size))

@@ -19,7 +19,7 @@ LAYERS = (
     "checks engines array",
     "formula controls activations losses regularisers constraints dynamics",
     "problem reference",
-    "grid",
+    "rules grid",
     "space rows",
     "discrete sizes",
     "backends",

@@ -64,11 +64,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """States x, costates λ = dL/dx, z̄ = dL/dz and the constraint values c at one control; sums over chunks."""
+    """States x, integrals z, costates λ, z̄ and the constraint values c at one control.
+
+    λ^l and z̄^l are the derivatives of the Lagrangian with respect to the right side of the state equation and to z^l.
+    """
 
     value: float
     gradient: np.ndarray
     states: np.ndarray
+    integrals: np.ndarray
     costates: np.ndarray
     integral_costates: np.ndarray
     constraints: np.ndarray

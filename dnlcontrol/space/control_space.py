@@ -163,7 +163,7 @@ def sample(block: Block, value: Any) -> np.ndarray:
         return _sample_function(block, value)
     array = checks.array_of(f"initial of {block.name!r}", value)
     full = (layout.count, *shape)
-    if layout.on == "ts" and array.shape == (layout.grid.depth, layout.grid.depth, *shape):
+    if layout.on == "ts" and array.shape == (layout.side, layout.side, *shape):
         array = layout.packed(array)
     elif array.shape != full:
         try:

@@ -2,7 +2,8 @@
 
 - piecewise constant: the value of the cell;
 - piecewise linear Î_L: on the triangle bilinear between the cell centres of the array mirrored across the
-  diagonal, constant in the outer half cells; on the path linear between the samples, constant outside.
+  diagonal, constant in the outer half cells; on the path linear between the samples, constant outside. Samples at
+  the nodes reach the ends of the axes: there are no outer half cells.
 
 Prolongation samples Î_L at the finer sites; restriction takes the cell averages of the piecewise-constant
 mirrored array.
@@ -41,11 +42,14 @@ class Extension:
         return self._evaluate(times, nearest_weights)
 
     def at(self, l: int, s: int | None = None) -> np.ndarray:
-        """The sample w^{l,s} (0 <= s < l <= L), or v^l."""
+        """The sample w^{l,s} (0 <= s < l <= L; at the nodes s <= l), or v^l."""
         return self.values[self.layout.index(l, s)].copy()
 
     def array(self) -> np.ndarray:
-        """(L, L, *shape) with entry [l-1, s] and NaN for s >= l; (samples, *shape) on the path; (*shape)."""
+        """(L, L, *shape) with entry [l-1, s] and NaN for s >= l; (samples, *shape) on the path; (*shape).
+
+        With samples at the nodes (trapezoidal rule) (L+1, L+1, *shape) with entry [l, s] and NaN for s > l.
+        """
         return self.layout.dense(self.values)
 
     @property
@@ -174,11 +178,12 @@ def prolong(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
 def restrict(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
     """Averages of the source's mirrored piecewise-constant extension over the target's cells.
 
-    Samples at nodes (a path control read by the outer map) stand for no cell: they are interpolated.
+    Samples at nodes (of the trapezoidal rule, or of a path control read by the outer map) stand for no cell: they are
+    interpolated.
     """
     if source.on == "const":
         return values.copy()
-    if source.at_nodes:
+    if source.side > source.grid.depth or target.side > target.grid.depth:
         return prolong(source, values, target)
     A = _overlaps(source.grid.depth, target.grid.depth)
     flat = values.reshape(len(values), -1)
@@ -191,26 +196,26 @@ def restrict(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
 def cell_averages(function: Callable[..., Any], layout: Layout, points: int = 4) -> np.ndarray:
     """The recovery sequence: averages of a function of (t, s), extended by reflection, over the cells.
 
-    Gauss quadrature with ``points`` per direction; diagonal cells use the mirrored function.
+    A cell reaches half a step to both sides of its sample, as far as [0, T] goes. Gauss quadrature with ``points`` per
+    direction; diagonal cells use the mirrored function.
     """
     nodes, weights = np.polynomial.legendre.leggauss(points)
     nodes, weights = 0.5 * (nodes + 1.0), 0.5 * weights  # on [0, 1]
-    tau = layout.grid.step
     if layout.on == "const":
         return np.asarray(function())[None]
+    half, line = 0.5 * layout.grid.step, layout.line
+    low = np.maximum(line - half, 0.0)
+    width = np.minimum(line + half, layout.grid.horizon) - low
     pairs = [(p, q, u * v) for p, u in zip(nodes, weights, strict=True) for q, v in zip(nodes, weights, strict=True)]
     if layout.on == "t":
-        start = layout.positions[0] - 0.5 * tau
-        return np.asarray(sum(w * np.asarray(function(start + tau * p)) for p, w in zip(nodes, weights, strict=True)))
-    t, s = (centre - 0.5 * tau for centre in layout.positions)
-    whole = np.asarray(
-        sum(w * np.asarray(function(t + tau * p, np.minimum(s + tau * q, t + tau * p))) for p, q, w in pairs)
-    )
-    # on the diagonal: the average over the half cell s <= t, with s = t_0 + τpq and the area element 2p dp dq
-    near = layout.layers - layout.sources == 1
-    start = t[near]
-    half = sum(2.0 * p * w * np.asarray(function(start + tau * p, start + tau * p * q)) for p, q, w in pairs)
-    whole[near] = half
+        return np.asarray(sum(w * np.asarray(function(low + width * p)) for p, w in zip(nodes, weights, strict=True)))
+    i, j = layout.index_pairs
+    t, s, a, b = low[i], low[j], width[i], width[j]
+    whole = np.asarray(sum(w * np.asarray(function(t + a * p, np.minimum(s + b * q, t + a * p))) for p, q, w in pairs))
+    # on the diagonal: the average over the half cell s <= t, with s = t_0 + hpq and the area element 2p dp dq
+    near = layout.diagonal
+    start, h = t[near], a[near]
+    whole[near] = sum(2.0 * p * w * np.asarray(function(start + h * p, start + h * p * q)) for p, q, w in pairs)
     return whole
 
 

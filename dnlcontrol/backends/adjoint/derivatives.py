@@ -73,7 +73,7 @@ class Derivatives:
         """Hessians of z̄ᵀφ in (x, q), (pairs, n, i, i), and of λᵀψ in (z, q)."""
         if self._second is None:
             at = self.at
-            pairs = _hessians(at.pair, at.pair_points(), self.zbar[at.layers], None)
+            pairs = _hessians(at.pair, at.pair_points(), at.pair_cotangents(self.zbar), None)
             nodes = None if at.psi_z is None else _hessians(at.node, at.node_points(), self.lam, 0)
             self._second = pairs, nodes
         return self._second

@@ -109,7 +109,7 @@ class Evaluator:
         for name, part in parts.items():
             out[name] += part
         lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
-        return value, x, lam, zbar
+        return value, x, lam, zbar, z
 
     # -- reports ----------------------------------------------------------------------------------------------
     def trajectory(self, w: np.ndarray, multipliers: Multipliers | None = None) -> Trajectory:
@@ -120,14 +120,15 @@ class Evaluator:
         c = np.zeros(self.rows.size)
         with torch.no_grad():
             for data in self.sweep.chunks:
-                pieces.append(self._chunk(u, data, multipliers, out))
+                *piece, z = self._chunk(u, data, multipliers, out)
+                pieces.append((*piece, self.sweep.integrals(u, piece[1], z)))
                 for values, index in self.lagrangian.constraints(pieces[-1][1], u, data):
                     c[index.ravel()] = values.reshape(-1).cpu().numpy()
         g = _numpy(gradient)
         penalty = self.space.add_penalty_gradient(w, g)
-        x, lam, zbar = (np.concatenate([p[i].cpu().double().numpy() for p in pieces], axis=1) for i in (1, 2, 3))
+        x, lam, zbar, integrals = (np.concatenate([_numpy(p[i]) for p in pieces], axis=1) for i in (1, 2, 3, 4))
         value = sum(float(p[0]) for p in pieces) + penalty
-        return Trajectory(value, g, x, lam, zbar, c)
+        return Trajectory(value, g, x, integrals, lam, zbar, c)
 
     def constraint_values(self, w: np.ndarray) -> np.ndarray:
         """The flat vector c of ``rows``."""
@@ -158,23 +159,25 @@ class Evaluator:
                 [self.sweep.states(u, d)[0].cpu().double().numpy() for d in self.sweep.chunks], axis=1
             )
 
-    def final_costate(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> np.ndarray:
-        """p(T) = ℓ_x + (k(T, T, F(x), u))_xᵀ ∂Φ/∂z per sample, controls at their last samples; (N, *state shape).
+    def final_parts(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ℓ_x and (k(T, T, F(x), u))_xᵀ z̄ per sample, controls at their last samples; both (N, *state shape).
 
-        ``x`` and ``zbar`` are x^L and N dΦ/dz^L, both (N, *).
+        ``x`` and ``zbar`` are x^L and a cotangent of z^L, both (N, *).
         """
         L, p = self.discrete.depth, self.discrete.problem
-        f = p.formulas
-        u = {k: torch.cat([v, v[-1:]]) if p.controls[k].on == "t" else v for k, v in self._controls(w).items()}
-        shared, own = (
-            self.sweep._shared(u, f.kernel, L),
-            self.sweep._shared(u, f.feature, L) if f.feature else {},
-        )
-        ts = {k: u[k][b.layout.index(L, L - 1)][None] for k, b in self.sweep.columns.items() if k in f.kernel.reads}
-        state, cotangent = self.sweep.tensor(x), self.sweep.tensor(zbar)
+        f, cells = p.formulas, self.sweep.grid.side == self.discrete.depth
+        # at cell centres the last samples stand for T
+        u = {
+            k: torch.cat([v, v[-1:]]) if cells and p.controls[k].on == "t" else v for k, v in self._controls(w).items()
+        }
+        _, shared, own = self.sweep.inputs(u, L - 1)
+        shared, own = ({k: u[k][L if p.controls[k].on == "t" else 0] for k in read} for read in (shared, own))
+        ts = {k: u[k][-1:] for k in self.sweep.columns if k in f.kernel.reads}
+        state = self.sweep.tensor(x)
+        slope = torch.zeros_like(state)
         with torch.no_grad():
-            _, pull = value_and_pull(lambda x: self.sweep.column(L, x, ts, shared, own, last=True), state)
-            (total,) = pull(cotangent[None])
+            _, pull = value_and_pull(lambda x: self.sweep.diagonal(L, x, ts, shared, own), state)
+            (through,) = pull(self.sweep.tensor(zbar))
             if self.lagrangian.running is not None and f.running is not None:
                 target = self.lagrangian.targets["running"]
                 extra = [] if target is None else [target]
@@ -182,8 +185,19 @@ class Evaluator:
                 constants, run = self.lagrangian._constants(u, f.running), self.lagrangian.running
                 time = self.sweep.nodes[L:]
                 value, pull = value_and_pull(lambda x: run(time, x[None], path, constants, *extra).sum(), state)
-                total = total + pull(torch.ones_like(value))[0]
-        return np.asarray(total.cpu().double().numpy())
+                slope = pull(torch.ones_like(value))[0]
+        return _numpy(slope), _numpy(through)
+
+    def outer_pull(self, w: np.ndarray, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
+        """(G_z)ᵀ λ at T, (N, *integral shape); ``z`` is z^L and ``lam`` a cotangent of x^L."""
+        L, u, outer = self.discrete.depth, self._controls(w), self.discrete.problem.formulas.outer
+        if outer is None:
+            return lam
+        shared = self.sweep._shared(u, outer, L)
+        with torch.no_grad():
+            free = self.sweep.everyone.at(L)
+            _, pull = value_and_pull(lambda z: self.sweep.state(L, free, z, shared), self.sweep.tensor(z))
+            return _numpy(pull(self.sweep.tensor(lam))[0])
 
     # -- vectors ----------------------------------------------------------------------------------------------
     def _tensor(self, w: np.ndarray) -> Tensor:

@@ -2,11 +2,13 @@
 
 States x, costates λ = dJ/dx, z̄ = dJ/dz and all other controls are held. A path control v at the node s enters
 
-    h^s(v) = τ ℓ(t_s, x^s, v) + Σ_{l>s} z̄^lᵀ τ k(t_l, t_s, F(t_s, x^s, v), v) + λ^sᵀ G(t_s, g, z^s, v) + ½ q |v|²
+    h^s(v) = ω_s ℓ(t_s, x^s, v) + Σ_{l>=s} z̄^lᵀ c k(t_l, t_s, F(t_s, x^s, v), v) + λ^sᵀ G(t_s, g, z^s, v) + ½ q |v|²
 
 and a control on the triangle, which only the kernel reads,
 
-    h^{l,s}(w) = z̄^lᵀ τ k(t_l, t_s, y^s, w) + ½ q |w|².
+    h^{l,s}(w) = z̄^lᵀ c k(t_l, t_s, y^s, w) + ½ q |w|²,
+
+with the rule's weights ω and c (left: τ, none for l = s).
 
 λ and z̄ hold the mean over the samples; constraint terms μᵀc that read v belong to h^s. ∂h/∂v is the gradient of the
 reduced problem. h over the mass of a cell, τ or τ², is the Hamiltonian of theory section 5 up to terms without v.
@@ -22,6 +24,7 @@ import torch
 from torch.func import grad, jvp, vmap
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
+from dnlcontrol.backends.adjoint.sweep import Inputs
 from dnlcontrol.backends.adjoint.vectorised import Tensor
 from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.control_space import Block
@@ -38,17 +41,21 @@ class Hamiltonian:
         self.u = {k: self.sweep.tensor(v) for k, v in evaluator.space.split(w).items()}
         self.data = self.sweep.everyone
         with torch.no_grad():
-            self.x, self.z = self.sweep.states(self.u, self.data)
+            self.x, z = self.sweep.states(self.u, self.data)
+            self.z = self.sweep.integrals(self.u, self.x, z)
         self.lam, self.zbar = self.sweep.tensor(at.costates), self.sweep.tensor(at.integral_costates)
+        self.own_zbar = self.zbar.clone()  # of z^l alone: in the Markov case z̄^l also carries the later layers
+        if self.sweep.markov:
+            self.own_zbar[:-1] -= self.zbar[1:]
         f = self.problem.formulas
         self.in_costs = frozenset().union(*(g.reads for g in (f.running, *f.constraints) if g is not None))
 
     def nodes(self, block: Block) -> range:
         """The source layers s: their sites make up the control."""
-        return range(self.depth if block.layout.on == "ts" else block.layout.count)
+        return range(block.layout.side if block.layout.on == "ts" else block.layout.count)
 
     def sites(self, block: Block, s: int) -> slice:
-        """w^{s+1..L, s} on the triangle, v^s on the path."""
+        """Column s on the triangle, v^s on the path."""
         return block.layout.column(s) if block.layout.on == "ts" else slice(s, s + 1)
 
     def values(self, block: Block, s: int, candidates: np.ndarray) -> np.ndarray:
@@ -87,34 +94,49 @@ class Hamiltonian:
         q = self.sweep.tensor(block.penalty.diagonal()[part])
         return lambda v: data_part(v) + 0.5 * q * (v**2).reshape(len(v), -1).sum(1)
 
+    def _contributions(self, s: int, change: Callable[[Inputs, bool], Inputs]) -> Tensor:
+        """z̄^lᵀ c k(t_l, t_s, y^s, ·) of column s, (layers,), with ``change`` made to what the column reads."""
+        parts, sweep = [], self.sweep
+        if sweep.grid.at_nodes:
+            own = sweep.diagonal(s, self.x[s], *change(sweep.inputs(self.u, s, own=True), True))
+            parts.append(sweep.grid.own[s] * (own * self.own_zbar[s]).sum()[None])
+        if s < self.depth:
+            column = sweep.column(s, self.x[s], *change(sweep.inputs(self.u, s), False))
+            cotangents = self.zbar[s + 1 : s + 2] if sweep.markov else self.zbar[s + 1 :]
+            parts.append((column * cotangents).flatten(1).sum(1))
+        return torch.cat(parts)
+
     def _column(self, block: Block, s: int) -> Function:
-        ts, shared, own = self.sweep._inputs(self.u, s)
-        cotangents = self.zbar[s + 1 :]
+        first = self.sweep.grid.at_nodes  # the sites after w^{s,s}
 
         def h(w: Tensor) -> Tensor:
-            column = self.sweep.column(s, self.x[s], {**ts, block.name: w}, shared, own)
-            return (column * cotangents).flatten(1).sum(1)
+            def change(inputs: Inputs, own: bool) -> Inputs:
+                return {**inputs[0], block.name: w[:1] if own else w[first:]}, *inputs[1:]
+
+            return self._contributions(s, change)
 
         return h
 
     def _path(self, block: Block, s: int) -> Function:
         name, f, sweep = block.name, self.problem.formulas, self.sweep
         parts: list[Function] = []
-        if s < self.depth and (name in f.kernel.reads or (f.feature and name in f.feature.reads)):
-            ts, shared, own = sweep._inputs(self.u, s)
-            cotangents = self.zbar[s + 1 : s + 2] if sweep.markov else self.zbar[s + 1 :]
+        if s < sweep.grid.side and (name in f.kernel.reads or (f.feature and name in f.feature.reads)):
 
             def kernel(v: Tensor) -> Tensor:
-                here, there = ({k: v[0] if k == name else c for k, c in read.items()} for read in (shared, own))
-                return (sweep.column(s, self.x[s], ts, here, there) * cotangents).sum()
+                def change(inputs: Inputs, own: bool) -> Inputs:
+                    ts, *read = inputs
+                    here, there = ({k: v[0] if k == name else c for k, c in part.items()} for part in read)
+                    return ts, here, there
+
+                return self._contributions(s, change).sum()
 
             parts.append(kernel)
         if f.outer and name in f.outer.reads:
             outer = sweep._shared(self.u, f.outer, s)
             parts.append(
-                lambda v: (self.lam[s] * sweep._state(s, self.data.at(s), self.z[s], {**outer, name: v[0]})).sum()
+                lambda v: (self.lam[s] * sweep.state(s, self.data.at(s), self.z[s], {**outer, name: v[0]})).sum()
             )
-        if s < self.depth and name in self.in_costs:
+        if s < sweep.grid.side and name in self.in_costs:
             values = self.u[name]
 
             def costs(v: Tensor) -> Tensor:

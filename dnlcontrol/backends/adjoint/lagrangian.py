@@ -23,7 +23,7 @@ class Lagrangian:
         v, f = sweep.formulas, self.problem.formulas
         self.terminal = v.over_samples(f.terminal) if f.terminal else None
         self.running = v.over_nodes(f.running) if f.running else None
-        self.weights = sweep.tensor(sweep.grid.running_weights[:-1])
+        self.weights = sweep.tensor(sweep.grid.running_weights[sweep.grid.path])
         self.parts = [self._mapped(b) for b in self.rows.blocks]
         self.targets = {
             name: None if c is None or c.target is None else sweep.tensor(c.target)
@@ -65,8 +65,8 @@ class Lagrangian:
         return total / self.problem.samples
 
     def _over_path(self, mapped: Any, formula: Any, x: Tensor, u: Tensors, extra: list[Tensor]) -> Tensor:
-        L = self.sweep.depth
-        return mapped(self.sweep.nodes[:L], x[:L], self._path(u, formula, L), self._constants(u, formula), *extra)
+        m = self.sweep.grid.side  # running cost and path constraints stand at the layers 0..m-1
+        return mapped(self.sweep.nodes[:m], x[:m], self._path(u, formula, m), self._constants(u, formula), *extra)
 
     def chunk_rows(self, block: RowBlock, data: Data) -> tuple[np.ndarray, np.ndarray]:
         """Positions within the block and rows within the chunk of the samples that both hold."""

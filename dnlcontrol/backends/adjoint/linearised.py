@@ -4,11 +4,15 @@ The sweep recomputes every column. Where all first and second derivatives of the
 memory (LIMIT entries), they are formed once per control by one batched call and a gradient or a Hessian product
 becomes a few small matrix products per layer. The results are those of the sweep to rounding.
 
-With φ(x, q) = τ k(t_l, t_s, F(t_s, x), q) and ψ(z, q) = G(t_l, g, z, q), q the controls that they read:
+With φ(x, q) = c k(t_l, t_s, F(t_s, x), q), c the rule's weight, and ψ(z, q) = G(t_l, g, z, q), q the controls that
+they read:
 
     forward    δz^l += φ_x δx^s + φ_q δq,    δx^l = ψ_z δz^l + ψ_q δq
     backward   λ^s = L_x + Σ_l φ_xᵀ z̄^l,     z̄^l = ψ_zᵀ λ^l (+ z̄^{l+1} in the Markov case)
     product    the derivative of both, with the Hessians of z̄ᵀφ and λᵀψ
+
+Where a rule is implicit, the pair (l, l) couples δx^l with δz^l and λ^l with z̄^l: both recursions then solve with
+I - ψ_z φ_x of the layer.
 """
 
 from __future__ import annotations
@@ -68,11 +72,17 @@ class Linearised:
         self.data = sweep.everyone
         self.parts = sweep.space.split(w)
         self.u = {k: sweep.tensor(v) for k, v in self.parts.items()}
-        self.layers, self.sources = sweep.grid.pairs(self.markov)
+        grid = sweep.grid
+        self.layers, self.sources = grid.pairs(self.markov)
+        self.weights = sweep.tensor(grid.pair_weights(self.layers, self.sources))
+        ends = np.searchsorted(self.sources, np.arange(grid.side + 1))
+        self.own = ends[:-1] if grid.at_nodes else None  # the pairs (l, l)
+        self.columns = [slice(ends[s] + grid.at_nodes, ends[s + 1]) for s in range(self.depth)]  # the pairs l > s
         f = self.problem.formulas
         self.pair_reads = self._reads([f.kernel, f.feature], self.sources)
         self.node_reads = self._reads([f.outer], np.arange(self.depth + 1))
-        self.x, self.z = sweep.states(self.u, self.data)
+        self.x, z = sweep.states(self.u, self.data)
+        self.z = sweep.integrals(self.u, self.x, z)
         self.count = self.x.shape[1]
         self._first()
 
@@ -83,7 +93,7 @@ class Linearised:
         names = f.kernel.reads | (f.feature.reads if f.feature else frozenset())
         width = sum(int(np.prod(c.shape, dtype=int)) for k, c in p.controls.items() if k in names)
         inputs = width + int(np.prod(p.state_shape, dtype=int))
-        rows = sweep.depth if sweep.markov else sweep.depth * (sweep.depth + 1) // 2
+        rows = len(sweep.grid.pairs(sweep.markov)[0])
         small = rows * p.samples * inputs**2 <= LIMIT
         return small and sweep.device.type == "cpu" and sweep.dtype == torch.float64
 
@@ -94,12 +104,14 @@ class Linearised:
         return Reads(names, {k: where[controls[k].on] for k in names}, {k: controls[k].shape for k in names}, len(path))
 
     # -- node functions on flat vectors -------------------------------------------------------------------------
-    def pair(self, t: Tensor, s: Tensor, x: Tensor, q: Tensor) -> Tensor:
+    def pair(self, t: Tensor, place: Tensor, x: Tensor, q: Tensor) -> Tensor:
+        """φ; ``place`` is (t_s, c)."""
+        s, weight = place
         f, e = self.problem.formulas, self.sweep.formulas.engine
         u = self.pair_reads.unflatten(q)
         y = x.reshape(self.problem.state_shape)
         y = f.feature(e, s, y, f.feature.only(u)) if f.feature else y
-        return self.sweep.grid.step * f.kernel(e, t, s, y, f.kernel.only(u)).reshape(-1)
+        return weight * f.kernel(e, t, s, y, f.kernel.only(u)).reshape(-1)
 
     def node(self, t: Tensor, g: Tensor, z: Tensor, q: Tensor) -> Tensor:
         f, e = self.problem.formulas, self.sweep.formulas.engine
@@ -113,7 +125,8 @@ class Linearised:
     def pair_points(self) -> tuple[Tensor, ...]:
         flat = self.x.reshape(self.depth + 1, self.count, -1)
         q = self.sweep.tensor(self.pair_reads.gather(self.parts))
-        return self.sweep.nodes[self.layers], self.sweep.nodes[self.sources], flat[self.sources], q
+        places = torch.stack([self.sweep.nodes[self.sources], self.weights], dim=1)
+        return self.sweep.nodes[self.layers], places, flat[self.sources], q
 
     def node_points(self) -> tuple[Tensor, ...]:
         L, free = self.depth, self.data.free
@@ -123,16 +136,18 @@ class Linearised:
 
     # -- first order ----------------------------------------------------------------------------------------------
     def _first(self) -> None:
-        """φ_x (pairs, n, dz, dx), φ_q; ψ_z, ψ_q or None; columns as slices of pairs."""
+        """φ_x (pairs, n, dz, dx), φ_q; ψ_z, ψ_q or None; I - ψ_z φ_x of the pairs (l, l), (L+1, n, dx, dx), or None."""
         jacobians = self._over(self.pair, jacfwd, (2, 3), (None, None, 0, None))(*self.pair_points())
         self.phi_x, self.phi_q = (np.asarray(j) for j in jacobians)
-        ends = np.searchsorted(self.sources, np.arange(self.depth + 1))
-        self.columns = [slice(ends[s], ends[s + 1]) for s in range(self.depth)]
         self.psi_z = self.psi_q = None
         if self.problem.formulas.outer is not None:
             self.psi_z, self.psi_q = (
                 np.asarray(j) for j in self._over(self.node, jacfwd, (2, 3), (None, 0, 0, None))(*self.node_points())
             )
+        self.slope = None
+        if self.own is not None:
+            through = self.phi_x[self.own]
+            self.slope = np.eye(through.shape[-1]) - (through if self.psi_z is None else self.psi_z @ through)
 
     def _rows(self, s: int) -> slice:
         return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
@@ -143,14 +158,27 @@ class Linearised:
         for l in reversed(range(self.depth + 1)):
             if l < self.depth:
                 lam[l] += np.einsum("mnij,mni->nj", self.phi_x[self.columns[l]], zbar[self._rows(l)])
+            if self.own is not None and self.slope is not None:
+                right = lam[l] + np.einsum("nij,ni->nj", self.phi_x[self.own[l]], zbar[l])
+                lam[l] = np.linalg.solve(self.slope[l].transpose(0, 2, 1), right[..., None])[..., 0]
             zbar[l] += lam[l] if self.psi_z is None else np.einsum("nij,ni->nj", self.psi_z[l], lam[l])
             if self.markov and l < self.depth:
                 zbar[l] += zbar[l + 1]
         return zbar
 
+    def pair_cotangents(self, zbar: np.ndarray) -> np.ndarray:
+        """The cotangent of each pair's contribution, (pairs, n, dz).
+
+        In the Markov case z̄^l also carries the later layers, which the layer's own source does not reach.
+        """
+        out = zbar[self.layers]
+        if self.markov and self.own is not None:
+            out[self.own[:-1]] -= zbar[1:]
+        return out
+
     def add_pairs(self, out: dict[str, np.ndarray], zbar: np.ndarray, lam: np.ndarray) -> None:
         """Add φ_qᵀ z̄ + ψ_qᵀ λ into the gradient's parts."""
-        self.pair_reads.scatter(np.einsum("pnij,pni->pj", self.phi_q, zbar[self.layers]), out)
+        self.pair_reads.scatter(np.einsum("pnij,pni->pj", self.phi_q, self.pair_cotangents(zbar)), out)
         if self.psi_q is not None:
             self.node_reads.scatter(np.einsum("lnij,lni->lj", self.psi_q, lam), out)
 
@@ -160,11 +188,17 @@ class Linearised:
         dz, dx = np.zeros((L + 1, n, self.z[0, 0].numel())), np.zeros((L + 1, n, self.x[0, 0].numel()))
         forced = np.einsum("pnij,pj->pni", self.phi_q, dq)
         for l in range(L + 1):
+            before = dz[l].copy()
+            if self.own is not None:
+                dz[l] += forced[self.own[l]]
             if self.psi_z is None or self.psi_q is None:
                 dx[l] = dz[l]
             else:
                 dx[l] = np.einsum("nij,nj->ni", self.psi_z[l], dz[l]) + self.psi_q[l] @ dp[l]
+            if self.own is not None and self.slope is not None:
+                dx[l] = np.linalg.solve(self.slope[l], dx[l][..., None])[..., 0]
+                dz[l] += np.einsum("nij,nj->ni", self.phi_x[self.own[l]], dx[l])
             if l < L:
                 added = np.einsum("mnij,nj->mni", self.phi_x[self.columns[l]], dx[l]) + forced[self.columns[l]]
-                dz[self._rows(l)] += added + dz[l] if self.markov else added
+                dz[self._rows(l)] += added + before if self.markov else added
         return dx, dz

@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from dnlcontrol.backends.adjoint.stage import Stage
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.engines import numpy_engine
+
+Inputs = tuple[Tensors, Tensors, Tensors]
 
 
 @dataclass
@@ -72,67 +75,103 @@ class Sweep:
                 out[name] = values[l if on == "t" else 0]
         return out
 
-    def _inputs(self, u: Tensors, s: int) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """What column s reads: its triangular controls, the kernel's and the feature map's shared controls."""
+    def inputs(self, u: Tensors, s: int, own: bool = False) -> Inputs:
+        """What column s reads: its later triangular samples, or w^{s,s} (``own``), and its shared controls."""
         f = self.problem.formulas
-        ts = {k: u[k][b.layout.column(s)] for k, b in self.columns.items() if k in f.kernel.reads}
+        sites = {k: b.layout.own(s) if own else b.layout.later(s) for k, b in self.columns.items()}
+        ts = {k: u[k][part] for k, part in sites.items() if k in f.kernel.reads}
         return ts, self._shared(u, f.kernel, s), self._shared(u, f.feature, s) if f.feature else {}
 
-    def column(self, s: int, x: Tensor, ts: Tensors, shared: Tensors, own: Tensors, last: bool = False) -> Tensor:
-        """τ k(t_l, t_s, F(t_s, x), w^{l,s}) for l = s+1..L (Markov: only l = s+1), (m, n, *z); ``last``: k(T, T)."""
-        time = self.nodes[s]
-        y = self.formulas.feature(time, x, own) if self.formulas.feature else x
-        rows = self.nodes[s : s + 1] if last else self.nodes[s + 1 : s + 2] if self.markov else self.nodes[s + 1 :]
-        k = self.formulas.kernel(rows, time, y, ts, shared)
-        return k if last else self.grid.step * k
+    def _feature(self, s: int, x: Tensor, own: Tensors) -> Tensor:
+        return self.formulas.feature(self.nodes[s], x, own) if self.formulas.feature else x
 
-    def _state(self, l: int, g: Tensor, z: Tensor, shared: Tensors) -> Tensor:
+    def column(self, s: int, x: Tensor, ts: Tensors, shared: Tensors, own: Tensors) -> Tensor:
+        """c_s k(t_l, t_s, F(t_s, x), w^{l,s}) for l = s+1..L (Markov: only l = s+1), (m, n, *z)."""
+        rows = self.nodes[s + 1 : s + 2] if self.markov else self.nodes[s + 1 :]
+        return self.grid.later[s] * self.formulas.kernel(rows, self.nodes[s], self._feature(s, x, own), ts, shared)
+
+    def diagonal(self, l: int, x: Tensor, ts: Tensors, shared: Tensors, own: Tensors) -> Tensor:
+        """k(t_l, t_l, F(t_l, x), w^{l,l}), (n, *z)."""
+        return self.formulas.kernel(self.nodes[l : l + 1], self.nodes[l], self._feature(l, x, own), ts, shared)[0]
+
+    def state(self, l: int, g: Tensor, z: Tensor, shared: Tensors) -> Tensor:
+        """G(t_l, g, z, v^l)."""
         return self.formulas.outer(self.nodes[l], g, z, shared) if self.formulas.outer else g + z
+
+    def _stage(self, u: Tensors, data: Data, l: int) -> Stage:
+        """The right side of the state equation at layer l as a function of x^l, z and all controls that it reads."""
+        outer, weight = self.problem.formulas.outer, self.grid.own[l]
+        shared = self._shared(u, outer, l) if outer else {}
+        if not weight:
+            return Stage(lambda x, z, shared: self.state(l, data.at(l), z, shared), (shared,), implicit=False)
+
+        def right(x: Tensor, z: Tensor, shared: Tensors, inputs: Inputs) -> Tensor:
+            return self.state(l, data.at(l), z + weight * self.diagonal(l, x, *inputs), shared)
+
+        return Stage(right, (shared, self.inputs(u, l, own=True)), implicit=True)
 
     # -- passes -----------------------------------------------------------------------------------------------
     def states(self, u: Tensors, data: Data) -> tuple[Tensor, Tensor]:
-        """x (L+1, n, *state) and z (L+1, n, *integral)."""
-        n, outer = data.free.shape[1], self.problem.formulas.outer
+        """x (L+1, n, *state) and z (L+1, n, *integral), the part of z^l from earlier layers."""
+        n = data.free.shape[1]
         z = torch.zeros(self.depth + 1, n, *self.problem.integral_shape, dtype=self.dtype, device=self.device)
         x = torch.zeros(self.depth + 1, n, *self.problem.state_shape, dtype=self.dtype, device=self.device)
         for l in range(self.depth + 1):
-            x[l] = self._state(l, data.at(l), z[l], self._shared(u, outer, l) if outer else {})
+            x[l] = self._stage(u, data, l).solve(x[l - 1], z[l])
             if l == self.depth:
                 break
-            column = self.column(l, x[l], *self._inputs(u, l))
+            column = self.column(l, x[l], *self.inputs(u, l))
             if self.markov:
                 z[l + 1] = z[l] + column[0]
             else:
                 z[l + 1 :] += column
         return x, z
 
+    def integrals(self, u: Tensors, x: Tensor, z: Tensor) -> Tensor:
+        """z^l with the layer's own source, (L+1, n, *integral)."""
+        own = [l for l in range(self.depth + 1) if self.grid.own[l]]
+        if not own:
+            return z
+        added = [self.grid.own[l] * self.diagonal(l, x[l], *self.inputs(u, l, own=True)) for l in own]
+        return z.index_add(0, torch.tensor(own, device=z.device), torch.stack(added))
+
     def pull_back(
         self, u: Tensors, data: Data, x: Tensor, z: Tensor, direct: Tensor, out: Tensors
     ) -> tuple[Tensor, Tensor]:
-        """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l; adds dJ/du into ``out``."""
+        """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l; adds dJ/du into ``out``.
+
+        λ^l is the multiplier of the state equation at layer l: the derivative with respect to a change of its right
+        side.
+        """
         lam, zbar = torch.zeros_like(x), torch.zeros_like(z)
-        outer = self.problem.formulas.outer
         for l in reversed(range(self.depth + 1)):
             lam[l] = direct[l]
             if l < self.depth:
-                inputs = self._inputs(u, l)
+                inputs = self.inputs(u, l)
                 _, pull = value_and_pull(lambda x, *i, l=l: self.column(l, x, *i), x[l], *inputs)
-                xbar, ts, shared, own = pull(zbar[l + 1 : l + 2] if self.markov else zbar[l + 1 :])
+                xbar, ts, *shared = pull(zbar[l + 1 : l + 2] if self.markov else zbar[l + 1 :])
                 lam[l] += xbar
-                for name, value in ts.items():
-                    out[name][self.columns[name].layout.column(l)] += value
-                self._add_shared(out, shared, l)
-                self._add_shared(out, own, l)
-            if outer is None:
-                zbar[l] = lam[l]
+                self._add(out, ts, l, own=False)
+                for parts in shared:
+                    self._add_shared(out, parts, l)
+            if self.problem.formulas.outer is None and not self.grid.own[l]:
+                zbar[l] = lam[l]  # x = g + z
             else:
-                shared = self._shared(u, outer, l)
-                _, pull = value_and_pull(lambda z, c, l=l: self._state(l, data.at(l), z, c), z[l], shared)
-                zbar[l], added = pull(lam[l])
+                stage = self._stage(u, data, l)
+                lam[l], zbar[l], (added, *own) = stage.pull_back(x[l], z[l], lam[l])
                 self._add_shared(out, added, l)
+                for ts, *shared in own:
+                    self._add(out, ts, l, own=True)
+                    for parts in shared:
+                        self._add_shared(out, parts, l)
             if self.markov and l < self.depth:
                 zbar[l] += zbar[l + 1]
         return lam, zbar
+
+    def _add(self, out: Tensors, parts: Tensors, s: int, own: bool) -> None:
+        for name, value in parts.items():
+            layout = self.columns[name].layout
+            out[name][layout.own(s) if own else layout.later(s)] += value
 
     def _add_shared(self, out: Tensors, parts: Tensors, l: int) -> None:
         for name, value in parts.items():

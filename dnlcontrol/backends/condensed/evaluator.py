@@ -60,18 +60,22 @@ class ReducedEvaluator:
         c, nodes = at.constraints, (self.discrete.depth + 1, p.samples)
         lam, zbar, gradient = at.adjoint(multipliers.mu)
         x, lam = (v.reshape(*nodes, *p.state_shape) for v in (at.x, lam))
-        return Trajectory(
-            at.value + float(multipliers.mu @ c), gradient, x, lam, zbar.reshape(*nodes, *p.integral_shape), c
-        )
+        z, zbar = (v.reshape(*nodes, *p.integral_shape) for v in (at.z, zbar))
+        return Trajectory(at.value + float(multipliers.mu @ c), gradient, x, z, lam, zbar, c)
 
     def states(self, w: np.ndarray) -> np.ndarray:
         """(L+1, N, *state shape)."""
         p = self.discrete.problem
         return self.point(w).x.reshape(self.discrete.depth + 1, p.samples, *p.state_shape)
 
-    def final_costate(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> np.ndarray:
-        """p(T) = ℓ_x + (k(T, T, F(x), u))_xᵀ ∂Φ/∂z per sample, controls at their last samples; (N, *state shape)."""
-        return self.reduced.final_costate(w, x.reshape(len(x), -1), zbar.reshape(len(zbar), -1)).reshape(x.shape)
+    def final_parts(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ℓ_x and (k(T, T, F(x), u))_xᵀ z̄ per sample, controls at their last samples; both (N, *state shape)."""
+        slope, through = self.reduced.final_parts(w, x.reshape(len(x), -1), zbar.reshape(len(zbar), -1))
+        return slope.reshape(x.shape), through.reshape(x.shape)
+
+    def outer_pull(self, w: np.ndarray, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
+        """(G_z)ᵀ λ at T, (N, *integral shape)."""
+        return self.reduced.outer_pull(w, z.reshape(len(z), -1), lam.reshape(len(lam), -1)).reshape(z.shape)
 
     def constraint_values(self, w: np.ndarray) -> np.ndarray:
         return self.point(w).constraints

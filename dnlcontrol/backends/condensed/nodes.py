@@ -173,8 +173,7 @@ class Nodes:
             block = self.discrete.space.blocks[name]
             if block.layout.on == "ts":
                 assert layers is not None
-                L = self.discrete.depth
-                site = path * L - path * (path - 1) // 2 + layers - path - 1
+                site = block.layout.sites(layers, path)
             else:
                 site = path if block.layout.on == "t" else np.zeros(len(path), dtype=int)
             parts.append(block.offset + site[:, None] * block.components + np.arange(block.components))

@@ -4,8 +4,10 @@
     states     S^l = dx^l/dw = ψ_z Σ_{s<l} (φ_x S^s + φ_q E) + ψ_q E
     second     H = Σ [S; E]ᵀ (Hessians of L, of z̄ᵀφ and of λᵀψ) [S; E] + Q
 
-E picks the controls that a node reads. The controls are ordered by the first layer that they act on, so that S^l has
-as many columns as there are controls up to layer l; H is built with matrix products over these leading blocks.
+Where a rule is implicit, the pair (l, l) couples x^l with z^l: states by Newton's method, and all recursions then
+solve with I - ψ_z φ_x of the layer. E picks the controls that a node reads. The controls are ordered by the first
+layer that they act on, so that S^l has as many columns as there are controls up to layer l; H is built with matrix
+products over these leading blocks.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dnlcontrol.backends.condensed.assembly import HessianBuilder
 from dnlcontrol.backends.condensed.structure import Reduced, Term
 
 Second = tuple[np.ndarray, np.ndarray, np.ndarray]
+STEPS, SETTLED = 50, 4.0  # of Newton's method for an implicit layer, and its last step in units of rounding
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,45 @@ class Point:
         self.x = np.zeros((r.depth + 1, r.samples, dx))
         self.z = np.zeros((r.depth + 1, r.samples, dz))
         for l in range(r.depth + 1):
-            if r.nodes.outer is None:
-                self.x[l] = r.free[l] + self.z[l]
+            before = self.z[l].copy()
+            if r.grid.own[l]:
+                self._implicit(l)
             else:
-                one = np.array([l])
-                self.x[l] = r.nodes.outer.value(r.node_data(one), self.z[one], self.w[r.node_index[one]])[0]
+                self.x[l] = self._outer(l, self.z[l])
             if l < r.depth:
                 pairs = r.columns[l]
                 q = self.w[r.pair_index[pairs]]
                 x = np.broadcast_to(self.x[l], (len(q), *self.x[l].shape))
                 k = r.weights[pairs, None, None] * r.nodes.kernel.value(r.pair_data(pairs), x, q)
-                self.z[r.rows(l)] += k + self.z[l] if r.markov else k
+                self.z[r.rows(l)] += k + before if r.markov else k
+
+    def _outer(self, l: int, z: np.ndarray) -> np.ndarray:
+        """G(t_l, g, z), (N, dx)."""
+        r = self.reduced
+        if r.nodes.outer is None:
+            return np.asarray(r.free[l] + z)
+        one = np.array([l])
+        return np.asarray(r.nodes.outer.value(r.node_data(one), z[None], self.w[r.node_index[one]])[0])
+
+    def _implicit(self, l: int) -> None:
+        """x = G(t_l, g, z + d_l k(t_l, t_l, F(x))) by Newton's method from the layer before; sets x^l and z^l."""
+        r, one = self.reduced, np.array([l])
+        assert r.own is not None
+        pair = slice(r.own[l], r.own[l] + 1)
+        x, z, eye = self.x[l - 1], self.z[l], np.eye(self.x.shape[-1])
+        for _ in range(STEPS):
+            k, kx, _ = (r.grid.own[l] * v[0] for v in r.nodes.kernel.first(r.pair_data(pair), x[None],
+                                                                           self.w[r.pair_index[pair]]))  # fmt: skip
+            if r.nodes.outer is not None:
+                kx = r.nodes.outer.first(r.node_data(one), (z + k)[None], self.w[r.node_index[one]])[1][0] @ kx
+            step = np.linalg.solve(eye - kx, (x - self._outer(l, z + k))[..., None])[..., 0]
+            x = x - step
+            if not np.any(np.abs(step).max(-1) > SETTLED * np.finfo(float).eps * (1.0 + np.abs(x).max(-1))):
+                break
+        else:
+            x = np.full_like(x, np.nan)
+        self.x[l] = x
+        self.z[l] += r.grid.own[l] * r.nodes.kernel.value(r.pair_data(pair), x[None], self.w[r.pair_index[pair]])[0]
 
     # -- values -----------------------------------------------------------------------------------------------------
     @cached_property
@@ -95,7 +126,7 @@ class Point:
             else:
                 values = terms[id(block)][:, block.samples]
                 if block.constraint.kind == "integral":
-                    values = np.tensordot(r.grid.running_weights[: r.depth], values, 1)
+                    values = np.tensordot(r.grid.running_weights[r.grid.path], values, 1)
             c[block.part] = values.ravel()
         return c
 
@@ -115,6 +146,15 @@ class Point:
         if r.nodes.outer is None:
             return None
         return r.nodes.outer.first(r.node_data(np.arange(r.depth + 1)), self.z, self.w[r.node_index])[1:]
+
+    @cached_property
+    def slope(self) -> np.ndarray | None:
+        """I - ψ_z φ_x of the pairs (l, l), (L+1, N, dx, dx); None where there are none."""
+        r, outer = self.reduced, self.outer_derivatives
+        if r.own is None:
+            return None
+        through = self.kernel_derivatives[0][r.own]
+        return np.eye(through.shape[-1]) - (through if outer is None else outer[0] @ through)
 
     def adjoint(self, mu: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """λ (L+1, N, dx), z̄ (L+1, N, dz) and the gradient of J + μᵀc."""
@@ -142,6 +182,9 @@ class Point:
         for l in reversed(range(r.depth + 1)):
             if l < r.depth:
                 lam[l] += np.einsum("mnij,mni->nj", fx[r.columns[l]], zbar[r.rows(l)])
+            if r.own is not None and self.slope is not None:
+                right = lam[l] + np.einsum("nij,ni->nj", fx[r.own[l]], zbar[l])
+                lam[l] = np.linalg.solve(self.slope[l].transpose(0, 2, 1), right[..., None])[..., 0]
             zbar[l] += lam[l] if outer is None else np.einsum("nij,ni->nj", outer[0][l], lam[l])
             if r.markov and l < r.depth:
                 zbar[l] += zbar[l + 1]
@@ -150,7 +193,7 @@ class Point:
     def _add_reads(self, out: np.ndarray, lam: np.ndarray, zbar: np.ndarray) -> None:
         """Add φ_qᵀ z̄ and ψ_qᵀ λ to the entries of the controls that were read."""
         r, outer = self.reduced, self.outer_derivatives
-        scatter(out, r.pair_index, np.einsum("pnij,pni->pj", self.kernel_derivatives[1], zbar[r.layers]))
+        scatter(out, r.pair_index, np.einsum("pnij,pni->pj", self.kernel_derivatives[1], r.pair_cotangents(zbar)))
         if outer is not None:
             scatter(out, r.node_index, np.einsum("lnij,lni->lj", outer[1], lam))
 
@@ -164,22 +207,31 @@ class Point:
         outer = self.outer_derivatives
         X = np.zeros((r.samples, r.depth + 1, dx, r.size))
         Z = X if outer is None else np.zeros((r.samples, r.depth + 1, dz, r.size))
-        by_layer = [np.flatnonzero(r.layers == l) for l in range(r.depth + 1)]
+        by_layer = [np.flatnonzero((r.layers == l) & (r.sources < l)) for l in range(r.depth + 1)]
+        before = np.zeros_like(Z[:, 0])  # dz/dw of the layer before, without its own source
         for l in range(r.depth + 1):
             p = prefix[l]
             if l:
                 pairs = by_layer[l]
                 left = fx[pairs].transpose(1, 2, 0, 3).reshape(r.samples, dz, -1)
                 s = r.sources[pairs]
-                before = X[:, s[0] : s[-1] + 1, :, : prefix[l - 1]].reshape(r.samples, len(pairs) * dx, -1)
-                Z[:, l, :, : prefix[l - 1]] = left @ before
+                states = X[:, s[0] : s[-1] + 1, :, : prefix[l - 1]].reshape(r.samples, len(pairs) * dx, -1)
+                Z[:, l, :, : prefix[l - 1]] = left @ states
                 if r.markov:
-                    Z[:, l, :, :p] += Z[:, l - 1, :, :p]
+                    Z[:, l, :, :p] += before[:, :, :p]
                 for pair in pairs:
                     Z[:, l, :, place[r.pair_index[pair]]] += fq[pair].transpose(2, 0, 1)
+            if r.markov:
+                before[:] = Z[:, l]
+            if r.own is not None:
+                Z[:, l, :, place[r.pair_index[r.own[l]]]] += fq[r.own[l]].transpose(2, 0, 1)
             if outer is not None:
                 X[:, l, :, :p] = outer[0][l] @ Z[:, l, :, :p]
                 X[:, l, :, place[r.node_index[l]]] += outer[1][l].transpose(2, 0, 1)
+            if r.own is not None and self.slope is not None:
+                X[:, l, :, :p] = np.linalg.solve(self.slope[l], X[:, l, :, :p])
+                if outer is not None:  # else x = g + z, and both are one array
+                    Z[:, l, :, :p] += fx[r.own[l]] @ X[:, l, :, :p]
         return X, Z
 
     @cached_property
@@ -200,7 +252,7 @@ class Point:
             for k, index in enumerate(term.index):
                 rows[k][:, :, place[index]] += fq[k, block.samples]
             if block.constraint.kind == "integral":
-                rows = np.tensordot(r.grid.running_weights[: r.depth], rows, 1)
+                rows = np.tensordot(r.grid.running_weights[r.grid.path], rows, 1)
             J[block.part] = rows.reshape(block.size, r.size)
         out = np.empty_like(J)
         out[:, order] = J
@@ -217,7 +269,7 @@ class Point:
     def _second(self, mu: np.ndarray | None) -> Curvature:
         r = self.reduced
         lam, zbar, _ = self.adjoint(mu)
-        c = r.weights[:, None, None] * zbar[r.layers]
+        c = r.weights[:, None, None] * r.pair_cotangents(zbar)
         kernel = r.nodes.kernel.second(r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index], c)
         terms = []
         for term in r.terms:
@@ -237,7 +289,7 @@ class Point:
         for term, second in at.terms:
             dlam[term.layers] += _bend(second, dx[term.layers], d[term.index], out, term.index)
         bent = _bend(at.kernel, dx[r.sources], d[r.pair_index], out, r.pair_index)
-        dlam[: r.depth] += np.add.reduceat(bent, [c.start for c in r.columns], axis=0)
+        dlam[: r.grid.side] += np.add.reduceat(bent, r.starts, axis=0)
         if at.outer is not None:
             extra += _bend(at.outer, dz, d[r.node_index], out, r.node_index)
         self._add_reads(out, dlam, self._recursion(dlam, extra))
@@ -251,13 +303,19 @@ class Point:
         dx, dz = np.zeros_like(self.x), np.zeros_like(self.z)
         forced = np.einsum("pnij,pj->pni", fq, d[r.pair_index])
         for l in range(r.depth + 1):
+            before = dz[l].copy()
+            if r.own is not None:
+                dz[l] += forced[r.own[l]]
             if outer is None:
                 dx[l] = dz[l]
             else:
                 dx[l] = np.einsum("nij,nj->ni", outer[0][l], dz[l]) + outer[1][l] @ d[r.node_index[l]]
+            if r.own is not None and self.slope is not None:
+                dx[l] = np.linalg.solve(self.slope[l], dx[l][..., None])[..., 0]
+                dz[l] += np.einsum("nij,nj->ni", fx[r.own[l]], dx[l])
             if l < r.depth:
                 added = np.einsum("mnij,nj->mni", fx[r.columns[l]], dx[l]) + forced[r.columns[l]]
-                dz[r.rows(l)] += added + dz[l] if r.markov else added
+                dz[r.rows(l)] += added + before if r.markov else added
         return dx, dz
 
     def hessian(self, mu: np.ndarray | None = None) -> np.ndarray:
@@ -268,9 +326,9 @@ class Point:
         X, Z = self.sensitivities
         xx, qx, qq = at.kernel
         states = np.zeros((r.depth + 1, r.samples, *xx.shape[2:]))
-        states[: r.depth] += np.add.reduceat(xx, [c.start for c in r.columns], axis=0)
-        for s in range(r.depth):
-            builder.add_mixed(X, s, r.pair_index[r.columns[s]], qx[r.columns[s]])
+        states[: r.grid.side] += np.add.reduceat(xx, r.starts, axis=0)
+        for s, column in enumerate(zip(r.starts, [*r.starts[1:], len(xx)], strict=True)):
+            builder.add_mixed(X, s, r.pair_index[slice(*column)], qx[slice(*column)])
         builder.add_controls(r.pair_index, qq)
         for term, (xx, qx, qq) in at.terms:
             states[term.layers] += xx

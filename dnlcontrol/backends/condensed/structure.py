@@ -34,11 +34,13 @@ class Reduced:
         self.nodes = Nodes(discrete)
         L, f = self.depth, self.problem.formulas
         self.layers, self.sources = self.grid.pairs(self.markov)
-        self.weights = np.concatenate([self.grid.kernel_weights(s)[: 1 if self.markov else None] for s in range(L)])
+        self.weights = self.grid.pair_weights(self.layers, self.sources)
         self.pair_index = self.nodes.index(self.nodes.reads(f.kernel, f.feature), self.sources, self.layers)
         self.node_index = self.nodes.index(self.nodes.reads(f.outer), np.arange(L + 1))
-        ends = np.searchsorted(self.sources, np.arange(L + 1))
-        self.columns = [slice(ends[s], ends[s + 1]) for s in range(L)]
+        ends = np.searchsorted(self.sources, np.arange(self.grid.side + 1))
+        self.starts = ends[:-1]
+        self.own = ends[:-1] if self.grid.at_nodes else None  # the pairs (l, l)
+        self.columns = [slice(ends[s] + self.grid.at_nodes, ends[s + 1]) for s in range(L)]  # the pairs l > s
         self.free = discrete.free_terms
         self.terms = self._terms()
 
@@ -56,6 +58,16 @@ class Reduced:
         """The layers that column s acts on."""
         return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
 
+    def pair_cotangents(self, zbar: np.ndarray) -> np.ndarray:
+        """The cotangent of each pair's contribution, (pairs, N, dz).
+
+        In the Markov case z̄^l also carries the later layers, which the layer's own source does not reach.
+        """
+        out = zbar[self.layers]
+        if self.markov and self.own is not None:
+            out[self.own[:-1]] -= zbar[1:]
+        return out
+
     # -- the Lagrangian's terms -----------------------------------------------------------------------------------
     def _term(self, function: NodeFunction, layers: np.ndarray, owner: object, formula: object, **more: object) -> Term:
         t = np.broadcast_to(self.grid.nodes[layers][:, None, None], (len(layers), self.samples, 1))
@@ -69,14 +81,14 @@ class Reduced:
 
     def _terms(self) -> list[Term]:
         L, p, f = self.depth, self.problem, self.problem.formulas
-        path, last = np.arange(L), np.array([L])
+        path, last = self.grid.path, np.array([L])
         terms = []
         if self.nodes.terminal is not None:
             weight = np.full((1, self.samples, 1), 1.0 / self.samples)
             terms.append(self._term(self.nodes.terminal, last, p.terminal, f.terminal, weight=weight))
         if self.nodes.running is not None:
-            tau = self.grid.running_weights[:L] / self.samples
-            weight = np.broadcast_to(tau[:, None, None], (L, self.samples, 1))
+            tau = self.grid.running_weights[path] / self.samples
+            weight = np.broadcast_to(tau[:, None, None], (len(path), self.samples, 1))
             terms.append(self._term(self.nodes.running, path, p.running, f.running, weight=weight))
         for block, function in zip(self.discrete.rows.blocks, self.nodes.rows, strict=True):
             if function is not None:
@@ -94,7 +106,7 @@ class Reduced:
         values = mu[block.part].reshape(len(block.layers), len(block.samples), -1)
         out = np.zeros((len(term.layers), self.samples, term.function.outputs))
         if block.constraint.kind == "integral":
-            out[:, block.samples] = self.grid.running_weights[: self.depth, None, None] * values
+            out[:, block.samples] = self.grid.running_weights[self.grid.path, None, None] * values
         else:
             out[:, block.samples] = values
         return out
@@ -111,29 +123,35 @@ class Reduced:
         place[order] = np.arange(self.size)
         return order, place, np.searchsorted(first[order], np.arange(self.depth + 1), side="right")
 
-    def final_costate(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> np.ndarray:
-        """p(T) from x^L (N, dx) and the derivative of the value with respect to z^L (N, dz), per sample."""
+    def final_parts(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ℓ_x and k_x(T, T)ᵀ z̄ per sample, (N, dx), from x^L and a cotangent of z^L (N, dz)."""
         T, f = self.grid.nodes[-1], self.problem.formulas
-        names = self.nodes.reads(f.kernel, f.feature)
-        index = np.concatenate([np.zeros((1, 0), dtype=int), *(self._last(name) for name in names)], axis=1)
-        data = np.full((1, self.samples, 2), T)
-        _, fx, _ = self.nodes.kernel.first(data, x[None], w[index])
-        total = np.einsum("nij,ni->nj", fx[0], zbar)
+        _, fx, _ = self.nodes.kernel.first(
+            np.full((1, self.samples, 2), T), x[None], w[self._last(self.nodes.reads(f.kernel, f.feature))]
+        )
+        slope = np.zeros_like(x)
         for term in self.terms:
             if term.function is self.nodes.running and term.block is None:
-                index = np.concatenate(
-                    [np.zeros((1, 0), dtype=int), *map(self._last, self.nodes.reads(f.running))], axis=1
-                )
                 data = term.data[-1:].copy()
                 data[..., 0] = T
-                total += term.function.first(data, x[None], w[index])[1][0, :, 0]
-        return total
+                slope = term.function.first(data, x[None], w[self._last(self.nodes.reads(f.running))])[1][0, :, 0]
+        return slope, np.einsum("nij,ni->nj", fx[0], zbar)
 
-    def _last(self, name: str) -> np.ndarray:
-        """The entries of a control's last sample, w^{L,L-1} on the triangle; (1, components)."""
-        block = self.discrete.space.blocks[name]
-        start = block.offset + (block.layout.count - 1) * block.components
-        return np.arange(start, start + block.components)[None]
+    def outer_pull(self, w: np.ndarray, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
+        """(G_z)ᵀ λ at T, (N, dz)."""
+        if self.nodes.outer is None:
+            return lam
+        last = np.array([self.depth])
+        through = self.nodes.outer.first(self.node_data(last), z[None], w[self.node_index[last]])[1]
+        return np.asarray(np.einsum("nij,ni->nj", through[0], lam))
+
+    def _last(self, names: list[str]) -> np.ndarray:
+        """The entries of the controls' last samples, (1, entries)."""
+        parts = [np.arange(0)]
+        for name in names:
+            block = self.discrete.space.blocks[name]
+            parts.append(block.offset + block.size - block.components + np.arange(block.components))
+        return np.concatenate(parts)[None]
 
     @cached_property
     def penalty(self) -> np.ndarray:

@@ -185,7 +185,10 @@ def export_c(problem: ControlProblem, depth: int, path: Any, rule: str = "left")
     The path of the C file.
     """
     file = _c_file(path)
-    t = Transcription(discretise(problem, depth, rule))
+    discrete = discretise(problem, depth, rule)
+    if discrete.grid.implicit:
+        checks.reject("rule", rule, "a rule that is explicit in the states, 'left'")
+    t = Transcription(discrete)
     x = _forward(t)
     # A call of a Function inserts its operations: the states disappear from the expression.
     value = ca.Function("objective", [t.w, t.x], [t.objective])(t.w, x)
@@ -214,10 +217,7 @@ def _forward(t: Transcription) -> Any:
     columns, rows = (ca.horzsplit(m, t.samples) for m in (t.x, t.rows))
     states: list[Any] = []
     for l, row in enumerate(rows):
-        own, later = columns[l], ca.horzcat(*columns[l + 1 :])
-        slope = ca.jacobian(ca.vec(row), ca.vec(own)) - ca.SX.eye(own.numel())
-        if not slope.is_zero() or (later.numel() and ca.depends_on(row, later)):
-            checks.reject("rule", t.grid.rule, "a rule that is explicit in the states, 'left'")
+        own = columns[l]
         step = ca.Function("row", [t.w, *columns[: l + 1]], [-row])
         states.append(step(t.w, *states, ca.SX.zeros(*own.shape)))
     return ca.horzcat(*states)

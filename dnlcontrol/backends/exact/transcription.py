@@ -1,7 +1,9 @@
 """The lifted transcription: controls and states are unknowns, the state equation is a set of rows.
 
-    Volterra      x^l - G(t_l, g(t_l), τ Σ_{s<l} k(t_l, t_s, y^s, w^{l,s}), v^l) = 0,   l = 0..L
-    one-step      x^{l+1} - x^l - (g(t_{l+1}) - g(t_l)) - τ k(t_{l+1}, t_l, y^l, v^l) = 0,   x^0 - g(0) = 0
+    Volterra      x^l - G(t_l, g(t_l), z^l, v^l) = 0,   l = 0..L,   z^l the rule's sum of k(t_l, t_s, y^s, w^{l,s})
+    one-step      x^{l+1} - x^l - (g(t_{l+1}) - g(t_l)) - (z^{l+1} - z^l) = 0,   x^0 - g(0) = 0
+
+(left rule: z^{l+1} - z^l = τ k(t_{l+1}, t_l, y^l, v^l); trapezoidal: the mean of the values at both nodes.)
 
 The one-step rows are used when the kernel reads neither t nor a triangular control and the outer map is
 g + z. With CasADi's Lagrangian f + lamᵀg the costate of a row is -lam: λ^l for the first, ψ^l for the second.
@@ -82,7 +84,7 @@ class Transcription:
     def _state_rows(self) -> Any:
         f, N, L = self.problem.formulas, self.samples, self.depth
         everyone = np.arange(N)
-        layers, samples = self._grid(np.arange(L), everyone)
+        layers, samples = self._grid(self.grid.path, everyone)
         y = self._states(layers, samples)
         if f.feature:
             y = self._traced(f.feature)(
@@ -119,7 +121,7 @@ class Transcription:
         return self.x - right
 
     def _integrals(self, y: Any) -> list[Any]:
-        """z^0..z^L, each (size, N); for one-step rows only the increment τ k at each layer. ``y``: columns (l, n)."""
+        """z^0..z^L, each (size, N); for one-step rows only the increments z^l - z^{l-1}. ``y``: columns (l, n)."""
         f, N, L = self.problem.formulas, self.samples, self.depth
         layers, sources = self.grid.pairs(self.one_step)
         pairs, _ = self._grid(np.arange(len(layers)), np.arange(N))
@@ -133,20 +135,27 @@ class Transcription:
         k = self._traced(f.kernel)(len(l), {**values, **self._values(f.kernel, s, samples, pairs)})
         size = int(np.prod(self.problem.integral_shape, dtype=int))
         z = [ca.SX.zeros(size, N) for _ in range(L + 1)]
-        for i, (layer, source) in enumerate(zip(layers, sources, strict=True)):
-            weight = self.grid.kernel_weights(source)[layer - source - 1]
-            z[layer] = z[layer] + weight * k[:, i * N : (i + 1) * N]
+        for i, (layer, weight) in enumerate(zip(layers, self._pair_weights(layers, sources), strict=True)):
+            if weight:
+                z[layer] = z[layer] + weight * k[:, i * N : (i + 1) * N]
         return z
+
+    def _pair_weights(self, layers: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        """Of k(t_l, t_s) in z^l, or in z^l - z^{l-1} for one-step rows."""
+        weights = self.grid.pair_weights(layers, sources)
+        if self.one_step:
+            weights -= np.where(layers > sources, self.grid.own[sources], 0.0)
+        return weights
 
     # -- cost and constraints -----------------------------------------------------------------------------------------
     def _cost(self) -> Any:
-        f, p, N, L = self.problem.formulas, self.problem, self.samples, self.depth
+        f, p, N = self.problem.formulas, self.problem, self.samples
         total, everyone = ca.SX(0), np.arange(N)
         if f.terminal is not None and p.terminal is not None:
             total += ca.sum2(self._terminal(f.terminal, p.terminal.target, everyone))
         if f.running is not None and p.running is not None:
             values = self._over_path(f.running, p.running.target, everyone)
-            weights = np.repeat(self.grid.running_weights[:L], N)
+            weights = np.repeat(self.grid.running_weights[self.grid.path], N)
             total += ca.mtimes(values, ca.DM(weights))
         return total / N
 
@@ -158,8 +167,8 @@ class Transcription:
         return self._traced(formula, target)(len(samples), values)
 
     def _over_path(self, formula: Formula, target: np.ndarray | None, samples: np.ndarray) -> Any:
-        """Values at l = 0..L-1 for the samples, one column for each (l, n)."""
-        layers, rows = self._grid(np.arange(self.depth), samples)
+        """Values at the layers of the path for the samples, one column for each (l, n)."""
+        layers, rows = self._grid(self.grid.path, samples)
         values = {
             "t": self._times(layers),
             "x": self._states(layers, rows),
@@ -192,7 +201,7 @@ class Transcription:
             return ca.vec(values)
         count = len(block.samples)
         weights = self.grid.running_weights
-        return ca.vec(sum(weights[l] * values[:, l * count : (l + 1) * count] for l in range(self.depth)))
+        return ca.vec(sum(weights[l] * values[:, l * count : (l + 1) * count] for l in self.grid.path))
 
     # -- bounds and multipliers ---------------------------------------------------------------------------------------
     @cached_property

@@ -1,0 +1,87 @@
+"""One layer of the state equation, x = r(x, z, controls), solved for x and pulled back.
+
+Explicit where the layer's own source has no weight: then r does not read x. Otherwise Newton's method, sample by
+sample, and the implicit function theorem:
+
+    dx = (I - r_x)^{-1} (r_z dz + r_u du),      λ = (I - r_x)^{-T} x̄,   z̄ = r_zᵀ λ,   ū = r_uᵀ λ
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch.utils._pytree import tree_map
+
+from dnlcontrol.backends.adjoint.vectorised import Tensor, value_and_pull
+
+STEPS = 50  # Newton's method doubles its digits once it is close; more means that the stage has no root nearby
+SETTLED = 4.0  # a Newton step of so many units of rounding of the state is noise
+
+
+@dataclass(frozen=True)
+class Stage:
+    """r(x, z, *controls), x (n, *state); samples do not interact."""
+
+    right: Callable[..., Tensor]
+    controls: tuple[Any, ...]
+    implicit: bool
+
+    def solve(self, guess: Tensor, z: Tensor) -> Tensor:
+        """x with x = r(x, z); NaN for samples where Newton's method does not settle."""
+        if not self.implicit:
+            return self.right(guess, z, *self.controls)
+        x = self._root(_primal(guess), _primal(z), tree_map(_primal, self.controls))
+        # one more step, which carries the tangents: at the root its derivative is that of the implicit function
+        _, slope = self._linearised(x, _primal(z), tree_map(_primal, self.controls))
+        return x - _solve(slope, x - self.right(x, z, *self.controls))
+
+    def _root(self, x: Tensor, z: Tensor, controls: Any) -> Tensor:
+        eps = torch.finfo(x.dtype).eps
+        for _ in range(STEPS):
+            value, slope = self._linearised(x, z, controls)
+            step = _solve(slope, x - value)
+            x = x - step
+            moved = _size(step) > SETTLED * eps * (1.0 + _size(x))
+            if not bool(moved.any()):  # NaN compares as settled, and stays NaN
+                return x
+        return torch.where(moved.reshape(-1, *[1] * (x.dim() - 1)), torch.nan, x)
+
+    def _linearised(self, x: Tensor, z: Tensor, controls: Any) -> tuple[Tensor, Tensor]:
+        """r and I - r_x, (n, d, d)."""
+        value, pull = value_and_pull(lambda x: self.right(x, z, *controls), x)
+        return value, _slope(pull, value)
+
+    def pull_back(self, x: Tensor, z: Tensor, xbar: Tensor) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+        """λ, z̄ and the cotangents of the controls, from the cotangent x̄ of the solved x."""
+        _, pull = value_and_pull(self.right, x, z, *self.controls)
+        if self.implicit:
+            xbar = _solve(_slope(pull, x).transpose(1, 2), xbar)
+        _, zbar, *parts = pull(xbar)
+        return xbar, zbar, tuple(parts)
+
+
+def _slope(pull: Callable[..., Any], like: Tensor) -> Tensor:
+    """I - r_x of every sample, (n, d, d), from one pull-back for each entry of the state."""
+    n, size = len(like), like[0].numel()
+    unit = torch.eye(size, dtype=like.dtype, device=like.device)
+    rows = [pull(unit[i].expand(n, size).reshape(like.shape))[0].reshape(n, size) for i in range(size)]
+    return unit - torch.stack(rows, dim=1)
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """matrix^{-1} right, sample by sample; not finite where a matrix is singular or not finite."""
+    solution = torch.linalg.solve_ex(matrix, right.reshape(len(right), -1, 1))[0]
+    return solution.squeeze(-1).reshape(right.shape)
+
+
+def _size(x: Tensor) -> Tensor:
+    """The largest entry of each sample."""
+    return x.abs().reshape(len(x), -1).amax(1)
+
+
+def _primal(tensor: Tensor) -> Tensor:
+    return forward_ad.unpack_dual(tensor).primal if forward_ad._current_level >= 0 else tensor
