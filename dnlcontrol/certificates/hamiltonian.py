@@ -41,7 +41,7 @@ def hamiltonian(solution: Solution) -> np.ndarray:
     if solution.rule != "left":
         checks.reject("hamiltonian.solution", f"a solution by the rule {solution.rule!r}", "one by the left rule")
     discrete = discretise(problem_of(solution), solution.depth, solution.rule)
-    w, mu = stored_point(solution, discrete)
+    w, mu = stored_point(solution, discrete, "hamiltonian.solution")
     return path_hamiltonian(discrete, w, mu)
 
 

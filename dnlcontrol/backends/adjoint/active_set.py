@@ -49,6 +49,14 @@ class _Active:
         """Onto the null space of the gradients, orthogonally in the metric."""
         return z - self.riesz.T @ (self.inverse @ (self.gradients @ z))
 
+    def split(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """g less its part Cᵀy in the span of the gradients, and y.
+
+        What is left has the size of the projected direction: otherwise rounding of a large Cᵀy passes for descent.
+        """
+        y = self.inverse @ (self.riesz @ g)
+        return g - self.gradients.T @ y, y
+
 
 def newton_on_active(
     evaluator: Products,
@@ -170,7 +178,7 @@ def _step(evaluator: Products, face: Face, active: _Active, w: np.ndarray, mu: n
         return evaluator.hessian_product(w, d, at)
 
     delta = active.riesz.T @ (active.inverse @ (active.target - c))
-    g = face.restrict(r + product(delta)) if delta.any() else face.restrict(r)
+    g, y = active.split(face.restrict(r + product(delta)) if delta.any() else face.restrict(r))
     z = active.project(face.riesz(g))
     p, gz = -z, float(g @ z)
     accuracy = max(accuracy, 1e-13 * np.sqrt(max(gz, 0.0)))
@@ -182,8 +190,9 @@ def _step(evaluator: Products, face: Face, active: _Active, w: np.ndarray, mu: n
         if curvature <= 0:
             return None, np.zeros(0)
         delta = delta + gz / curvature * p
-        g = face.restrict(g + gz / curvature * Hp)
+        g, more = active.split(face.restrict(g + gz / curvature * Hp))
+        y = y + more
         z = active.project(face.riesz(g))
         gz, old = float(g @ z), gz
         p = -z + gz / old * p
-    return delta, -active.inverse @ (active.riesz @ g)
+    return delta, -y
