@@ -27,6 +27,7 @@ _EXPORTS = {
     # verify, study
     "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
     "Certificate": "certificates.certificate", "error_constant": "certificates.error_constant",
+    "hamiltonian": "certificates.hamiltonian",
     "ErrorConstant": "certificates.error_constant", "study": "studies", "Study": "studies",
     "multistart": "multistarts", "MultiStart": "multistarts", "align": "symmetries",
     "HiddenPermutation": "symmetries", "SignFlip": "symmetries", "FiniteSymmetry": "symmetries",

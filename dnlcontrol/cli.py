@@ -53,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
     one = command("solve", "solve one problem at one depth", run_solve, problem=True)
     one.add_argument("--depth", type=int, required=True, metavar="L")
     one.add_argument("--backend", default="exact", help="exact (CasADi) or adjoint (PyTorch)")
+    one.add_argument(
+        "--formulation", default="auto", help="auto, lifted or condensed (exact backend); auto takes the cheaper one"
+    )
     one.add_argument("--start", metavar="RUN", help="a run directory to start from")
     ladder = command("study", "solve at increasing depths and compare", run_study, problem=True)
     ladder.add_argument("--depths", required=True, metavar="4,8,16")
@@ -99,7 +102,8 @@ def run_solve(given: argparse.Namespace) -> int:
     start = None if given.start is None else _solution(given.start)
     progress = _progress(lambda i: f"{i.iteration:4d}  J = {i.value:.10g}  stationarity {i.stationarity:.1e}")
     solution = dnlcontrol.solve(file.problem(), given.depth, given.backend, given.rule, start, given.device,
-                                given.tolerance, given.max_iterations, progress=progress)  # fmt: skip
+                                given.tolerance, given.max_iterations, formulation=given.formulation,
+                                progress=progress)  # fmt: skip
     from dnlcontrol.storage import save_solution
     from dnlcontrol.studies import describe
 

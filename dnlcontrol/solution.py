@@ -33,6 +33,11 @@ class Solution:
     controls : name -> :class:`Extension`, callable, ``.at(l, s)``, ``.array()``.
     multipliers : constraint name -> (layers, samples, *shape); μ > 0 pushes against the upper side.
     formulation : "lifted" or "condensed" (exact backend).
+    log : a line for each iteration. Newton and L-BFGS: (iteration, value, stationarity, radius, inner iterations); with
+        constraints those of the last multipliers. IPOPT: (iteration, value, dual infeasibility, barrier parameter, 0).
+    multiplier_nodes : constraint name -> [layers, samples] of its rows; see :meth:`multiplier`.
+    options, versions, environment : the keywords of the solve, seeds of random guesses among them; versions of the
+        libraries; Python, platform and threads.
     nit, nfev, njev, nhev : iterations, values, gradients, Hessian products (exact backend: IPOPT's own counts).
     """
 
@@ -60,6 +65,9 @@ class Solution:
     formulation: str = ""
     log: tuple[tuple[int, float, float, float, int], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    multiplier_nodes: Mapping[str, list[list[int]]] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     problem: ControlProblem | None = None
 
@@ -93,6 +101,36 @@ class Solution:
         if not isinstance(name, str) or name not in self.controls:
             checks.reject("control", name, f"one of {sorted(self.controls)}")
         return self.controls[name]
+
+    def multiplier(self, name: str, layer: int | None = None, sample: int | None = None) -> np.ndarray:
+        """Multipliers of one constraint, of the Lagrangian J + Σ μ c, on both backends with the same sign.
+
+        μ > 0 pushes against the upper side, μ < 0 against the lower one, 0 where neither is reached; of an equality
+        μ is minus the derivative of the optimal value in its right side. Per node and for J, which is a mean over the
+        samples: along the path τ times a density in t; N times larger per sample.
+
+        Parameters
+        ----------
+        layer : state bounds 1..L, path constraints 0..L-1; integral and terminal constraints have the one row L.
+        sample : the sample's number; a constraint that is imposed once stands at the first of its samples.
+
+        Returns
+        -------
+        (layers, samples, *shape), without the axes that were chosen.
+        """
+        if not isinstance(name, str) or name not in self.multipliers:
+            checks.reject("multiplier.name", name, f"one of {sorted(self.multipliers)}")
+        values = np.asarray(self.multipliers[name])
+        for axis, argument, chosen in ((1, "sample", sample), (0, "layer", layer)):
+            if chosen is not None:
+                if name not in self.multiplier_nodes:
+                    seen = "a solution from an older file, without the nodes of its constraints"
+                    checks.reject(f"multiplier.{argument}", seen, f"entries of solution.multipliers[{name!r}]")
+                nodes = list(self.multiplier_nodes[name][axis])
+                if checks.whole(f"multiplier.{argument}", chosen, 0) not in nodes:
+                    checks.reject(f"multiplier.{argument}", chosen, f"one of {nodes}")
+                values = np.take(values, nodes.index(chosen), axis)
+        return values
 
     def state(self, t: Any) -> np.ndarray:
         """x(t), piecewise linear between the nodes; (*t, N, *state shape)."""

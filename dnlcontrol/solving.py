@@ -5,26 +5,30 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.backends.found import SOLVED, STALLED, Found
+from dnlcontrol.controls import SmoothRandom
 from dnlcontrol.discrete import DiscreteProblem, discretise
+from dnlcontrol.duals import prolonged_multipliers
+from dnlcontrol.environment import environment, peak_memory, versions
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.solution import Solution
 from dnlcontrol.space.extension import Extension, prolong
 from dnlcontrol.space.faces import complementarity, stationarity
 
 METHODS = ("newton", "lbfgs")
+FORMULATIONS = ("auto", "lifted", "condensed")
+WARM = ("duals", "controls")
 
 
 def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str = "left", start: Any = None,
           device: str = "cpu", tolerance: float = 1e-8, max_iterations: int | None = None, method: str = "newton",
           formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128,
-          verbose: bool = False,
+          verbose: bool = False, warm: str = "duals",
           progress: Callable[[Any], None] | None = None) -> Solution:  # fmt: skip
     """Minimise J_L over the controls.
 
@@ -42,6 +46,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     force : build a program that the forecast calls too large (exact).
     dtype, chunk : precision and samples per chunk of the sweeps (adjoint).
     verbose : let IPOPT print (exact).
+    warm : what is taken over from a Solution given as ``start``: "duals", its controls and, if it converged, the
+        multipliers of its constraints, prolonged too; "controls", its controls alone.
     progress : called with each iterate's log line (adjoint).
 
     Returns
@@ -62,26 +68,35 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     """
     checks.choice("backend", backend, ("exact", "adjoint"))
     checks.choice("method", method, METHODS)
+    checks.choice("warm", warm, WARM)
+    checks.choice("formulation", formulation, FORMULATIONS)
     tolerance = checks.positive("tolerance", tolerance)
     limit = None if max_iterations is None else checks.whole("max_iterations", max_iterations)
     if progress is not None:
         checks.function("progress", progress)
     discrete = discretise(problem, depth, rule)
     w, origin = starting_point(discrete, start)
+    mu = None if origin is None or warm == "controls" else prolonged_multipliers(origin, discrete)
     began = time.perf_counter()
     if backend == "exact":
         if device != "cpu":
             checks.reject("device", device, "'cpu' for the exact backend")
         from dnlcontrol.backends.exact import run as exact
 
-        checks.choice("formulation", formulation, exact.FORMULATIONS)
-        found = exact.run(discrete, w, tolerance, limit, formulation, verbose, force, origin is None)
+        found = exact.run(discrete, w, tolerance, limit, formulation, verbose, force, origin is None, mu)
     else:
+        if formulation != "auto":
+            checks.reject("formulation", formulation, "'auto' for the adjoint backend")
         from dnlcontrol.backends.adjoint import run as adjoint
 
         found = adjoint.run(discrete, w, tolerance, limit, method, device, dtype, chunk, progress,
-                            origin is None)  # fmt: skip
-    solution = _report(discrete, found, backend, tolerance, time.perf_counter() - began)
+                            origin is None, mu)  # fmt: skip
+    options = {
+        "backend": backend, "rule": rule, "start": _words(start), "device": device, "tolerance": tolerance,
+        "max_iterations": limit, "method": method, "formulation": formulation, "force": force, "dtype": dtype,
+        "chunk": chunk, "verbose": verbose, "warm": warm, "seeds": _seeds(problem, start),
+    }  # fmt: skip
+    solution = _report(discrete, found, options, time.perf_counter() - began)
     if not solution.success:
         warnings.warn(
             f"{problem.name}, {backend}, L={depth}: {solution.message}",
@@ -134,11 +149,28 @@ def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, S
     checks.reject_type("start", start, "None, a Solution, a mapping name -> initial guess, or a flat vector")
 
 
-def _report(discrete: DiscreteProblem, found: Found, backend: str, tolerance: float, seconds: float) -> Solution:
+def _words(start: Any) -> str:
+    """Where a solve started, for its record."""
+    if start is None:
+        return "initial guesses"
+    if isinstance(start, Solution):
+        return f"a solution of depth {start.depth}, {start.backend}, value {start.value!r}"
+    return "a vector" if isinstance(start, np.ndarray) else "guesses for " + ", ".join(sorted(start))
+
+
+def _seeds(problem: ControlProblem, start: Any) -> dict[str, int]:
+    """The seeds of random initial guesses by control."""
+    if start is not None and not isinstance(start, Mapping):
+        return {}
+    guesses = {name: control.initial for name, control in problem.controls.items()} | dict(start or {})
+    return {name: guess.seed for name, guess in guesses.items() if isinstance(guess, SmoothRandom)}
+
+
+def _report(discrete: DiscreteProblem, found: Found, options: Mapping[str, Any], seconds: float) -> Solution:
     """Recompute value, stationarity, feasibility and costates from the controls, for both backends."""
     from dnlcontrol.backends.multipliers import Multipliers
 
-    problem, space, w = discrete.problem, discrete.space, found.w
+    problem, space, w, tolerance = discrete.problem, discrete.space, found.w, options["tolerance"]
     counts = found.evaluator.counts
     nfev, njev, nhev = counts.values + counts.gradients, counts.gradients, counts.hessians
     at = found.evaluator.trajectory(w, Multipliers(found.multipliers))
@@ -160,13 +192,16 @@ def _report(discrete: DiscreteProblem, found: Found, backend: str, tolerance: fl
         message = f"{message}; above the tolerance {tolerance:.0e}: {off}{f'; {worst}' if worst else ''}"
     costates, terminal = costates_of(found.evaluator, w, at, found.costates, found.one_step)
     return Solution(
-        name=problem.name, backend=backend, grid=discrete.grid, value=float(value), status=status, message=message,
+        name=problem.name, backend=options["backend"], grid=discrete.grid, value=float(value), status=status,
+        message=message,
         states=at.states, costates=costates, terminal_gradient=terminal,
         controls={b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in space},
         multipliers=discrete.rows.by_name(found.multipliers), nit=found.nit,
         nfev=nfev if found.nfev is None else found.nfev, njev=njev, nhev=nhev, seconds=seconds,
         peak_memory_mb=peak_memory(), tolerance=tolerance, log=found.log,
-        formulation=found.formulation, versions=versions(), problem=problem,
+        formulation=found.formulation, versions=versions(), options=options, environment=environment(),
+        multiplier_nodes={b.constraint.name: [b.layers.tolist(), b.samples.tolist()] for b in discrete.rows.blocks},
+        problem=problem,
         **measures,
     )  # fmt: skip
 
@@ -205,23 +240,3 @@ def costates_of(evaluator: Any, w: np.ndarray, at: Any, own: np.ndarray | None =
         _, through = evaluator.final_parts(w, at.states[-1], evaluator.outer_pull(w, at.integrals[-1], terminal))
     p[-1] = slope + through
     return p, terminal
-
-
-def peak_memory() -> float:
-    """The largest resident size of this process so far, in MB."""
-    import resource
-    import sys
-
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / (1024**2 if sys.platform == "darwin" else 1024)
-
-
-def versions() -> dict[str, str]:
-    """Versions of this library and of those it computes with."""
-    found = {}
-    for package in ("dnlcontrol", "numpy", "scipy", "torch", "casadi"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found

@@ -30,7 +30,7 @@ DISTANCES = {"controls_L2": ("L2", "controls"), "controls_H1": ("H1", "controls"
 COLUMNS = ("value", "stationarity", "feasibility", "complementarity", "success", "status",
            "nit", "nfev", "njev", "nhev", "seconds", "peak_memory_mb")  # fmt: skip
 JUMP = 2.0  # consecutive distances of a followed branch shrink; one that doubles instead marks a jump
-OPTIONS = ("max_iterations", "method", "dtype", "chunk")  # of the adjoint solve
+OPTIONS = ("max_iterations", "method", "dtype", "chunk", "warm")  # of the adjoint solve
 LARGE = 0.05  # and is counted when it is at least this share of the control's own size
 
 

@@ -106,6 +106,13 @@ def test_solve(cli, backend: str):
     assert found["value"] == pytest.approx(reference().discrete_value(4), rel=1e-12)
 
 
+@pytest.mark.parametrize("formulation", ["lifted", "condensed"])
+def test_formulation(cli, tmp_path: Path, formulation: str):
+    ran = cli("solve", "o1_hager", "--depth", 4, "--formulation", formulation, "--out", tmp_path / "run", "--json")
+    solution = dnl.load(tmp_path / "run")
+    assert ran.status == 0 and solution.formulation == formulation == solution.options["formulation"]
+
+
 def test_solve_in_words(cli):
     ran = cli("solve", "o1_hager", "--depth", 4, "--backend", "adjoint")
     assert ran.status == 0 and ran.err == ""
@@ -260,6 +267,17 @@ BAD = {
     "unknown rule in a study": ("study o1_hager --depths 2,4 --rule simpson", "rule: got 'simpson'"),
     "unknown rule in a check": ("check o1_hager --depth 2 --rule simpson", "rule: got 'simpson'"),
     "unknown backend": ("solve o1_hager --depth 2 --backend ipopt", "backend: got 'ipopt'"),
+    "unknown formulation": ("solve o1_hager --depth 2 --formulation dense", "formulation: got 'dense'"),
+    "formulation of adjoint": (
+        "solve o1_hager --depth 2 --backend adjoint --formulation lifted",
+        "formulation: got 'lifted'; allowed: 'auto' for the adjoint backend",
+    ),
+    "unknown formulation of adjoint": (
+        "solve o1_hager --depth 2 --backend adjoint --formulation dense",
+        "formulation: got 'dense'",
+    ),
+    "no formulation": ("solve o1_hager --depth 2 --formulation", "--formulation: expected one argument"),
+    "formulation of a study": ("study o1_hager --depths 2 --formulation lifted", "--formulation"),
     "no tolerance": ("solve o1_hager --depth 2 --tolerance 0", "tolerance: got 0.0"),
     "NaN as tolerance": ("study o1_hager --depths 2 --tolerance nan", "tolerance: got nan"),
     "no iterations": ("solve o1_hager --depth 2 --max-iterations 0", "max_iterations: got 0"),

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "dnlcontrol"
 
 # Each row may import from itself and from the rows above. A package stands for all its modules.
 LAYERS = (
-    "checks engines array",
+    "checks engines array environment",
     "formula controls activations losses regularisers constraints dynamics",
     "problem reference",
     "rules grid",
@@ -24,7 +24,7 @@ LAYERS = (
     "discrete sizes",
     "backends",
     "solution",
-    "solving",
+    "solving duals",
     "certificates",
     "storage extrapolation symmetries multistarts studies",
     "labelled plotting checking problem_files cli __main__",

@@ -37,14 +37,14 @@ def problem_of(solution: Solution) -> ControlProblem:
     return rebuild(solution.source)
 
 
-def stored_point(solution: Solution, discrete: DiscreteProblem) -> tuple[np.ndarray, np.ndarray]:
+def stored_point(
+    solution: Solution, discrete: DiscreteProblem, argument: str = "certify.solution"
+) -> tuple[np.ndarray, np.ndarray]:
     """The flat controls and multipliers of a solution, after a check that it belongs to the problem."""
 
     def fits(what: str, seen: Any, expected: Any) -> None:
         if seen != expected:
-            checks.reject(
-                "certify.solution", f"{what} {seen}", f"{expected}, as in the problem {discrete.problem.name!r}"
-            )
+            checks.reject(argument, f"{what} {seen}", f"{expected}, as in the problem {discrete.problem.name!r}")
 
     p, space, blocks = discrete.problem, discrete.space, discrete.rows.blocks
     fits("a horizon of", solution.grid.horizon, p.horizon)

@@ -20,6 +20,7 @@ from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.faces import Face, held_entries
 
 STEPS, ROW_LIMIT, CG_LIMIT = 60, 400, 500
+NOISE = 1e-6
 TIGHTER = 1e-3  # an error ε in a state costs ε/τ² in a control that acts through two integrals
 
 
@@ -48,19 +49,35 @@ class _Active:
         """Onto the null space of the gradients, orthogonally in the metric."""
         return z - self.riesz.T @ (self.inverse @ (self.gradients @ z))
 
+    def split(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """g less its part Cᵀy in the span of the gradients, and y.
+
+        What is left has the size of the projected direction: otherwise rounding of a large Cᵀy passes for descent.
+        """
+        y = self.inverse @ (self.riesz @ g)
+        return g - self.gradients.T @ y, y
+
 
 def newton_on_active(
-    evaluator: Products, w: np.ndarray, mu: np.ndarray, rho: float, tolerance: float
+    evaluator: Products,
+    w: np.ndarray,
+    mu: np.ndarray,
+    rho: float,
+    tolerance: float,
+    steps: int = STEPS,
+    growth: float = np.inf,
 ) -> KKTPoint | None:
     """A point whose stationarity is below ``tolerance`` (its residual far below), or None if the steps do not reach it.
 
-    All wrong rows change sides at once; where such a set comes back, only the worst row does.
+    All wrong rows change sides at once; where such a set comes back, only the worst row does. They end after ``steps``
+    steps, or where the stationarity is ``growth`` times that of the first.
     """
     rows, space = evaluator.rows, evaluator.space
     lower, upper = space.bounds
     side = active_sides(rows.bounds, evaluator.constraint_values(w), mu, rho)
     seen: set[bytes] = set()
-    for _ in range(STEPS):
+    first: float | None = None
+    for _ in range(steps):
         index = np.flatnonzero(~np.isnan(side))
         if len(index) > min(ROW_LIMIT, space.size):
             return None
@@ -71,7 +88,8 @@ def newton_on_active(
         norm = face.dual_norm(at.gradient)
         residual = float(np.max(np.abs(at.constraints - side)[index], initial=0.0))
         off = float(np.max(np.minimum(w - lower, upper - w)[held], initial=0.0))
-        if not np.isfinite(norm + residual):
+        first = norm if first is None else first
+        if not np.isfinite(norm + residual) or norm > max(growth * first, tolerance):
             return None
         if norm <= tolerance and residual <= TIGHTER * tolerance and off <= tolerance:
             wrong = _wrong(rows.bounds, side, at.constraints, mu, tolerance)
@@ -83,6 +101,7 @@ def newton_on_active(
             seen.add(key)
             nearer = np.where(at.constraints > rows.bounds[1], rows.bounds[1], rows.bounds[0])
             side = np.where(wrong > 0, np.where(np.isnan(side), nearer, np.nan), side)
+            mu = _refitted(evaluator, face, w, np.where(np.isnan(side), 0.0, mu), np.flatnonzero(~np.isnan(side)))
             continue
         active = _active(evaluator, face, w, index, side[index])
         delta, change = _step(evaluator, face, active, w, mu, at.gradient, at.constraints[index], 0.1 * tolerance)
@@ -108,10 +127,14 @@ def _wrong(
 
 
 def active_sides(bounds: tuple[np.ndarray, np.ndarray], c: np.ndarray, mu: np.ndarray, rho: float) -> np.ndarray:
-    """The side that each row sits on, NaN for inactive rows."""
+    """The side that each row sits on, NaN for inactive rows; ρ = 0: by the multipliers alone, down to NOISE of them."""
     lower, upper = bounds
     side = np.full(len(c), np.nan)
-    shifted = c + mu / rho
+    if rho == 0.0:
+        floor = NOISE * np.max(np.abs(mu), initial=0.0)
+        shifted = np.where(mu > floor, np.inf, np.where(mu < -floor, -np.inf, np.clip(0.0, lower, upper)))
+    else:
+        shifted = c + mu / rho
     side = np.where(shifted > upper, upper, side)
     side = np.where(shifted < lower, lower, side)
     return np.where(lower == upper, lower, side)
@@ -135,6 +158,17 @@ def _active(evaluator: Products, face: Face, w: np.ndarray, index: np.ndarray, t
     return _Active(index, target, C, Z, np.linalg.pinv(C @ Z.T, rcond=1e-13, hermitian=True))
 
 
+def _refitted(evaluator: Products, face: Face, w: np.ndarray, mu: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Multipliers of a changed active set that fit the gradient best: those of rows let go pass to their neighbours.
+
+    Otherwise the gradient would jump by the multipliers let go, and with it the set of held controls.
+    """
+    mu = mu.copy()
+    active = _active(evaluator, face, w, index, np.zeros(len(index)))
+    mu[index] -= active.inverse @ (active.riesz @ evaluator.trajectory(w, Multipliers(mu)).gradient)
+    return mu
+
+
 def _step(evaluator: Products, face: Face, active: _Active, w: np.ndarray, mu: np.ndarray, r: np.ndarray,
           c: np.ndarray, accuracy: float) -> tuple[np.ndarray | None, np.ndarray]:  # fmt: skip
     """δ and the change of the active multipliers; None at negative curvature."""
@@ -144,7 +178,7 @@ def _step(evaluator: Products, face: Face, active: _Active, w: np.ndarray, mu: n
         return evaluator.hessian_product(w, d, at)
 
     delta = active.riesz.T @ (active.inverse @ (active.target - c))
-    g = face.restrict(r + product(delta)) if delta.any() else face.restrict(r)
+    g, y = active.split(face.restrict(r + product(delta)) if delta.any() else face.restrict(r))
     z = active.project(face.riesz(g))
     p, gz = -z, float(g @ z)
     accuracy = max(accuracy, 1e-13 * np.sqrt(max(gz, 0.0)))
@@ -156,8 +190,9 @@ def _step(evaluator: Products, face: Face, active: _Active, w: np.ndarray, mu: n
         if curvature <= 0:
             return None, np.zeros(0)
         delta = delta + gz / curvature * p
-        g = face.restrict(g + gz / curvature * Hp)
+        g, more = active.split(face.restrict(g + gz / curvature * Hp))
+        y = y + more
         z = active.project(face.riesz(g))
         gz, old = float(g @ z), gz
         p = -z + gz / old * p
-    return delta, -active.inverse @ (active.riesz @ g)
+    return delta, -y

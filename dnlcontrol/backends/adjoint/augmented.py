@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.active_set import TIGHTER, newton_on_active
-from dnlcontrol.backends.adjoint.objective import Objective, Outcome, Progress
+from dnlcontrol.backends.adjoint.active_set import TIGHTER, KKTPoint, newton_on_active
+from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
 from dnlcontrol.backends.multipliers import Multipliers
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ROUNDS = 40
 GROWTH, DECREASE, LARGEST, STUCK = 10.0, 0.25, 1e8, 0.9
 CLOSE = 1e-3  # violations from which the active constraints can be told
+# Multipliers of another depth: Newton steps on the rows that they hold active; where those do not close in, the method
+# of multipliers takes them up at a weight of at least CARRIED_WEIGHT.
+WARM_STEPS, WARM_GROWTH, CARRIED_WEIGHT = 10, 2.0, 10.0
 Minimiser = Callable[..., Outcome]
 
 
@@ -46,13 +49,21 @@ def augmented_lagrangian(
     """Minimise J + ρ/2 |dist(c + μ/ρ, [lower, upper])|², update μ, raise ρ where the violation falls too slowly.
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0 pushes against
-    an upper side, μ < 0 against a lower one. Multipliers carried from another solve are taken up at a larger ρ.
+    an upper side, μ < 0 against a lower one. With ``multipliers`` carried from another solve Newton steps on the
+    active set come first, and these updates only where they fail.
     """
     rows = evaluator.rows
     rho = initial_weight(evaluator, start)
-    mu = np.zeros(rows.size) if multipliers is None else multipliers.copy()
+    mu = np.zeros(rows.size)
     w, previous, spent, inner = start, np.inf, 0, 0
     accuracy, target = max(tolerance, 1e-3), TIGHTER * tolerance
+    if multipliers is not None:
+        exact = newton_on_active(evaluator, start, multipliers, 0.0, 0.1 * tolerance, WARM_STEPS, WARM_GROWTH)
+        if exact is not None:
+            log = (Iterate(0, exact.value, exact.stationarity, 0.0, 0),)
+            outcome = Outcome(exact.w, exact.value, np.zeros(0), exact.stationarity, True, "", log)
+            return _polished(exact, outcome, tolerance, 0, 0, 0)
+        rho, mu = max(rho, CARRIED_WEIGHT), multipliers.copy()
     for k in range(ROUNDS):
         at = Multipliers(mu, rho)
         outcome = minimiser(Objective(evaluator, at), w, accuracy, share(max_iterations, spent), progress)
@@ -64,9 +75,7 @@ def augmented_lagrangian(
         mu = updated
         exact = newton_on_active(evaluator, w, mu, rho, 0.1 * tolerance) if gap <= CLOSE else None
         if exact is not None:
-            outcome = replace(outcome, w=exact.w, value=exact.value, stationarity=exact.stationarity, converged=True)
-            message = f"stationarity {exact.stationarity:.1e}, violation {exact.residual:.1e} <= {tolerance:.0e}"
-            return Constrained(outcome, exact.mu, exact.residual, k + 1, spent, inner, message)
+            return _polished(exact, outcome, tolerance, k + 1, spent, inner)
         stuck = gap > STUCK * previous and (rho >= LARGEST or gap <= tolerance)
         if gap <= target or (stuck and accuracy <= target) or spent >= max_iterations:
             break
@@ -83,6 +92,13 @@ def augmented_lagrangian(
         seen = f"{outcome.message}; {rows.worst(c) or 'feasible'}"
         message = f"stopped after {k + 1} multiplier updates ({seen}); raise max_iterations"
     return Constrained(outcome, mu, violation, k + 1, spent, inner, message)
+
+
+def _polished(exact: KKTPoint, outcome: Outcome, tolerance: float, rounds: int, spent: int, inner: int) -> Constrained:
+    """The point that Newton steps on the active set reached."""
+    outcome = replace(outcome, w=exact.w, value=exact.value, stationarity=exact.stationarity, converged=True)
+    message = f"stationarity {exact.stationarity:.1e}, violation {exact.residual:.1e} <= {tolerance:.0e}"
+    return Constrained(outcome, exact.mu, exact.residual, rounds, spent, inner, message)
 
 
 def share(max_iterations: int, spent: int) -> int:

@@ -20,8 +20,8 @@ CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
-        dtype: str, chunk: int, progress: Any, cold: bool) -> Found:  # fmt: skip
-    """Minimise from the controls w; a ``cold`` start may lie on a symmetry, so that saddles are looked for."""
+        dtype: str, chunk: int, progress: Any, cold: bool, mu: np.ndarray | None = None) -> Found:  # fmt: skip
+    """Minimise from controls w and multipliers μ; a ``cold`` start may lie on a symmetry: saddles are looked for."""
     evaluator = Evaluator(discrete, device, dtype, chunk)
     minimiser: Minimiser = newton if method == "newton" else lbfgs
     if not discrete.rows.size:
@@ -31,7 +31,7 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
         outcome = minimiser(Objective(evaluator), w, tolerance, limit, progress)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
         return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome))
-    result = augmented_lagrangian(evaluator, minimiser, w, None, tolerance, limit or CONSTRAINED_LIMIT, progress)
+    result = augmented_lagrangian(evaluator, minimiser, w, mu, tolerance, limit or CONSTRAINED_LIMIT, progress)
     status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else LIMIT
     return Found(evaluator, result.outcome.w, result.multipliers, result.message, status, result.iterations,
                  lines(result.outcome))  # fmt: skip

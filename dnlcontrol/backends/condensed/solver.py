@@ -13,7 +13,8 @@ from dnlcontrol.backends.adjoint.active_set import newton_on_active
 from dnlcontrol.backends.adjoint.newton import newton
 from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.condensed.objective import ReducedObjective
-from dnlcontrol.backends.exact.interior_point import WORDS
+from dnlcontrol.backends.exact.interior_point import WORDS, first_barrier, ipopt_log, ipopt_options, on_control_bounds
+from dnlcontrol.backends.multipliers import Multipliers
 
 
 @dataclass(frozen=True)
@@ -28,25 +29,45 @@ class ReducedPoint:
     iterations: int
     log: tuple[Any, ...] = ()
 
+    @property
+    def converged(self) -> bool:
+        return self.message == WORDS["Solve_Succeeded"]
+
 
 def minimise(
-    evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool = False, cold: bool = True
+    evaluator: ReducedEvaluator,
+    w: np.ndarray,
+    tolerance: float,
+    limit: int,
+    verbose: bool = False,
+    cold: bool = True,
+    mu: np.ndarray | None = None,
 ) -> ReducedPoint:
-    """From the controls w to a minimiser of the reduced problem; from a ``cold`` start saddles are looked for.
+    """From the controls w, and multipliers μ, to a minimiser; from a ``cold`` start saddles are looked for.
 
     BLAS runs on one thread: on shared cores its spinning threads cost more than a factorisation of this size gains
     (measured: a Cholesky factorisation of order 816 in 9 ms on one thread, in up to 500 ms on two of two busy cores),
     and one thread makes the iterates reproducible.
     """
     with threadpool_limits(limits=1, user_api="blas"):
-        return _minimise(evaluator, w, tolerance, limit, verbose, cold)
+        return _minimise(evaluator, w, tolerance, limit, verbose, cold, mu)
 
 
 def _minimise(
-    evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool, cold: bool
+    evaluator: ReducedEvaluator,
+    w: np.ndarray,
+    tolerance: float,
+    limit: int,
+    verbose: bool,
+    cold: bool,
+    mu: np.ndarray | None,
 ) -> ReducedPoint:
     if evaluator.rows.size:
-        point = interior_point(evaluator, w, tolerance, limit, verbose)
+        point = interior_point(evaluator, w, tolerance, limit, verbose, mu)
+        if mu is not None and not point.converged and point.iterations < limit:
+            spent, lines = point.iterations, point.log
+            point = interior_point(evaluator, w, tolerance, limit, verbose)
+            point = replace(point, iterations=spent + point.iterations, log=(*lines, *point.log))
         if point.infeasible or point.limit:
             return point
         exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)
@@ -82,9 +103,14 @@ class _Function(ca.Callback):
 
 
 def interior_point(
-    evaluator: ReducedEvaluator, w: np.ndarray, tolerance: float, limit: int, verbose: bool
+    evaluator: ReducedEvaluator,
+    w: np.ndarray,
+    tolerance: float,
+    limit: int,
+    verbose: bool,
+    mu: np.ndarray | None = None,
 ) -> ReducedPoint:
-    """IPOPT on J(w), c(w) with exact first derivatives and the exact dense Hessian of the Lagrangian."""
+    """IPOPT on J(w), c(w) with exact first derivatives and the exact dense Hessian of the Lagrangian; from w and μ."""
     n, m = evaluator.space.size, evaluator.rows.size
     upper = ca.Sparsity.upper(n)
     column, rows, scalar = ca.Sparsity.dense(n, 1), ca.Sparsity.dense(m, 1), ca.Sparsity.dense(1, 1)
@@ -110,23 +136,20 @@ def interior_point(
     jac_g = _Function("jac_g", [n, 0], [rows, ca.Sparsity.dense(m, n)], jacobian)
     hess_lag = _Function("hess_lag", [n, 0, 1, m], [upper], hessian)
     x = ca.MX.sym("x", n)
-    tight = min(1e-2 * tolerance, 1e-9)
-    options: dict[str, Any] = {
-        "grad_f": grad_f, "jac_g": jac_g, "hess_lag": hess_lag, "no_nlp_grad": True, "calc_lam_p": False,
-        "error_on_fail": False,
-        "ipopt.tol": tight, "ipopt.constr_viol_tol": tight, "ipopt.compl_inf_tol": tight, "ipopt.dual_inf_tol": tight,
-        "ipopt.acceptable_iter": 0, "ipopt.max_iter": limit, "ipopt.bound_relax_factor": 0.0,
-    }  # fmt: skip
-    if not verbose:
-        options.update({"ipopt.print_level": 0, "ipopt.sb": "yes", "print_time": False, "show_eval_warnings": False})
+    options = ipopt_options(tolerance, limit, verbose, None if mu is None else first_barrier(evaluator, w, mu))
+    options |= {"grad_f": grad_f, "jac_g": jac_g, "hess_lag": hess_lag, "no_nlp_grad": True, "calc_lam_p": False}
     solver = ca.nlpsol("condensed", "ipopt", {"x": x, "f": f(x), "g": g(x)}, options)
     lower, upper_bound = evaluator.space.bounds
     low, high = evaluator.rows.bounds
-    result = solver(x0=w, lbx=lower, ubx=upper_bound, lbg=low, ubg=high)
+    duals = {}
+    if mu is not None:
+        at = evaluator.trajectory(w, Multipliers(mu))
+        duals = {"lam_g0": mu, "lam_x0": on_control_bounds(evaluator.space, w, at.gradient)}
+    result = solver(x0=w, lbx=lower, ubx=upper_bound, lbg=low, ubg=high, **duals)
     stats = solver.stats()
     status = str(stats["return_status"])
     return ReducedPoint(
         np.clip(np.array(result["x"]).ravel(), lower, upper_bound), np.array(result["lam_g"]).ravel(),
         WORDS.get(status, f"IPOPT stopped: {status}"), status == "Infeasible_Problem_Detected",
-        status == "Maximum_Iterations_Exceeded", int(stats["iter_count"]),
+        status == "Maximum_Iterations_Exceeded", int(stats["iter_count"]), ipopt_log(stats),
     )  # fmt: skip

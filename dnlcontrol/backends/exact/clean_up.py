@@ -39,6 +39,7 @@ def clean_up(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPo
             again,
             iterations=point.iterations + again.iterations,
             evaluations=point.evaluations + again.evaluations,
+            log=(*point.log, *again.log),
         )
     return point
 

@@ -8,28 +8,27 @@ from dnlcontrol import checks
 from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.condensed.solver import minimise
 from dnlcontrol.backends.exact.clean_up import clean_up, polish
-from dnlcontrol.backends.exact.interior_point import InteriorPoint
+from dnlcontrol.backends.exact.interior_point import InteriorPoint, LiftedPoint, LogLine, carried_point, first_barrier
 from dnlcontrol.backends.exact.transcription import Transcription
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, STALLED, Found
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.sizes import Forecast, forecast
 
-FORMULATIONS = ("auto", "lifted", "condensed")
 ITERATIONS = 3000
 MEMORY_LIMIT_MB = 8000.0
 SECONDS_LIMIT = 3600.0
 
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, formulation: str, verbose: bool,
-        force: bool, cold: bool) -> Found:  # fmt: skip
-    """Minimise from the controls w; the size is forecast, and refused above the limits unless forced."""
+        force: bool, cold: bool, mu: np.ndarray | None = None) -> Found:  # fmt: skip
+    """Minimise from the controls w and multipliers μ; the size is forecast, refused above the limits unless forced."""
     sizes = forecast(discrete)
     chosen = sizes.better if formulation == "auto" else formulation
     if not force:
         refuse_too_large(sizes, chosen)
     if chosen == "lifted":
-        return lifted(discrete, w, tolerance, limit or ITERATIONS, verbose)
-    return condensed(discrete, w, tolerance, limit or ITERATIONS, verbose, cold)
+        return lifted(discrete, w, tolerance, limit or ITERATIONS, verbose, mu)
+    return condensed(discrete, w, tolerance, limit or ITERATIONS, verbose, cold, mu)
 
 
 def refuse_too_large(sizes: Forecast, formulation: str) -> None:
@@ -43,27 +42,44 @@ def refuse_too_large(sizes: Forecast, formulation: str) -> None:
                       f"{advice}backend='adjoint'; force=True builds it all the same")  # fmt: skip
 
 
-def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> Found:
-    """States as unknowns, IPOPT, then a clean-up of the active set."""
+def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool,
+           mu: np.ndarray | None = None) -> Found:  # fmt: skip
+    """States as unknowns, IPOPT, then a clean-up of the active set; without multipliers where those do not lead on."""
     evaluator = ReducedEvaluator(discrete)
     transcription = Transcription(discrete)
-    solver = InteriorPoint(transcription, tolerance, limit, verbose)
-    shape = (discrete.depth + 1, discrete.problem.samples, -1)
-    point = solver.solve(w, evaluator.states(w).reshape(shape))
+    spent = 0
+    lines: tuple[LogLine, ...] = ()
+    point: LiftedPoint | None = None
+    if mu is not None:
+        carried = carried_point(evaluator, transcription, w, mu)
+        solver = InteriorPoint(transcription, tolerance, limit, verbose, first_barrier(evaluator, w, mu))
+        point = solver.solve(w, carried.x, warm=carried)
+        if not point.converged and point.iterations < limit:
+            spent, lines, point = point.iterations, point.log, None
+    if point is None:
+        solver = InteriorPoint(transcription, tolerance, limit, verbose)
+        shape = (discrete.depth + 1, discrete.problem.samples, -1)
+        point = solver.solve(w, evaluator.states(w).reshape(shape))
     if not point.infeasible and not point.limit:
         point = clean_up(solver, evaluator, point)
         point = polish(solver, evaluator, point, tolerance)
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
-    return Found(evaluator, point.w, point.multipliers, point.message, status, point.iterations, (), point.evaluations,
-                 point.costates, transcription.one_step, "lifted")  # fmt: skip
+    return Found(evaluator, point.w, point.multipliers, point.message, status, spent + point.iterations,
+                 (*lines, *point.log), point.evaluations, point.costates, transcription.one_step, "lifted")  # fmt: skip
 
 
 def condensed(
-    discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool, cold: bool
+    discrete: DiscreteProblem,
+    w: np.ndarray,
+    tolerance: float,
+    limit: int,
+    verbose: bool,
+    cold: bool,
+    mu: np.ndarray | None = None,
 ) -> Found:
     """States eliminated: dense Newton, or IPOPT on the reduced functions where there are constraints."""
     reduced = ReducedEvaluator(discrete)
-    point = minimise(reduced, w, tolerance, limit, verbose, cold)
+    point = minimise(reduced, w, tolerance, limit, verbose, cold, mu)
     lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
     one_step = discrete.problem.dynamics.is_ode
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED

@@ -1,0 +1,71 @@
+"""The Hamiltonian along the path of a solution, sample by sample."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dnlcontrol import checks
+from dnlcontrol.certificates.point import problem_of, stored_point
+from dnlcontrol.discrete import DiscreteProblem, discretise
+from dnlcontrol.solution import Solution
+
+
+def hamiltonian(solution: Solution) -> np.ndarray:
+    """H at the nodes l = 0..L-1 for every sample, (L, N), per sample like the costates (theory section 5):
+
+        ODE        H^s = ℓ(t_s, x^s, u^s) + ψ^{s+1} · f(t_s, x^s, u^s)
+        Volterra   H^s = ℓ(t_s, x^s, u^s) + N Σ_{l>s} z̄^l · k(t_l, t_s, y^s, u^{l,s}),   z̄ = dJ/dz, λ where G = g + z
+
+    In the limit the sum is k(T, s) · ∇Φ + ∫_s^T p · k(t, s) dt; ψ^{s+1} is the costate that multiplies the step from
+    s, so that H minimised over u^s is the discrete stationarity. ℓ takes no regulariser in: add (α/2)|u|² for the L2
+    penalty of a path control. Where ℓ and f do not depend on t, H + (α/2)|u|² is constant up to O(1/L).
+
+    Raises
+    ------
+    InputError where the solution holds no problem (read from files that name no problem file) or belongs to another.
+
+    >>> import numpy as np, dnlcontrol as dnl
+    >>> problem = dnl.ControlProblem(
+    ...     x0=np.ones(1),
+    ...     dynamics=dnl.ODE(lambda t, x, u: u.u),
+    ...     controls={"u": dnl.Control(())},
+    ...     running=lambda t, x, u: 0.5 * u.u**2,
+    ...     terminal=lambda x, c: 0.5 * x**2,
+    ... )
+    >>> solution = dnl.solve(problem, depth=4, backend="adjoint")
+    >>> dnl.hamiltonian(solution)[:, 0].round(9).tolist()
+    [-0.125, -0.125, -0.125, -0.125]
+    """
+    if not isinstance(solution, Solution):
+        checks.reject_type("hamiltonian.solution", solution, "a Solution")
+    if solution.rule != "left":
+        checks.reject("hamiltonian.solution", f"a solution by the rule {solution.rule!r}", "one by the left rule")
+    discrete = discretise(problem_of(solution), solution.depth, solution.rule)
+    w, mu = stored_point(solution, discrete, "hamiltonian.solution")
+    return path_hamiltonian(discrete, w, mu)
+
+
+def path_hamiltonian(discrete: DiscreteProblem, w: np.ndarray, mu: np.ndarray) -> np.ndarray:
+    """H^s, (L, N), at the controls w, with the costates of the Lagrangian J + μᵀc."""
+    import torch
+
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.backends.multipliers import Multipliers
+
+    evaluator = Evaluator(discrete)
+    sweep, lagrangian, problem = evaluator.sweep, evaluator.lagrangian, discrete.problem
+    at = evaluator.trajectory(w, Multipliers(mu))
+    u = {k: sweep.tensor(v) for k, v in discrete.space.split(w).items()}
+    x, cotangents = sweep.tensor(at.states), sweep.tensor(problem.samples * at.integral_costates)
+    total, L = torch.zeros(discrete.depth, problem.samples, dtype=x.dtype), discrete.depth
+    with torch.no_grad():
+        for s in range(L):
+            column = sweep.column(s, x[s], *sweep._inputs(u, s)) / discrete.grid.step
+            later = cotangents[s + 1 : s + 1 + len(column)]
+            total[s] = (column * later).flatten(2).sum((0, 2)) if column.ndim > 2 else (column * later).sum(0)
+        running = problem.formulas.running
+        if lagrangian.running is not None and running is not None:
+            target = lagrangian.targets["running"]
+            extra = [] if target is None else [target]
+            total += lagrangian._over_path(lagrangian.running, running, x, lagrangian.visible(u), extra)
+    return np.asarray(total)
