@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -206,6 +207,12 @@ def peak_memory() -> float:
 
 def versions() -> dict[str, str]:
     """Versions of this library and of those it computes with."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: the packages' metadata are files."""
     found = {}
     for package in ("dnlcontrol", "numpy", "scipy", "torch", "casadi"):
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import casadi as ca
 import numpy as np
 
-from dnlcontrol.backends.exact.transcription import Transcription
+from dnlcontrol.backends.exact.sides import Sides
+from dnlcontrol.discrete import DiscreteProblem
 
 WORDS = {
     "Solve_Succeeded": "IPOPT converged",
@@ -23,14 +24,32 @@ WORDS = {
 }
 
 
+class Program(Protocol):
+    """A lifted program: unknowns (w, x), objective and rows, and the derivatives that it brings itself."""
+
+    one_step: bool
+    discrete: DiscreteProblem
+    sides: Sides
+
+    @property
+    def nlp(self) -> dict[str, Any]: ...
+
+    @property
+    def derivatives(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class LiftedPoint:
-    """A primal-dual point: controls, states, costates of the rows (-lam_g), multipliers of the constraints."""
+    """A primal-dual point: controls, states, costates of the rows (-lam_g), multipliers of the constraints.
+
+    ``pull`` are the multipliers of the bounds of the unknowns (w, x), positive at an upper bound.
+    """
 
     w: np.ndarray
     x: np.ndarray
     costates: np.ndarray
     multipliers: np.ndarray
+    pull: np.ndarray
     message: str
     infeasible: bool
     limit: bool
@@ -39,18 +58,10 @@ class LiftedPoint:
 
 
 class InteriorPoint:
-    """IPOPT with exact first and second derivatives on a transcription; silent unless ``verbose``."""
+    """IPOPT with exact first and second derivatives on a lifted program; silent unless ``verbose``."""
 
-    def __init__(
-        self, transcription: Transcription, tolerance: float, max_iterations: int, verbose: bool = False
-    ) -> None:
-        self.transcription = transcription
-        t = transcription
-        nlp = {
-            "x": ca.vertcat(t.w, ca.vec(t.x)),
-            "f": t.objective,
-            "g": ca.vertcat(ca.vec(t.rows), t.constraints),
-        }
+    def __init__(self, program: Program, tolerance: float, max_iterations: int, verbose: bool = False) -> None:
+        self.program = program
         # A hundredth of the tolerance leaves room between IPOPT's max-norm and the dual norm that is reported.
         tight = min(1e-2 * tolerance, 1e-9)
         options: dict[str, Any] = {
@@ -58,24 +69,23 @@ class InteriorPoint:
             "ipopt.compl_inf_tol": tight, "ipopt.acceptable_iter": 0, "ipopt.max_iter": max_iterations,
             "ipopt.bound_relax_factor": 0.0,
             "ipopt.honor_original_bounds": "yes", "ipopt.mumps_pivot_order": 5, "error_on_fail": False,
+            **program.derivatives,
         }  # fmt: skip
         if not verbose:
             options.update(
                 {"ipopt.print_level": 0, "ipopt.sb": "yes", "print_time": False, "show_eval_warnings": False}
             )
-        self.solver = ca.nlpsol("lifted", "ipopt", nlp, options)
+        self.solver = ca.nlpsol("lifted", "ipopt", program.nlp, options)
 
     def solve(
         self, w: np.ndarray, x: np.ndarray, held: np.ndarray | None = None, warm: LiftedPoint | None = None
     ) -> LiftedPoint:
         """From the controls w and states x; ``held`` entries stay fixed at w."""
-        t = self.transcription
-        space, n_w = t.discrete.space, t.discrete.space.size
+        space, sides, n_w = self.program.discrete.space, self.program.sides, self.program.discrete.space.size
         lower, upper = (side.copy() for side in space.bounds)
         if held is not None:
             lower[held] = upper[held] = w[held]
-        low, high = t.state_bounds
-        c_low, c_high = t.constraint_bounds
+        (low, high), (c_low, c_high) = sides.states, sides.rows
         equations = np.zeros(x.size)
         arguments: dict[str, Any] = {
             "x0": np.concatenate([w, x.ravel()]),
@@ -85,23 +95,14 @@ class InteriorPoint:
             "ubg": np.concatenate([equations, c_high]),
         }
         if warm is not None:
-            arguments["lam_g0"] = np.concatenate([-warm.costates.ravel(), warm.multipliers[self._row_index]])
+            arguments["lam_g0"] = np.concatenate([-warm.costates.ravel(), warm.multipliers[sides.row_index]])
         result = self.solver(**arguments)
         stats = self.solver.stats()
         point, lam_x, lam_g = (np.array(result[k]).ravel() for k in ("x", "lam_x", "lam_g"))
         status = str(stats["return_status"])
         return LiftedPoint(
             np.clip(point[:n_w], *space.bounds), point[n_w:].reshape(x.shape), -lam_g[: x.size].reshape(x.shape),
-            t.multipliers(lam_x[n_w:], lam_g[x.size :]), WORDS.get(status, f"IPOPT stopped: {status}"),
+            sides.multipliers(lam_x[n_w:], lam_g[x.size :]), lam_x, WORDS.get(status, f"IPOPT stopped: {status}"),
             status == "Infeasible_Problem_Detected", status == "Maximum_Iterations_Exceeded",
             int(stats["iter_count"]), int(stats["n_call_nlp_f"]),
         )  # fmt: skip
-
-    @property
-    def _row_index(self) -> np.ndarray:
-        parts = [
-            np.arange(b.part.start, b.part.stop)
-            for b in self.transcription.discrete.rows.blocks
-            if b.formula is not None
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=int)

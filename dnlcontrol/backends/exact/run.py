@@ -7,8 +7,9 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.condensed.solver import minimise
-from dnlcontrol.backends.exact.clean_up import clean_up, polish
-from dnlcontrol.backends.exact.interior_point import InteriorPoint
+from dnlcontrol.backends.exact.clean_up import settle
+from dnlcontrol.backends.exact.interior_point import InteriorPoint, Program
+from dnlcontrol.backends.exact.node_program import NodeProgram, applies
 from dnlcontrol.backends.exact.transcription import Transcription
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, STALLED, Found
 from dnlcontrol.discrete import DiscreteProblem
@@ -44,18 +45,17 @@ def refuse_too_large(sizes: Forecast, formulation: str) -> None:
 
 
 def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool) -> Found:
-    """States as unknowns, IPOPT, then a clean-up of the active set."""
+    """States as unknowns, IPOPT, then Newton's method on the active set."""
     evaluator = ReducedEvaluator(discrete)
-    transcription = Transcription(discrete)
-    solver = InteriorPoint(transcription, tolerance, limit, verbose)
+    program: Program = NodeProgram(evaluator.reduced) if applies(discrete) else Transcription(discrete)
+    solver = InteriorPoint(program, tolerance, limit, verbose)
     shape = (discrete.depth + 1, discrete.problem.samples, -1)
     point = solver.solve(w, evaluator.states(w).reshape(shape))
     if not point.infeasible and not point.limit:
-        point = clean_up(solver, evaluator, point)
-        point = polish(solver, evaluator, point, tolerance)
+        point = settle(solver, evaluator, point, tolerance)
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
     return Found(evaluator, point.w, point.multipliers, point.message, status, point.iterations, (), point.evaluations,
-                 point.costates, transcription.one_step, "lifted")  # fmt: skip
+                 point.costates, program.one_step, "lifted")  # fmt: skip
 
 
 def condensed(
