@@ -29,13 +29,13 @@ PROXIMAL = 1e-8  # times the metric: curvatures down to 1e-6 of the metric's sti
 
 @dataclass(frozen=True)
 class _State:
-    """Unknowns v and multipliers of the rows, with ∇f, the rows' values, their Jacobian J and r = ∇f + Jᵀλ at v."""
+    """Unknowns v and multipliers of the rows, with ∇f, the rows' values, J's nonzeros and r = ∇f + Jᵀλ at v."""
 
     v: np.ndarray
     rows: np.ndarray
     gradient: np.ndarray
     values: np.ndarray
-    jacobian: Any
+    jacobian: np.ndarray
     residual: np.ndarray
 
 
@@ -52,6 +52,7 @@ class ActiveNewton:
         self.bounds = np.concatenate([space.bounds[0], low]), np.concatenate([space.bounds[1], high])
         self.row_bounds = np.concatenate([equal, c_low]), np.concatenate([equal, c_high])
         self.scale = np.concatenate([space.metric_diagonal, np.ones(low.size)])
+        self._pattern()
         self.proximal = np.concatenate([PROXIMAL * space.metric_diagonal, np.zeros(low.size)])
 
     def refine(self, point: LiftedPoint, tolerance: float) -> LiftedPoint | None:
@@ -84,10 +85,18 @@ class ActiveNewton:
             side = _toggled(self.row_bounds, side, at.values, wrong[len(bound) :])
         return None
 
+    def _pattern(self) -> None:
+        """Places of the entries of [H Jᵀ; J 0]: both triangles of H, J, Jᵀ; H is given by its upper triangle."""
+        (i, j), (k, l) = (_triplets(f.sparsity_out(o)) for f, o in ((self.second, 0), (self.jacobian, 1)))
+        n = len(self.bounds[0])
+        self._J, self._strict = (k, l), np.flatnonzero(i < j)
+        self._K = np.concatenate([i, j[self._strict], k + n, l]), np.concatenate([j, i[self._strict], l, k + n])
+
     def _at(self, v: np.ndarray, rows: np.ndarray) -> _State:
         values, J = self.jacobian(v, [])
-        gradient, J = _column(self.first(v, [])[1]), _scipy(J)
-        return _State(v, rows, gradient, _column(values), J, gradient + J.T @ rows)
+        gradient, J = _column(self.first(v, [])[1]), np.array(J.nonzeros())
+        pulled = np.bincount(self._J[1], J * rows[self._J[0]], minlength=len(v))
+        return _State(v, rows, gradient, _column(values), J, gradient + pulled)
 
     def _converged(self, at: _State, bound: np.ndarray, side: np.ndarray, tolerance: float) -> bool:
         """Residuals of the free unknowns, in units of the dual norm, and of the active rows."""
@@ -100,24 +109,25 @@ class ActiveNewton:
 
         Controls without effect make the system singular: a proximal term keeps them where they are.
         """
-        H, J = _scipy(self.second(at.v, [], 1.0, at.rows)), at.jacobian
-        H = H + sparse.triu(H, 1).T
-        free, active = np.isnan(bound), ~np.isnan(side)
+        H, J, n = np.array(self.second(at.v, [], 1.0, at.rows).nonzeros()), at.jacobian, len(at.v)
+        entries = np.concatenate([H, H[self._strict], J, J])
+        free = np.isnan(bound)
         delta = np.where(free, 0.0, bound - at.v)
-        kept = np.concatenate([free, active])
-        right = np.concatenate([-(at.gradient + H @ delta), np.where(active, side, 0.0) - at.values - J @ delta])
-        for shift in (None, sparse.diags(self.proximal)):
-            upper = H if shift is None else H + shift
-            whole = sparse.bmat([[upper, J.T], [J, None]], format="csc")[:, kept].tocsr()[kept]
-            solved = _solve(whole.tocsc(), right[kept])
-            if solved is not None:
-                break
-        else:
+        kept = np.concatenate([free, ~np.isnan(side)])
+        moved = np.bincount(
+            self._K[0], entries * np.append(delta, np.zeros(len(side)))[self._K[1]], minlength=len(kept)
+        )
+        right = (np.concatenate([-at.gradient, np.nan_to_num(side) - at.values]) - moved)[kept]
+        solved = _solve(_restricted(self._K, entries, kept), right)
+        if solved is None:
+            places, diagonal = (np.append(k, np.arange(n)) for k in self._K), np.append(entries, self.proximal)
+            solved = _solve(_restricted(tuple(places), diagonal, kept), right)
+        if solved is None:
             return None
         count = int(np.count_nonzero(free))
         delta[free] = solved[:count]
         rows = np.zeros(len(side))
-        rows[active] = solved[count:]
+        rows[kept[n:]] = solved[count:]
         return self._at(at.v + delta, rows)
 
     def _point(self, point: LiftedPoint, at: _State, bound: np.ndarray, side: np.ndarray) -> LiftedPoint:
@@ -161,7 +171,6 @@ def _solve(matrix: Any, right: np.ndarray) -> np.ndarray | None:
 
     if not matrix.shape[0]:
         return right
-    matrix.eliminate_zeros()
     if structural_rank(matrix) < matrix.shape[0]:
         return None
     try:
@@ -175,5 +184,14 @@ def _column(value: Any) -> np.ndarray:
     return np.asarray(value.full()).ravel()
 
 
-def _scipy(matrix: Any) -> Any:
-    return sparse.csc_matrix((matrix.nonzeros(), matrix.row(), matrix.colind()), shape=matrix.shape)
+def _triplets(pattern: Any) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = pattern.get_triplet()
+    return np.array(rows, dtype=int), np.array(columns, dtype=int)
+
+
+def _restricted(places: tuple[np.ndarray, ...], entries: np.ndarray, kept: np.ndarray) -> Any:
+    """The kept rows and columns of a symmetric matrix, without entries that are zero."""
+    number, (rows, columns) = np.cumsum(kept) - 1, places
+    here = kept[rows] & kept[columns] & (entries != 0.0)
+    size = int(np.count_nonzero(kept))
+    return sparse.csc_matrix((entries[here], (number[rows[here]], number[columns[here]])), shape=(size, size))
