@@ -16,7 +16,6 @@ from typing import Any
 
 import casadi as ca
 import numpy as np
-from scipy import sparse
 
 from dnlcontrol.backends.condensed.nodes import NodeFunction
 from dnlcontrol.backends.condensed.structure import Reduced
@@ -92,8 +91,8 @@ class NodeProgram:
         self._v = ca.MX.sym("v", self.size)
 
     # -- structure -------------------------------------------------------------------------------------------
-    def _linear_rows(self) -> tuple[Any, np.ndarray]:
-        """A and b: x^l - g(t_l), or x^{l+1} - x^l - (g(t_{l+1}) - g(t_l)) for one-step rows."""
+    def _linear_rows(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+        """Rows, columns and entries of A, and b: x^l - g(t_l); one-step: x^{l+1} - x^l - (g(t_{l+1}) - g(t_l))."""
         free, rows = self.reduced.free, self._x - self.reduced.size
         shift = np.zeros(self.height)
         entries = [(rows.ravel(), self._x.ravel(), np.ones(rows.size))]
@@ -103,9 +102,7 @@ class NodeProgram:
         else:
             shift[: rows.size] = free.ravel()
         i, j, values = (np.concatenate(part) for part in zip(*entries, strict=True))
-        matrix = sparse.csc_matrix((values, (i, j)), shape=(self.height, self.size))
-        matrix.sort_indices()
-        return matrix, shift
+        return (i, j, values), shift
 
     def _index(self, controls: np.ndarray, layers: np.ndarray, samples: np.ndarray) -> np.ndarray:
         """Entries of v for evaluations (node, sample) from those of w at the nodes and the layers of x."""
@@ -146,15 +143,24 @@ class NodeProgram:
         return pieces
 
     @cached_property
-    def _penalty(self) -> Any:
-        """Q with R = ½ vᵀQ v, sparse."""
-        blocks = []
+    def _penalty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, columns and entries of Q with R = ½ vᵀQ v."""
+        parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, dtype=int), np.zeros(0, dtype=int), np.zeros(0))]
         for b in self.discrete.space:
-            Q = sparse.csc_matrix((b.layout.count,) * 2) if b.penalty is None else b.penalty
-            blocks.append(sparse.kron(Q, sparse.eye(b.components)))
-        whole = sparse.block_diag([*blocks, sparse.csc_matrix((self._x.size,) * 2)], format="csc")
-        whole.sort_indices()
-        return whole
+            if b.penalty is not None:
+                Q = b.penalty.tocoo()
+                i, j = (b.offset + k[:, None] * b.components + np.arange(b.components) for k in (Q.row, Q.col))
+                parts.append((i.ravel(), j.ravel(), np.repeat(Q.data, b.components)))
+        rows, columns, entries = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return rows, columns, entries
+
+    @cached_property
+    def _slope(self) -> Any:
+        """Q v."""
+        rows, columns, entries = self._penalty
+        if not len(entries):
+            return ca.MX.zeros(self.size, 1)
+        return ca.mtimes(_constant((self.size, self.size), rows, columns, entries), self._v)
 
     # -- values ----------------------------------------------------------------------------------------------
     @cached_property
@@ -164,14 +170,12 @@ class NodeProgram:
         for piece in self.pieces:
             if piece.rows is None:
                 total += ca.dot(ca.DM(piece.weights.ravel()), piece.values(v))
-        if self._penalty.nnz:
-            total += 0.5 * ca.dot(v, ca.mtimes(_matrix(self._penalty), v))
-        return total
+        return total + 0.5 * ca.dot(v, self._slope)
 
     @cached_property
     def rows(self) -> Any:
         v = self._v
-        total = ca.mtimes(_matrix(self._linear), v) - ca.DM(self._shift)
+        total = ca.mtimes(_constant((self.height, self.size), *self._linear), v) - ca.DM(self._shift)
         for piece in self.pieces:
             if piece.rows is not None:
                 total += ca.mtimes(_carry(self.height, piece.rows, piece.weights), piece.values(v))
@@ -198,18 +202,16 @@ class NodeProgram:
         }  # fmt: skip
 
     def _gradient(self) -> Any:
-        v = self._v
-        total = ca.mtimes(_matrix(self._penalty), v) if self._penalty.nnz else ca.MX.zeros(self.size, 1)
+        total = self._slope
         for piece in self.pieces:
             if piece.rows is None:
                 mapped, outputs, inputs = piece.jacobian
                 carry = _carry(self.size, piece.index[:, inputs], piece.weights[:, outputs])
-                total += ca.mtimes(carry, _nonzeros(mapped(*piece.arguments(v))))
+                total += ca.mtimes(carry, _nonzeros(mapped(*piece.arguments(self._v))))
         return ca.densify(total)
 
     def _jacobian(self) -> Any:
-        linear = self._linear.tocoo()
-        parts = [_Part(linear.row, linear.col, linear.data, None)]
+        parts = [_Part(*self._linear, None)]
         for piece in self.pieces:
             if piece.rows is not None:
                 mapped, outputs, inputs = piece.jacobian
@@ -220,8 +222,8 @@ class NodeProgram:
 
     def _hessian(self, sigma: Any, lam: Any) -> Any:
         """The upper triangle: q stands before x in v and in the arguments of a piece, both in ascending order."""
-        Q = sparse.triu(self._penalty).tocoo()
-        parts = [_Part(Q.row, Q.col, np.ones(Q.nnz), sigma * ca.DM(Q.data) if Q.nnz else ca.MX(0, 1))]
+        i, j, Q = (part[self._penalty[0] <= self._penalty[1]] for part in self._penalty)
+        parts = [_Part(i, j, Q, ca.repmat(sigma, len(Q), 1))] if len(Q) else []
         for piece in self.pieces:
             mapped, first, second = piece.hessian
             if not len(first):
@@ -261,16 +263,17 @@ def _assembled(shape: tuple[int, int], parts: list[_Part]) -> Any:
 
 
 def _carry(height: int, places: np.ndarray, weights: np.ndarray) -> Any:
-    """The constant matrix that adds weights times values at their places (a SciPy matrix converts ten times slower)."""
+    """The constant matrix that adds weights times values at their places (SciPy's convert ten times slower)."""
     count = places.size
     pattern = ca.Sparsity(height, count, list(range(count + 1)), _numbers(places))
     return ca.DM(pattern, ca.DM(weights.ravel()))
 
 
-def _matrix(matrix: Any) -> Any:
-    """A sorted CSC matrix of SciPy as one of CasADi."""
-    pattern = ca.Sparsity(matrix.shape[0], matrix.shape[1], matrix.indptr.tolist(), matrix.indices.tolist())
-    return ca.DM(pattern, ca.DM(matrix.data))
+def _constant(shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray, entries: np.ndarray) -> Any:
+    """A constant sparse matrix from its entries, no two of them at one place."""
+    order = np.lexsort((rows, columns))
+    pattern = ca.Sparsity.triplet(*shape, _numbers(rows[order]), _numbers(columns[order]))
+    return ca.DM(pattern, ca.DM(entries[order]))
 
 
 def _triplets(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
