@@ -7,7 +7,7 @@ peers' in turn. A peer that takes 50 times our time is stopped once ("> ratio").
 values differ, the two stopped at different minimisers; in the Bryson-Denham rows because IPOPT as the peers use it
 relaxes bounds by 1e-8.
 
-    python benchmarks/02_condensed.py [--tiny] [--rows toy iris ode]
+    python benchmarks/02_condensed.py [--tiny] [--rows baseline ode iris wide]
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from problems import iris_dense, o4_bryson_denham, two_class_toy
 
 ALPHA = 2e-2  # the toy's own
 PATIENCE = 50  # times our time, after which a peer is stopped
+ROWS = ("baseline", "ode", "iris", "wide")  # the last, the toy at d = 4, takes longest
 ROCKIT = "rockit-meco not installed (pip install rockit-meco)"
 
 
@@ -70,24 +71,20 @@ def medians(repeats: int, *runs: Callable[[], tuple[float, float | None]]) -> li
 def row(name: str, ours: float, theirs: float, value: float | None, other: float | None) -> None:
     ratio = f"{theirs / ours:10.1f}" if other is not None else f"{'> ' + format(theirs / ours, '.0f'):>10}"
     told = f"{other:.9f}" if other is not None else "stopped"
-    print(f"{name:42} {ours:8.3f} {theirs:8.3f} {ratio}  {value:.9f}  {told}", flush=True)
+    print(f"{name:48} {ours:8.3f} {theirs:8.3f} {ratio}  {value:.9f}  {told}", flush=True)
 
 
-def toys(tiny: bool, repeats: int) -> float:
-    """Rows of the two-class toy; the baseline's seconds."""
-    cases = ({"samples": 4}, 3), ({}, 16), ({"samples": 20, "width": 4}, 8), ({"samples": 150, "width": 4}, 8)
-    baseline = 0.0
-    for parameters, L in cases[:1] if tiny else cases[1:]:
+def toy(parameters: dict, L: int, repeats: int) -> float:
+    """A row of the two-class toy; the peer's seconds."""
 
-        def ours(p: dict = parameters, L: int = L) -> float:
-            return dnl.solve(two_class_toy.problem(alpha=ALPHA, **p), L, formulation="condensed").value
+    def ours() -> float:
+        return dnl.solve(two_class_toy.problem(alpha=ALPHA, **parameters), L, formulation="condensed").value
 
-        limit = max(PATIENCE * timed(ours)[0], 5.0)
-        arguments = two_class_toy.problem(alpha=ALPHA, **parameters), L, ALPHA
-        a, b = medians(repeats, lambda f=ours: timed(f), lambda a=arguments, s=limit: capped(peers.lifted_toy, a, s))
-        row(f"toy {parameters or ''} L={L}", a[0], b[0], a[1], b[1])
-        baseline = baseline or b[0]
-    return baseline
+    limit = max(PATIENCE * timed(ours)[0], 5.0)
+    arguments = two_class_toy.problem(alpha=ALPHA, **parameters), L, ALPHA
+    a, b = medians(repeats, lambda: timed(ours), lambda: capped(peers.lifted_toy, arguments, limit))
+    row(f"toy {parameters or ''} L={L}", a[0], b[0], a[1], b[1])
+    return b[0]
 
 
 def against_the_baseline(tiny: bool, repeats: int, baseline: float) -> None:
@@ -106,8 +103,8 @@ def against_the_baseline(tiny: bool, repeats: int, baseline: float) -> None:
         lambda: timed(lambda: dnl.solve(two_class_toy.problem(), 2 * L, formulation="condensed").value),
     )
     what = f"toy L={L}: set-up and first iteration"
-    print(f"{what:42} {seconds:8.3f} {baseline:8.3f} {100 * seconds / baseline:9.2f}%  of the baseline's time")
-    print(f"{f'toy L={2 * L} against the peer at L={L}':42} {deeper:8.3f} {baseline:8.3f} {baseline / deeper:10.1f}")
+    print(f"{what:48} {seconds:8.3f} {baseline:8.3f} {100 * seconds / baseline:9.2f}%  of the baseline's time")
+    print(f"{f'toy L={2 * L} against the peer at L={L}':48} {deeper:8.3f} {baseline:8.3f} {baseline / deeper:10.1f}")
 
 
 def iris(tiny: bool, repeats: int, baseline: float) -> None:
@@ -121,7 +118,7 @@ def iris(tiny: bool, repeats: int, baseline: float) -> None:
     ((seconds, value),) = medians(repeats, lambda: timed(ours))
     name = f"iris, N={samples}, L={', '.join(map(str, depths))}, both backends"
     against = f"{baseline:8.3f} {baseline / seconds:10.2f}" if baseline else f"{'':8} {'':10}"
-    print(f"{name:42} {seconds:8.3f} {against}  {value:.9f}  the peer: the baseline", flush=True)
+    print(f"{name:48} {seconds:8.3f} {against}  {value:.9f}  the peer: the baseline", flush=True)
 
 
 def odes(tiny: bool, repeats: int) -> None:
@@ -138,25 +135,28 @@ def odes(tiny: bool, repeats: int) -> None:
         for peer, (seconds, value) in zip(found, others, strict=True):
             row(f"{name} L={L}, {peer}", ours[0], seconds, ours[1], value)
     if not peers.rockit_is_here():
-        print(f"{f'ODE rows L={L}, rockit-meco':42} {ROCKIT}")
+        print(f"{f'ODE rows L={L}, rockit-meco':48} {ROCKIT}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--rows", nargs="+", choices=("toy", "iris", "ode"), default=("toy", "iris", "ode"))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     arguments = parser.parse_args()
-    repeats = 1 if arguments.tiny else 3
+    tiny, repeats, rows = arguments.tiny, 1 if arguments.tiny else 3, arguments.rows
     dnl.solve(two_class_toy.problem(samples=4), 2)  # loads every library
-    print(f"{'problem':42} {'ours/s':>8} {'peer/s':>8} {'peer/ours':>10}  {'our value':11}  peer's value")
+    print(f"{'problem':48} {'ours/s':>8} {'peer/s':>8} {'peer/ours':>10}  {'our value':11}  peer's value")
     baseline = 0.0
-    if "toy" in arguments.rows:
-        baseline = toys(arguments.tiny, repeats)
-        against_the_baseline(arguments.tiny, repeats, baseline)
-    if "iris" in arguments.rows:
-        iris(arguments.tiny, repeats, baseline)
-    if "ode" in arguments.rows:
-        odes(arguments.tiny, repeats)
+    if "baseline" in rows:
+        baseline = toy({"samples": 4}, 3, repeats) if tiny else toy({}, 16, repeats)
+        against_the_baseline(tiny, repeats, baseline)
+    if "ode" in rows:
+        odes(tiny, repeats)
+    if "iris" in rows:
+        iris(tiny, repeats, baseline)
+    if "wide" in rows and not tiny:
+        for samples in (20, 150):
+            toy({"samples": samples, "width": 4}, 8, repeats)
 
 
 if __name__ == "__main__":
