@@ -1,11 +1,13 @@
-"""How much faster is the condensed formulation than a hand-written lifted CasADi + IPOPT script?
+"""How much faster is the exact backend than what one would write by hand with CasADi, or with rockit?
 
-The script: mapped SX Functions, exact Hessian, mumps_pivot_order = 5, tolerance 1e-9, the same cold start. Both
-times include the set-up of the program, not the import of libraries; the median of three runs of ours, one run of
-the script, stopped at 50 times our time ("> ratio"). The problems are not convex: where the values differ, the two
-stopped at different minimisers. ODE rows compare with CasADi's Opti, the same Euler steps written as its manual does.
+Toy rows: the condensed formulation against a hand-written lifted CasADi + IPOPT script; the first of them is the
+baseline. ODE rows: L = 200 against CasADi's Opti and rockit-meco (peers.py says how each is written). Every time runs
+from the definition of the problem to its solution, after all libraries were loaded; medians of three, ours and the
+peers' in turn. A peer that takes 50 times our time is stopped once ("> ratio"). The problems are not convex: where
+values differ, the two stopped at different minimisers; in the Bryson-Denham rows because IPOPT as the peers use it
+relaxes bounds by 1e-8.
 
-    python benchmarks/02_condensed.py [--tiny]
+    python benchmarks/02_condensed.py [--tiny] [--rows baseline ode iris wide]
 """
 
 from __future__ import annotations
@@ -14,113 +16,30 @@ import argparse
 import multiprocessing
 import queue as queue_module
 import statistics
-import sys
 import time
+import warnings
 from collections.abc import Callable
-from pathlib import Path
 
-import casadi as ca
-import numpy as np
+import peers
 
 import dnlcontrol as dnl
+from problems import iris_dense, o4_bryson_denham, two_class_toy
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from problems import o4_bryson_denham, o5b_van_der_pol, two_class_toy
-
-SILENT = {"ipopt.print_level": 0, "print_time": False, "ipopt.sb": "yes", "ipopt.tol": 1e-9}
-
-
-def lifted_toy(problem: dnl.ControlProblem, L: int, alpha: float) -> float:
-    """Dense form C with H1 penalty and squared loss on x_1: states x^1..x^L and controls are unknowns."""
-    X, y = problem.x0, problem.terminal.target
-    N, d = X.shape
-    W0, b0 = (problem.controls[k].initial for k in ("W", "b"))
-    start = np.concatenate([np.ravel(W0, order="F"), np.ravel(b0)])
-    x, W, b = ca.SX.sym("x", d), ca.SX.sym("W", d, d), ca.SX.sym("b", d)
-    kernel = ca.Function("k", [x, W, b], [ca.tanh(W @ x + b)]).map(N)
-    tau, u, unknowns, guess = 1 / L, {}, [], []
-    for s in range(L):
-        for l in range(s + 1, L + 1):
-            u[l, s] = ca.MX.sym("u", d * d + d)
-            unknowns.append(u[l, s])
-            guess.append(start)
-    states = [ca.MX(ca.DM(X.T))]
-    for _ in range(L):
-        states.append(ca.MX.sym("x", d, N))
-        unknowns.append(ca.vec(states[-1]))
-        guess.append(X.ravel())
-    rows = []
-    for l in range(1, L + 1):
-        z = 0
-        for s in range(l):
-            W, b = ca.reshape(u[l, s][: d * d], d, d), u[l, s][d * d :]
-            z = z + kernel(states[s], ca.repmat(W, 1, N), ca.repmat(b, 1, N))
-        rows.append(ca.vec(states[l] - states[0] - tau * z))
-    penalty = 0
-    for (l, s), v in u.items():
-        penalty += tau**2 * (0.5 if s == l - 1 else 1.0) * ca.sumsqr(v)
-        for near in ((l + 1, s), (l, s + 1)):
-            if near in u:
-                penalty += ca.sumsqr(u[near] - v)
-    cost = ca.sumsqr(states[L][0, :].T - ca.DM(y.ravel())) / N + alpha / 2 * penalty
-    nlp = {"x": ca.vertcat(*unknowns), "f": cost, "g": ca.vertcat(*rows)}
-    solver = ca.nlpsol("baseline", "ipopt", nlp, {**SILENT, "ipopt.mumps_pivot_order": 5})
-    return float(solver(x0=np.concatenate(guess), lbg=0, ubg=0)["f"])
+ALPHA = 2e-2  # the toy's own
+PATIENCE = 50  # times our time, after which a peer is stopped
+ROWS = ("baseline", "ode", "iris", "wide")  # the last, the toy at d = 4, takes longest
+ROCKIT = "rockit-meco not installed (pip install rockit-meco)"
 
 
-def opti_van_der_pol(L: int) -> float:
-    opti, h = ca.Opti(), 2.0 / L
-    x, u = opti.variable(2, L + 1), opti.variable(1, L)
-    cost = 0
-    for k in range(L):
-        x1, x2 = x[0, k], x[1, k]
-        opti.subject_to(x[:, k + 1] == x[:, k] + h * ca.vertcat(x2, (1 - x1**2) * x2 - x1 + u[k]))
-        cost += 0.5 * h * (x1**2 + x2**2 + u[k] ** 2)
-    opti.subject_to(x[:, 0] == ca.vertcat(1, 0))
-    opti.subject_to(opti.bounded(-0.3, u, 1.0))
-    opti.minimize(cost)
-    opti.solver("ipopt", {k: v for k, v in SILENT.items() if k == "print_time"} | {"ipopt": IPOPT})
-    return float(opti.solve().value(cost))
-
-
-def opti_bryson_denham(L: int) -> float:
-    opti, h = ca.Opti(), 1.0 / L
-    x, u = opti.variable(2, L + 1), opti.variable(1, L)
-    for k in range(L):
-        opti.subject_to(x[:, k + 1] == x[:, k] + h * ca.vertcat(x[1, k], u[k]))
-        opti.subject_to(x[0, k + 1] <= 1 / 9)
-    opti.subject_to(x[:, 0] == ca.vertcat(0, 1))
-    opti.subject_to(x[:, L] == ca.vertcat(0, -1))
-    cost = 0.5 * h * ca.sumsqr(u)
-    opti.minimize(cost)
-    opti.solver("ipopt", {"print_time": False, "ipopt": IPOPT})
-    return float(opti.solve().value(cost))
-
-
-IPOPT = {"print_level": 0, "sb": "yes", "tol": 1e-9}
-
-
-def bounded_van_der_pol() -> dnl.ControlProblem:
-    plain = o5b_van_der_pol.problem()
-    return dnl.ControlProblem(
-        name="van der Pol, bounded", horizon=plain.horizon, x0=plain.x0, dynamics=plain.dynamics, running=plain.running,
-        regularisers=plain.regularisers, controls={"u": dnl.Control((), lower=-0.3, upper=1.0)})  # fmt: skip
-
-
-def timed(run: Callable[[], float], repeats: int) -> tuple[float, float]:
-    """Median seconds and the value."""
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        value = run()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds), value
+def timed(run: Callable[[], float]) -> tuple[float, float]:
+    """Seconds and the value."""
+    began = time.perf_counter()
+    value = run()
+    return time.perf_counter() - began, value
 
 
 def _child(run: Callable[..., float], arguments: tuple, queue: multiprocessing.Queue) -> None:
-    began = time.perf_counter()
-    value = run(*arguments)
-    queue.put((time.perf_counter() - began, value))
+    queue.put(timed(lambda: run(*arguments)))
 
 
 def capped(run: Callable[..., float], arguments: tuple, limit: float) -> tuple[float, float | None]:
@@ -137,40 +56,107 @@ def capped(run: Callable[..., float], arguments: tuple, limit: float) -> tuple[f
         process.join()
 
 
+def medians(repeats: int, *runs: Callable[[], tuple[float, float | None]]) -> list[tuple[float, float | None]]:
+    """Median seconds and the last value of each, run in turn; what was stopped once is not run again."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    values: list[float | None] = [0.0] * len(runs)
+    for _ in range(repeats):
+        for k, run in enumerate(runs):
+            if values[k] is not None:
+                took, values[k] = run()
+                seconds[k] = [*seconds[k], took] if values[k] is not None else [took]
+    return [(statistics.median(s), v) for s, v in zip(seconds, values, strict=True)]
+
+
+def row(name: str, ours: float, theirs: float, value: float | None, other: float | None) -> None:
+    ratio = f"{theirs / ours:10.1f}" if other is not None else f"{'> ' + format(theirs / ours, '.0f'):>10}"
+    told = f"{other:.9f}" if other is not None else "stopped"
+    print(f"{name:48} {ours:8.3f} {theirs:8.3f} {ratio}  {value:.9f}  {told}", flush=True)
+
+
+def toy(parameters: dict, L: int, repeats: int) -> float:
+    """A row of the two-class toy; the peer's seconds."""
+
+    def ours() -> float:
+        return dnl.solve(two_class_toy.problem(alpha=ALPHA, **parameters), L, formulation="condensed").value
+
+    limit = max(PATIENCE * timed(ours)[0], 5.0)
+    arguments = two_class_toy.problem(alpha=ALPHA, **parameters), L, ALPHA
+    a, b = medians(repeats, lambda: timed(ours), lambda: capped(peers.lifted_toy, arguments, limit))
+    row(f"toy {parameters or ''} L={L}", a[0], b[0], a[1], b[1])
+    return b[0]
+
+
+def against_the_baseline(tiny: bool, repeats: int, baseline: float) -> None:
+    """Rows that are measured in the baseline's time: set-up at its depth, twice its depth."""
+
+    def first_iteration(L: int) -> float:
+        """From the definition to the end of the first iteration, report included: more than the set-up."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dnl.ConvergenceWarning)
+            return dnl.solve(two_class_toy.problem(), L, formulation="condensed", max_iterations=1).value
+
+    L = 3 if tiny else 16
+    (seconds, _), (deeper, _) = medians(
+        repeats,
+        lambda: timed(lambda: first_iteration(L)),
+        lambda: timed(lambda: dnl.solve(two_class_toy.problem(), 2 * L, formulation="condensed").value),
+    )
+    what = f"toy L={L}: set-up and first iteration"
+    print(f"{what:48} {seconds:8.3f} {baseline:8.3f} {100 * seconds / baseline:9.2f}%  of the baseline's time")
+    print(f"{f'toy L={2 * L} against the peer at L={L}':48} {deeper:8.3f} {baseline:8.3f} {baseline / deeper:10.1f}")
+
+
+def iris(tiny: bool, repeats: int, baseline: float) -> None:
+    """Iris to L = 16, every control free: a study with both backends at each depth."""
+    depths, samples = ([2, 4], 9) if tiny else ([4, 8, 16], 150)
+
+    def ours() -> float:
+        study = dnl.study(iris_dense.problem(samples=samples), depths, exact_to=depths[-1])
+        return study.levels[-1].exact.value
+
+    ((seconds, value),) = medians(repeats, lambda: timed(ours))
+    name = f"iris, N={samples}, L={', '.join(map(str, depths))}, both backends"
+    against = f"{baseline:8.3f} {baseline / seconds:10.2f}" if baseline else f"{'':8} {'':10}"
+    print(f"{name:48} {seconds:8.3f} {against}  {value:.9f}  the peer: the baseline", flush=True)
+
+
+def odes(tiny: bool, repeats: int) -> None:
+    L = 20 if tiny else 200
+    cases = (peers.VAN_DER_POL, peers.bounded_van_der_pol), (peers.BRYSON_DENHAM, o4_bryson_denham.problem)
+    found = {"Opti, a constraint a step": peers.opti_loop, "Opti, one array": peers.opti_array}
+    if peers.rockit_is_here():
+        found["rockit-meco"] = peers.rockit_euler
+    for name, problem in cases:
+        runs = [lambda p=problem: dnl.solve(p(), L).value, *(lambda f=f, n=name: f(n, L) for f in found.values())]
+        for run in runs:
+            run()  # loads what a first call loads
+        ours, *others = medians(repeats, *(lambda r=r: timed(r) for r in runs))
+        for peer, (seconds, value) in zip(found, others, strict=True):
+            row(f"{name} L={L}, {peer}", ours[0], seconds, ours[1], value)
+    if not peers.rockit_is_here():
+        print(f"{f'ODE rows L={L}, rockit-meco':48} {ROCKIT}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
-    tiny = parser.parse_args().tiny
-    repeats = 1 if tiny else 3
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
+    arguments = parser.parse_args()
+    tiny, repeats, rows = arguments.tiny, 1 if arguments.tiny else 3, arguments.rows
     dnl.solve(two_class_toy.problem(samples=4), 2)  # loads every library
-    print(f"{'problem':38} {'ours/s':>7} {'peer/s':>7} {'peer/ours':>10}  {'our value':11}  peer's value")
-    toys = (
-        [({"samples": 4}, 3)]
-        if tiny
-        else [({}, 16), ({"samples": 20, "width": 4}, 8), ({"samples": 150, "width": 4}, 8)]
-    )
-    reference = None
-    for parameters, L in toys:
-        problem = two_class_toy.problem(**parameters)
-        ours, value = timed(lambda p=problem, L=L: dnl.solve(p, L, formulation="condensed").value, repeats)
-        theirs, other = capped(lifted_toy, (problem, L, 2e-2), max(50 * ours, 5.0))
-        reference = reference or theirs
-        _row(f"toy {parameters or ''} L={L}", ours, theirs, value, other)
-    if not tiny:
-        ours, _ = timed(lambda: dnl.solve(two_class_toy.problem(), 32, formulation="condensed").value, repeats)
-        print(f"{'toy L=32 against the peer at L=16':38} {ours:7.2f} {reference:7.2f} {reference / ours:10.1f}")
-    L = 20 if tiny else 200
-    for name, problem, peer in (("van der Pol, bounded", bounded_van_der_pol(), opti_van_der_pol),
-                                ("Bryson-Denham", o4_bryson_denham.problem(), opti_bryson_denham)):  # fmt: skip
-        ours, value = timed(lambda p=problem: dnl.solve(p, L).value, repeats)
-        theirs, other = timed(lambda peer=peer: peer(L), repeats)
-        _row(f"{name} L={L}, Opti", ours, theirs, value, other)
-
-
-def _row(name: str, ours: float, theirs: float, value: float, other: float | None) -> None:
-    ratio = f"{theirs / ours:10.1f}" if other is not None else f"{'> ' + format(theirs / ours, '.0f'):>10}"
-    told = f"{other:.9f}" if other is not None else "stopped"
-    print(f"{name:38} {ours:7.2f} {theirs:7.2f} {ratio}  {value:.9f}  {told}", flush=True)
+    print(f"{'problem':48} {'ours/s':>8} {'peer/s':>8} {'peer/ours':>10}  {'our value':11}  peer's value")
+    baseline = 0.0
+    if "baseline" in rows:
+        baseline = toy({"samples": 4}, 3, repeats) if tiny else toy({}, 16, repeats)
+        against_the_baseline(tiny, repeats, baseline)
+    if "ode" in rows:
+        odes(tiny, repeats)
+    if "iris" in rows:
+        iris(tiny, repeats, baseline)
+    if "wide" in rows and not tiny:
+        for samples in (20, 150):
+            toy({"samples": samples, "width": 4}, 8, repeats)
 
 
 if __name__ == "__main__":

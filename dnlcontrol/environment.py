@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,6 +14,12 @@ PACKAGES = ("dnlcontrol", "numpy", "scipy", "torch", "casadi")
 
 def versions() -> dict[str, str]:
     """Versions of this library and of those it computes with."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: the packages' metadata are files."""
     found = {}
     for package in PACKAGES:
         try:

@@ -60,7 +60,7 @@ def path_hamiltonian(discrete: DiscreteProblem, w: np.ndarray, mu: np.ndarray) -
     total, L = torch.zeros(discrete.depth, problem.samples, dtype=x.dtype), discrete.depth
     with torch.no_grad():
         for s in range(L):
-            column = sweep.column(s, x[s], *sweep._inputs(u, s)) / discrete.grid.step
+            column = sweep.column(s, x[s], *sweep.inputs(u, s)) / discrete.grid.step
             later = cotangents[s + 1 : s + 1 + len(column)]
             total[s] = (column * later).flatten(2).sum((0, 2)) if column.ndim > 2 else (column * later).sum(0)
         running = problem.formulas.running

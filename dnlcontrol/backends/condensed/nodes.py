@@ -7,7 +7,8 @@ of a node, and second derivatives in q alone are summed over them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import casadi as ca
@@ -44,17 +45,24 @@ class NodeFunction:
     def __init__(self, data: list[Any], x: Any, q: Any, value: Any, samples: int) -> None:
         self.samples, self.outputs, self.inputs, self.reads = samples, value.numel(), x.numel(), q.numel()
         packed = ca.vertcat(*(ca.vec(d) for d in data)) if data else ca.SX(0, 1)
-        c = ca.SX.sym("c", value.numel())
-        gradient = ca.gradient(ca.dot(c, value), ca.vertcat(x, q))
-        second = ca.jacobian(gradient, ca.vertcat(x, q))
-        n = x.numel()
-        arguments = [packed, x, q]
-        self._value = ca.Function("value", arguments, [ca.densify(value)])
-        jacobians = [ca.densify(ca.jacobian(value, x)), ca.densify(ca.jacobian(value, q))]
-        self._first = ca.Function("first", arguments, [ca.densify(value), *jacobians])
-        parts = [ca.densify(second[:n, :n]), ca.densify(second[n:, :n]), ca.densify(second[n:, n:])]
-        self._second = ca.Function("second", [*arguments, c], parts)
+        self.arguments, self.expression = [packed, x, q], value
+        self._value = ca.Function("value", self.arguments, [ca.densify(value)])
         self._mapped: dict[tuple[str, int], Any] = {}
+
+    @cached_property
+    def _first(self) -> Any:
+        _, x, q = self.arguments
+        jacobians = [ca.densify(ca.jacobian(self.expression, v)) for v in (x, q)]
+        return ca.Function("first", self.arguments, [ca.densify(self.expression), *jacobians])
+
+    @cached_property
+    def _second(self) -> Any:
+        _, x, q = self.arguments
+        c, n = ca.SX.sym("c", self.outputs), self.inputs
+        gradient = ca.gradient(ca.dot(c, self.expression), ca.vertcat(x, q))
+        second = ca.jacobian(gradient, ca.vertcat(x, q))
+        parts = [ca.densify(second[:n, :n]), ca.densify(second[n:, :n]), ca.densify(second[n:, n:])]
+        return ca.Function("second", [*self.arguments, c], parts)
 
     def _map(self, name: str, nodes: int) -> Any:
         key = name, nodes
@@ -181,20 +189,24 @@ class Nodes:
 
 
 def _casadi_value(formula: Formula) -> Callable[..., np.ndarray]:
-    """A formula evaluated through CasADi at one point, for the comparison with NumPy."""
+    """A formula traced by CasADi and evaluated at one point, for the comparison with NumPy."""
+    symbols: list[Any] = []
+
+    def symbol(shape: Shape) -> Any:
+        symbols.append(ca.SX.sym("v", count(shape)))
+        return shaped(symbols[-1], shape)
+
+    arguments = [
+        {k: symbol(v) for k, v in shape.items() if k in formula.reads} if isinstance(shape, Mapping) else symbol(shape)
+        for shape in formula.shapes.values()
+    ]
+    function = ca.Function("at", symbols, [ca.densify(flat(formula(casadi_engine(), *arguments)))])
 
     def evaluate(*point: Any) -> np.ndarray:
-        engine = casadi_engine()
-
-        def constant(value: Any) -> Any:
-            array = np.asarray(value, dtype=float)
-            return shaped(ca.SX(ca.DM(array.reshape(-1))), array.shape)
-
-        arguments = [
-            {k: constant(v) for k, v in a.items() if k in formula.reads} if isinstance(a, dict) else constant(a)
-            for a in point
-        ]
-        result = flat(formula(engine, *arguments))
-        return np.asarray(ca.Function("at", [], [result])()["o0"].full()).reshape(formula.shape)
+        values: list[Any] = []
+        for value in point:
+            values += [value[k] for k in value if k in formula.reads] if isinstance(value, Mapping) else [value]
+        result = function.call([ca.DM(np.reshape(v, -1).tolist()) for v in values])[0]
+        return np.asarray(result.full()).reshape(formula.shape)
 
     return evaluate

@@ -52,12 +52,18 @@ class Point:
     def __init__(self, reduced: Reduced, w: np.ndarray) -> None:
         self.reduced, self.w = reduced, w
         self._curvature: tuple[bytes, Curvature] | None = None
+        self._adjoint: tuple[bytes, Second] | None = None
         self._forward()
 
     def _forward(self) -> None:
-        """x (L+1, N, dx) and z (L+1, N, dz), column by column."""
+        """x (L+1, N, dx) and z (L+1, N, dz), column by column (a one-step recursion: all at once)."""
         r = self.reduced
         dx, dz = r.widths
+        if r.march is not None:
+            q = self.w[r.pair_index]
+            self.z = r.march(r.weights, r.pair_data(slice(None))[:, 0], r.free[: r.depth], q)
+            self.x = r.free + self.z
+            return
         self.x = np.zeros((r.depth + 1, r.samples, dx))
         self.z = np.zeros((r.depth + 1, r.samples, dz))
         for l in range(r.depth + 1):
@@ -157,7 +163,13 @@ class Point:
         return np.eye(through.shape[-1]) - (through if outer is None else outer[0] @ through)
 
     def adjoint(self, mu: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """λ (L+1, N, dx), z̄ (L+1, N, dz) and the gradient of J + μᵀc."""
+        """λ (L+1, N, dx), z̄ (L+1, N, dz) and the gradient of J + μᵀc; the last ones are kept."""
+        key = b"" if mu is None else mu.tobytes()
+        if self._adjoint is None or self._adjoint[0] != key:
+            self._adjoint = key, self._sweep(mu)
+        return tuple(v.copy() for v in self._adjoint[1])  # type: ignore[return-value]
+
+    def _sweep(self, mu: np.ndarray | None) -> Second:
         r = self.reduced
         gradient = np.zeros(r.size)
         lam = np.zeros_like(self.x)

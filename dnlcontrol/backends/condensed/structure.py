@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from dnlcontrol.backends.condensed.march import March
 from dnlcontrol.backends.condensed.nodes import NodeFunction, Nodes, count
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.rows import RowBlock
@@ -53,6 +54,12 @@ class Reduced:
         """(t_l, g) for each layer and sample."""
         t = np.broadcast_to(self.grid.nodes[layers][:, None, None], (len(layers), self.samples, 1))
         return np.concatenate([t, self.free[layers]], axis=-1)
+
+    @cached_property
+    def march(self) -> March | None:
+        """The whole forward recursion where it is one step each and explicit, else None."""
+        explicit = self.markov and self.nodes.outer is None and self.grid.rule == "left"
+        return March(self.nodes.kernel, self.depth) if explicit else None
 
     def rows(self, s: int) -> slice:
         """The layers that column s acts on."""

@@ -14,12 +14,33 @@ from dnlcontrol.backends.adjoint.active_set import newton_on_active
 from dnlcontrol.backends.adjoint.newton import newton
 from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.condensed.objective import ReducedObjective
+from dnlcontrol.backends.exact.active_newton import ActiveNewton
 from dnlcontrol.backends.exact.interior_point import InteriorPoint, LiftedPoint
 from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.faces import complementarity, held_entries, stationarity
 
 ROUNDS = 3
 POLISH_ITERATIONS = 50
+
+
+def settle(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float) -> LiftedPoint:
+    """The minimiser beside an interior point: Newton's method on the active set, or a clean-up where that fails."""
+    refined = ActiveNewton(solver).refine(point, tolerance)
+    if refined is not None and _exact(evaluator, refined, tolerance):
+        return refined
+    return polish(solver, evaluator, clean_up(solver, evaluator, point), tolerance)
+
+
+def _exact(evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float) -> bool:
+    """Whether every measure, states recomputed from the controls, leaves room to the tolerance."""
+    at, rows, space = evaluator.trajectory(point.w, Multipliers(point.multipliers)), evaluator.rows, evaluator.space
+    measures = (
+        stationarity(space, point.w, at.gradient),
+        complementarity(space, point.w, at.gradient),
+        np.max(rows.slack(at.constraints, point.multipliers), initial=0.0),
+        np.max(rows.violation(at.constraints), initial=0.0),
+    )
+    return bool(np.all(np.isfinite(measures)) and max(measures) <= 0.5 * tolerance)
 
 
 def clean_up(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint) -> LiftedPoint:
@@ -69,7 +90,7 @@ def polish(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoin
         if reached >= norm:
             return point
     at = evaluator.trajectory(w, Multipliers(mu))
-    costates = at.integral_costates if solver.transcription.one_step else at.costates
+    costates = at.integral_costates if solver.program.one_step else at.costates
     return replace(point, w=w, x=at.states.reshape(point.x.shape), costates=costates.reshape(point.costates.shape),
                    multipliers=mu, message=f"{point.message}; polished to stationarity {reached:.1e}")  # fmt: skip
 

@@ -139,7 +139,7 @@ def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> Casadi
     space, shape = discrete.space, (depth + 1, problem.samples, *problem.state_shape)
     w = space.initial()
     states = np.arange(t.x.numel()).reshape(shape)
-    (lower, upper), (low, high), (c_low, c_high) = space.bounds, t.state_bounds, t.constraint_bounds
+    (lower, upper), (low, high), (c_low, c_high) = space.bounds, t.sides.states, t.sides.rows
     equal = np.zeros(t.x.numel())
     rows, start = {}, t.x.numel()
     for block in discrete.rows.blocks:

@@ -7,8 +7,16 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.condensed.solver import minimise
-from dnlcontrol.backends.exact.clean_up import clean_up, polish
-from dnlcontrol.backends.exact.interior_point import InteriorPoint, LiftedPoint, LogLine, carried_point, first_barrier
+from dnlcontrol.backends.exact.clean_up import settle
+from dnlcontrol.backends.exact.interior_point import (
+    InteriorPoint,
+    LiftedPoint,
+    LogLine,
+    Program,
+    carried_point,
+    first_barrier,
+)
+from dnlcontrol.backends.exact.node_program import NodeProgram, applies
 from dnlcontrol.backends.exact.transcription import Transcription
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, STALLED, Found
 from dnlcontrol.discrete import DiscreteProblem
@@ -44,28 +52,30 @@ def refuse_too_large(sizes: Forecast, formulation: str) -> None:
 
 def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool,
            mu: np.ndarray | None = None) -> Found:  # fmt: skip
-    """States as unknowns, IPOPT, then a clean-up of the active set; without multipliers where those do not lead on."""
+    """States as unknowns, IPOPT, then Newton's method on the active set; without multipliers where those do not help.
+
+    ``mu``: multipliers to start from.
+    """
     evaluator = ReducedEvaluator(discrete)
-    transcription = Transcription(discrete)
+    program: Program = NodeProgram(evaluator.reduced) if applies(discrete) else Transcription(discrete)
     spent = 0
     lines: tuple[LogLine, ...] = ()
     point: LiftedPoint | None = None
     if mu is not None:
-        carried = carried_point(evaluator, transcription, w, mu)
-        solver = InteriorPoint(transcription, tolerance, limit, verbose, first_barrier(evaluator, w, mu))
+        carried = carried_point(evaluator, program, w, mu)
+        solver = InteriorPoint(program, tolerance, limit, verbose, first_barrier(evaluator, w, mu))
         point = solver.solve(w, carried.x, warm=carried)
         if not point.converged and point.iterations < limit:
             spent, lines, point = point.iterations, point.log, None
     if point is None:
-        solver = InteriorPoint(transcription, tolerance, limit, verbose)
+        solver = InteriorPoint(program, tolerance, limit, verbose)
         shape = (discrete.depth + 1, discrete.problem.samples, -1)
         point = solver.solve(w, evaluator.states(w).reshape(shape))
     if not point.infeasible and not point.limit:
-        point = clean_up(solver, evaluator, point)
-        point = polish(solver, evaluator, point, tolerance)
+        point = settle(solver, evaluator, point, tolerance)
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
     return Found(evaluator, point.w, point.multipliers, point.message, status, spent + point.iterations,
-                 (*lines, *point.log), point.evaluations, point.costates, transcription.one_step, "lifted")  # fmt: skip
+                 (*lines, *point.log), point.evaluations, point.costates, program.one_step, "lifted")  # fmt: skip
 
 
 def condensed(

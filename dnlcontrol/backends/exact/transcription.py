@@ -11,12 +11,12 @@ g + z. With CasADi's Lagrangian f + lamᵀg the costate of a row is -lam: λ^l f
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import casadi as ca
 import numpy as np
 
+from dnlcontrol.backends.exact.sides import Sides
 from dnlcontrol.backends.exact.traced import Traced, blocks
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.formula import Formula
@@ -42,6 +42,18 @@ class Transcription:
         self.rows = self._state_rows()
         self.objective = self._cost() + self._penalty()
         self.constraints = self._constraint_rows()
+        self.sides = Sides(discrete)
+
+    @property
+    def nlp(self) -> dict[str, Any]:
+        """Unknowns (w, x), objective and rows, as ``casadi.nlpsol`` takes them."""
+        rows = ca.vertcat(ca.vec(self.rows), self.constraints)
+        return {"x": ca.vertcat(self.w, ca.vec(self.x)), "f": self.objective, "g": rows}
+
+    @property
+    def derivatives(self) -> dict[str, Any]:
+        """Options for ``casadi.nlpsol``: none, it differentiates the symbolic graph."""
+        return {}
 
     # -- controls and states at nodes ------------------------------------------------------------------------------
     def _control_sites(self) -> dict[str, Any]:
@@ -202,50 +214,3 @@ class Transcription:
         count = len(block.samples)
         weights = self.grid.running_weights
         return ca.vec(sum(weights[l] * values[:, l * count : (l + 1) * count] for l in self.grid.path))
-
-    # -- bounds and multipliers ---------------------------------------------------------------------------------------
-    @cached_property
-    def state_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of the states, flat (L+1, N, *shape); several state constraints intersect."""
-        shape = (self.depth + 1, self.samples, self.state_size)
-        low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
-        for block in self.discrete.rows.blocks:
-            if block.formula is None:
-                sides = (
-                    s[block.part].reshape(len(block.layers), len(block.samples), -1) for s in self.discrete.rows.bounds
-                )
-                lower, upper = sides
-                low[1:, block.samples] = np.maximum(low[1:, block.samples], lower)
-                high[1:, block.samples] = np.minimum(high[1:, block.samples], upper)
-        return low.ravel(), high.ravel()
-
-    @cached_property
-    def constraint_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        lower, upper = self.discrete.rows.bounds
-        parts = [b.part for b in self.discrete.rows.blocks if b.formula is not None]
-        return tuple(np.concatenate([side[p] for p in parts]) if parts else np.zeros(0) for side in (lower, upper))  # type: ignore[return-value]
-
-    def multipliers(self, on_states: np.ndarray, on_rows: np.ndarray) -> np.ndarray:
-        """The flat multipliers of ``discrete.rows`` from those of the state bounds and of the constraint rows."""
-        mu, start = np.zeros(self.discrete.rows.size), 0
-        on_states = on_states.reshape(self.depth + 1, self.samples, -1)
-        taken = np.zeros(on_states.shape, dtype=bool)
-        for block in self.discrete.rows.blocks:
-            if block.formula is None:
-                here = on_states[1:, block.samples]
-                free = ~taken[1:, block.samples] & _owns(block, self, here)
-                mu[block.part] = np.where(free, here, 0.0).ravel()
-                taken[1:, block.samples] |= free
-            else:
-                mu[block.part] = on_rows[start : start + block.size]
-                start += block.size
-        return mu
-
-
-def _owns(block: RowBlock, transcription: Transcription, values: np.ndarray) -> np.ndarray:
-    """Where a block's own side is the binding one of the intersected state bounds, by the multiplier's sign."""
-    size = (len(block.layers), len(block.samples), transcription.state_size)
-    lower, upper = (s[block.part].reshape(size) for s in transcription.discrete.rows.bounds)
-    full = (transcription.depth + 1, transcription.samples, transcription.state_size)
-    low, high = (s.reshape(full)[1:, block.samples] for s in transcription.state_bounds)
-    return np.where(values > 0, upper == high, lower == low)
