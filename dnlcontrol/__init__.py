@@ -24,6 +24,7 @@ _EXPORTS = {
     "solve": "solving", "simulate": "solving", "Solution": "solution", "distance": "solution", "load": "storage",
     "to_casadi": "backends.exact.export", "export_c": "backends.exact.export",
     "CasadiProgram": "backends.exact.export", "to_xarray": "labelled",
+    "export_onnx": "backends.adjoint.traceable",
     # verify, study
     "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
     "Certificate": "certificates.certificate", "error_constant": "certificates.error_constant",
