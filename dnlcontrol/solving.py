@@ -18,14 +18,15 @@ from dnlcontrol.solution import Solution
 from dnlcontrol.space.extension import Extension, prolong
 from dnlcontrol.space.faces import complementarity, stationarity
 
-METHODS = ("newton", "lbfgs")
+METHODS = ("newton", "lbfgs", "adam", "sgd")
+BATCHED = METHODS[2:]
 
 
 def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str = "left", start: Any = None,
           device: str = "cpu", tolerance: float = 1e-8, max_iterations: int | None = None, method: str = "newton",
           formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128,
           verbose: bool = False,
-          progress: Callable[[Any], None] | None = None) -> Solution:  # fmt: skip
+          progress: Callable[[Any], None] | None = None, batches: Any = None) -> Solution:  # fmt: skip
     """Minimise J_L over the controls.
 
     Parameters
@@ -36,7 +37,9 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
         array or callable.
     device : "cpu", "cuda" or "cuda:k" (adjoint).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
-    method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls (adjoint).
+    method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls; for many samples
+        "adam" or (in that metric) "sgd" on mini-batches, then Newton on all samples (adjoint).
+    batches : a :class:`MiniBatches` for "adam" and "sgd": size, epochs, rate, seed, polish.
     formulation : "lifted" (states are unknowns, IPOPT), "condensed" (states eliminated, dense exact Hessian) or "auto",
         which takes the cheaper by forecast (exact).
     force : build a program that the forecast calls too large (exact).
@@ -66,6 +69,7 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     limit = None if max_iterations is None else checks.whole("max_iterations", max_iterations)
     if progress is not None:
         checks.function("progress", progress)
+    _check_batches(backend, method, batches)
     discrete = discretise(problem, depth, rule)
     w, origin = starting_point(discrete, start)
     began = time.perf_counter()
@@ -80,7 +84,7 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
         from dnlcontrol.backends.adjoint import run as adjoint
 
         found = adjoint.run(discrete, w, tolerance, limit, method, device, dtype, chunk, progress,
-                            origin is None)  # fmt: skip
+                            origin is None, batches)  # fmt: skip
     solution = _report(discrete, found, backend, tolerance, time.perf_counter() - began)
     if not solution.success:
         warnings.warn(
@@ -89,6 +93,20 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
             stacklevel=2,
         )
     return solution
+
+
+def _check_batches(backend: str, method: str, batches: Any) -> None:
+    """Mini-batches belong to the adjoint backend and to the methods that use them."""
+    if method in BATCHED and backend != "adjoint":
+        checks.reject("method", method, "'newton' for the exact backend; mini-batches need backend='adjoint'")
+    if batches is None:
+        return
+    from dnlcontrol.backends.adjoint.stochastic import MiniBatches
+
+    if not isinstance(batches, MiniBatches):
+        checks.reject_type("batches", batches, "MiniBatches(size=..., epochs=..., ...) or None")
+    if method not in BATCHED:
+        checks.reject("batches", f"{batches} for the method {method!r}", "None, or method='adam' or 'sgd'")
 
 
 def simulate(
