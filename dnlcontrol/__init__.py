@@ -24,7 +24,8 @@ _EXPORTS = {
     "solve": "solving", "simulate": "solving", "Solution": "solution", "distance": "solution", "load": "storage",
     "to_casadi": "backends.exact.export", "export_c": "backends.exact.export",
     "CasadiProgram": "backends.exact.export", "to_xarray": "labelled",
-    "MiniBatches": "backends.adjoint.stochastic", "export_onnx": "backends.adjoint.traceable",
+    "MiniBatches": "backends.adjoint.stochastic", "share": "backends.adjoint.distributed",
+    "export_onnx": "backends.adjoint.traceable",
     # verify, study
     "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
     "Certificate": "certificates.certificate", "error_constant": "certificates.error_constant",

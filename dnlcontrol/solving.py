@@ -26,7 +26,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
           device: str = "cpu", tolerance: float = 1e-8, max_iterations: int | None = None, method: str = "newton",
           formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128,
           verbose: bool = False,
-          progress: Callable[[Any], None] | None = None, batches: Any = None) -> Solution:  # fmt: skip
+          progress: Callable[[Any], None] | None = None, batches: Any = None,
+          distributed: bool = False) -> Solution:  # fmt: skip
     """Minimise J_L over the controls.
 
     Parameters
@@ -40,6 +41,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls; for many samples
         "adam" or (in that metric) "sgd" on mini-batches, then Newton on all samples (adjoint).
     batches : a :class:`MiniBatches` for "adam" and "sgd": size, epochs, rate, seed, polish.
+    distributed : ``problem`` has this rank's share of the samples, and all ranks of torch.distributed solve together
+        (adjoint, "newton" or "lbfgs", no constraints but control bounds); see docs/cluster.md.
     formulation : "lifted" (states are unknowns, IPOPT), "condensed" (states eliminated, dense exact Hessian) or "auto",
         which takes the cheaper by forecast (exact).
     force : build a program that the forecast calls too large (exact).
@@ -70,6 +73,7 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     if progress is not None:
         checks.function("progress", progress)
     _check_batches(backend, method, batches)
+    _check_distributed(distributed, backend, method, problem)
     discrete = discretise(problem, depth, rule)
     w, origin = starting_point(discrete, start)
     began = time.perf_counter()
@@ -83,8 +87,11 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     else:
         from dnlcontrol.backends.adjoint import run as adjoint
 
-        found = adjoint.run(discrete, w, tolerance, limit, method, device, dtype, chunk, progress,
-                            origin is None, batches)  # fmt: skip
+        options = (tolerance, limit, method, device, dtype, chunk, progress, origin is None)
+        if distributed:
+            found = adjoint.run_distributed(discrete, w, *options)
+        else:
+            found = adjoint.run(discrete, w, *options, batches)
     solution = _report(discrete, found, backend, tolerance, time.perf_counter() - began)
     if not solution.success:
         warnings.warn(
@@ -107,6 +114,21 @@ def _check_batches(backend: str, method: str, batches: Any) -> None:
         checks.reject_type("batches", batches, "MiniBatches(size=..., epochs=..., ...) or None")
     if method not in BATCHED:
         checks.reject("batches", f"{batches} for the method {method!r}", "None, or method='adam' or 'sgd'")
+
+
+def _check_distributed(distributed: Any, backend: str, method: str, problem: Any) -> None:
+    """Sums over ranks are those of the adjoint backend's full gradients; multipliers belong to single samples."""
+    if not isinstance(distributed, bool):
+        checks.reject_type("distributed", distributed, "True or False")
+    if not distributed:
+        return
+    if backend != "adjoint":
+        checks.reject("distributed", True, "False for the exact backend; use backend='adjoint'")
+    if method in BATCHED:
+        checks.reject("method", method, "'newton' or 'lbfgs' for a distributed solve")
+    names = [c.name for c in getattr(problem, "constraints", ())]
+    if names:
+        checks.reject("distributed", True, f"False for a problem with the constraints {names}")
 
 
 def simulate(

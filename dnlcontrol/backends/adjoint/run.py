@@ -40,6 +40,20 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
                  lines(result.outcome))  # fmt: skip
 
 
+def run_distributed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str,
+                    device: str, dtype: str, chunk: int, progress: Any, cold: bool) -> Found:  # fmt: skip
+    """:func:`run` with a share of the samples on every rank; ``progress`` is called on rank 0."""
+    from dnlcontrol.backends.adjoint import distributed
+
+    distributed.join()
+    evaluator = distributed.SharedEvaluator(discrete, device, dtype, chunk)
+    limit = limit or LIMITS[method]
+    minimiser: Minimiser = partial(newton, leave_saddles=cold) if method == "newton" else lbfgs
+    outcome = distributed.minimise(evaluator, lambda all_: minimiser(all_, w, tolerance, limit, progress))
+    status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
+    return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome))
+
+
 def _run_batches(evaluator: Evaluator, w: np.ndarray, tolerance: float, limit: int | None, method: str,
                  batches: MiniBatches, progress: Any, cold: bool) -> Found:  # fmt: skip
     refuse_constraints(evaluator, method)

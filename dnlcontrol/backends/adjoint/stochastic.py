@@ -78,8 +78,8 @@ def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: Mi
                limit: int, progress: Progress | None = None, leave_saddles: bool = False) -> Outcome:  # fmt: skip
     """Epochs of mini-batches, then (``polish``) Newton's method with ``limit`` iterations; one log through both.
 
-    Where the values overflow, the result is the start of the best epoch. A line of an epoch has the mean of its batches' values, the dual norm of the mean of their gradients (both while w
-    moves on), its rate and the number of its batches.
+    A line of an epoch has the mean of its batches' values, the dual norm of the mean of their gradients (both while w
+    moves on), its rate and the number of its batches. Where values overflow, the result is the start of the best epoch.
     """
     space = evaluator.space
     w, log = np.clip(start, *space.bounds), []
