@@ -17,7 +17,7 @@ from dnlcontrol.losses import Cost, Head, cross_entropy, head, squared
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.regularisers import H1, L2
 from dnlcontrol.solution import Solution
-from dnlcontrol.solving import solve
+from dnlcontrol.solving import BATCHED, solve
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -82,14 +82,18 @@ class _DenseControl(BaseEstimator):
 
     def _solve(self, X: np.ndarray, loss: Callable[[Head], Cost], outputs: int) -> None:
         """Solve level by level and keep the last solution; says as scikit-learn does when it has not converged."""
+        from dnlcontrol.backends.adjoint.stochastic import MiniBatches
+
         x0 = self._lift(X)
-        seed = int(check_random_state(self.random_state).randint(2**31)) if self.start_scale else 0
+        drawn = self.start_scale or self.method in BATCHED
+        seed = int(check_random_state(self.random_state).randint(2**31)) if drawn else 0
+        batches = MiniBatches(seed=seed) if self.method in BATCHED else None
         problem = self._problem(x0, loss(head(outputs, x0.shape[1])), seed)
         solution, self.n_iter_ = None, 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", checks.ConvergenceWarning)
             for depth in levels(self.depth, self.nested):
-                solution = solve(problem, depth, self.backend, start=solution, method=self.method,
+                solution = solve(problem, depth, self.backend, start=solution, method=self.method, batches=batches,
                                  tolerance=self.tolerance, max_iterations=self.max_iterations)  # fmt: skip
                 self.n_iter_ += solution.nit
         assert isinstance(solution, Solution)
@@ -139,7 +143,8 @@ class DenseControlClassifier(ClassifierMixin, _DenseControl):
     width : the state's length, at least the number of features; None: the number of features.
     alpha : weight of all penalties; > 0, or separable classes have no minimiser.
     nested : solve at depths L/4, L/2, L, ..., each from the prolonged solution of the one before.
-    start_scale, random_state : W and b start as smooth random functions of that size; 0 starts at 0.
+    start_scale : W and b start as smooth random functions of that size; 0 starts at 0.
+    random_state : of that start, and of the mini-batches of the methods "adam" and "sgd".
     backend, method, max_iterations, tolerance : as in :func:`dnlcontrol.solve`; iterations per level.
 
     Attributes

@@ -89,6 +89,13 @@ def test_random_state(flowers):
     assert values[0] == values[1] != values[2]
 
 
+def test_mini_batches(flowers):
+    """The same minimiser by another way."""
+    found = DenseControlClassifier(depth=2, method="adam", random_state=0, tolerance=1e-8).fit(*flowers)
+    alone = DenseControlClassifier(depth=2, tolerance=1e-8).fit(*flowers)
+    assert found.solution_.value == pytest.approx(alone.solution_.value, abs=1e-12)
+
+
 def test_regression_of_two_outputs():
     x = np.linspace(-1.0, 1.0, 15)[:, None]
     y = np.stack([np.sin(3.0 * x[:, 0]), x[:, 0] ** 2 + 5.0], axis=1)

@@ -248,6 +248,10 @@ def test_export_onnx_takes_the_head(iris, tmp_path):
         dnl.export_onnx(iris, tmp_path / "iris.onnx", head=head)
         (found,) = runtime.InferenceSession(str(tmp_path / "iris.onnx")).run(None, {"x0": iris.problem.x0})
         assert found.shape == shape
+    iris.to_module().to(torch.float32).to_onnx(tmp_path / "iris.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "iris.onnx"))
+    (found,) = session.run(None, {"x0": iris.problem.x0.astype(np.float32)})
+    np.testing.assert_allclose(found, iris.states[-1], rtol=0, atol=1e-4)
 
 
 def test_onnx_missing(iris, tmp_path, monkeypatch):

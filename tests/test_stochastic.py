@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -126,3 +130,40 @@ def test_divergence_is_said():
     with pytest.warns(dnl.ConvergenceWarning, match=r"diverged in epoch \d+ at the rate .*lower MiniBatches\.rate"):
         found = dnl.solve(problem, 8, "adjoint", method="sgd", batches=dnl.MiniBatches(rate=1e6, epochs=9))
     assert not found.success and np.isfinite(found.value)
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, dnlcontrol as dnl
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.stochastic import MiniBatches, stochastic
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+x0 = np.random.default_rng(0).standard_normal((int(sys.argv[1]), 8))
+problem = dnl.ControlProblem(x0=x0, dynamics=dnl.Dense(8), terminal=lambda x, c: x[0] ** 2,
+                             regularisers=[dnl.H1("W", 1e-3), dnl.H1("b", 1e-3)])
+evaluator = Evaluator(dnl.discretise(problem, 32), chunk=64, stored=False)
+w, before = np.full(evaluator.space.size, 0.01), peak()
+stochastic(evaluator, w, "adam", MiniBatches(size=256, epochs=1, polish=False), 1e-8, 1)
+evaluator.hessian_product(w, w)
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_memory_does_not_grow_with_the_samples():
+    """An epoch, the full gradient after it and a Hessian product need the memory of a chunk, MB above the problem.
+
+    All states of the 7680 samples more would be 7680 · 33 · 8 · 8 bytes = 16 MB, and the sweep keeps x, z, λ and z̄.
+    """
+    found = []
+    for samples in (512, 8192):
+        command = [sys.executable, "-c", MEMORY, str(samples)]
+        done = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
+        )
+        found.append(float(done.stdout))
+    assert found[1] < found[0] + 10.0, found

@@ -89,7 +89,8 @@ class Traced(torch.nn.Module):
 
 def export(network: Any) -> torch.export.ExportedProgram:
     """A traceable network as an exported program with a free number of samples."""
-    sizes = {n for p in network.parameters() for n in p.shape} | {network.depth + 1, *network.problem.state_shape}
+    values = (*network.parameters(), *network.buffers())
+    sizes = {n for v in values for n in v.shape} | set(network.problem.state_shape)
     samples = next(n for n in range(2, 2 + len(sizes) + 1) if n not in sizes)  # equal sizes would share a symbol
     x0 = torch.zeros(samples, *network.problem.state_shape).to(network.nodes)
     with warnings.catch_warnings():
