@@ -24,6 +24,8 @@ _EXPORTS = {
     "solve": "solving", "simulate": "solving", "Solution": "solution", "distance": "solution", "load": "storage",
     "to_casadi": "backends.exact.export", "export_c": "backends.exact.export",
     "CasadiProgram": "backends.exact.export", "to_xarray": "labelled",
+    "MiniBatches": "backends.adjoint.stochastic", "share": "backends.adjoint.distributed",
+    "export_onnx": "backends.adjoint.traceable",
     # verify, study
     "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
     "Certificate": "certificates.certificate", "error_constant": "certificates.error_constant",
@@ -35,13 +37,15 @@ _EXPORTS = {
     "InputError": "checks", "InputTypeError": "checks", "ConvergenceWarning": "checks",
 }  # fmt: skip
 _MODULES = ("losses", "activations", "dynamics")
+# They need scikit-learn: not in __all__, so that ``from dnlcontrol import *`` does without it.
+_OPTIONAL = {"DenseControlClassifier": "estimators", "DenseControlRegressor": "estimators"}
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(import_module(f"dnlcontrol.{_EXPORTS[name]}"), name)
+    if name in _EXPORTS or name in _OPTIONAL:
+        return getattr(import_module(f"dnlcontrol.{({**_EXPORTS, **_OPTIONAL})[name]}"), name)
     if name in _MODULES:
         return import_module(f"dnlcontrol.{name}")
     raise AttributeError(f"module 'dnlcontrol' has no attribute {name!r}")

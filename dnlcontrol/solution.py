@@ -155,6 +155,35 @@ class Solution:
 
         save_solution(self, directory)
 
+    def to_module(self, head: bool = False, recompute: bool = False) -> Any:
+        """The layers as a ``torch.nn.Module``, x0 (N, *state) -> x^L, with the controls as parameters.
+
+        ``head``: the loss's head is applied too; ``recompute``: less memory for training. See
+        :class:`dnlcontrol.backends.adjoint.network.Network`.
+
+        >>> import numpy as np, dnlcontrol as dnl, torch
+        >>> problem = dnl.ControlProblem(
+        ...     x0=np.array([[1.0], [2.0]]),
+        ...     dynamics=dnl.ResNet(1),
+        ...     terminal=dnl.losses.squared(np.array([[2.0], [3.0]])),
+        ...     regularisers=[dnl.H1("K", 1e-2), dnl.H1("b", 1e-2)],
+        ... )
+        >>> solution = dnl.solve(problem, depth=4, backend="adjoint")
+        >>> network = solution.to_module()
+        >>> torch.dist(network(torch.tensor(problem.x0)), torch.tensor(solution.states[-1])).item() < 1e-14
+        True
+        """
+        from dnlcontrol.backends.adjoint.network import Network
+        from dnlcontrol.discrete import discretise
+
+        if self.problem is None:
+            checks.reject(
+                "solution.problem", None, "a solution with its problem; dataclasses.replace(solution, problem=...) "
+                "attaches the one it was solved for"
+            )  # fmt: skip
+        values = {name: control.values for name, control in self.controls.items()}
+        return Network(discretise(self.problem, self.depth, self.rule), values, head, recompute)
+
     def __repr__(self) -> str:
         state = "solved" if self.success else f"not solved ({self.message})"
         return (f"Solution({self.name!r}, {self.backend}, L={self.depth}, value={self.value:.10g}, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from dnlcontrol.solution import Solution
 from dnlcontrol.space.extension import Extension, prolong
 from dnlcontrol.space.faces import complementarity, stationarity
 
-METHODS = ("newton", "lbfgs")
+METHODS = ("newton", "lbfgs", "adam", "sgd")
+BATCHED = METHODS[2:]
 FORMULATIONS = ("auto", "lifted", "condensed")
 WARM = ("duals", "controls")
 
@@ -29,7 +31,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
           device: str = "cpu", tolerance: float = 1e-8, max_iterations: int | None = None, method: str = "newton",
           formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128,
           verbose: bool = False, warm: str = "duals",
-          progress: Callable[[Any], None] | None = None) -> Solution:  # fmt: skip
+          progress: Callable[[Any], None] | None = None, batches: Any = None,
+          distributed: bool = False) -> Solution:  # fmt: skip
     """Minimise J_L over the controls.
 
     Parameters
@@ -40,7 +43,11 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
         array or callable.
     device : "cpu", "cuda" or "cuda:k" (adjoint).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
-    method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls (adjoint).
+    method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls; for many samples
+        "adam" or (in that metric) "sgd" on mini-batches, then Newton on all samples (adjoint).
+    batches : a :class:`MiniBatches` for "adam" and "sgd": size, epochs, rate, seed, polish.
+    distributed : ``problem`` has this rank's share of the samples, and all ranks of torch.distributed solve together
+        (adjoint, "newton" or "lbfgs", no constraints but control bounds); see docs/cluster.md.
     formulation : "lifted" (states are unknowns, IPOPT), "condensed" (states eliminated, dense exact Hessian) or "auto",
         which takes the cheaper by forecast (exact).
     force : build a program that the forecast calls too large (exact).
@@ -74,6 +81,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     limit = None if max_iterations is None else checks.whole("max_iterations", max_iterations)
     if progress is not None:
         checks.function("progress", progress)
+    _check_batches(backend, method, batches)
+    _check_distributed(distributed, backend, method, problem)
     discrete = discretise(problem, depth, rule)
     w, origin = starting_point(discrete, start)
     mu = None if origin is None or warm == "controls" else prolonged_multipliers(origin, discrete)
@@ -89,12 +98,16 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
             checks.reject("formulation", formulation, "'auto' for the adjoint backend")
         from dnlcontrol.backends.adjoint import run as adjoint
 
-        found = adjoint.run(discrete, w, tolerance, limit, method, device, dtype, chunk, progress,
-                            origin is None, mu)  # fmt: skip
+        settings = (tolerance, limit, method, device, dtype, chunk, progress, origin is None)
+        if distributed:
+            found = adjoint.run_distributed(discrete, w, *settings)
+        else:
+            found = adjoint.run(discrete, w, *settings, mu, batches)
     options = {
         "backend": backend, "rule": rule, "start": _words(start), "device": device, "tolerance": tolerance,
         "max_iterations": limit, "method": method, "formulation": formulation, "force": force, "dtype": dtype,
-        "chunk": chunk, "verbose": verbose, "warm": warm, "seeds": _seeds(problem, start),
+        "chunk": chunk, "verbose": verbose, "warm": warm, "batches": None if batches is None else asdict(batches),
+        "distributed": distributed, "seeds": _seeds(problem, start),
     }  # fmt: skip
     solution = _report(discrete, found, options, time.perf_counter() - began)
     if not solution.success:
@@ -104,6 +117,35 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
             stacklevel=2,
         )
     return solution
+
+
+def _check_batches(backend: str, method: str, batches: Any) -> None:
+    """Mini-batches belong to the adjoint backend and to the methods that use them."""
+    if method in BATCHED and backend != "adjoint":
+        checks.reject("method", method, "'newton' for the exact backend; mini-batches need backend='adjoint'")
+    if batches is None:
+        return
+    from dnlcontrol.backends.adjoint.stochastic import MiniBatches
+
+    if not isinstance(batches, MiniBatches):
+        checks.reject_type("batches", batches, "MiniBatches(size=..., epochs=..., ...) or None")
+    if method not in BATCHED:
+        checks.reject("batches", f"{batches} for the method {method!r}", "None, or method='adam' or 'sgd'")
+
+
+def _check_distributed(distributed: Any, backend: str, method: str, problem: Any) -> None:
+    """Sums over ranks are those of the adjoint backend's full gradients; multipliers belong to single samples."""
+    if not isinstance(distributed, bool):
+        checks.reject_type("distributed", distributed, "True or False")
+    if not distributed:
+        return
+    if backend != "adjoint":
+        checks.reject("distributed", True, "False for the exact backend; use backend='adjoint'")
+    if method in BATCHED:
+        checks.reject("method", method, "'newton' or 'lbfgs' for a distributed solve")
+    names = [c.name for c in getattr(problem, "constraints", ())]
+    if names:
+        checks.reject("distributed", True, f"False for a problem with the constraints {names}")
 
 
 def simulate(

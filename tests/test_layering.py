@@ -27,7 +27,7 @@ LAYERS = (
     "solving duals",
     "certificates",
     "storage extrapolation symmetries multistarts studies",
-    "labelled plotting checking problem_files cli __main__",
+    "labelled plotting estimators checking problem_files cli __main__",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 HEAVY = {"torch", "casadi", "scipy", "pandas", "matplotlib"}
@@ -99,8 +99,8 @@ def test_heavy_libraries_stay_in_the_backends(module):
 
 
 def loaded_after(code: str) -> set[str]:
-    """The heavy libraries in sys.modules after running the code in a fresh interpreter."""
-    report = f"import sys\n{code}\nprint(*sorted({HEAVY} & sys.modules.keys()))"
+    """The heavy libraries (and scikit-learn) in sys.modules after running the code in a fresh interpreter."""
+    report = f"import sys\n{code}\nprint(*sorted({HEAVY | {'sklearn'}} & sys.modules.keys()))"
     command = [sys.executable, "-c", report]
     return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
 

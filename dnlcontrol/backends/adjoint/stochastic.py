@@ -1,0 +1,190 @@
+"""Mini-batches for many samples: Adam, or gradient steps in the metric of the controls, then Newton on all samples.
+
+One epoch draws a random partition of the samples into batches B and makes one step for each with the unbiased estimate
+
+    g_B = (N/|B|) Σ_{n in B} (share of sample n in dJ/dw) + Q w,    Σ_B (|B|/N) g_B = dJ/dw at a fixed w
+
+    adam   w <- P(w - η m̂ / (√v̂ + ε)), entry by entry (Kingma and Ba, arXiv 1412.6980)
+    sgd    d <- μ d + A_FF^{-1} g_B, w <- P(w - η d), F the entries that no bound holds: the same step at every depth
+
+P clips to the bounds; epoch e = 0, 1, ... has the rate η/(1 + decay·e). A sweep holds one chunk of samples at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from dnlcontrol import checks
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.model import binding
+from dnlcontrol.backends.adjoint.newton import newton
+from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
+from dnlcontrol.backends.adjoint.sweep import Data, Sweep
+from dnlcontrol.space.control_space import ControlSpace
+from dnlcontrol.space.faces import Face, complementarity, stationarity
+
+RATES = {"adam": 0.05, "sgd": 0.05}  # the best of 0.02 to 2 after ten epochs on iris (L = 4) and the spirals (L = 8)
+FIRST, SECOND, SMALL = 0.9, 0.999, 1e-8  # β1, β2, ε of the paper's algorithm 1
+
+Move = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+
+
+@dataclass(frozen=True)
+class MiniBatches:
+    """How ``solve(..., method="adam")`` and ``"sgd"`` go through the samples.
+
+    Parameters
+    ----------
+    size : samples per batch, about: the batches of an epoch are of equal size up to one.
+    epochs : passes over all samples.
+    rate : η, the step size of the first epoch; None: 0.05.
+    decay : epoch e has the rate η/(1 + decay·e).
+    momentum : μ in [0, 1), of SGD.
+    seed : of the partitions; equal seeds give equal iterates.
+    polish : go on with Newton's method on all samples, to the tolerance of the solve; without it the result is
+        where the last epoch ended, which is a minimiser only up to the noise of the batches.
+
+    >>> MiniBatches(size=64, epochs=5).seed
+    0
+    """
+
+    size: int = 32
+    epochs: int = 20
+    rate: float | None = None
+    decay: float = 0.1
+    momentum: float = 0.9
+    seed: int = 0
+    polish: bool = True
+
+    def __post_init__(self) -> None:
+        checks.whole("MiniBatches.size", self.size)
+        checks.whole("MiniBatches.epochs", self.epochs)
+        if self.rate is not None:
+            checks.positive("MiniBatches.rate", self.rate)
+        checks.non_negative("MiniBatches.decay", self.decay)
+        if checks.non_negative("MiniBatches.momentum", self.momentum) >= 1:
+            checks.reject("MiniBatches.momentum", self.momentum, "a number from 0 to below 1")
+        checks.whole("MiniBatches.seed", self.seed, 0)
+        if not isinstance(self.polish, bool):
+            checks.reject_type("MiniBatches.polish", self.polish, "True or False")
+
+
+def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: MiniBatches, tolerance: float,
+               limit: int, progress: Progress | None = None, leave_saddles: bool = False) -> Outcome:  # fmt: skip
+    """Epochs of mini-batches, then (``polish``) Newton's method with ``limit`` iterations; one log through both.
+
+    A line of an epoch has the mean of its batches' values, the dual norm of the mean of their gradients (both while w
+    moves on), its rate and the number of its batches. Where values overflow, the result is the start of the best epoch.
+    """
+    space = evaluator.space
+    w, log = np.clip(start, *space.bounds), []
+    best = (np.inf, w)
+    move = _adam(space) if method == "adam" else _sgd(space, batches.momentum)
+    rate = RATES[method] if batches.rate is None else batches.rate
+    rng = np.random.default_rng(batches.seed)
+    for e in range(batches.epochs):
+        step = rate / (1.0 + batches.decay * e)
+        before, parts = w, partition(rng, evaluator.discrete.problem.samples, batches.size)
+        w, value, g = _epoch(evaluator, w, parts, move, step)
+        log.append(Iterate(e, value, stationarity(space, w, g), step, len(parts)))
+        if progress:
+            progress(log[-1])
+        if not (np.isfinite(value) and np.all(np.isfinite(w))):
+            message = f"diverged in epoch {e} at the rate {step:g}; lower MiniBatches.rate (first rate: {rate:g})"
+            return _ended(evaluator, best[1], tolerance, message, log)
+        best = min(best, (value, before), key=lambda pair: pair[0])
+    if not batches.polish:
+        message = f"stopped after {batches.epochs} epochs; polish=True goes on to a minimiser"
+        return _ended(evaluator, w, tolerance, message, log)
+    shift = len(log)
+    follow = None if progress is None else lambda i: progress(replace(i, iteration=i.iteration + shift))
+    outcome = newton(Objective(evaluator), w, tolerance, limit, follow, leave_saddles)
+    lines = tuple(replace(i, iteration=i.iteration + shift) for i in outcome.log)
+    return replace(outcome, message=f"{shift} epochs, then {outcome.message}", log=(*log, *lines))
+
+
+def partition(rng: np.random.Generator, samples: int, size: int) -> list[np.ndarray]:
+    """A random partition of the samples into batches of about ``size``, equal up to one."""
+    return np.array_split(rng.permutation(samples), -(-samples // min(size, samples)))
+
+
+def batch_gradient(evaluator: Evaluator, w: np.ndarray, rows: np.ndarray) -> tuple[float, np.ndarray]:
+    """Unbiased estimates of J and dJ/dw from the samples ``rows``, penalties included."""
+    u, flat, total = evaluator._controls(w), evaluator._zeros(), 0.0
+    out = evaluator._views(flat)
+    with torch.no_grad():
+        for data in subset(evaluator.sweep, rows):
+            total += float(evaluator._chunk(u, data, None, out)[0])
+    scale = evaluator.discrete.problem.samples / len(rows)
+    g = scale * flat.cpu().double().numpy()
+    return scale * total + evaluator.space.add_penalty_gradient(w, g), g
+
+
+def subset(sweep: Sweep, rows: np.ndarray) -> Iterator[Data]:
+    """The samples ``rows`` in chunks no larger than the sweep's."""
+    rows = np.sort(rows)
+    starts = np.array([data.index.start for data in sweep.chunks])
+    size = sweep.chunks[0].free.shape[1]
+    for part in np.split(rows, np.arange(size, len(rows), size)):
+        owner = np.searchsorted(starts, part, side="right") - 1
+        pieces = [sweep.chunks[k].free[:, part[owner == k] - starts[k]] for k in np.unique(owner)]
+        yield Data(torch.cat(pieces, 1), cast(slice, part))  # the cost only indexes its targets with it
+
+
+def _epoch(evaluator: Evaluator, w: np.ndarray, parts: list[np.ndarray], move: Move,
+           rate: float) -> tuple[np.ndarray, float, np.ndarray]:  # fmt: skip
+    """One step for each batch; the end, and the means of the values and gradients on the way."""
+    samples = evaluator.discrete.problem.samples
+    mean, total = np.zeros_like(w), 0.0
+    for rows in parts:
+        value, g = batch_gradient(evaluator, w, rows)
+        total += len(rows) / samples * value
+        mean += len(rows) / samples * g
+        w = np.clip(move(w, g, rate), *evaluator.space.bounds)
+    evaluator.counts.gradients += 1  # the batches of an epoch are one gradient's work
+    return w, total, mean
+
+
+def _adam(space: ControlSpace) -> Move:
+    m, v, k = np.zeros(space.size), np.zeros(space.size), 0
+
+    def move(w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+        nonlocal m, v, k
+        k += 1
+        m, v = FIRST * m + (1 - FIRST) * g, SECOND * v + (1 - SECOND) * g**2
+        return w - rate * (m / (1 - FIRST**k)) / (np.sqrt(v / (1 - SECOND**k)) + SMALL)
+
+    return move
+
+
+def _sgd(space: ControlSpace, momentum: float) -> Move:
+    d = np.zeros(space.size)
+
+    def move(w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+        nonlocal d
+        face = Face(space, binding(space, w, g))
+        d = face.restrict(momentum * d) + face.riesz(face.restrict(g))
+        return w - rate * d
+
+    return move
+
+
+def _ended(evaluator: Evaluator, w: np.ndarray, tolerance: float, message: str, log: list[Iterate]) -> Outcome:
+    """The outcome at w, measured on all samples."""
+    value, g = evaluator.value_and_gradient(w)
+    norm = stationarity(evaluator.space, w, g)
+    converged = norm <= tolerance and complementarity(evaluator.space, w, g) <= tolerance
+    return Outcome(w, value, g, norm, converged, message, (*log, Iterate(len(log), value, norm, 0.0, 0)))
+
+
+def refuse_constraints(evaluator: Evaluator, method: str) -> None:
+    """Multipliers belong to single samples, which a batch does not see."""
+    names: list[Any] = [block.constraint.name for block in evaluator.rows.blocks]
+    if names:
+        checks.reject("method", method, f"'newton' or 'lbfgs' for a problem with the constraints {names}: batches know "
+                      "control bounds only")  # fmt: skip
