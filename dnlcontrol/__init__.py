@@ -33,7 +33,7 @@ _EXPORTS = {
     # errors
     "InputError": "checks", "InputTypeError": "checks", "ConvergenceWarning": "checks",
 }  # fmt: skip
-_MODULES = ("losses", "activations", "dynamics")
+_MODULES = ("losses", "activations", "dynamics", "certificates", "init")
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 
