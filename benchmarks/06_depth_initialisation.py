@@ -46,7 +46,7 @@ class Sizes:
     samples: int | None = None
 
 
-TINY = Sizes(width=6, depths=(3, 4), epochs=2, batch=64, seeds=2, rates=(1e-3,), samples=128)
+TINY = Sizes(width=6, depths=(4,), epochs=2, batch=64, seeds=2, rates=(1e-3,), samples=128)
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def table(name: str, cells: list[Cell]) -> str:
     for c in cells:
         last = c.curves[:, -1]
         bound = "" if np.isnan(c.bound) else f"{100 * c.bound:.0f} %"
-        rows.append(f"| {c.kind} | {c.depth} | {c.method} | {c.rate:g} | {spread(last[:, 0], '.3f')} "
+        rows.append(f"| {c.kind} | {c.depth} | {c.method} | {c.rate:g} | {spread(last[:, 0], '.3g')} "
                     f"| {spread(last[:, 1], '.3f')} | {bound} |")  # fmt: skip
     return "\n".join(rows)
 

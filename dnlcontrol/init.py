@@ -146,10 +146,11 @@ def project_matrix(A: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
     Norm 2: singular values are cut at the radius. Norm inf: each row onto the l1 ball; norm 1: each column.
     """
     if norm == 2:
-        if np.sqrt(np.sum(A * A)) <= INSIDE * radius:
+        accepted = (1 + INSIDE) / 2 * radius  # above INSIDE * radius, so that projecting twice changes nothing
+        if np.sqrt(np.sum(A * A)) <= accepted:
             return A
         U, s, V = np.linalg.svd(A, full_matrices=False)
-        return A if s[0] <= INSIDE * radius else U @ (np.minimum(s, INSIDE * radius)[:, None] * V)
+        return A if s[0] <= accepted else U @ (np.minimum(s, INSIDE * radius)[:, None] * V)
     if matrix_norm(A, norm) <= radius:
         return A
     rows = A if norm == np.inf else A.T

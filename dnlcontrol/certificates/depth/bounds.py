@@ -63,7 +63,7 @@ def summed_log_bounds(path: Path, tail: Tail, slope: float) -> np.ndarray:
     for k in range(n - 1, -1, -1):
         step = np.inf if np.isinf(S[k + 1]) else log_beta[k] + S[k + 1]
         log_C[k] = np.logaddexp(log_C[k + 1], step)
-    return combined(S, log_of(path.norms), log_C, log_of(path.negatives if slope < 1 else 0 * path.negatives), n)
+    return combined(S, log_of(path.norms), log_C, log_of(path.negatives if slope < 1 else np.zeros(n + 1)), n)
 
 
 def combined(S: np.ndarray, log_norm: Any, log_C: Any, log_negative: Any, steps: int) -> np.ndarray:

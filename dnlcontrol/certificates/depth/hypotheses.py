@@ -91,7 +91,8 @@ class RegularDomain:
     """The points share their activation domain at every depth, the products J_n W_n ... J_1 W_1 have a nonsingular
     limit and N_n converges at these m + 1 affinely independent points.
 
-    Then W_n -> I and b_n -> 0 are necessary [derived]. The products alone are not enough: W_n = I, b_n = -1.
+    Then W_n -> I and b_n -> 0 are necessary for ReLU [derived]: J_n W_n -> I with J_n in {0, 1} makes J_n = I. The
+    products alone are not enough: W_n = I, b_n = -1.
 
     Parameters
     ----------

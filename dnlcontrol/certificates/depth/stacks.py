@@ -17,7 +17,7 @@ arXiv 2107.12530; of the residual form: Huang, Zhang, arXiv 2205.06571.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -57,6 +57,7 @@ class Layer:
 
     weight: Operator
     shift: np.ndarray
+    _gains: dict[float, float] = field(default_factory=dict, repr=False)
 
     @property
     def rows(self) -> int:
@@ -80,7 +81,9 @@ class Layer:
 
     def gain(self, norm: float) -> float:
         """A Lipschitz constant of the argument of the outer σ; also ‖·‖ <= gain ‖x‖ + β_n for it."""
-        return self.weight.norm(norm)
+        if norm not in self._gains:
+            self._gains[norm] = self.weight.norm(norm)
+        return self._gains[norm]
 
     def step_rounding(self, x: np.ndarray, sigma: Activation, norm: float) -> float:
         """A bound of the rounding error of one evaluation at the exact x: (terms + 6) EPS ‖|W||x| + |b|‖."""

@@ -119,11 +119,14 @@ def decide(case: Case) -> Verdicts:
     if Contraction in given and _contracts(case.stack, given[Contraction], case.norm, notes):
         network, degenerate = "converges", True
         condition = condition if relu else "satisfied"
-    if Decay in given and relu and not case.stack.residual:
+    unused = [h.__name__ for h in (Decay, NonnegativeTail) if h in given and (case.stack.residual or not relu)]
+    if unused:
+        notes.append(f"{' and '.join(unused)}: not used, for plain stacks with max(u, a u) only")
+    elif Decay in given:
         notes.append(f"declared: ‖W_k‖ <= 1 - d_k with d_k = {given[Decay].gaps} for all k > {case.n}")
         if tail.biases is not None and tail.biases.summable:
             network, degenerate = "converges", True
-    if NonnegativeTail in given and relu:
+    if NonnegativeTail in given and not unused:
         notes.append(f"declared: the width stays, W_k - I >= 0 and b_k >= 0 entry by entry for all k > {case.n}")
         if network == "undecided" and _grows(case, notes):
             network = "diverges"
@@ -191,6 +194,8 @@ def _necessary(case: Case) -> tuple[str, str]:
         return "not examined", text
     if stack.residual or not stack.activation.piecewise_linear:
         checks.reject("hypotheses", type(hypothesis).__name__, "a plain stack with max(u, a u)")
+    if isinstance(hypothesis, RegularDomain) and 0 < stack.activation.slope < 1:
+        checks.reject("hypotheses", "RegularDomain of a leaky stack", "ReLU: J_n = a I, W_n = I/a has J_n W_n = I")
     text = f"under {type(hypothesis).__name__} W_n -> I and b_n -> 0 are necessary"
     if isinstance(hypothesis, RegularDomain) and not _one_domain(stack, case.n, hypothesis):
         return "hypothesis fails", f"{text}; but the points lie in different domains, or a product is singular"
