@@ -39,10 +39,10 @@ class Sizes:
 
     width: int = 32
     depths: tuple[int, ...] = (50, 100)
-    epochs: int = 12
+    epochs: int = 10
     batch: int = 128
     seeds: int = 3
-    rates: tuple[float, ...] = (1e-3, 1e-4)
+    rates: tuple[float, ...] = (1e-2, 3e-3, 1e-3)
     samples: int | None = None
 
 
