@@ -222,9 +222,9 @@ def picture(cells: list[Cell], name: str, path: Path) -> None:
                 axis.plot(epochs, values.mean(0), color=colour, label=c.method)
                 axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
         loss.set(title=f"{kind}, depth {depth}", yscale="log")
-        loss.set_ylim(top=20)
         accuracy.set(xlabel="epoch", ylim=(0, 1))
-    axes[0, 0].set_ylabel("training loss")
+    least = min(float(np.nanmin(c.curves[..., 0])) for c in cells)
+    axes[0, 0].set(ylabel="training loss", ylim=(max(0.7 * least, 1e-4), 20))
     axes[1, 0].set_ylabel("test accuracy")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS), frameon=False
