@@ -36,7 +36,7 @@ _EXPORTS = {
     # errors
     "InputError": "checks", "InputTypeError": "checks", "ConvergenceWarning": "checks",
 }  # fmt: skip
-_MODULES = ("losses", "activations", "dynamics")
+_MODULES = ("losses", "activations", "dynamics", "certificates", "init")
 # They need scikit-learn: not in __all__, so that ``from dnlcontrol import *`` does without it.
 _OPTIONAL = {"DenseControlClassifier": "estimators", "DenseControlRegressor": "estimators"}
 

@@ -26,7 +26,7 @@ LAYERS = (
     "solution",
     "solving duals",
     "certificates",
-    "storage extrapolation symmetries multistarts studies",
+    "init storage extrapolation symmetries multistarts studies",
     "labelled plotting estimators checking problem_files cli __main__",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
