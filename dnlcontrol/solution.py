@@ -33,6 +33,9 @@ class Solution:
     controls : name -> :class:`Extension`, callable, ``.at(l, s)``, ``.array()``.
     multipliers : constraint name -> (layers, samples, *shape); μ > 0 pushes against the upper side.
     formulation : "lifted" or "condensed" (exact backend).
+    work : the adjoint solve's cost in gradients at this depth: "units" in all, "product_cost" of a Hessian product
+        (measured, at least 2), "coarse" for preparing the coarse-grid correction, "gradient_seconds" of one unit.
+    log : (iteration, value, stationarity, trust radius, CG iterations) of each iterate.
     nit, nfev, njev, nhev : iterations, values, gradients, Hessian products (exact backend: IPOPT's own counts).
     """
 
@@ -61,6 +64,7 @@ class Solution:
     log: tuple[tuple[int, float, float, float, int], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
+    work: Mapping[str, float] = field(default_factory=dict)
     problem: ControlProblem | None = None
 
     @property
@@ -87,6 +91,11 @@ class Solution:
     def size(self) -> int:
         """The number of control entries."""
         return sum(c.values.size for c in self.controls.values())
+
+    @property
+    def cg_per_step(self) -> float:
+        """Conjugate gradient iterations per Newton step; NaN without a step."""
+        return sum(line[4] for line in self.log) / self.nit if self.nit and self.log else float("nan")
 
     def control(self, name: str) -> Extension:
         """One control, callable on the continuum."""

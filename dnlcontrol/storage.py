@@ -47,7 +47,7 @@ def save_solution(solution: Solution, directory: Any, source: Mapping[str, Any] 
         "grid": {"depth": grid.depth, "horizon": grid.horizon, "rule": grid.rule},
         "controls": {k: {"on": c.layout.on, "at_nodes": bool(c.layout.at_nodes)} for k, c in solution.controls.items()},
         "multipliers": sorted(solution.multipliers), "log": [list(line) for line in solution.log],
-        "versions": dict(solution.versions), "source": dict(source or solution.source),
+        "work": dict(solution.work), "versions": dict(solution.versions), "source": dict(source or solution.source),
         "sha256": hashlib.sha256(data).hexdigest(),
     }  # fmt: skip
     write_atomic(folder / "arrays.npz", data)
@@ -80,7 +80,8 @@ def load_solution(directory: Any) -> Solution:
             grid=grid, controls=controls, states=arrays["states"], costates=arrays["costates"],
             terminal_gradient=arrays["terminal_gradient"], log=tuple(tuple(line) for line in record["log"]),
             multipliers={k: arrays[f"multiplier:{k}"] for k in record["multipliers"]},
-            versions=record["versions"], source=record["source"], **{k: _number(record[k]) for k in SCALARS},
+            versions=record["versions"], work=record.get("work", {}), source=record["source"],
+            **{k: _number(record[k]) for k in SCALARS},
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         seen = f"{folder}, whose solution.json does not fit: {type(error).__name__} ({error})"

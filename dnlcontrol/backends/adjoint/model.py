@@ -1,20 +1,24 @@
 """The quadratic model q(d) = gᵀd + ½ dᵀH d in a trust region of the metric A and a box of bounds.
 
-On a face of the box: conjugate gradients preconditioned by the Riesz map A_FF^{-1}, stopped at the radius
-and at negative curvature (Steihaug 1983). Where steps meet bounds they are projected, the face is updated and
-the model is solved on, until the projected gradient of the model itself is small (Bertsekas 1982: the two-metric
-projection is a descent direction because the held entries are left out of the metric).
+On a face of the box: conjugate gradients preconditioned by the Riesz map A_FF^{-1} or a correction of it (coarse.py),
+stopped at the radius and at negative curvature (Steihaug 1983). Where steps meet bounds they are projected, the face
+is updated and the model is solved on, until the projected gradient of the model itself is small (Bertsekas 1982: the
+two-metric projection is a descent direction because the held entries are left out of the metric).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnlcontrol.space.control_space import ControlSpace
 from dnlcontrol.space.faces import Face
+
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.coarse import Correction
 
 Product = Callable[[np.ndarray], np.ndarray]
 FACES = 50  # changes of face within one model; each shrinks the model value, so this only bounds the work
@@ -31,13 +35,14 @@ class Step:
 
 
 def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndarray, face: Face, radius: float,
-                accuracy: float, limit: int) -> Step:  # fmt: skip
+                accuracy: float, limit: int, correction: Correction | None = None) -> Step:  # fmt: skip
     """Minimise the model to ``accuracy`` in the dual norm of its projected gradient, in at most ``limit`` products."""
     d, Hd, inner = np.zeros_like(g), np.zeros_like(g), 0
     lower, upper = space.bounds
     for _ in range(FACES):
         m = g + Hd
-        p, Hp, used, at_radius = conjugate_gradients(face, product, m, d, radius, accuracy, limit - inner)
+        solve = face.riesz if correction is None else correction.on(face)
+        p, Hp, used, at_radius = conjugate_gradients(face, product, m, d, radius, accuracy, limit - inner, solve)
         inner += used
         if not used:
             break
@@ -59,16 +64,19 @@ def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndar
 
 
 def conjugate_gradients(face: Face, product: Product, m: np.ndarray, base: np.ndarray, radius: float, accuracy: float,
-                        limit: int) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
-    """Minimise mᵀp + ½ pᵀHp over the free entries, ‖base + p‖_A <= radius; returns p, Hp, iterations, at the radius."""
+                        limit: int, solve: Product) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
+    """Minimise mᵀp + ½ pᵀHp over the free entries, ‖base + p‖_A <= radius; returns p, Hp, iterations, at the radius.
+
+    ``solve`` is the preconditioner on the face, symmetric and positive definite; ``accuracy`` is in the dual norm.
+    """
     metric = face.space.metric
     p, Hp = np.zeros_like(m), np.zeros_like(m)
     r = face.restrict(m)
-    z = face.riesz(r)
+    z = solve(r)
     rz = float(r @ z)
     direction = -z
     for k in range(max(limit, 1)):
-        if np.sqrt(max(rz, 0.0)) <= accuracy:
+        if face.dual_norm(r) <= accuracy:
             return p, Hp, k, False
         Hv = product(direction)
         curvature = float(direction @ Hv)
@@ -80,7 +88,7 @@ def conjugate_gradients(face: Face, product: Product, m: np.ndarray, base: np.nd
             return p + reach * direction, Hp + reach * Hv, k + 1, True
         p, Hp = p + step * direction, Hp + step * Hv
         r = face.restrict(r + step * Hv)
-        z = face.riesz(r)
+        z = solve(r)
         rz, old = float(r @ z), rz
         direction = -z + (rz / old) * direction
     return p, Hp, limit, False
