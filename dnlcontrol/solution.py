@@ -36,6 +36,7 @@ class Solution:
     work : the adjoint solve's cost in gradients at this depth: "units" in all, "product_cost" of a Hessian product
         (measured, at least 2), "coarse" for preparing the coarse-grid correction, "gradient_seconds" of one unit.
     log : (iteration, value, stationarity, trust radius, CG iterations) of each iterate.
+    preconditioner : what the minimiser learnt of the Hessian, for a finer level started from here; not saved.
     nit, nfev, njev, nhev : iterations, values, gradients, Hessian products (exact backend: IPOPT's own counts).
     """
 
@@ -66,6 +67,7 @@ class Solution:
     source: Mapping[str, Any] = field(default_factory=dict)
     work: Mapping[str, float] = field(default_factory=dict)
     problem: ControlProblem | None = None
+    preconditioner: Any = field(default=None, repr=False, compare=False)
 
     @property
     def success(self) -> bool:

@@ -83,7 +83,7 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
 
         levels = () if origin is None else coarser(discrete, start)
         found = adjoint.run(discrete, w, tolerance, limit, method, device, dtype, chunk, progress,
-                            levels, bend_of(origin))  # fmt: skip
+                            levels, bend_of(origin), getattr(origin, "preconditioner", None))  # fmt: skip
     solution = _report(discrete, found, backend, tolerance, time.perf_counter() - began)
     if not solution.success:
         warnings.warn(
@@ -198,7 +198,7 @@ def _report(discrete: DiscreteProblem, found: Found, backend: str, tolerance: fl
         nfev=nfev if found.nfev is None else found.nfev, njev=njev, nhev=nhev, seconds=seconds,
         peak_memory_mb=peak_memory(), tolerance=tolerance, log=found.log,
         formulation=found.formulation, versions=versions(), problem=problem,
-        work=counts.work(extra=1) if backend == "adjoint" else {},
+        work=counts.work(extra=1) if backend == "adjoint" else {}, preconditioner=found.preconditioner,
         **measures,
     )  # fmt: skip
 

@@ -64,8 +64,8 @@ class Study:
     reference (the closed form where the problem has one, else the finest level) ``_error``, between the
     backends ``_gap``. ``work`` counts gradients of that level (a product its measured cost), ``cg_per_step`` CG
     iterations for each Newton step. ``constant`` is c in J_L = J* + c/L predicted from that level alone,
-    ``corrected`` is J_L - c/L (NaN where c is not known). ``rates`` are fitted exponents p of C·L^{-p}; ``statements`` say in
-    words what to trust.
+    ``corrected`` is J_L - c/L (NaN where c is not known). ``rates`` are fitted exponents p of C·L^{-p}; ``statements``
+    say in words what to trust.
     """
 
     name: str
@@ -279,6 +279,8 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
             elif progress:
                 progress(f"L={depth} {backend}: kept from {place}")
             chains[backend] = found[backend] = solution
+        if levels:  # only the last level needs what was learnt of the Hessian
+            levels[-1] = replace(levels[-1], adjoint=replace(levels[-1].adjoint, preconditioner=None))
         levels.append(Level(found["adjoint"], found.get("exact")))
     result = Study(problem.name, tuple(levels), reference, dict(source or {}))
     if folder is not None:

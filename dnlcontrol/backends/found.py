@@ -37,7 +37,8 @@ class Products(Protocol):
 class Found:
     """Controls and multipliers, how the solver ended, and its own costates where it has them.
 
-    ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are ``one_step``, else λ.
+    ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are ``one_step``,
+    else λ. ``preconditioner`` may serve a finer level.
     """
 
     evaluator: Any
@@ -51,6 +52,7 @@ class Found:
     costates: np.ndarray | None = None
     one_step: bool = False
     formulation: str = ""
+    preconditioner: Any = None
 
 
 @dataclass

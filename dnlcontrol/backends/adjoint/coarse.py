@@ -12,20 +12,21 @@ B_FF^{-1} and a small matrix (Woodbury's identity). Conjugate gradients then see
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.curvature import Map, ritz_pairs
+from dnlcontrol.backends.adjoint.curvature import ritz_pairs
 from dnlcontrol.space.control_space import ControlSpace
 from dnlcontrol.space.faces import Face
 from dnlcontrol.space.prolongation import Samples
 
 STEPS, PAIRS = 70, 40  # Lanczos steps at the coarse level, eigenpairs carried to the fine one
 NEAR, RESIDUAL, COUPLING = 0.2, 0.3, 0.1  # pairs with |log|λ|| below NEAR stay in the bulk
-SHALLOWEST, DEEPEST, RATIO = 8, 32, 8
+SOFTEST = 1e-6  # λ below are not told from rounding
+SHALLOWEST, DEEPEST, RATIO = 8, 32, 2
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,74 @@ class Correction:
     vectors: np.ndarray
     values: np.ndarray
 
-    def on(self, face: Face) -> Map:
-        """r -> Ĥ_FF^{-1} r_F."""
-        if face.whole:
-            V, c = self.vectors, 1.0 / self.values - 1.0
-            return lambda r: face.riesz(r / self.scale) + V.T @ (c * (V @ r))
-        U = np.stack([face.restrict(self.scale * self.space.metric(v)) for v in self.vectors])
-        Z = np.stack([face.riesz(u / self.scale) for u in U])
+    def on(self, face: Face) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """(r, A_FF^{-1} r) -> Ĥ_FF^{-1} r_F."""
         D = self.values - 1.0
-        # (B + U D Uᵀ)^{-1} = B^{-1} - Z (I + D UᵀZ)^{-1} D Zᵀ, Z = B^{-1} U; the small matrix is symmetric
-        small = np.linalg.solve(np.eye(len(D)) + D[:, None] * (U @ Z.T), np.diag(D))
-        small = 0.5 * (small + small.T)
-        return lambda r: face.riesz(r / self.scale) - Z.T @ (small @ (Z @ r))
+        if not len(D):
+            return lambda r, z: z / self.scale
+        if face.whole:
+            Z, small = self.vectors, np.diag(D / self.values)
+        else:
+            U = np.stack([face.restrict(self.scale * self.space.metric(v)) for v in self.vectors])
+            Z = np.stack([face.riesz(u / self.scale) for u in U])
+            # (B + U D Uᵀ)^{-1} = B^{-1} - Z (I + D UᵀZ)^{-1} D Zᵀ, Z = B^{-1} U; the small matrix is symmetric
+            small = np.linalg.solve(np.eye(len(D)) + D[:, None] * (U @ Z.T), np.diag(D))
+            small = 0.5 * (small + small.T)
+        return lambda r, z: z / self.scale - Z.T @ (small @ (Z @ r))
+
+    def learn(self, seen: Sequence[tuple[np.ndarray, np.ndarray]]) -> Correction:
+        """Ĥ changed so that Ĥs = y for the pairs (s, y = Hs) of a Newton step, again as bulk and few eigenpairs.
+
+        The block form of the BFGS update, positive definite like Ĥ and SᵀY:
+
+            Ĥ - ĤS (SᵀĤS)^{-1} SᵀĤ + Y (SᵀY)^{-1} Yᵀ = B + B X N Xᵀ B,    X = [V, S, B^{-1}Y],
+
+        whose eigenpairs in B follow from the small matrices N and XᵀBX.
+        """
+        S, Y = (np.stack(side) for side in zip(*seen, strict=True))
+        k, m, D = len(self.vectors), len(S), self.values - 1.0
+        X = np.concatenate([self.vectors, S, np.stack([self.space.riesz(y / self.scale) for y in Y])])
+        BS = np.stack([self.scale * self.space.metric(s) for s in S])
+        gram = np.zeros((k + 2 * m, k + 2 * m))
+        gram[:k, :k] = np.eye(k)
+        gram[:, k : k + m] = X @ BS.T
+        gram[:, k + m :] = X @ Y.T
+        gram[k:, :k] = gram[:k, k:].T
+        gram = 0.5 * (gram + gram.T)
+        VS, SY = gram[:k, k : k + m], gram[k : k + m, k + m :]
+        SHS = gram[k : k + m, k : k + m] + VS.T @ (D[:, None] * VS)
+        along = np.concatenate([D[:, None] * VS, np.eye(m), np.zeros((m, m))])  # ĤS = B X along
+        change = np.diag(np.concatenate([D, np.zeros(2 * m)]))
+        try:
+            half = np.linalg.solve(np.linalg.cholesky(SHS), along.T)
+            inverse = np.linalg.inv(np.linalg.cholesky(0.5 * (SY + SY.T)))
+        except np.linalg.LinAlgError:  # dependent pairs, or of different models
+            return self
+        change[k + m :, k + m :] += inverse.T @ inverse
+        return self._compressed(X, gram, change - half.T @ half)
+
+    def _compressed(self, X: np.ndarray, gram: np.ndarray, change: np.ndarray) -> Correction:
+        """B + B X (change) Xᵀ B by its eigenpairs, those near 1 left to the bulk."""
+        sizes, turn = np.linalg.eigh(gram)
+        good = sizes > 1e-10 * sizes[-1]
+        root, turn = np.sqrt(sizes[good]), turn[:, good]
+        shifts, vectors = np.linalg.eigh((root[:, None] * (turn.T @ change @ turn)) * root)
+        values = np.maximum(np.abs(1.0 + shifts), SOFTEST)
+        chosen = outstanding(np.abs(np.log(values)))
+        combine = (turn / root) @ vectors[:, chosen]
+        return Correction(self.space, self.scale, combine.T @ X, values[chosen])
+
+    def moved(self, space: ControlSpace) -> Correction | None:
+        """The same on another depth."""
+        vectors = np.stack([Samples.of(self.space, v).on(space) for v in self.vectors])
+        level = self.scale[0] / bulk(self.space)[0]
+        return orthonormal(space, level * bulk(space), vectors, self.values)
+
+
+def outstanding(distance: np.ndarray) -> np.ndarray:
+    """Indices of the largest |log λ| above NEAR."""
+    chosen = np.argsort(-distance, kind="stable")[:PAIRS]
+    return chosen[distance[chosen] > NEAR]
 
 
 def bulk(space: ControlSpace) -> np.ndarray:
@@ -84,8 +141,7 @@ def correction(space: ControlSpace, coarse: ControlSpace, product: Callable[[np.
     size = np.abs(values) / level
     known = (residuals <= RESIDUAL * np.maximum(np.abs(values), level)) & (size > 0)
     distance = np.where(known, np.abs(np.log(np.where(size > 0, size, 1.0))), 0.0)
-    chosen = np.argsort(-distance)[:PAIRS]
-    chosen = chosen[distance[chosen] > NEAR]
+    chosen = outstanding(distance)
     if not len(chosen):
         return None
     fine = np.stack([Samples.of(coarse, v).on(space) for v in vectors[chosen]])
@@ -100,6 +156,33 @@ def orthonormal(space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, val
     except np.linalg.LinAlgError:
         return None
     return Correction(space, scale, np.linalg.solve(factor, vectors), values)
+
+
+class Preconditioner:
+    """The correction of a running minimiser: prepared at first use, improved by every Newton step's products."""
+
+    def __init__(self, prepare: Callable[[], Correction]) -> None:
+        self._prepare = prepare
+        self._pending: list[tuple[tuple[np.ndarray, np.ndarray], ...]] = []
+        self._now: Correction | None = None
+
+    def current(self) -> Correction:
+        """What is known now."""
+        now = self._prepare() if self._now is None else self._now
+        for seen in self._pending:
+            now = now.learn(seen)
+        self._now, self._pending = now, []
+        return now
+
+    def add(self, seen: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Take up the products of a step; the update is made when it is asked for."""
+        if seen:
+            self._pending.append(tuple(seen))
+
+
+def empty(space: ControlSpace) -> Correction:
+    """The bulk alone."""
+    return Correction(space, bulk(space), np.zeros((0, space.size)), np.zeros(0))
 
 
 def coarse_depth(depth: int) -> int | None:

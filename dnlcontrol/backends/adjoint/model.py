@@ -15,34 +15,49 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.space.control_space import ControlSpace
-from dnlcontrol.space.faces import Face
+from dnlcontrol.space.faces import Face, held_entries
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.coarse import Correction
 
 Product = Callable[[np.ndarray], np.ndarray]
+PAIRS = 40  # products of one model that are kept
 FACES = 50  # changes of face within one model; each shrinks the model value, so this only bounds the work
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step d, its model value q(d) <= 0, the CG iterations spent and whether it stopped at the radius."""
+    """A step d, its model value q(d) <= 0, the CG iterations spent and whether it stopped at the radius.
+
+    ``seen``: pairs (p, Hp) of the iterations with pᵀHp = 1, where that was positive.
+    """
 
     d: np.ndarray
     predicted: float
     inner: int
     at_radius: bool
+    seen: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
 
 def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndarray, face: Face, radius: float,
                 accuracy: float, limit: int, correction: Correction | None = None) -> Step:  # fmt: skip
     """Minimise the model to ``accuracy`` in the dual norm of its projected gradient, in at most ``limit`` products."""
     d, Hd, inner = np.zeros_like(g), np.zeros_like(g), 0
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
     lower, upper = space.bounds
+    near = snapped(space, w, g)
+    if near.any():
+        Hn = product(near)
+        inner += 1
+        if float(g @ near + 0.5 * near @ Hn) < 0:
+            d, Hd = near, Hn
+            face = Face(space, binding(space, w + d, g + Hd))
     for _ in range(FACES):
         m = g + Hd
-        solve = face.riesz if correction is None else correction.on(face)
-        p, Hp, used, at_radius = conjugate_gradients(face, product, m, d, radius, accuracy, limit - inner, solve)
+        correct = None if correction is None else correction.on(face)
+        p, Hp, used, at_radius = conjugate_gradients(
+            face, product, m, d, radius, accuracy, limit - inner, correct, seen
+        )
         inner += used
         if not used:
             break
@@ -56,42 +71,55 @@ def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndar
             if not clipped.any():
                 break
         if at_radius or inner >= limit or not space.bounded:
-            return Step(d, float(g @ d + 0.5 * d @ Hd), inner, at_radius)
+            return Step(d, float(g @ d + 0.5 * d @ Hd), inner, at_radius, tuple(seen))
         face = Face(space, binding(space, w + d, g + Hd))
         if face.dual_norm(g + Hd) <= accuracy:
             break
-    return Step(d, float(g @ d + 0.5 * d @ Hd), inner, False)
+    return Step(d, float(g @ d + 0.5 * d @ Hd), inner, False, tuple(seen))
 
 
 def conjugate_gradients(face: Face, product: Product, m: np.ndarray, base: np.ndarray, radius: float, accuracy: float,
-                        limit: int, solve: Product) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
+                        limit: int, correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+                        seen: list[tuple[np.ndarray, np.ndarray]] | None = None,
+                        ) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
     """Minimise mᵀp + ½ pᵀHp over the free entries, ‖base + p‖_A <= radius; returns p, Hp, iterations, at the radius.
 
-    ``solve`` is the preconditioner on the face, symmetric and positive definite; ``accuracy`` is in the dual norm.
+    The preconditioner is r -> ``correct``(r, A_FF^{-1} r), symmetric and positive definite, by default the Riesz map;
+    ``accuracy`` is in the dual norm. Pairs (p, Hp) with pᵀHp = 1 are added to ``seen``, at most PAIRS.
     """
     metric = face.space.metric
     p, Hp = np.zeros_like(m), np.zeros_like(m)
     r = face.restrict(m)
-    z = solve(r)
+    z, norm = _preconditioned(face, r, correct)
     rz = float(r @ z)
     direction = -z
     for k in range(max(limit, 1)):
-        if face.dual_norm(r) <= accuracy:
+        if norm <= accuracy:
             return p, Hp, k, False
         Hv = product(direction)
         curvature = float(direction @ Hv)
         reach = _to_radius(base + p, direction, metric, radius)
         # below rounding of the product itself a curvature has no sign
         flat = curvature <= 1e-15 * float(np.abs(direction) @ np.abs(Hv))
+        if seen is not None and not flat and len(seen) < PAIRS:
+            seen.append((direction / np.sqrt(curvature), Hv / np.sqrt(curvature)))
         step = reach if flat else rz / curvature
         if step >= reach:
             return p + reach * direction, Hp + reach * Hv, k + 1, True
         p, Hp = p + step * direction, Hp + step * Hv
         r = face.restrict(r + step * Hv)
-        z = solve(r)
+        z, norm = _preconditioned(face, r, correct)
         rz, old = float(r @ z), rz
         direction = -z + (rz / old) * direction
     return p, Hp, limit, False
+
+
+def _preconditioned(face: Face, r: np.ndarray, correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
+                    ) -> tuple[np.ndarray, float]:  # fmt: skip
+    """The preconditioned residual and the residual's dual norm, with one Riesz solve."""
+    z = face.riesz(r)
+    norm = float(np.sqrt(max(float(r @ z), 0.0)))
+    return (z if correct is None else correct(r, z)), norm
 
 
 def _to_radius(d: np.ndarray, p: np.ndarray, metric: Product, radius: float) -> float:
@@ -108,6 +136,19 @@ def binding(space: ControlSpace, w: np.ndarray, m: np.ndarray) -> np.ndarray:
     """Entries at a bound whose gradient pushes outwards."""
     lower, upper = space.bounds
     return ((w <= lower) & (m >= 0)) | ((w >= upper) & (m <= 0))
+
+
+def snapped(space: ControlSpace, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """The step of held entries to their bounds.
+
+    An entry just inside a bound whose gradient pushes outwards would be free, block every projected step, and let
+    no length be accepted that is not tiny.
+    """
+    if not space.bounded:
+        return np.zeros_like(w)
+    lower, upper = space.bounds
+    target = np.where(g > 0, lower, upper)
+    return np.where(held_entries(space, w, g) & np.isfinite(target), target - w, 0.0)
 
 
 def _projected_search(space: ControlSpace, product: Product, w: np.ndarray, d: np.ndarray, m: np.ndarray, p: np.ndarray,

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.coarse import Correction, coarse_depth, correction
+from dnlcontrol.backends.adjoint.coarse import Correction, Preconditioner, coarse_depth, correction, empty
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.space.prolongation import Samples, extrapolated
 
+DEEP_ENOUGH = 32  # a level from whose depth on its preconditioner serves the next one
 ORDERS = 3  # levels used at most: w_L = w + c/L + e/L²
 
 
@@ -44,14 +45,26 @@ class Nested:
         costs = [_cost(last, extrapolated(before[-k:], last.space)) for k in range(1, len(before) + 1)]
         return extrapolated(levels[-1 - int(np.argmin(costs)) :], space)
 
-    def correction(self, w: np.ndarray, depth: int | None = None) -> Correction | None:
+    def preconditioner(self, w: np.ndarray, known: Preconditioner | None) -> Preconditioner:
+        """That of the level before where it is known and deep enough, else from a coarse Hessian at w."""
+        return Preconditioner(lambda: self._carried(known) or self.correction(w))
+
+    def _carried(self, known: Preconditioner | None) -> Correction | None:
+        if known is None:
+            return None
+        now = known.current()
+        if now.space.grid.depth < DEEP_ENOUGH or not len(now.values):
+            return None
+        return now.moved(self.discrete.space)
+
+    def correction(self, w: np.ndarray, depth: int | None = None) -> Correction:
         """The correction from the Hessian of a coarser discrete problem at the same controls."""
         depth = depth or coarse_depth(self.discrete.depth)
         if depth is None:
-            return None
+            return empty(self.discrete.space)
         coarse, space = self.at(depth), self.discrete.space
         at = np.clip(Samples.of(space, w).on(coarse.space), *coarse.space.bounds)
-        return correction(space, coarse.space, coarse.hessian_product, at)
+        return correction(space, coarse.space, coarse.hessian_product, at) or empty(space)
 
 
 def _cost(evaluator: Evaluator, w: np.ndarray) -> float:

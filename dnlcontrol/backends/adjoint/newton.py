@@ -52,8 +52,8 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
         if k == max_iterations:
             break
         face = Face(space, binding(space, w, g))
-        size = face.dual_norm(g)
-        accuracy = forcing(size, bend, tolerance)
+        # on the face found by signs alone the norm also holds entries that will go to their bounds
+        accuracy = forcing(min(face.dual_norm(g), norm), bend, tolerance)
         step = objective.solve_model(w, g, face, radius, accuracy, CG_LIMIT)
         inner = step.inner
         new = np.clip(w + step.d, *space.bounds)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.coarse import Correction
+from dnlcontrol.backends.adjoint.coarse import Preconditioner
 from dnlcontrol.backends.adjoint.model import Step, solve_model
 from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.control_space import ControlSpace
@@ -37,14 +37,14 @@ class SecondOrder(Protocol):
 
 @dataclass(frozen=True)
 class Objective:
-    """The (augmented) Lagrangian at fixed multipliers; ``prepare`` makes a preconditioner at first use.
+    """The (augmented) Lagrangian at fixed multipliers; ``preconditioner`` is that of its Newton systems.
 
     Times each product: work is counted in gradients.
     """
 
     evaluator: Evaluator
     multipliers: Multipliers | None = None
-    prepare: Callable[[], Correction | None] | None = None
+    preconditioner: Preconditioner | None = None
 
     @property
     def space(self) -> ControlSpace:
@@ -62,20 +62,17 @@ class Objective:
         self.evaluator.counts.hessian_seconds += time.perf_counter() - began
         return found
 
-    @cached_property
-    def correction(self) -> Correction | None:
-        """The preconditioner from a coarser level, where there is one."""
-        if self.prepare is None:
-            return None
-        began = time.perf_counter()
-        found = self.prepare()
-        self.evaluator.counts.coarse_seconds += time.perf_counter() - began
-        return found
-
     def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
         """By conjugate gradients with Hessian products."""
+        began, correction = time.perf_counter(), None
+        if self.preconditioner is not None:
+            correction = self.preconditioner.current()
+            self.evaluator.counts.coarse_seconds += time.perf_counter() - began
         product = partial(self.hessian_product, w)
-        return solve_model(self.space, product, w, g, face, radius, accuracy, limit, self.correction)
+        step = solve_model(self.space, product, w, g, face, radius, accuracy, limit, correction)
+        if self.preconditioner is not None:
+            self.preconditioner.add(step.seen)
+        return step
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol.backends.adjoint.augmented import Minimiser, augmented_lagrangian
+from dnlcontrol.backends.adjoint.coarse import Preconditioner
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.lbfgs import lbfgs
 from dnlcontrol.backends.adjoint.nested import Nested
@@ -25,7 +26,7 @@ CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
         dtype: str, chunk: int, progress: Any, levels: Sequence[Samples] = (),
-        bend: float = np.inf) -> Found:  # fmt: skip
+        bend: float = np.inf, preconditioner: Any = None) -> Found:  # fmt: skip
     """Minimise from the controls w, or from what the coarser ``levels`` of a branch tell.
 
     A cold start (no levels) may lie on a symmetry, so that saddles are looked for; any other is near a minimiser, so
@@ -42,10 +43,20 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
         limit = limit or LIMITS[method]
         if method == "newton":
             minimiser = partial(newton, leave_saddles=cold, bend=bend)
-        prepare = None if cold else partial(nested.correction, w)
-        outcome = minimiser(Objective(evaluator, None, prepare), w, tolerance, limit, progress)
+        known = preconditioner if isinstance(preconditioner, Preconditioner) else None
+        preconditioner = None if cold else nested.preconditioner(w, known)
+        outcome = minimiser(Objective(evaluator, None, preconditioner), w, tolerance, limit, progress)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
-        return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome))
+        return Found(
+            evaluator,
+            outcome.w,
+            np.zeros(0),
+            outcome.message,
+            status,
+            outcome.iterations,
+            lines(outcome),
+            preconditioner=preconditioner,
+        )
     result = augmented_lagrangian(evaluator, minimiser, w, None, tolerance, limit or CONSTRAINED_LIMIT, progress)
     status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else LIMIT
     return Found(evaluator, result.outcome.w, result.multipliers, result.message, status, result.iterations,
