@@ -9,6 +9,7 @@ import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint import coarse, nested
 from dnlcontrol.backends.adjoint.coarse import Correction
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.model import Seen
 from dnlcontrol.backends.adjoint.newton import newton
 from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.space.faces import Face
@@ -139,7 +140,7 @@ def test_learning_makes_the_model_agree_with_the_products(monkeypatch):
     start = nested.Nested(evaluator.discrete).correction(np.zeros(space.size), depth=2)
     for made in (start, coarse.empty(space)):
         S = rng.standard_normal((6, space.size))
-        learnt = made.learn([(s, H @ s) for s in S])
+        learnt = made.learn([Seen(s, H @ s) for s in S])
         P = preconditioner(learnt, Face(space, np.zeros(space.size, dtype=bool)))
         np.testing.assert_allclose(P @ (H @ S.T), S.T, atol=1e-8 * np.abs(S).max())
         assert np.linalg.eigvalsh(0.5 * (P + P.T)).min() > 0
@@ -149,8 +150,8 @@ def test_dependent_pairs_and_negative_ones_change_nothing():
     space = dnl.discretise(toy(6), 4).space
     made = coarse.empty(space)
     s = np.random.default_rng(8).standard_normal(space.size)
-    assert made.learn([(s, -space.metric(s))]) is made
-    assert isinstance(made.learn([(s, space.metric(s)), (s, space.metric(s))]), Correction)
+    assert made.learn([Seen(s, -space.metric(s))]) is made
+    assert isinstance(made.learn(2 * [Seen(s, space.metric(s))]), Correction)
 
 
 def test_nothing_stands_out_of_a_multiple_of_the_metric():

@@ -49,20 +49,17 @@ def resample(source: Layout, values: np.ndarray, target: Layout, smooth: bool) -
     degree = min(3, len(source.line) - 1)
     if not smooth or degree < 1:
         return prolong(source, values, target)
-    weights = spline_weights(source.line, target.line, degree)
-    flat = values.reshape(len(values), -1)
-    if source.on == "t":
-        return np.asarray(weights @ flat).reshape(-1, *values.shape[1:])
-    half = np.tensordot(weights, source.mirrored(flat), (1, 0))
-    square = np.tensordot(weights, half, (1, 1)).transpose(1, 0, 2)
-    return target.packed(square).reshape(-1, *values.shape[1:])
+    array = values.reshape(len(values), -1) if source.on == "t" else source.mirrored(values.reshape(len(values), -1))
+    for axis in range(array.ndim - 1):
+        array = splined(source.line, array, target.line, degree, axis)
+    return target.packed(array).reshape(-1, *values.shape[1:])
 
 
-def spline_weights(line: np.ndarray, x: np.ndarray, degree: int = 3) -> np.ndarray:
-    """(points, samples): the not-a-knot spline through the samples on ``line`` at x, continued by its end pieces."""
+def splined(line: np.ndarray, values: np.ndarray, x: np.ndarray, degree: int, axis: int) -> np.ndarray:
+    """The not-a-knot spline through the values on ``line`` along an axis, at x; its end pieces go on outside."""
     from scipy.interpolate import make_interp_spline
 
-    return np.asarray(make_interp_spline(line, np.eye(len(line)), k=degree)(x))
+    return np.asarray(make_interp_spline(line, values, k=degree, axis=axis)(x))
 
 
 def extrapolated(levels: Sequence[Samples], space: ControlSpace) -> np.ndarray:

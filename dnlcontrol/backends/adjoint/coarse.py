@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 
 from dnlcontrol.backends.adjoint.curvature import ritz_pairs
+from dnlcontrol.backends.adjoint.model import Seen
 from dnlcontrol.space.control_space import ControlSpace
 from dnlcontrol.space.faces import Face
 from dnlcontrol.space.prolongation import Samples
@@ -56,7 +57,7 @@ class Correction:
             small = 0.5 * (small + small.T)
         return lambda r, z: z / self.scale - Z.T @ (small @ (Z @ r))
 
-    def learn(self, seen: Sequence[tuple[np.ndarray, np.ndarray]]) -> Correction:
+    def learn(self, seen: Sequence[Seen]) -> Correction:
         """Ĥ changed so that Ĥs = y for the pairs (s, y = Hs) of a Newton step, again as bulk and few eigenpairs.
 
         The block form of the BFGS update, positive definite like Ĥ and SᵀY:
@@ -65,9 +66,10 @@ class Correction:
 
         whose eigenpairs in B follow from the small matrices N and XᵀBX.
         """
-        S, Y = (np.stack(side) for side in zip(*seen, strict=True))
+        S, Y = np.stack([pair.s for pair in seen]), np.stack([pair.y for pair in seen])
         k, m, D = len(self.vectors), len(S), self.values - 1.0
-        X = np.concatenate([self.vectors, S, np.stack([self.space.riesz(y / self.scale) for y in Y])])
+        Z = np.stack([(self.space.riesz(pair.y) if pair.z is None else pair.z) / self.scale for pair in seen])
+        X = np.concatenate([self.vectors, S, Z])
         BS = np.stack([self.scale * self.space.metric(s) for s in S])
         gram = np.zeros((k + 2 * m, k + 2 * m))
         gram[:k, :k] = np.eye(k)
@@ -152,10 +154,10 @@ def orthonormal(space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, val
     """Vectors made orthonormal in B, the stiffest disturbed least (Cholesky in their order); None if dependent."""
     gram = vectors @ np.stack([scale * space.metric(v) for v in vectors]).T
     try:
-        factor = np.linalg.cholesky(0.5 * (gram + gram.T))
+        inverse = np.linalg.inv(np.linalg.cholesky(0.5 * (gram + gram.T)))
     except np.linalg.LinAlgError:
         return None
-    return Correction(space, scale, np.linalg.solve(factor, vectors), values)
+    return Correction(space, scale, inverse @ vectors, values)
 
 
 class Preconditioner:
@@ -163,7 +165,7 @@ class Preconditioner:
 
     def __init__(self, prepare: Callable[[], Correction]) -> None:
         self._prepare = prepare
-        self._pending: list[tuple[tuple[np.ndarray, np.ndarray], ...]] = []
+        self._pending: list[tuple[Seen, ...]] = []
         self._now: Correction | None = None
 
     def current(self) -> Correction:
@@ -174,7 +176,7 @@ class Preconditioner:
         self._now, self._pending = now, []
         return now
 
-    def add(self, seen: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    def add(self, seen: Sequence[Seen]) -> None:
         """Take up the products of a step; the update is made when it is asked for."""
         if seen:
             self._pending.append(tuple(seen))

@@ -26,24 +26,33 @@ FACES = 50  # changes of face within one model; each shrinks the model value, so
 
 
 @dataclass(frozen=True)
+class Seen:
+    """One product y = Hs with sᵀy = 1, and A^{-1}y where it is known."""
+
+    s: np.ndarray
+    y: np.ndarray
+    z: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Step:
     """A step d, its model value q(d) <= 0, the CG iterations spent and whether it stopped at the radius.
 
-    ``seen``: pairs (p, Hp) of the iterations with pᵀHp = 1, where that was positive.
+    ``seen``: what the iterations learnt of H.
     """
 
     d: np.ndarray
     predicted: float
     inner: int
     at_radius: bool
-    seen: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    seen: tuple[Seen, ...] = ()
 
 
 def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndarray, face: Face, radius: float,
                 accuracy: float, limit: int, correction: Correction | None = None) -> Step:  # fmt: skip
     """Minimise the model to ``accuracy`` in the dual norm of its projected gradient, in at most ``limit`` products."""
     d, Hd, inner = np.zeros_like(g), np.zeros_like(g), 0
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    seen: list[Seen] = []
     lower, upper = space.bounds
     near = snapped(space, w, g)
     if near.any():
@@ -80,17 +89,17 @@ def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndar
 
 def conjugate_gradients(face: Face, product: Product, m: np.ndarray, base: np.ndarray, radius: float, accuracy: float,
                         limit: int, correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
-                        seen: list[tuple[np.ndarray, np.ndarray]] | None = None,
+                        seen: list[Seen] | None = None,
                         ) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
     """Minimise mᵀp + ½ pᵀHp over the free entries, ‖base + p‖_A <= radius; returns p, Hp, iterations, at the radius.
 
     The preconditioner is r -> ``correct``(r, A_FF^{-1} r), symmetric and positive definite, by default the Riesz map;
-    ``accuracy`` is in the dual norm. Pairs (p, Hp) with pᵀHp = 1 are added to ``seen``, at most PAIRS.
+    ``accuracy`` is in the dual norm. Products with positive curvature are added to ``seen``, at most PAIRS.
     """
     metric = face.space.metric
     p, Hp = np.zeros_like(m), np.zeros_like(m)
     r = face.restrict(m)
-    z, norm = _preconditioned(face, r, correct)
+    z, natural, norm = _preconditioned(face, r, correct)
     rz = float(r @ z)
     direction = -z
     for k in range(max(limit, 1)):
@@ -101,25 +110,30 @@ def conjugate_gradients(face: Face, product: Product, m: np.ndarray, base: np.nd
         reach = _to_radius(base + p, direction, metric, radius)
         # below rounding of the product itself a curvature has no sign
         flat = curvature <= 1e-15 * float(np.abs(direction) @ np.abs(Hv))
-        if seen is not None and not flat and len(seen) < PAIRS:
-            seen.append((direction / np.sqrt(curvature), Hv / np.sqrt(curvature)))
-        step = reach if flat else rz / curvature
+        step, scale = (reach, 0.0) if flat else (rz / curvature, 1.0 / np.sqrt(curvature))
+        learn = seen if not flat and seen is not None and len(seen) < PAIRS else None
         if step >= reach:
+            if learn is not None:
+                learn.append(Seen(scale * direction, scale * Hv))
             return p + reach * direction, Hp + reach * Hv, k + 1, True
         p, Hp = p + step * direction, Hp + step * Hv
         r = face.restrict(r + step * Hv)
-        z, norm = _preconditioned(face, r, correct)
+        before = natural
+        z, natural, norm = _preconditioned(face, r, correct)
+        if learn is not None:
+            solved = scale / step * (natural - before) if face.whole else None
+            learn.append(Seen(scale * direction, scale * Hv, solved))
         rz, old = float(r @ z), rz
         direction = -z + (rz / old) * direction
     return p, Hp, limit, False
 
 
 def _preconditioned(face: Face, r: np.ndarray, correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
-                    ) -> tuple[np.ndarray, float]:  # fmt: skip
-    """The preconditioned residual and the residual's dual norm, with one Riesz solve."""
+                    ) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
+    """The preconditioned residual, A_FF^{-1} r and its dual norm, with one Riesz solve."""
     z = face.riesz(r)
     norm = float(np.sqrt(max(float(r @ z), 0.0)))
-    return (z if correct is None else correct(r, z)), norm
+    return (z if correct is None else correct(r, z)), z, norm
 
 
 def _to_radius(d: np.ndarray, p: np.ndarray, metric: Product, radius: float) -> float:

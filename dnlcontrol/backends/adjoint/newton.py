@@ -15,6 +15,7 @@ from dnlcontrol.space.faces import Face, complementarity, stationarity
 ACCEPT, SHRINK, GROW = 1e-4, 0.25, 0.75
 ROUNDING = 1e-13  # changes of J below this share of |J| are noise of the sums over samples and layers
 CG_LIMIT = 500
+MOST = 5e-3  # reduction asked of one model: the next one is better preconditioned by what this one learns
 FAR = 1e-2  # stationarity above which steps tell nothing about the next ones
 ESCAPES = 5  # saddles left in one solve
 NOT_FINITE = "the cost or its gradient is not finite at the start; start elsewhere or bound the controls"
@@ -83,7 +84,7 @@ def forcing(size: float, bend: float, tolerance: float) -> float:
     """How well to solve the model at stationarity ``size``; see :func:`newton`."""
     if size > FAR or not np.isfinite(bend):
         return float(max(min(0.1, np.sqrt(size)) * size, 0.1 * tolerance))
-    return float(max(min(0.1 * size, 0.5 * bend * size**2), 0.3 * tolerance))
+    return float(max(min(0.1 * size, 0.5 * bend * size**2), MOST * size, 0.3 * tolerance))
 
 
 def _below(objective: SecondOrder, w: np.ndarray, value: float, g: np.ndarray) -> np.ndarray | None:
