@@ -22,7 +22,15 @@ from dnlcontrol.reference import Reference
 from dnlcontrol.solution import Solution, distance
 from dnlcontrol.solving import solve
 from dnlcontrol.space.distances import function_distance
-from dnlcontrol.storage import load_solution, make_directory, read_json, save_solution, write_json
+from dnlcontrol.storage import (
+    load_learnt,
+    load_solution,
+    make_directory,
+    read_json,
+    save_learnt,
+    save_solution,
+    write_json,
+)
 
 DISTANCES = {"controls_L2": ("L2", "controls"), "controls_H1": ("H1", "controls"), "controls_sup": ("sup", "controls"),
              "states_sup": ("sup", "states"), "costates_sup": ("sup", "costates")}  # fmt: skip
@@ -275,6 +283,8 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
                 begin = [k.adjoint for k in levels] if levels and backend == "adjoint" else chains[backend]
                 solution = solve(problem, depth, backend, rule, begin, tolerance=tolerance, **more)
                 if place is not None:
+                    if depth < ladder[-1]:
+                        save_learnt(solution, place)  # before the solution, which marks the level as finished
                     save_solution(solution, place, source)
             elif progress:
                 progress(f"L={depth} {backend}: kept from {place}")
@@ -364,7 +374,9 @@ def _finished(place: Path, problem: ControlProblem, tolerance: float) -> Solutio
         solution = load_solution(place)
     except checks.InputError:
         return None  # killed between its two files: solve it again
-    return replace(solution, problem=problem) if solution.tolerance <= tolerance else None
+    if solution.tolerance > tolerance:
+        return None
+    return replace(solution, problem=problem, preconditioner=load_learnt(place, problem, solution))
 
 
 def save_level(folder: Path, level: Level, source: Mapping[str, Any]) -> None:

@@ -244,3 +244,13 @@ def test_several_starts_are_checked():
         a, b = (dnl.solve(problem, L, backend="adjoint", max_iterations=1) for L in (2, 4))
     with pytest.raises(ValueError, match="increasing depth"):
         dnl.solve(problem, 8, backend="adjoint", start=[b, a])
+
+
+def test_a_resumed_study_goes_on_with_what_was_learnt(tmp_path):
+    """The level after L = 32 starts from the learnt corrections: kept in files, it takes the same iterations."""
+    problem, names = toy(6), ["value", "stationarity", "nit", "njev", "nhev"]
+    whole = dnl.study(problem, [8, 16, 32, 64], directory=tmp_path / "run").table()[names]
+    for path in (tmp_path / "run" / "L00064" / "adjoint").iterdir():
+        path.unlink()
+    resumed = dnl.study(problem, [8, 16, 32, 64], directory=tmp_path / "run").table()[names]
+    np.testing.assert_array_equal(resumed.to_numpy(float), whole.to_numpy(float))

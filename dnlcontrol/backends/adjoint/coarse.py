@@ -12,7 +12,7 @@ B_FF^{-1} and a small matrix (Woodbury's identity). Conjugate gradients then see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -175,6 +175,17 @@ class Preconditioner:
             now = now.learn(seen)
         self._now, self._pending = now, []
         return now
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is known now, to be kept in a file."""
+        now = self.current()
+        return {"scale": now.scale, "vectors": now.vectors, "values": now.values}
+
+    @staticmethod
+    def restored(space: ControlSpace, arrays: Mapping[str, np.ndarray]) -> Preconditioner:
+        """From the arrays of another run at the same depth."""
+        kept = Correction(space, *(np.asarray(arrays[k]) for k in ("scale", "vectors", "values")))
+        return Preconditioner(lambda: kept)
 
     def add(self, seen: Sequence[Seen]) -> None:
         """Take up the products of a step; the update is made when it is asked for."""
