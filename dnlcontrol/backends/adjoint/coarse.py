@@ -26,8 +26,9 @@ from dnlcontrol.space.prolongation import Samples
 
 STEPS, PAIRS = 70, 40  # Lanczos steps at the coarse level, eigenpairs carried to the fine one
 NEAR, RESIDUAL, COUPLING = 0.2, 0.3, 0.1  # pairs with |log|λ|| below NEAR stay in the bulk
+BLOCK = 4096  # entries of each vector taken at once
 SOFTEST = 1e-6  # λ below are not told from rounding
-SHALLOWEST, DEEPEST, RATIO = 8, 32, 2
+SHALLOWEST, DEEPEST, RATIO = 8, 32, 4
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,13 @@ class Correction:
 
         whose eigenpairs in B follow from the small matrices N and XᵀBX.
         """
-        S, Y = np.stack([pair.s for pair in seen]), np.stack([pair.y for pair in seen])
-        k, m, D = len(self.vectors), len(S), self.values - 1.0
-        Z = np.stack([(self.space.riesz(pair.y) if pair.z is None else pair.z) / self.scale for pair in seen])
-        X = np.concatenate([self.vectors, S, Z])
-        BS = np.stack([self.scale * self.space.metric(s) for s in S])
-        gram = np.zeros((k + 2 * m, k + 2 * m))
-        gram[:k, :k] = np.eye(k)
-        gram[:, k : k + m] = X @ BS.T
-        gram[:, k + m :] = X @ Y.T
-        gram[k:, :k] = gram[:k, k:].T
+        k, m, D = len(self.vectors), len(seen), self.values - 1.0
+        S = [pair.s for pair in seen]
+        Z = [(self.space.riesz(pair.y) if pair.z is None else pair.z) / self.scale for pair in seen]
+        X = [*self.vectors, *S, *Z]
+        gram = np.eye(k + 2 * m)
+        gram[k:] = products([self.scale * self.space.metric(s) for s in S] + [pair.y for pair in seen], X)
+        gram[:k, k:] = gram[k:, :k].T
         gram = 0.5 * (gram + gram.T)
         VS, SY = gram[:k, k : k + m], gram[k : k + m, k + m :]
         SHS = gram[k : k + m, k : k + m] + VS.T @ (D[:, None] * VS)
@@ -89,7 +87,7 @@ class Correction:
         change[k + m :, k + m :] += inverse.T @ inverse
         return self._compressed(X, gram, change - half.T @ half)
 
-    def _compressed(self, X: np.ndarray, gram: np.ndarray, change: np.ndarray) -> Correction:
+    def _compressed(self, X: list[np.ndarray], gram: np.ndarray, change: np.ndarray) -> Correction:
         """B + B X (change) Xᵀ B by its eigenpairs, those near 1 left to the bulk."""
         sizes, turn = np.linalg.eigh(gram)
         good = sizes > 1e-10 * sizes[-1]
@@ -98,11 +96,11 @@ class Correction:
         values = np.maximum(np.abs(1.0 + shifts), SOFTEST)
         chosen = outstanding(np.abs(np.log(values)))
         combine = (turn / root) @ vectors[:, chosen]
-        return Correction(self.space, self.scale, combine.T @ X, values[chosen])
+        return Correction(self.space, self.scale, combined(combine.T, X), values[chosen])
 
     def moved(self, space: ControlSpace) -> Correction | None:
         """The same on another depth."""
-        vectors = np.stack([Samples.of(self.space, v).on(space) for v in self.vectors])
+        vectors = [Samples.of(self.space, v).on(space) for v in self.vectors]
         level = self.scale[0] / bulk(self.space)[0]
         return orthonormal(space, level * bulk(space), vectors, self.values)
 
@@ -146,18 +144,36 @@ def correction(space: ControlSpace, coarse: ControlSpace, product: Callable[[np.
     chosen = outstanding(distance)
     if not len(chosen):
         return None
-    fine = np.stack([Samples.of(coarse, v).on(space) for v in vectors[chosen]])
+    fine = [Samples.of(coarse, v).on(space) for v in vectors[chosen]]
     return orthonormal(space, level * bulk(space), fine, size[chosen])
 
 
-def orthonormal(space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, values: np.ndarray) -> Correction | None:
+def products(left: list[np.ndarray], right: list[np.ndarray]) -> np.ndarray:
+    """All scalar products, (len(left), len(right)), by blocks that stay in cache."""
+    total = np.zeros((len(left), len(right)))
+    for i in range(0, len(right[0]), BLOCK):
+        total += np.stack([v[i : i + BLOCK] for v in left]) @ np.stack([v[i : i + BLOCK] for v in right]).T
+    return total
+
+
+def combined(weights: np.ndarray, vectors: list[np.ndarray]) -> np.ndarray:
+    """weights @ vectors, by blocks that stay in cache."""
+    out = np.empty((len(weights), len(vectors[0])))
+    for i in range(0, out.shape[1], BLOCK):
+        out[:, i : i + BLOCK] = weights @ np.stack([v[i : i + BLOCK] for v in vectors])
+    return out
+
+
+def orthonormal(
+    space: ControlSpace, scale: np.ndarray, vectors: list[np.ndarray], values: np.ndarray
+) -> Correction | None:
     """Vectors made orthonormal in B, the stiffest disturbed least (Cholesky in their order); None if dependent."""
-    gram = vectors @ np.stack([scale * space.metric(v) for v in vectors]).T
+    gram = products([scale * space.metric(v) for v in vectors], vectors)
     try:
         inverse = np.linalg.inv(np.linalg.cholesky(0.5 * (gram + gram.T)))
     except np.linalg.LinAlgError:
         return None
-    return Correction(space, scale, inverse @ vectors, values)
+    return Correction(space, scale, combined(inverse, vectors), values)
 
 
 class Preconditioner:

@@ -12,7 +12,7 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.space.prolongation import Samples, extrapolated
 
-DEEP_ENOUGH = 32  # a level from whose depth on its preconditioner serves the next one
+DEEP_ENOUGH = 16  # a level from whose depth on its preconditioner serves the next one
 ORDERS = 3  # levels used at most: w_L = w + c/L + e/L²
 
 
