@@ -15,7 +15,7 @@ from dnlcontrol.space.faces import Face, complementarity, stationarity
 ACCEPT, SHRINK, GROW = 1e-4, 0.25, 0.75
 ROUNDING = 1e-13  # changes of J below this share of |J| are noise of the sums over samples and layers
 CG_LIMIT = 500
-MOST = 5e-3  # reduction asked of one model: the next one is better preconditioned by what this one learns
+MOST = 1e-2  # reduction asked of one model: the next one is better preconditioned by what this one learns
 FAR = 1e-2  # stationarity above which steps tell nothing about the next ones
 ESCAPES = 5  # saddles left in one solve
 NOT_FINITE = "the cost or its gradient is not finite at the start; start elsewhere or bound the controls"
@@ -68,7 +68,7 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
         elif ratio > GROW and step.at_radius:
             radius = 4.0 * radius
         if ratio > ACCEPT:
-            if not step.at_radius and norm <= FAR:
+            if not step.at_radius and 0 < norm <= FAR:
                 bend = min(bend, stationarity(space, new, new_g) / norm**2)
             w, value, g = new, new_value, new_g
         elif radius <= 1e-14 * (1.0 + float(np.sqrt(w @ space.metric(w)))):
