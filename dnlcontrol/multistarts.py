@@ -267,7 +267,7 @@ def _solve_one(problem: ControlProblem, depth: int, k: int, seed: int, scale: fl
     start = {name: smooth_random(seed + k, scale) for name in problem.controls}
     with ONE_AT_A_TIME, _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", checks.ConvergenceWarning)
-        return k, replace(solve(problem, depth, start=start, **settings), problem=None)
+        return k, replace(solve(problem, depth, start=start, **settings), problem=None, preconditioner=None)
 
 
 @contextmanager

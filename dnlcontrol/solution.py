@@ -33,8 +33,11 @@ class Solution:
     controls : name -> :class:`Extension`, callable, ``.at(l, s)``, ``.array()``.
     multipliers : constraint name -> (layers, samples, *shape); μ > 0 pushes against the upper side.
     formulation : "lifted" or "condensed" (exact backend).
+    work : the adjoint solve's cost in gradients at this depth: "units" in all, "product_cost" of a Hessian product
+        (measured, at least 2), "coarse" for preparing the coarse-grid correction, "gradient_seconds" of one unit.
     log : a line for each iteration. Newton and L-BFGS: (iteration, value, stationarity, radius, inner iterations); with
         constraints those of the last multipliers. IPOPT: (iteration, value, dual infeasibility, barrier parameter, 0).
+    preconditioner : what the minimiser learnt of the Hessian, for a finer level started from here; not saved.
     multiplier_nodes : constraint name -> [layers, samples] of its rows; see :meth:`multiplier`.
     options, versions, environment : the keywords of the solve, seeds of random guesses among them; versions of the
         libraries; Python, platform and threads.
@@ -69,7 +72,9 @@ class Solution:
     environment: Mapping[str, Any] = field(default_factory=dict)
     multiplier_nodes: Mapping[str, list[list[int]]] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
+    work: Mapping[str, float] = field(default_factory=dict)
     problem: ControlProblem | None = None
+    preconditioner: Any = field(default=None, repr=False, compare=False)
 
     @property
     def success(self) -> bool:
@@ -95,6 +100,11 @@ class Solution:
     def size(self) -> int:
         """The number of control entries."""
         return sum(c.values.size for c in self.controls.values())
+
+    @property
+    def cg_per_step(self) -> float:
+        """Conjugate gradient iterations per Newton step; NaN without a step."""
+        return sum(line[4] for line in self.log) / self.nit if self.nit and self.log else float("nan")
 
     def control(self, name: str) -> Extension:
         """One control, callable on the continuum."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from dnlcontrol.problem import ControlProblem
 from dnlcontrol.solution import Solution
 from dnlcontrol.space.extension import Extension, prolong
 from dnlcontrol.space.faces import complementarity, stationarity
+from dnlcontrol.space.prolongation import Samples
 
 METHODS = ("newton", "lbfgs", "adam", "sgd")
 BATCHED = METHODS[2:]
@@ -39,8 +41,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     ----------
     problem, depth : the problem and the number of layers L; the step is τ = T/L.
     backend : "exact" (CasADi and IPOPT, every constraint, small depth) or "adjoint" (PyTorch, large depth).
-    start : None (the controls' own guesses), a Solution of any depth (prolonged), or a mapping name -> number,
-        array or callable.
+    start : None (the controls' own guesses), a Solution of any depth (prolonged), several of one branch by increasing
+        depth (extrapolated), or a mapping name -> number, array or callable.
     device : "cpu", "cuda" or "cuda:k" (adjoint).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
     method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls; for many samples
@@ -98,11 +100,13 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
             checks.reject("formulation", formulation, "'auto' for the adjoint backend")
         from dnlcontrol.backends.adjoint import run as adjoint
 
-        settings = (tolerance, limit, method, device, dtype, chunk, progress, origin is None)
+        settings = (tolerance, limit, method, device, dtype, chunk, progress)
         if distributed:
-            found = adjoint.run_distributed(discrete, w, *settings)
+            found = adjoint.run_distributed(discrete, w, *settings, origin is None)
         else:
-            found = adjoint.run(discrete, w, *settings, mu, batches)
+            levels = () if origin is None else coarser(discrete, start)
+            found = adjoint.run(discrete, w, *settings, levels, bend_of(origin),
+                                getattr(origin, "preconditioner", None), mu, batches)  # fmt: skip
     options = {
         "backend": backend, "rule": rule, "start": _words(start), "device": device, "tolerance": tolerance,
         "max_iterations": limit, "method": method, "formulation": formulation, "force": force, "dtype": dtype,
@@ -174,6 +178,11 @@ def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, S
         if start.shape != (space.size,):
             checks.reject("start", start, f"a flat vector of {space.size} entries, a Solution or a mapping")
         return np.clip(checks.numbers("start", start), *space.bounds), None
+    if isinstance(start, (list, tuple)) and start and all(isinstance(s, Solution) for s in start):
+        check_ladder(start)
+        for solution in start[:-1]:
+            starting_point(discrete, solution)
+        start = start[-1]
     if isinstance(start, Solution):
         if start.grid.horizon != discrete.grid.horizon:
             seen = f"a solution on [0, {start.grid.horizon:g}]"
@@ -188,7 +197,30 @@ def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, S
         return np.clip(space.assemble(parts), *space.bounds), start
     if isinstance(start, Mapping):
         return space.initial(start), None
-    checks.reject_type("start", start, "None, a Solution, a mapping name -> initial guess, or a flat vector")
+    checks.reject_type("start", start, "None, a Solution or several, a mapping name -> initial guess, or a flat vector")
+
+
+def check_ladder(solutions: Sequence[Solution]) -> None:
+    depths = [s.depth for s in solutions]
+    if any(b <= a for a, b in pairwise(depths)):
+        checks.reject("start", f"solutions of depths {depths}", "solutions by increasing depth")
+
+
+def coarser(discrete: DiscreteProblem, start: Solution | Sequence[Solution]) -> list[Samples]:
+    """The samples of the given solutions; the last alone unless it is coarser than the problem."""
+    levels = [start] if isinstance(start, Solution) else list(start)
+    if levels[-1].depth >= discrete.depth:
+        levels = levels[-1:]
+    return [Samples({k: c.layout for k, c in s.controls.items()}, {k: c.values for k, c in s.controls.items()})
+            for s in levels]  # fmt: skip
+
+
+def bend_of(origin: Solution | None) -> float:
+    """The smallest ‖r_{k+1}‖ / ‖r_k‖² of the log: a bound of what one Newton step leaves, near the same minimiser."""
+    if origin is None or origin.backend != "adjoint":
+        return float("inf")
+    pairs = [(a[2], b[2]) for a, b in pairwise(origin.log) if 0 < a[2] <= 1e-2]
+    return min((b / a**2 for a, b in pairs), default=float("inf"))
 
 
 def _words(start: Any) -> str:
@@ -197,6 +229,8 @@ def _words(start: Any) -> str:
         return "initial guesses"
     if isinstance(start, Solution):
         return f"a solution of depth {start.depth}, {start.backend}, value {start.value!r}"
+    if isinstance(start, Sequence):
+        return "; ".join(_words(s) for s in start)
     return "a vector" if isinstance(start, np.ndarray) else "guesses for " + ", ".join(sorted(start))
 
 
@@ -216,7 +250,7 @@ def _report(discrete: DiscreteProblem, found: Found, options: Mapping[str, Any],
     counts = found.evaluator.counts
     nfev, njev, nhev = counts.values + counts.gradients, counts.gradients, counts.hessians
     at = found.evaluator.trajectory(w, Multipliers(found.multipliers))
-    value = found.evaluator.value(w)
+    value = at.value - (float(found.multipliers @ at.constraints) if found.multipliers.any() else 0.0)
     lower, upper = space.bounds
     outside = np.max(np.maximum(lower - w, w - upper), initial=0.0)
     slack = np.max(discrete.rows.slack(at.constraints, found.multipliers), initial=0.0)
@@ -244,6 +278,7 @@ def _report(discrete: DiscreteProblem, found: Found, options: Mapping[str, Any],
         formulation=found.formulation, versions=versions(), options=options, environment=environment(),
         multiplier_nodes={b.constraint.name: [b.layers.tolist(), b.samples.tolist()] for b in discrete.rows.blocks},
         problem=problem,
+        work=counts.work(extra=1) if options["backend"] == "adjoint" else {}, preconditioner=found.preconditioner,
         **measures,
     )  # fmt: skip
 

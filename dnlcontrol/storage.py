@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.discrete import discretise
 from dnlcontrol.grid import Grid
+from dnlcontrol.problem import ControlProblem
 from dnlcontrol.solution import Solution
 from dnlcontrol.space.extension import Extension
 from dnlcontrol.space.layout import Layout
@@ -27,7 +29,8 @@ FORMAT = 1
 SCALARS = ("name", "backend", "value", "stationarity", "feasibility", "complementarity", "status", "message",
            "nit", "nfev", "njev", "nhev", "seconds", "peak_memory_mb", "tolerance", "formulation")  # fmt: skip
 
-ADDED = ("options", "environment", "multiplier_nodes")  # files written before these were kept have none
+ADDED = ("options", "environment", "multiplier_nodes", "work")  # files written before these were kept have none
+LEARNT = "hessian.npz"
 
 
 def save_solution(solution: Solution, directory: Any, source: Mapping[str, Any] | None = None) -> None:
@@ -49,7 +52,7 @@ def save_solution(solution: Solution, directory: Any, source: Mapping[str, Any] 
         "grid": {"depth": grid.depth, "horizon": grid.horizon, "rule": grid.rule},
         "controls": {k: {"on": c.layout.on, "at_nodes": bool(c.layout.at_nodes)} for k, c in solution.controls.items()},
         "multipliers": sorted(solution.multipliers), "log": [list(line) for line in solution.log],
-        "versions": dict(solution.versions), "options": dict(solution.options),
+        "versions": dict(solution.versions), "options": dict(solution.options), "work": dict(solution.work),
         "environment": dict(solution.environment), "multiplier_nodes": dict(solution.multiplier_nodes),
         "source": dict(source or solution.source),
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -90,6 +93,25 @@ def load_solution(directory: Any) -> Solution:
     except (KeyError, TypeError, AttributeError) as error:
         seen = f"{folder}, whose solution.json does not fit: {type(error).__name__} ({error})"
         checks.reject("run", seen, "a run directory written by this library")
+
+
+def save_learnt(solution: Solution, directory: Any) -> None:
+    """Keep what the minimiser learnt of the Hessian, so that a killed study goes on as if it had not been."""
+    if solution.preconditioner is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **solution.preconditioner.arrays())
+        write_atomic(make_directory(directory) / LEARNT, buffer.getvalue())
+
+
+def load_learnt(directory: Any, problem: ControlProblem, solution: Solution) -> Any:
+    """What :func:`save_learnt` kept beside this solution of the problem; None where there is nothing."""
+    path = Path(directory) / LEARNT
+    if not path.is_file():
+        return None
+    from dnlcontrol.backends.adjoint.coarse import Preconditioner
+
+    with np.load(path, allow_pickle=False) as stored:
+        return Preconditioner.restored(discretise(problem, solution.depth, solution.rule).space, dict(stored))
 
 
 def load(directory: Any) -> Any:

@@ -23,12 +23,20 @@ from dnlcontrol.rules import RULES
 from dnlcontrol.solution import Solution, distance
 from dnlcontrol.solving import solve
 from dnlcontrol.space.distances import function_distance
-from dnlcontrol.storage import load_solution, make_directory, read_json, save_solution, write_json
+from dnlcontrol.storage import (
+    load_learnt,
+    load_solution,
+    make_directory,
+    read_json,
+    save_learnt,
+    save_solution,
+    write_json,
+)
 
 DISTANCES = {"controls_L2": ("L2", "controls"), "controls_H1": ("H1", "controls"), "controls_sup": ("sup", "controls"),
              "states_sup": ("sup", "states"), "costates_sup": ("sup", "costates")}  # fmt: skip
 COLUMNS = ("value", "stationarity", "feasibility", "complementarity", "success", "status",
-           "nit", "nfev", "njev", "nhev", "seconds", "peak_memory_mb")  # fmt: skip
+           "nit", "nfev", "njev", "nhev", "cg_per_step", "seconds", "peak_memory_mb")  # fmt: skip
 JUMP = 2.0  # consecutive distances of a followed branch shrink; one that doubles instead marks a jump
 OPTIONS = ("max_iterations", "method", "dtype", "chunk", "warm")  # of the adjoint solve
 LARGE = 0.05  # and is counted when it is at least this share of the control's own size
@@ -63,9 +71,10 @@ class Study:
 
     ``table()`` has one row for each depth. Distances to the previous level carry the suffix ``_step``, to the
     reference (the closed form where the problem has one, else the finest level) ``_error``, between the
-    backends ``_gap``. ``constant`` is c in J_L = J* + c/L predicted from that level alone, ``corrected`` is
-    J_L - c/L (NaN where c is not known). ``rates`` are fitted exponents p of C·L^{-p}; ``statements`` say in
-    words what to trust.
+    backends ``_gap``. ``work`` counts gradients of that level (a product its measured cost), ``cg_per_step`` CG
+    iterations for each Newton step. ``constant`` is c in J_L = J* + c/L predicted from that level alone,
+    ``corrected`` is J_L - c/L (NaN where c is not known). ``rates`` are fitted exponents p of C·L^{-p}; ``statements``
+    say in words what to trust.
     """
 
     name: str
@@ -90,6 +99,7 @@ class Study:
         level, finest = self.levels[k], self.levels[-1].adjoint
         a = level.adjoint
         row: dict[str, Any] = {"depth": a.depth, **{c: getattr(a, c) for c in COLUMNS}, "controls": a.size}
+        row.update(work=a.work.get("units", np.nan), product_cost=a.work.get("product_cost", np.nan))
         for name, (norm, of) in DISTANCES.items():
             previous = self.levels[k - 1].adjoint if k else None
             row[f"{name}_step"] = distance(previous, a, norm, of) if previous else np.nan
@@ -143,6 +153,13 @@ class Study:
             if self.reference.controls:
                 rates["controls_L2_error"] = fitted_rate(depths, [r["controls_L2_error"] for r in rows], 1e-9)
         return rates
+
+    @property
+    def work(self) -> float:
+        """The cost of all adjoint levels together, in measured gradients of the finest level."""
+        unit = self.levels[-1].adjoint.work.get("gradient_seconds", np.nan)
+        every = [level.adjoint.work for level in self.levels]
+        return float(sum(w.get("units", np.nan) * w.get("gradient_seconds", np.nan) for w in every) / unit)
 
     @property
     def orders(self) -> tuple[float, ...]:
@@ -230,7 +247,8 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
           reference: Reference | None = None, start: Any = None, rule: str = "left", tolerance: float = 1e-8,
           device: str = "cpu", source: Mapping[str, Any] | None = None,
           progress: Callable[[str], None] | None = None, **options: Any) -> Study:  # fmt: skip
-    """Solve at every depth, each level started from the prolongation of the one before.
+    """Solve at every depth, each level started from the ones before: adjoint levels extrapolated where that
+    foretold the last level, and preconditioned by a coarse level; exact levels by prolongation.
 
     Parameters
     ----------
@@ -267,12 +285,17 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
                 if progress:
                     progress(f"L={depth} {backend} ...")
                 more = {**options, "device": device} if backend == "adjoint" else {}
-                solution = solve(problem, depth, backend, rule, chains[backend], tolerance=tolerance, **more)
+                begin = [k.adjoint for k in levels] if levels and backend == "adjoint" else chains[backend]
+                solution = solve(problem, depth, backend, rule, begin, tolerance=tolerance, **more)
                 if place is not None:
+                    if depth < ladder[-1]:
+                        save_learnt(solution, place)  # before the solution, which marks the level as finished
                     save_solution(solution, place, source)
             elif progress:
                 progress(f"L={depth} {backend}: kept from {place}")
             chains[backend] = found[backend] = solution
+        if levels:  # only the last level needs what was learnt of the Hessian
+            levels[-1] = replace(levels[-1], adjoint=replace(levels[-1].adjoint, preconditioner=None))
         levels.append(Level(found["adjoint"], found.get("exact")))
     result = Study(problem.name, tuple(levels), reference, dict(source or {}))
     if folder is not None:
@@ -356,7 +379,9 @@ def _finished(place: Path, problem: ControlProblem, tolerance: float) -> Solutio
         solution = load_solution(place)
     except checks.InputError:
         return None  # killed between its two files: solve it again
-    return replace(solution, problem=problem) if solution.tolerance <= tolerance else None
+    if solution.tolerance > tolerance:
+        return None
+    return replace(solution, problem=problem, preconditioner=load_learnt(place, problem, solution))
 
 
 def save_level(folder: Path, level: Level, source: Mapping[str, Any]) -> None:

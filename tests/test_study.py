@@ -16,7 +16,7 @@ import dnlcontrol as dnl
 from dnlcontrol.studies import Level, Study
 from problems import o1_hager, t7_h1_triangle, two_class_toy
 
-TIMES = ["seconds", "peak_memory_mb"]
+TIMES = ["seconds", "peak_memory_mb", "work", "product_cost"]
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,8 @@ class Products(Protocol):
 class Found:
     """Controls and multipliers, how the solver ended, and its own costates where it has them.
 
-    ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are ``one_step``, else λ.
+    ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are ``one_step``,
+    else λ. ``preconditioner`` may serve a finer level.
     """
 
     evaluator: Any
@@ -51,15 +52,35 @@ class Found:
     costates: np.ndarray | None = None
     one_step: bool = False
     formulation: str = ""
+    preconditioner: Any = None
 
 
 @dataclass
 class Counts:
-    """How often each product was formed."""
+    """How often each product was formed, and what they cost the minimiser (``coarse``: preparing a preconditioner)."""
 
     values: int = 0
     gradients: int = 0
     hessians: int = 0
+    gradient_seconds: float = 0.0
+    hessian_seconds: float = 0.0
+    coarse_seconds: float = 0.0
+
+    @property
+    def product_cost(self) -> float:
+        """The measured time of a Hessian product in gradients, at least 2; 2 where nothing was measured."""
+        if not (self.hessians and self.gradients and self.gradient_seconds > 0):
+            return 2.0
+        return max(2.0, self.hessian_seconds / self.hessians * self.gradients / self.gradient_seconds)
+
+    def work(self, extra: int = 0) -> dict[str, float]:
+        """Work in units of one gradient at this level; ``extra`` gradients were formed besides."""
+        if not self.gradients:
+            return {}
+        second = self.gradient_seconds / self.gradients
+        coarse = self.coarse_seconds / second if second > 0 else 0.0
+        total = self.values + self.gradients + extra + self.product_cost * self.hessians + coarse
+        return {"units": total, "product_cost": self.product_cost, "coarse": coarse, "gradient_seconds": second}
 
 
 @dataclass(frozen=True)

@@ -1,43 +1,72 @@
 """The quadratic model q(d) = gᵀd + ½ dᵀH d in a trust region of the metric A and a box of bounds.
 
-On a face of the box: conjugate gradients preconditioned by the Riesz map A_FF^{-1}, stopped at the radius
-and at negative curvature (Steihaug 1983). Where steps meet bounds they are projected, the face is updated and
-the model is solved on, until the projected gradient of the model itself is small (Bertsekas 1982: the two-metric
-projection is a descent direction because the held entries are left out of the metric).
+On a face of the box: conjugate gradients preconditioned by the Riesz map A_FF^{-1} or a correction of it (coarse.py),
+stopped at the radius and at negative curvature (Steihaug 1983). Where steps meet bounds they are projected, the face
+is updated and the model is solved on, until the projected gradient of the model itself is small (Bertsekas 1982: the
+two-metric projection is a descent direction because the held entries are left out of the metric).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnlcontrol.space.control_space import ControlSpace
-from dnlcontrol.space.faces import Face
+from dnlcontrol.space.faces import Face, held_entries
+
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.coarse import Correction
 
 Product = Callable[[np.ndarray], np.ndarray]
+PAIRS = 40  # products of one model that are kept
 FACES = 50  # changes of face within one model; each shrinks the model value, so this only bounds the work
 
 
 @dataclass(frozen=True)
+class Seen:
+    """One product y = Hs with sᵀy = 1, and A^{-1}y where it is known."""
+
+    s: np.ndarray
+    y: np.ndarray
+    z: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Step:
-    """A step d, its model value q(d) <= 0, the CG iterations spent and whether it stopped at the radius."""
+    """A step d, its model value q(d) <= 0, the CG iterations spent and whether it stopped at the radius.
+
+    ``seen``: what the iterations learnt of H.
+    """
 
     d: np.ndarray
     predicted: float
     inner: int
     at_radius: bool
+    seen: tuple[Seen, ...] = ()
 
 
 def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndarray, face: Face, radius: float,
-                accuracy: float, limit: int) -> Step:  # fmt: skip
+                accuracy: float, limit: int, correction: Correction | None = None) -> Step:  # fmt: skip
     """Minimise the model to ``accuracy`` in the dual norm of its projected gradient, in at most ``limit`` products."""
     d, Hd, inner = np.zeros_like(g), np.zeros_like(g), 0
+    seen: list[Seen] = []
     lower, upper = space.bounds
+    near = snapped(space, w, g)
+    if near.any():
+        Hn = product(near)
+        inner += 1
+        if float(g @ near + 0.5 * near @ Hn) < 0:
+            d, Hd = near, Hn
+            face = Face(space, binding(space, w + d, g + Hd))
     for _ in range(FACES):
         m = g + Hd
-        p, Hp, used, at_radius = conjugate_gradients(face, product, m, d, radius, accuracy, limit - inner)
+        correct = None if correction is None else correction.on(face)
+        p, Hp, used, at_radius = conjugate_gradients(
+            face, product, m, d, radius, accuracy, limit - inner, correct, seen
+        )
         inner += used
         if not used:
             break
@@ -51,39 +80,60 @@ def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndar
             if not clipped.any():
                 break
         if at_radius or inner >= limit or not space.bounded:
-            return Step(d, float(g @ d + 0.5 * d @ Hd), inner, at_radius)
+            return Step(d, float(g @ d + 0.5 * d @ Hd), inner, at_radius, tuple(seen))
         face = Face(space, binding(space, w + d, g + Hd))
         if face.dual_norm(g + Hd) <= accuracy:
             break
-    return Step(d, float(g @ d + 0.5 * d @ Hd), inner, False)
+    return Step(d, float(g @ d + 0.5 * d @ Hd), inner, False, tuple(seen))
 
 
 def conjugate_gradients(face: Face, product: Product, m: np.ndarray, base: np.ndarray, radius: float, accuracy: float,
-                        limit: int) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
-    """Minimise mᵀp + ½ pᵀHp over the free entries, ‖base + p‖_A <= radius; returns p, Hp, iterations, at the radius."""
+                        limit: int, correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+                        seen: list[Seen] | None = None,
+                        ) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
+    """Minimise mᵀp + ½ pᵀHp over the free entries, ‖base + p‖_A <= radius; returns p, Hp, iterations, at the radius.
+
+    The preconditioner is r -> ``correct``(r, A_FF^{-1} r), symmetric and positive definite, by default the Riesz map;
+    ``accuracy`` is in the dual norm. Products with positive curvature are added to ``seen``, at most PAIRS.
+    """
     metric = face.space.metric
     p, Hp = np.zeros_like(m), np.zeros_like(m)
     r = face.restrict(m)
-    z = face.riesz(r)
+    z, natural, norm = _preconditioned(face, r, correct)
     rz = float(r @ z)
     direction = -z
     for k in range(max(limit, 1)):
-        if np.sqrt(max(rz, 0.0)) <= accuracy:
+        if norm <= accuracy:
             return p, Hp, k, False
         Hv = product(direction)
         curvature = float(direction @ Hv)
         reach = _to_radius(base + p, direction, metric, radius)
         # below rounding of the product itself a curvature has no sign
         flat = curvature <= 1e-15 * float(np.abs(direction) @ np.abs(Hv))
-        step = reach if flat else rz / curvature
+        step, scale = (reach, 0.0) if flat else (rz / curvature, 1.0 / np.sqrt(curvature))
+        learn = seen if not flat and seen is not None and len(seen) < PAIRS else None
         if step >= reach:
+            if learn is not None:
+                learn.append(Seen(scale * direction, scale * Hv))
             return p + reach * direction, Hp + reach * Hv, k + 1, True
         p, Hp = p + step * direction, Hp + step * Hv
         r = face.restrict(r + step * Hv)
-        z = face.riesz(r)
+        before = natural
+        z, natural, norm = _preconditioned(face, r, correct)
+        if learn is not None:
+            solved = scale / step * (natural - before) if face.whole else None
+            learn.append(Seen(scale * direction, scale * Hv, solved))
         rz, old = float(r @ z), rz
         direction = -z + (rz / old) * direction
     return p, Hp, limit, False
+
+
+def _preconditioned(face: Face, r: np.ndarray, correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
+                    ) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
+    """The preconditioned residual, A_FF^{-1} r and its dual norm, with one Riesz solve."""
+    z = face.riesz(r)
+    norm = float(np.sqrt(max(float(r @ z), 0.0)))
+    return (z if correct is None else correct(r, z)), z, norm
 
 
 def _to_radius(d: np.ndarray, p: np.ndarray, metric: Product, radius: float) -> float:
@@ -100,6 +150,19 @@ def binding(space: ControlSpace, w: np.ndarray, m: np.ndarray) -> np.ndarray:
     """Entries at a bound whose gradient pushes outwards."""
     lower, upper = space.bounds
     return ((w <= lower) & (m >= 0)) | ((w >= upper) & (m <= 0))
+
+
+def snapped(space: ControlSpace, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """The step of held entries to their bounds.
+
+    An entry just inside a bound whose gradient pushes outwards would be free, block every projected step, and let
+    no length be accepted that is not tiny.
+    """
+    if not space.bounded:
+        return np.zeros_like(w)
+    lower, upper = space.bounds
+    target = np.where(g > 0, lower, upper)
+    return np.where(held_entries(space, w, g) & np.isfinite(target), target - w, 0.0)
 
 
 def _projected_search(space: ControlSpace, product: Product, w: np.ndarray, d: np.ndarray, m: np.ndarray, p: np.ndarray,

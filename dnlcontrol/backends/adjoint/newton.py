@@ -15,18 +15,22 @@ from dnlcontrol.space.faces import Face, complementarity, stationarity
 ACCEPT, SHRINK, GROW = 1e-4, 0.25, 0.75
 ROUNDING = 1e-13  # changes of J below this share of |J| are noise of the sums over samples and layers
 CG_LIMIT = 500
+MOST = 1e-2  # reduction asked of one model: the next one is better preconditioned by what this one learns
+FAR = 1e-2  # stationarity above which steps tell nothing about the next ones
 ESCAPES = 5  # saddles left in one solve
 NOT_FINITE = "the cost or its gradient is not finite at the start; start elsewhere or bound the controls"
 
 
 def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iterations: int = 100,
-           progress: Progress | None = None, leave_saddles: bool = False) -> Outcome:  # fmt: skip
+           progress: Progress | None = None, leave_saddles: bool = False, bend: float = np.inf) -> Outcome:  # fmt: skip
     """Minimise to stationarity ``tolerance`` in the dual norm; negative curvature is followed to the radius.
 
     ``leave_saddles``: where the iterates come to rest, the lowest curvature is looked for, and followed if negative;
     a start on a symmetry of the problem may otherwise end at a saddle.
 
-    The model is solved to min(0.1, ‖r‖^{1/2}) ‖r‖, r the stationarity: superlinear, few inner iterations far out.
+    The model is solved to min(0.1, ‖r‖^{1/2}) ‖r‖, r the stationarity: superlinear, few inner iterations far out; but
+    not beyond half of bend ‖r‖², what the next stationarity will be however well it is solved. ``bend`` is learnt from
+    the steps; a value from a coarser level saves products in the first.
     """
     space = objective.space
     w = np.clip(start, *space.bounds)
@@ -49,8 +53,8 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
         if k == max_iterations:
             break
         face = Face(space, binding(space, w, g))
-        size = face.dual_norm(g)
-        accuracy = max(min(0.1, np.sqrt(size)) * size, 0.1 * tolerance)
+        # on the face found by signs alone the norm also holds entries that will go to their bounds
+        accuracy = forcing(min(face.dual_norm(g), norm), bend, tolerance)
         step = objective.solve_model(w, g, face, radius, accuracy, CG_LIMIT)
         inner = step.inner
         new = np.clip(w + step.d, *space.bounds)
@@ -64,6 +68,8 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
         elif ratio > GROW and step.at_radius:
             radius = 4.0 * radius
         if ratio > ACCEPT:
+            if not step.at_radius and 0 < norm <= FAR:
+                bend = min(bend, stationarity(space, new, new_g) / norm**2)
             w, value, g = new, new_value, new_g
         elif radius <= 1e-14 * (1.0 + float(np.sqrt(w @ space.metric(w)))):
             message = (
@@ -72,6 +78,13 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
             )
             break
     return Outcome(w, value, g, norm, False, message, tuple(log))
+
+
+def forcing(size: float, bend: float, tolerance: float) -> float:
+    """How well to solve the model at stationarity ``size``; see :func:`newton`."""
+    if size > FAR or not np.isfinite(bend):
+        return float(max(min(0.1, np.sqrt(size)) * size, 0.1 * tolerance))
+    return float(max(min(0.1 * size, 0.5 * bend * size**2), MOST * size, 0.3 * tolerance))
 
 
 def _below(objective: SecondOrder, w: np.ndarray, value: float, g: np.ndarray) -> np.ndarray | None:

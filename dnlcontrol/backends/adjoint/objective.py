@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from dnlcontrol.backends.adjoint.coarse import Preconditioner
 from dnlcontrol.backends.adjoint.model import Step, solve_model
 from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.control_space import ControlSpace
@@ -35,24 +37,42 @@ class SecondOrder(Protocol):
 
 @dataclass(frozen=True)
 class Objective:
-    """The (augmented) Lagrangian at fixed multipliers."""
+    """The (augmented) Lagrangian at fixed multipliers; ``preconditioner`` is that of its Newton systems.
+
+    Times each product: work is counted in gradients.
+    """
 
     evaluator: Evaluator
     multipliers: Multipliers | None = None
+    preconditioner: Preconditioner | None = None
 
     @property
     def space(self) -> ControlSpace:
         return self.evaluator.space
 
     def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
-        return self.evaluator.value_and_gradient(w, self.multipliers)
+        began = time.perf_counter()
+        found = self.evaluator.value_and_gradient(w, self.multipliers)
+        self.evaluator.counts.gradient_seconds += time.perf_counter() - began
+        return found
 
     def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
-        return self.evaluator.hessian_product(w, d, self.multipliers)
+        began = time.perf_counter()
+        found = self.evaluator.hessian_product(w, d, self.multipliers)
+        self.evaluator.counts.hessian_seconds += time.perf_counter() - began
+        return found
 
     def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
         """By conjugate gradients with Hessian products."""
-        return solve_model(self.space, partial(self.hessian_product, w), w, g, face, radius, accuracy, limit)
+        began, correction = time.perf_counter(), None
+        if self.preconditioner is not None:
+            correction = self.preconditioner.current()
+            self.evaluator.counts.coarse_seconds += time.perf_counter() - began
+        product = partial(self.hessian_product, w)
+        step = solve_model(self.space, product, w, g, face, radius, accuracy, limit, correction)
+        if self.preconditioner is not None:
+            self.preconditioner.add(step.seen)
+        return step
 
 
 @dataclass(frozen=True)

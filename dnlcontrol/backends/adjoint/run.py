@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dnlcontrol.backends.adjoint.augmented import Minimiser, augmented_lagrangian
+from dnlcontrol.backends.adjoint.coarse import Preconditioner
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.lbfgs import lbfgs
+from dnlcontrol.backends.adjoint.nested import Nested
 from dnlcontrol.backends.adjoint.newton import newton
 from dnlcontrol.backends.adjoint.objective import Objective, Outcome
 from dnlcontrol.backends.adjoint.stochastic import RATES, MiniBatches, refuse_constraints, stochastic
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, Found
 from dnlcontrol.discrete import DiscreteProblem
+from dnlcontrol.space.prolongation import Samples
 
 LIMITS = {"newton": 200, "lbfgs": 5000}
 CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
-        dtype: str, chunk: int, progress: Any, cold: bool, mu: np.ndarray | None = None,
+        dtype: str, chunk: int, progress: Any, levels: Sequence[Samples] = (), bend: float = np.inf,
+        preconditioner: Any = None, mu: np.ndarray | None = None,
         batches: MiniBatches | None = None) -> Found:  # fmt: skip
-    """Minimise from controls w and multipliers μ; a ``cold`` start may lie on a symmetry: saddles are looked for."""
+    """Minimise from the controls w and multipliers μ, or from what the coarser ``levels`` of a branch tell.
+
+    A cold start (no levels) may lie on a symmetry, so that saddles are looked for; any other is near a minimiser, so
+    that Newton's method is preconditioned by the Hessian of a coarse level there. ``bend``: see :func:`newton`.
+    """
+    cold = not levels
     evaluator = Evaluator(discrete, device, dtype, chunk)
     if method in RATES:
         return _run_batches(evaluator, w, tolerance, limit, method, batches or MiniBatches(), progress, cold)
+    nested = Nested(discrete, device, dtype, chunk)
+    began = time.perf_counter()
+    if levels and (mu is None or not discrete.rows.size):  # carried multipliers belong to prolonged controls
+        w = nested.start(levels, evaluator)
+    evaluator.counts.coarse_seconds += time.perf_counter() - began
     minimiser: Minimiser = newton if method == "newton" else lbfgs
     if not discrete.rows.size:
         limit = limit or LIMITS[method]
         if method == "newton":
-            minimiser = partial(newton, leave_saddles=cold)
-        outcome = minimiser(Objective(evaluator), w, tolerance, limit, progress)
+            minimiser = partial(newton, leave_saddles=cold, bend=bend)
+        known = preconditioner if isinstance(preconditioner, Preconditioner) else None
+        preconditioner = None if cold else nested.preconditioner(w, known)
+        outcome = minimiser(Objective(evaluator, None, preconditioner), w, tolerance, limit, progress)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
-        return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome))
+        return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome),
+                     preconditioner=preconditioner)  # fmt: skip
     result = augmented_lagrangian(evaluator, minimiser, w, mu, tolerance, limit or CONSTRAINED_LIMIT, progress)
     status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else LIMIT
     return Found(evaluator, result.outcome.w, result.multipliers, result.message, status, result.iterations,

@@ -1,0 +1,225 @@
+"""Coarse-grid correction: the compact part of the Hessian, known from a coarser level, in the preconditioner.
+
+In the metric the Hessian is the bulk B (the penalties' share, a multiple of A for each control) plus a compact part,
+whose eigenvectors v of H v = λ B v are smooth: those of a coarse level, carried over by splines, are nearly those
+of the fine one. With them, orthonormal in B,
+
+    Ĥ = B + Σ (|λ| - 1) (Bv)(Bv)ᵀ,     Ĥ^{-1} = B^{-1} + Σ (1/|λ| - 1) v vᵀ,
+
+positive definite whatever the sign of λ. On a face of the bounds the matching block of Ĥ is inverted, again by
+B_FF^{-1} and a small matrix (Woodbury's identity). Conjugate gradients then see eigenvalues near 1 only.
+
+The pairs come from Lanczos at a coarse level. From then on they are improved by the products of every Newton step
+(Morales and Nocedal 2000 precondition one Newton system by those of the last), and carried on from level to level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.curvature import ritz_pairs
+from dnlcontrol.backends.adjoint.model import Seen
+from dnlcontrol.space.control_space import ControlSpace
+from dnlcontrol.space.faces import Face
+from dnlcontrol.space.prolongation import Samples
+
+# Lanczos steps at the coarse level; pairs kept: spirals, α = 2e-3, L = 128 take 55, 43, 28, 28, 26 CG iterations with
+# 16, 24, 40, 60, 80 of them
+STEPS, PAIRS = 70, 40
+NEAR, RESIDUAL, COUPLING = 0.2, 0.3, 0.1  # pairs with |log|λ|| below NEAR stay in the bulk
+BLOCK = 4096  # entries of each vector taken at once
+SOFTEST = 1e-6  # λ below are not told from rounding
+SHALLOWEST, DEEPEST, RATIO = 8, 32, 4
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Ĥ from B = scale·A and pairs (λ, v), v orthonormal in B.
+
+    ``scale`` is flat, constant on each control; ``vectors`` (k, size), ``values`` |λ| (k,).
+    """
+
+    space: ControlSpace
+    scale: np.ndarray
+    vectors: np.ndarray
+    values: np.ndarray
+
+    def on(self, face: Face) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """(r, A_FF^{-1} r) -> Ĥ_FF^{-1} r_F."""
+        D = self.values - 1.0
+        if not len(D):
+            return lambda r, z: z / self.scale
+        if face.whole:
+            Z, small = self.vectors, np.diag(D / self.values)
+        else:
+            U = np.stack([face.restrict(self.scale * self.space.metric(v)) for v in self.vectors])
+            Z = np.stack([face.riesz(u / self.scale) for u in U])
+            # (B + U D Uᵀ)^{-1} = B^{-1} - Z (I + D UᵀZ)^{-1} D Zᵀ, Z = B^{-1} U; the small matrix is symmetric
+            small = np.linalg.solve(np.eye(len(D)) + D[:, None] * (U @ Z.T), np.diag(D))
+            small = 0.5 * (small + small.T)
+        return lambda r, z: z / self.scale - Z.T @ (small @ (Z @ r))
+
+    def learn(self, seen: Sequence[Seen]) -> Correction:
+        """Ĥ changed so that Ĥs = y for the pairs (s, y = Hs) of a Newton step, again as bulk and few eigenpairs.
+
+        The block form of the BFGS update, positive definite like Ĥ and SᵀY:
+
+            Ĥ - ĤS (SᵀĤS)^{-1} SᵀĤ + Y (SᵀY)^{-1} Yᵀ = B + B X N Xᵀ B,    X = [V, S, B^{-1}Y],
+
+        whose eigenpairs in B follow from the small matrices N and XᵀBX.
+        """
+        k, m, D = len(self.vectors), len(seen), self.values - 1.0
+        S = [pair.s for pair in seen]
+        Z = [(self.space.riesz(pair.y) if pair.z is None else pair.z) / self.scale for pair in seen]
+        X = [*self.vectors, *S, *Z]
+        gram = np.eye(k + 2 * m)
+        gram[k:] = products([self.scale * self.space.metric(s) for s in S] + [pair.y for pair in seen], X)
+        gram[:k, k:] = gram[k:, :k].T
+        gram = 0.5 * (gram + gram.T)
+        VS, SY = gram[:k, k : k + m], gram[k : k + m, k + m :]
+        SHS = gram[k : k + m, k : k + m] + VS.T @ (D[:, None] * VS)
+        along = np.concatenate([D[:, None] * VS, np.eye(m), np.zeros((m, m))])  # ĤS = B X along
+        change = np.diag(np.concatenate([D, np.zeros(2 * m)]))
+        try:
+            half = np.linalg.solve(np.linalg.cholesky(SHS), along.T)
+            inverse = np.linalg.inv(np.linalg.cholesky(0.5 * (SY + SY.T)))
+        except np.linalg.LinAlgError:  # dependent pairs, or of different models
+            return self
+        change[k + m :, k + m :] += inverse.T @ inverse
+        return self._compressed(X, gram, change - half.T @ half)
+
+    def _compressed(self, X: list[np.ndarray], gram: np.ndarray, change: np.ndarray) -> Correction:
+        """B + B X (change) Xᵀ B by its eigenpairs, those near 1 left to the bulk."""
+        sizes, turn = np.linalg.eigh(gram)
+        good = sizes > 1e-10 * sizes[-1]
+        root, turn = np.sqrt(sizes[good]), turn[:, good]
+        shifts, vectors = np.linalg.eigh((root[:, None] * (turn.T @ change @ turn)) * root)
+        values = np.maximum(np.abs(1.0 + shifts), SOFTEST)
+        chosen = outstanding(np.abs(np.log(values)))
+        combine = (turn / root) @ vectors[:, chosen]
+        return Correction(self.space, self.scale, combined(combine.T, X), values[chosen])
+
+    def moved(self, space: ControlSpace) -> Correction | None:
+        """The same on another depth."""
+        vectors = [Samples.of(self.space, v).on(space) for v in self.vectors]
+        level = self.scale[0] / bulk(self.space)[0]
+        return orthonormal(space, level * bulk(space), vectors, self.values)
+
+
+def outstanding(distance: np.ndarray) -> np.ndarray:
+    """Indices of the largest |log λ| above NEAR."""
+    chosen = np.argsort(-distance, kind="stable")[:PAIRS]
+    return chosen[distance[chosen] > NEAR]
+
+
+def bulk(space: ControlSpace) -> np.ndarray:
+    """The share of each control's penalty in its metric, flat; 1 where there is no penalty."""
+    parts = {}
+    for block in space:
+        share = 0.0 if block.penalty is None else block.penalty.diagonal().sum() / block.metric.diagonal.sum()
+        parts[block.name] = np.full((block.layout.count, block.components), share if share > 0 else 1.0)
+    return space.assemble(parts)
+
+
+def correction(space: ControlSpace, coarse: ControlSpace, product: Callable[[np.ndarray, np.ndarray], np.ndarray],
+               w: np.ndarray) -> Correction | None:  # fmt: skip
+    """From the Hessian products ``product(w, d)`` of a coarse level at its controls w; None if nothing stands out.
+
+    Without penalties on every control the bulk is not known beforehand; the median Ritz value stands for it.
+    """
+    scale = bulk(coarse)
+    start = coarse.riesz(np.random.default_rng(25).standard_normal(coarse.size) / scale)
+    values, vectors, residuals = ritz_pairs(
+        partial(product, w), lambda r: coarse.riesz(r / scale), lambda v: scale * coarse.metric(v),
+        start, min(STEPS, coarse.size), COUPLING)  # fmt: skip
+    if not len(values) or not np.all(np.isfinite(values)):
+        return None
+    level = 1.0
+    if any(b.penalty is None for b in coarse):
+        level = float(np.median(np.abs(values)))
+        if level == 0.0:
+            return None
+    size = np.abs(values) / level
+    known = (residuals <= RESIDUAL * np.maximum(np.abs(values), level)) & (size > 0)
+    distance = np.where(known, np.abs(np.log(np.where(size > 0, size, 1.0))), 0.0)
+    chosen = outstanding(distance)
+    if not len(chosen):
+        return None
+    fine = [Samples.of(coarse, v).on(space) for v in vectors[chosen]]
+    return orthonormal(space, level * bulk(space), fine, size[chosen])
+
+
+def products(left: list[np.ndarray], right: list[np.ndarray]) -> np.ndarray:
+    """All scalar products, (len(left), len(right)), by blocks that stay in cache."""
+    total = np.zeros((len(left), len(right)))
+    for i in range(0, len(right[0]), BLOCK):
+        total += np.stack([v[i : i + BLOCK] for v in left]) @ np.stack([v[i : i + BLOCK] for v in right]).T
+    return total
+
+
+def combined(weights: np.ndarray, vectors: list[np.ndarray]) -> np.ndarray:
+    """weights @ vectors, by blocks that stay in cache."""
+    out = np.empty((len(weights), len(vectors[0])))
+    for i in range(0, out.shape[1], BLOCK):
+        out[:, i : i + BLOCK] = weights @ np.stack([v[i : i + BLOCK] for v in vectors])
+    return out
+
+
+def orthonormal(
+    space: ControlSpace, scale: np.ndarray, vectors: list[np.ndarray], values: np.ndarray
+) -> Correction | None:
+    """Vectors made orthonormal in B, the stiffest disturbed least (Cholesky in their order); None if dependent."""
+    gram = products([scale * space.metric(v) for v in vectors], vectors)
+    try:
+        inverse = np.linalg.inv(np.linalg.cholesky(0.5 * (gram + gram.T)))
+    except np.linalg.LinAlgError:
+        return None
+    return Correction(space, scale, combined(inverse, vectors), values)
+
+
+class Preconditioner:
+    """The correction of a running minimiser: prepared at first use, improved by every Newton step's products."""
+
+    def __init__(self, prepare: Callable[[], Correction]) -> None:
+        self._prepare = prepare
+        self._pending: list[tuple[Seen, ...]] = []
+        self._now: Correction | None = None
+
+    def current(self) -> Correction:
+        """What is known now."""
+        now = self._prepare() if self._now is None else self._now
+        for seen in self._pending:
+            now = now.learn(seen)
+        self._now, self._pending = now, []
+        return now
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is known now, to be kept in a file."""
+        now = self.current()
+        return {"scale": now.scale, "vectors": now.vectors, "values": now.values}
+
+    @staticmethod
+    def restored(space: ControlSpace, arrays: Mapping[str, np.ndarray]) -> Preconditioner:
+        """From the arrays of another run at the same depth."""
+        kept = Correction(space, *(np.asarray(arrays[k]) for k in ("scale", "vectors", "values")))
+        return Preconditioner(lambda: kept)
+
+    def add(self, seen: Sequence[Seen]) -> None:
+        """Take up the products of a step; the update is made when it is asked for."""
+        if seen:
+            self._pending.append(tuple(seen))
+
+
+def empty(space: ControlSpace) -> Correction:
+    """The bulk alone."""
+    return Correction(space, bulk(space), np.zeros((0, space.size)), np.zeros(0))
+
+
+def coarse_depth(depth: int) -> int | None:
+    """Where the pairs are computed: a level that costs little beside one product of the fine level."""
+    found = min(max(depth // RATIO, SHALLOWEST), DEEPEST)
+    return found if 2 * found <= depth else None

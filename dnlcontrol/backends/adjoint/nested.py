@@ -1,0 +1,73 @@
+"""What coarser levels give to a finer one: its start and its preconditioner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.coarse import Correction, Preconditioner, coarse_depth, correction, empty
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.discrete import DiscreteProblem, discretise
+from dnlcontrol.space.prolongation import Samples, extrapolated
+
+DEEP_ENOUGH = 16  # a level from whose depth on its preconditioner serves the next one
+ORDERS = 3  # levels used at most: w_L = w + c/L + e/L²
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A discrete problem that is reached from coarser ones; the last three fields are those of the evaluator."""
+
+    discrete: DiscreteProblem
+    device: str = "cpu"
+    dtype: str = "float64"
+    chunk: int = 128
+
+    def at(self, depth: int) -> Evaluator:
+        """An evaluator of the same problem at another depth."""
+        coarse = discretise(self.discrete.problem, depth, self.discrete.grid.rule)
+        return Evaluator(coarse, self.device, self.dtype, self.chunk)
+
+    def start(self, levels: Sequence[Samples], evaluator: Evaluator) -> np.ndarray:
+        """The samples of the last level, extrapolated with one or two more where that pays.
+
+        The last level itself shows how many to use: those whose polynomial in 1/L would have given it the start of
+        lowest cost. With two levels in all there is nothing to show it, and both starts are tried.
+        """
+        space = self.discrete.space
+        if len(levels) <= 2:
+            found = [extrapolated(levels[-k:], space) for k in range(1, len(levels) + 1)]
+            return found[0] if len(found) == 1 else min(found, key=lambda w: _cost(evaluator, w))
+        last = self.at(levels[-1].depth)
+        before = levels[-ORDERS - 1 : -1]
+        costs = [_cost(last, extrapolated(before[-k:], last.space)) for k in range(1, len(before) + 1)]
+        return extrapolated(levels[-1 - int(np.argmin(costs)) :], space)
+
+    def preconditioner(self, w: np.ndarray, known: Preconditioner | None) -> Preconditioner:
+        """That of the level before where it is known and deep enough, else from a coarse Hessian at w."""
+        return Preconditioner(lambda: self._carried(known) or self.correction(w))
+
+    def _carried(self, known: Preconditioner | None) -> Correction | None:
+        if known is None:
+            return None
+        now = known.current()
+        if now.space.grid.depth < DEEP_ENOUGH or not len(now.values):
+            return None
+        return now.moved(self.discrete.space)
+
+    def correction(self, w: np.ndarray, depth: int | None = None) -> Correction:
+        """The correction from the Hessian of a coarser discrete problem at the same controls."""
+        depth = depth or coarse_depth(self.discrete.depth)
+        if depth is None:
+            return empty(self.discrete.space)
+        coarse, space = self.at(depth), self.discrete.space
+        at = np.clip(Samples.of(space, w).on(coarse.space), *coarse.space.bounds)
+        return correction(space, coarse.space, coarse.hessian_product, at) or empty(space)
+
+
+def _cost(evaluator: Evaluator, w: np.ndarray) -> float:
+    """J (constraints do not count), infinite where it is not a number."""
+    value = evaluator.value(w)
+    return value if np.isfinite(value) else np.inf
