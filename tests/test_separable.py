@@ -116,7 +116,7 @@ def test_cost_grows_linearly():
         (lambda: dnl.exponential_memory([700.0], lambda s, x, u: x), "rates: got a rate 700"),
         (lambda: dnl.exponential_memory([np.nan], lambda s, x, u: x), "rates"),
         (lambda: use(dnl.Separable(lambda t: [t], lambda s, x, u: [x, s * x])), "got a result of shape"),
-        (lambda: use(dnl.Separable(lambda t: [t] * 3, lambda s, x, u: [x, s * x])), "Separable.factors: got 3 factors"),
+        (
             lambda: use(dnl.Separable(lambda t: [t, t, t], lambda s, x, u: [x, s * x])),
             "Separable.factors: got 3 factors",
         ),
