@@ -45,12 +45,13 @@ def augmented_lagrangian(
     tolerance: float,
     max_iterations: int,
     progress: Progress | None = None,
+    kind: type[Objective] = Objective,
 ) -> Constrained:
     """Minimise J + ρ/2 |dist(c + μ/ρ, [lower, upper])|², update μ, raise ρ where the violation falls too slowly.
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0 pushes against
     an upper side, μ < 0 against a lower one. With ``multipliers`` carried from another solve Newton steps on the
-    active set come first, and these updates only where they fail.
+    active set come first, and these updates only where they fail. ``kind`` says which matrix the models have.
     """
     rows = evaluator.rows
     rho = initial_weight(evaluator, start)
@@ -66,7 +67,7 @@ def augmented_lagrangian(
         rho, mu = max(rho, CARRIED_WEIGHT), multipliers.copy()
     for k in range(ROUNDS):
         at = Multipliers(mu, rho)
-        outcome = minimiser(Objective(evaluator, at), w, accuracy, share(max_iterations, spent), progress)
+        outcome = minimiser(kind(evaluator, at), w, accuracy, share(max_iterations, spent), progress)
         spent, inner, w = spent + outcome.iterations, inner + outcome.inner, outcome.w
         c = evaluator.constraint_values(w)
         updated = at.updated(c, rows.bounds)
