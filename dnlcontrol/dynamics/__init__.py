@@ -1,9 +1,12 @@
 """The kernel forms, one equation per file."""
 
+from dnlcontrol.dynamics.attention import Attention, DenseTransformer
 from dnlcontrol.dynamics.base import Dynamics
+from dnlcontrol.dynamics.convolution import Convolution, DenseNet, Patches
 from dnlcontrol.dynamics.dense import Dense
 from dnlcontrol.dynamics.ode import ODE
 from dnlcontrol.dynamics.resnet import ResNet
 from dnlcontrol.dynamics.volterra import Volterra
 
-__all__ = ["ODE", "Dense", "Dynamics", "ResNet", "Volterra"]
+__all__ = ["ODE", "Attention", "Convolution", "Dense", "DenseNet", "DenseTransformer", "Dynamics", "Patches", "ResNet",
+           "Volterra"]  # fmt: skip
