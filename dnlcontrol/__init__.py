@@ -32,6 +32,8 @@ _EXPORTS = {
     "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
     "Certificate": "certificates.certificate", "error_constant": "certificates.error_constant",
     "hamiltonian": "certificates.hamiltonian",
+    "recovery_sequence": "certificates.gamma_convergence", "RecoverySequence": "certificates.gamma_convergence",
+    "liminf_check": "certificates.gamma_convergence", "LiminfCheck": "certificates.gamma_convergence",
     "ErrorConstant": "certificates.error_constant", "study": "studies", "Study": "studies",
     "multistart": "multistarts", "MultiStart": "multistarts", "align": "symmetries",
     "HiddenPermutation": "symmetries", "SignFlip": "symmetries", "FiniteSymmetry": "symmetries",
