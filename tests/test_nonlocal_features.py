@@ -22,7 +22,7 @@ class Controls:
 
 
 def tensor(a):
-    return torch.as_tensor(np.asarray(a))
+    return torch.as_tensor(np.array(a))
 
 
 # -- what dense networks contain ------------------------------------------------------------------------------------
@@ -132,19 +132,21 @@ def stack(name):
     dynamics, shape = {
         "Dense A, attention": (dnl.Dense(4, "A", feature=attention, feature_controls=attention.controls), (4,)),
         "Dense B, convolution": (dnl.Dense(4, "B", feature=convolution, feature_controls=convolution.controls), (4,)),
-        "transformer": (dnl.DenseTransformer(2, 2, hidden=2, normalise=True), (2, 2)),
+        "transformer": (dnl.DenseTransformer(2, 2, 2, hidden=2), (2, 2)),
+        "transformer, normalised": (dnl.DenseTransformer(2, 3, hidden=2, normalise=True), (2, 3)),
         "DenseNet B": (dnl.DenseNet((2, 2), 1), (4, 1)),
         "DenseNet C": (dnl.DenseNet((3,), 1, form="C"), (3, 1)),
     }[name]
     x0 = rng.standard_normal((2, *shape))
     penalties = [dnl.H1(k, 0.1) for k in dynamics.own_controls]
-    return dnl.ControlProblem(x0=x0, dynamics=dynamics, terminal=dnl.losses.squared(-x0), regularisers=penalties)
+    loss = dnl.losses.squared(0.5 * x0)
+    return dnl.ControlProblem(x0=x0, dynamics=dynamics, terminal=loss, regularisers=penalties)
 
 
 STACKS = ["Dense A, attention", "Dense B, convolution", "transformer", "DenseNet B", "DenseNet C"]
 
 
-@pytest.mark.parametrize("name", STACKS)
+@pytest.mark.parametrize("name", [*STACKS, "transformer, normalised"])
 def test_stacks_agree_with_the_reference_and_pass_the_taylor_test(name):
     problem = stack(name)
     discrete = dnl.discretise(problem, 3)
@@ -162,6 +164,27 @@ def test_backends_agree(name):
     assert adjoint.success and exact.success
     # both stationary to 1e-8 in the dual norm: values differ by the square of that over the curvature 0.1
     assert adjoint.value == pytest.approx(exact.value, abs=1e-13 + EPS * abs(exact.value) * 100)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_solutions_are_certified_and_become_networks(name):
+    problem = stack(name)
+    solution = dnl.solve(problem, 3, "adjoint")
+    assert solution.success, solution.message
+    certificate = dnl.certify(solution)
+    assert certificate.passed, certificate
+    network = solution.to_module()
+    # the same operations in the same order, up to a batch axis: three layers of O(1) rounding
+    np.testing.assert_allclose(network(tensor(problem.x0)).detach(), solution.states[-1], atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["Dense A, attention", "transformer"])
+def test_values_and_minimisers_converge_with_the_depth(name):
+    """Under H¹ on every control; the rate 1 of smooth minimisers from three levels alone, hence the band."""
+    study = dnl.study(stack(name), [4, 8, 16], max_iterations=60)
+    assert study.success and not study.jumps
+    assert study.rates["value"] == pytest.approx(1.0, abs=0.2)
+    assert study.rates["controls_L2"] == pytest.approx(1.0, abs=0.25)
 
 
 @pytest.mark.parametrize(

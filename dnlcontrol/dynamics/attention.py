@@ -88,7 +88,8 @@ class DenseTransformer(Dynamics):
     tokens, channels, heads : as in :class:`Attention`.
     hidden : width of the feed-forward part; 0 leaves it out.
     activation : σ.
-    normalise : subtract each token's mean and divide by its standard deviation, without gain and offset.
+    normalise : subtract each token's mean and divide by its standard deviation, without gain and offset; with two
+        channels little more than the sign of their difference, which makes the problem stiff.
     depth_weights : False fixes a = 1.
     """
 
