@@ -27,6 +27,7 @@ _EXPORTS = {
     "CasadiProgram": "backends.exact.export", "to_xarray": "labelled",
     "MiniBatches": "backends.adjoint.stochastic", "share": "backends.adjoint.distributed",
     "export_onnx": "backends.adjoint.traceable",
+    "hamilton_jacobi": "hjb", "ValueFunction": "hjb",
     # verify, study
     "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
     "Certificate": "certificates.certificate", "error_constant": "certificates.error_constant",
