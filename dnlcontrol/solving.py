@@ -21,8 +21,8 @@ from dnlcontrol.solution import Solution
 from dnlcontrol.space.extension import Extension, prolong
 from dnlcontrol.space.faces import complementarity, stationarity
 
-METHODS = ("newton", "lbfgs", "adam", "sgd")
-BATCHED = METHODS[2:]
+METHODS = ("newton", "lbfgs", "adam", "sgd", "msa", "emsa")
+BATCHED, SUCCESSIVE = METHODS[2:4], METHODS[4:]
 FORMULATIONS = ("auto", "lifted", "condensed")
 WARM = ("duals", "controls")
 
@@ -44,7 +44,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     device : "cpu", "cuda" or "cuda:k" (adjoint).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
     method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls; for many samples
-        "adam" or (in that metric) "sgd" on mini-batches, then Newton on all samples (adjoint).
+        "adam" or (in that metric) "sgd" on mini-batches, then Newton on all samples; "msa" or "emsa" (successive
+        approximation by Pontryagin's principle, plain and extended) for path controls of an ODE (adjoint).
     batches : a :class:`MiniBatches` for "adam" and "sgd": size, epochs, rate, seed, polish.
     distributed : ``problem`` has this rank's share of the samples, and all ranks of torch.distributed solve together
         (adjoint, "newton" or "lbfgs", no constraints but control bounds); see docs/cluster.md.
@@ -123,6 +124,8 @@ def _check_batches(backend: str, method: str, batches: Any) -> None:
     """Mini-batches belong to the adjoint backend and to the methods that use them."""
     if method in BATCHED and backend != "adjoint":
         checks.reject("method", method, "'newton' for the exact backend; mini-batches need backend='adjoint'")
+    if method in SUCCESSIVE and backend != "adjoint":
+        checks.reject("method", method, "'newton' for the exact backend; successive approximation needs 'adjoint'")
     if batches is None:
         return
     from dnlcontrol.backends.adjoint.stochastic import MiniBatches
@@ -141,7 +144,7 @@ def _check_distributed(distributed: Any, backend: str, method: str, problem: Any
         return
     if backend != "adjoint":
         checks.reject("distributed", True, "False for the exact backend; use backend='adjoint'")
-    if method in BATCHED:
+    if method not in METHODS[:2]:
         checks.reject("method", method, "'newton' or 'lbfgs' for a distributed solve")
     names = [c.name for c in getattr(problem, "constraints", ())]
     if names:

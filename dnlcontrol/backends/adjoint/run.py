@@ -13,10 +13,11 @@ from dnlcontrol.backends.adjoint.lbfgs import lbfgs
 from dnlcontrol.backends.adjoint.newton import newton
 from dnlcontrol.backends.adjoint.objective import Objective, Outcome
 from dnlcontrol.backends.adjoint.stochastic import RATES, MiniBatches, refuse_constraints, stochastic
+from dnlcontrol.backends.adjoint.successive import refuse, successive
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, Found
 from dnlcontrol.discrete import DiscreteProblem
 
-LIMITS = {"newton": 200, "lbfgs": 5000}
+LIMITS = {"newton": 200, "lbfgs": 5000, "msa": 1000, "emsa": 1000}
 CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
@@ -28,6 +29,9 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
     if method in RATES:
         return _run_batches(evaluator, w, tolerance, limit, method, batches or MiniBatches(), progress, cold)
     minimiser: Minimiser = newton if method == "newton" else lbfgs
+    if method in ("msa", "emsa"):
+        refuse(evaluator, method)
+        minimiser = partial(successive, extended=method == "emsa")
     if not discrete.rows.size:
         limit = limit or LIMITS[method]
         if method == "newton":
