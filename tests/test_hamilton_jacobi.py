@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -138,3 +142,10 @@ def test_bad_input():
     ):
         with pytest.raises(dnl.InputError, match=message):
             call()
+
+
+def test_the_experiment_runs_at_a_tiny_size(tmp_path):
+    command = [sys.executable, "benchmarks/11_hamilton_jacobi.py", "--tiny", "--out", str(tmp_path)]
+    root = Path(__file__).parents[1]
+    told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert "| one neuron, two samples | 4 | 13 |" in told and (tmp_path / "hjb.png").exists()

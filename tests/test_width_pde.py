@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -144,16 +148,26 @@ def test_steady_states_stay():
 
 @pytest.mark.parametrize("rule", ["midpoint", "gauss"])
 def test_penalties_are_norms(rule):
-    """w = y² z has ‖w‖² = 1/15 and ‖∇w‖² = 4/9 + 1/5, to the N^-2 of the differences (midpoint: of the rule too)."""
-    pde = dnl.WidthPDE(24, rule)
-    given = pde.controls(lambda y, z, t: y**2 * z, lambda y, t: y**2)
+    """L2: ∫∫ (y² z)² = 1/15, exact by Gauss, to N^-2 by midpoint. Slopes: linear functions exactly.
 
-    def value(**options):
+    Of w = 2y + 3z the differences give 4 + 9 on the length y_N - y_1 that they cover, of b = 2y they give 4.
+    """
+    pde = dnl.WidthPDE(24, rule)
+
+    def value(w, **options):
         problem = dnl.ControlProblem(x0=np.ones((1, 24)), dynamics=pde, **options)
         discrete = dnl.discretise(problem, 2)
-        return discrete.value(discrete.space.initial(given))
+        return discrete.value(discrete.space.initial(pde.controls(w, lambda y, t: 2 * y)))
 
-    assert abs(value(regularisers=[dnl.L2("w", 2.0)]) - 1 / 15) < 1e-3
-    # the differences stop half a cell before both ends: first order there, (1/N)(end values)/2
-    assert abs(value(running=pde.slopes(w=2.0)) - (4 / 9 + 1 / 5)) < 3 / 24
-    assert abs(value(running=pde.slopes(b=2.0)) - 4 / 3) < 4 / 24
+    square = value(lambda y, z, t: y**2 * z, regularisers=[dnl.L2("w", 2.0)])
+    assert abs(square - 1 / 15) < (24**-2 if rule == "midpoint" else 10 * EPS)
+    covered = pde.y[-1] - pde.y[0]
+    assert abs(value(lambda y, z, t: 2 * y + 3 * z, running=pde.slopes(w=2.0)) - 13 * covered) < 1e4 * EPS
+    assert abs(value(lambda y, z, t: 0 * y * z, running=pde.slopes(b=2.0)) - 4 * covered) < 1e4 * EPS
+
+
+def test_the_experiment_runs_at_a_tiny_size(tmp_path):
+    command = [sys.executable, "benchmarks/12_width_pde.py", "--tiny", "--out", str(tmp_path)]
+    root = Path(__file__).parents[1]
+    told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert "| width PDE | emsa |" in told and (tmp_path / "width_pde.png").exists()
