@@ -17,6 +17,7 @@ _EXPORTS = {
     "Separable": "dynamics", "exponential_memory": "dynamics",
     "Attention": "dynamics", "DenseTransformer": "dynamics", "Convolution": "dynamics", "DenseNet": "dynamics",
     "Patches": "dynamics",
+    "WidthPDE": "dynamics",
     "tanh": "activations", "relu": "activations", "leaky_relu": "activations", "sigmoid": "activations",
     "softplus": "activations", "identity": "activations", "cost": "losses", "head": "losses",
     "H1": "regularisers", "L2": "regularisers", "TvG": "regularisers",
@@ -29,6 +30,7 @@ _EXPORTS = {
     "CasadiProgram": "backends.exact.export", "to_xarray": "labelled",
     "MiniBatches": "backends.adjoint.stochastic", "share": "backends.adjoint.distributed",
     "export_onnx": "backends.adjoint.traceable",
+    "hamilton_jacobi": "hjb", "ValueFunction": "hjb",
     # verify, study
     "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
     "Certificate": "certificates.certificate", "error_constant": "certificates.error_constant",

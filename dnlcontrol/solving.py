@@ -23,8 +23,8 @@ from dnlcontrol.space.extension import Extension, prolong
 from dnlcontrol.space.faces import complementarity, stationarity
 from dnlcontrol.space.prolongation import Samples
 
-METHODS = ("newton", "gauss-newton", "lbfgs", "adam", "sgd")
-BATCHED = METHODS[3:]
+METHODS = ("newton", "gauss-newton", "lbfgs", "adam", "sgd", "msa", "emsa")
+BATCHED, SUCCESSIVE = METHODS[3:5], METHODS[5:]
 FORMULATIONS = ("auto", "lifted", "condensed")
 WARM = ("duals", "controls")
 
@@ -46,8 +46,9 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     device : "cpu", "cuda" or "cuda:k" (adjoint).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
     method : "newton" (trust-region Newton-CG), "gauss-newton" (the same with the Gauss-Newton matrix, which is
-        semidefinite for convex costs) or "lbfgs", all in the metric of the controls; for many samples
-        "adam" or (in that metric) "sgd" on mini-batches, then Newton on all samples (adjoint).
+        semidefinite for convex costs) or "lbfgs", all in the metric of the controls; for many samples "adam" or (in
+        that metric) "sgd" on mini-batches, then Newton on all samples; "msa" or "emsa" (successive approximation by
+        Pontryagin's principle, plain and extended) for path controls of an ODE (adjoint).
     batches : a :class:`MiniBatches` for "adam" and "sgd": size, epochs, rate, seed, polish.
     distributed : ``problem`` has this rank's share of the samples, and all ranks of torch.distributed solve together
         (adjoint, "newton" or "lbfgs", no constraints but control bounds); see docs/cluster.md.
@@ -128,6 +129,8 @@ def _check_batches(backend: str, method: str, batches: Any) -> None:
     """Mini-batches belong to the adjoint backend and to the methods that use them."""
     if method in BATCHED and backend != "adjoint":
         checks.reject("method", method, "'newton' for the exact backend; mini-batches need backend='adjoint'")
+    if method in SUCCESSIVE and backend != "adjoint":
+        checks.reject("method", method, "'newton' for the exact backend; successive approximation needs 'adjoint'")
     if batches is None:
         return
     from dnlcontrol.backends.adjoint.stochastic import MiniBatches

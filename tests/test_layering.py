@@ -24,7 +24,7 @@ LAYERS = (
     "discrete sizes",
     "backends",
     "solution",
-    "solving duals",
+    "solving duals hjb",
     "certificates",
     "init storage extrapolation symmetries multistarts studies",
     "labelled plotting estimators checking problem_files cli __main__",

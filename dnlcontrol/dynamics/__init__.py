@@ -5,9 +5,10 @@ from dnlcontrol.dynamics.base import Dynamics
 from dnlcontrol.dynamics.convolution import Convolution, DenseNet, Patches
 from dnlcontrol.dynamics.dense import Dense
 from dnlcontrol.dynamics.ode import ODE
+from dnlcontrol.dynamics.pde import WidthPDE
 from dnlcontrol.dynamics.resnet import ResNet
 from dnlcontrol.dynamics.separable import Separable, exponential_memory
 from dnlcontrol.dynamics.volterra import Volterra
 
 __all__ = ["ODE", "Attention", "Convolution", "Dense", "DenseNet", "DenseTransformer", "Dynamics", "Patches", "ResNet",
-           "Separable", "Volterra", "exponential_memory"]  # fmt: skip
+           "Separable", "Volterra", "WidthPDE", "exponential_memory"]  # fmt: skip

@@ -18,11 +18,12 @@ from dnlcontrol.backends.adjoint.nested import Nested
 from dnlcontrol.backends.adjoint.newton import newton
 from dnlcontrol.backends.adjoint.objective import Objective, Outcome
 from dnlcontrol.backends.adjoint.stochastic import RATES, MiniBatches, refuse_constraints, stochastic
+from dnlcontrol.backends.adjoint.successive import refuse, successive
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, Found
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.space.prolongation import Samples
 
-LIMITS = {"newton": 200, "gauss-newton": 1000, "lbfgs": 5000}
+LIMITS = {"newton": 200, "gauss-newton": 1000, "lbfgs": 5000, "msa": 1000, "emsa": 1000}
 CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
@@ -46,6 +47,9 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
     evaluator.counts.coarse_seconds += time.perf_counter() - began
     minimiser: Minimiser = lbfgs if method == "lbfgs" else newton
     kind = GaussNewton if method == "gauss-newton" else Objective
+    if method in ("msa", "emsa"):
+        refuse(evaluator, method)
+        minimiser = partial(successive, extended=method == "emsa")
     if not discrete.rows.size:
         limit = limit or LIMITS[method]
         if minimiser is newton:
