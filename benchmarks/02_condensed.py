@@ -121,6 +121,14 @@ def iris(tiny: bool, repeats: int, baseline: float) -> None:
     print(f"{name:48} {seconds:8.3f} {against}  {value:.9f}  the peer: the baseline", flush=True)
 
 
+def same_minimiser(L: int, samples: int) -> None:
+    """From the cold start the two may end at different minimisers; from beside ours the peer ends at ours."""
+    problem = two_class_toy.problem(alpha=ALPHA, samples=samples, width=4)
+    ours = dnl.solve(problem, L, formulation="condensed", tolerance=1e-10)
+    gap = peers.lifted_toy_near(problem, L, ALPHA, ours, 1e-3)
+    print(f"toy, d=4, N={samples}, L={L}: the peer, started 1e-3 beside our minimiser, ends {gap:.1e} from it")
+
+
 def odes(tiny: bool, repeats: int) -> None:
     L = 20 if tiny else 200
     cases = (peers.VAN_DER_POL, peers.bounded_van_der_pol), (peers.BRYSON_DENHAM, o4_bryson_denham.problem)
@@ -157,6 +165,8 @@ def main() -> None:
     if "wide" in rows and not tiny:
         for samples in (20, 150):
             toy({"samples": samples, "width": 4}, 8, repeats)
+    if "wide" in rows:
+        same_minimiser(3 if tiny else 8, 4 if tiny else 20)
 
 
 if __name__ == "__main__":

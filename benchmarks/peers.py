@@ -35,7 +35,28 @@ def bounded_van_der_pol() -> dnl.ControlProblem:
 
 
 def lifted_toy(problem: dnl.ControlProblem, L: int, alpha: float) -> float:
-    """Dense form C with H1 penalty and squared loss on x_1: states x^1..x^L and controls are unknowns."""
+    """The optimal value from the problem's own cold start."""
+    solver, guess, _ = _lifted(problem, L, alpha)
+    return float(solver(x0=guess, lbg=0, ubg=0)["f"])
+
+
+def lifted_toy_near(problem: dnl.ControlProblem, L: int, alpha: float, ours: dnl.Solution, noise: float) -> float:
+    """How far from our controls the script ends (largest entry) when it starts beside them."""
+    solver, _, order = _lifted(problem, L, alpha)
+    W, b = ours.controls["W"], ours.controls["b"]
+    flat = [np.concatenate([np.ravel(W.at(l, s), order="F"), b.at(l, s)]) for l, s in order]
+    controls = np.concatenate(flat)
+    start = np.concatenate([controls, ours.states[1:].ravel()])
+    start += noise * np.random.default_rng(0).standard_normal(start.size)
+    found = np.array(solver(x0=start, lbg=0, ubg=0)["x"]).ravel()
+    return float(np.abs(found[: controls.size] - controls).max())
+
+
+def _lifted(problem: dnl.ControlProblem, L: int, alpha: float) -> tuple[Any, np.ndarray, list[tuple[int, int]]]:
+    """Dense form C with H1 penalty and squared loss on x_1: states x^1..x^L and controls are unknowns.
+
+    The solver, the cold start and the order (l, s) of the controls.
+    """
     X, y = problem.x0, problem.terminal.target
     N, d = X.shape
     W0, b0 = (problem.controls[k].initial for k in ("W", "b"))
@@ -69,8 +90,7 @@ def lifted_toy(problem: dnl.ControlProblem, L: int, alpha: float) -> float:
     cost = ca.sumsqr(states[L][0, :].T - ca.DM(y.ravel())) / N + alpha / 2 * penalty
     nlp = {"x": ca.vertcat(*unknowns), "f": cost, "g": ca.vertcat(*rows)}
     options = {"print_time": False, "ipopt": {**IPOPT, "mumps_pivot_order": 5}}
-    solver = ca.nlpsol("baseline", "ipopt", nlp, options)
-    return float(solver(x0=np.concatenate(guess), lbg=0, ubg=0)["f"])
+    return ca.nlpsol("baseline", "ipopt", nlp, options), np.concatenate(guess), list(u)
 
 
 def opti_loop(name: str, L: int) -> float:

@@ -14,6 +14,7 @@ _EXPORTS = {
     # the problem
     "ControlProblem": "problem", "Control": "controls", "smooth_random": "controls", "namespace": "array",
     "Volterra": "dynamics", "ODE": "dynamics", "Dense": "dynamics", "ResNet": "dynamics", "Dynamics": "dynamics",
+    "Separable": "dynamics", "exponential_memory": "dynamics",
     "tanh": "activations", "relu": "activations", "leaky_relu": "activations", "sigmoid": "activations",
     "softplus": "activations", "identity": "activations", "cost": "losses", "head": "losses",
     "H1": "regularisers", "L2": "regularisers", "TvG": "regularisers",

@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for sub in (one, ladder):
         sub.add_argument("--device", default="cpu", help="cpu or cuda (adjoint backend)")
-        sub.add_argument("--method", default="newton", help="newton, lbfgs, adam or sgd (adjoint backend)")
+        sub.add_argument("--method", default="newton", help="newton, gauss-newton, lbfgs, adam or sgd (adjoint)")
         sub.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="least time between checkpoints")
         sub.add_argument("--tolerance", type=float, default=1e-8)
         sub.add_argument("--max-iterations", type=int)

@@ -88,3 +88,14 @@ class Grid:
     def pair_weights(self, layers: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """The weight of k(t_l, t_s, ...) in z^l."""
         return np.where(layers == sources, self.own[layers], np.append(self.later, 0.0)[sources])
+
+    def pair_cotangents(self, zbar: np.ndarray, layers: np.ndarray, sources: np.ndarray, one_step: bool) -> np.ndarray:
+        """The cotangents (pairs, ...) of the contributions of pairs (l, s), from z̄ (L+1, ...).
+
+        In a recursion of one step z̄^l also carries the later layers, which the layer's own source does not reach.
+        """
+        out = zbar[layers]
+        if one_step:
+            own = (layers == sources) & (layers < self.depth)
+            out[own] -= zbar[layers[own] + 1]
+        return np.asarray(out)

@@ -25,8 +25,8 @@ from dnlcontrol.space.extension import Extension, prolong
 from dnlcontrol.space.faces import complementarity, stationarity
 from dnlcontrol.space.prolongation import Samples
 
-METHODS = ("newton", "lbfgs", "adam", "sgd")
-BATCHED = METHODS[2:]
+METHODS = ("newton", "gauss-newton", "lbfgs", "adam", "sgd")
+BATCHED = METHODS[3:]
 FORMULATIONS = ("auto", "lifted", "condensed")
 WARM = ("duals", "controls")
 
@@ -47,7 +47,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
         depth (extrapolated), or a mapping name -> number, array or callable.
     device : "cpu", "cuda" or "cuda:k" (adjoint).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
-    method : "newton" (trust-region Newton-CG) or "lbfgs", both in the metric of the controls; for many samples
+    method : "newton" (trust-region Newton-CG), "gauss-newton" (the same with the Gauss-Newton matrix, which is
+        semidefinite for convex costs) or "lbfgs", all in the metric of the controls; for many samples
         "adam" or (in that metric) "sgd" on mini-batches, then Newton on all samples (adjoint).
     batches : a :class:`MiniBatches` for "adam" and "sgd": size, epochs, rate, seed, polish.
     distributed : ``problem`` has this rank's share of the samples, and all ranks of torch.distributed solve together
@@ -171,7 +172,7 @@ def _check_distributed(distributed: Any, backend: str, method: str, problem: Any
         return
     if backend != "adjoint":
         checks.reject("distributed", True, "False for the exact backend; use backend='adjoint'")
-    if method in BATCHED:
+    if method not in ("newton", "lbfgs"):
         checks.reject("method", method, "'newton' or 'lbfgs' for a distributed solve")
     names = [c.name for c in getattr(problem, "constraints", ())]
     if names:

@@ -60,13 +60,15 @@ def augmented_lagrangian(
     tolerance: float,
     max_iterations: int,
     progress: Progress | None = None,
+    kind: type[Objective] = Objective,
     keeper: Checkpoint | None = None,
 ) -> Constrained:
     """Minimise J + ρ/2 |dist(c + μ/ρ, [lower, upper])|², update μ, raise ρ where the violation falls too slowly.
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0 pushes against
     an upper side, μ < 0 against a lower one. With ``multipliers`` carried from another solve Newton steps on the
-    active set come first, and these updates only where they fail. ``keeper``: the checkpoint to go on from.
+    active set come first, and these updates only where they fail. ``kind`` says which matrix the models have.
+    ``keeper``: the checkpoint to go on from.
     """
     rows = evaluator.rows
     target, kept = TIGHTER * tolerance, resumed(keeper, "rounds")
@@ -83,7 +85,7 @@ def augmented_lagrangian(
         if keeper and not (kept and k == begin.number):  # that would forget the minimiser's state in this round
             keeper.offer("rounds", vars(Round(k, w, mu, rho, previous, spent, inner, accuracy)))
         at = Multipliers(mu, rho)
-        outcome = minimiser(Objective(evaluator, at), w, accuracy, share(max_iterations, spent), progress,
+        outcome = minimiser(kind(evaluator, at), w, accuracy, share(max_iterations, spent), progress,
                             keeper=keeper)  # fmt: skip
         spent, inner, w = spent + outcome.iterations, inner + outcome.inner, outcome.w
         c = evaluator.constraint_values(w)

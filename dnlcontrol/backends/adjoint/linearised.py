@@ -167,14 +167,8 @@ class Linearised:
         return zbar
 
     def pair_cotangents(self, zbar: np.ndarray) -> np.ndarray:
-        """The cotangent of each pair's contribution, (pairs, n, dz).
-
-        In the Markov case z̄^l also carries the later layers, which the layer's own source does not reach.
-        """
-        out = zbar[self.layers]
-        if self.markov and self.own is not None:
-            out[self.own[:-1]] -= zbar[1:]
-        return out
+        """The cotangent of each pair's contribution, (pairs, n, dz)."""
+        return self.sweep.grid.pair_cotangents(zbar, self.layers, self.sources, self.markov)
 
     def add_pairs(self, out: dict[str, np.ndarray], zbar: np.ndarray, lam: np.ndarray) -> None:
         """Add φ_qᵀ z̄ + ψ_qᵀ λ into the gradient's parts."""

@@ -13,6 +13,7 @@ import numpy as np
 from dnlcontrol.backends.adjoint.augmented import Minimiser, augmented_lagrangian
 from dnlcontrol.backends.adjoint.coarse import Preconditioner
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.gauss_newton import GaussNewton
 from dnlcontrol.backends.adjoint.lbfgs import lbfgs
 from dnlcontrol.backends.adjoint.nested import Nested
 from dnlcontrol.backends.adjoint.newton import newton
@@ -23,7 +24,7 @@ from dnlcontrol.checkpoints import Checkpoint
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.space.prolongation import Samples
 
-LIMITS = {"newton": 200, "lbfgs": 5000}
+LIMITS = {"newton": 200, "gauss-newton": 1000, "lbfgs": 5000}
 CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
@@ -49,20 +50,21 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
     if levels and (mu is None or not discrete.rows.size):  # carried multipliers belong to prolonged controls
         w = nested.start(levels, evaluator)
     evaluator.counts.coarse_seconds += time.perf_counter() - began
-    minimiser: Minimiser = newton if method == "newton" else lbfgs
+    minimiser: Minimiser = lbfgs if method == "lbfgs" else newton
+    kind = GaussNewton if method == "gauss-newton" else Objective
     if not discrete.rows.size:
         limit = limit or LIMITS[method]
-        if method == "newton":
+        if minimiser is newton:
             minimiser = partial(newton, leave_saddles=cold, bend=bend)
         known = preconditioner if isinstance(preconditioner, Preconditioner) else None
         preconditioner = None if cold else nested.preconditioner(w, known)
-        objective = Objective(evaluator, None, preconditioner)
+        objective = kind(evaluator, None, preconditioner)
         outcome = minimiser(objective, w, tolerance, limit, progress, keeper=keeper)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
         return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome.log),
                      preconditioner=preconditioner)  # fmt: skip
     result = augmented_lagrangian(evaluator, minimiser, w, mu, tolerance, limit or CONSTRAINED_LIMIT, progress,
-                                  keeper)  # fmt: skip
+                                  kind, keeper)  # fmt: skip
     status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else LIMIT
     return Found(evaluator, result.outcome.w, result.multipliers, result.message, status, result.iterations,
                  lines(result.outcome.log))  # fmt: skip

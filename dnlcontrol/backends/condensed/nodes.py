@@ -70,24 +70,22 @@ class NodeFunction:
             fn = getattr(self, name)
             reduced = [2] if name == "_second" else []
             inner = fn.map("samples", "serial", self.samples, [2], reduced)
-            self._mapped[key] = inner.map(nodes) if nodes > 1 else inner
+            self._mapped[key] = Buffered(inner.map(nodes) if nodes > 1 else inner)
         return self._mapped[key]
 
-    def _call(self, name: str, data: np.ndarray, x: np.ndarray, q: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
-        """data (nodes, N, k), x (nodes, N, n), q (nodes, m): CasADi wants one column for each evaluation."""
-        columns = [v.reshape(-1, v.shape[-1]).T for v in (data, x)]
-        out = self._map(name, len(q))(*columns, q.T, *(v.reshape(-1, v.shape[-1]).T for v in more))
-        return [v.full() for v in (out if isinstance(out, (list, tuple)) else [out])]
+    def _call(self, name: str, *arguments: np.ndarray) -> list[np.ndarray]:
+        """data (nodes, N, k), x (nodes, N, n), q (nodes, m), ...: results column by column, (columns, rows)."""
+        return list(self._map(name, len(arguments[2]))(*arguments))
 
     def value(self, data: np.ndarray, x: np.ndarray, q: np.ndarray) -> np.ndarray:
         """(nodes, N, outputs)."""
-        return self._call("_value", data, x, q)[0].T.reshape(len(q), self.samples, self.outputs)
+        return self._call("_value", data, x, q)[0].reshape(len(q), self.samples, self.outputs)
 
     def first(self, data: np.ndarray, x: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """f (nodes, N, o), f_x (nodes, N, o, n), f_q (nodes, N, o, m)."""
         value, fx, fq = self._call("_first", data, x, q)
         shape = (len(q), self.samples)
-        return value.T.reshape(*shape, -1), _blocks(fx, shape, self.inputs), _blocks(fq, shape, self.reads)
+        return value.reshape(*shape, -1), _blocks(fx, shape, self.inputs), _blocks(fq, shape, self.reads)
 
     def second(
         self, data: np.ndarray, x: np.ndarray, q: np.ndarray, c: np.ndarray
@@ -98,11 +96,33 @@ class NodeFunction:
         return _blocks(xx, shape, self.inputs), _blocks(qx, shape, self.inputs), _blocks(qq, (len(q),), self.reads)
 
 
+class Buffered:
+    """A CasADi Function with dense results that reads and writes NumPy memory; no matrix is made on the way.
+
+    Called with arrays whose memory, in C order, is the column-major memory of its arguments; returns new arrays
+    (columns, rows), one for each result.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.shapes = [function.size_out(i)[::-1] for i in range(function.n_out())]
+        self.buffer, self.evaluate = function.buffer()
+
+    def __call__(self, *arguments: np.ndarray) -> list[np.ndarray]:
+        given = [np.require(a, dtype=float, requirements=["C", "W"]) for a in arguments]
+        results = [np.zeros(shape) for shape in self.shapes]
+        for set_place, arrays in ((self.buffer.set_arg, given), (self.buffer.set_res, results)):
+            for i, array in enumerate(arrays):
+                if array.size:
+                    set_place(i, array.reshape(-1).data)
+        self.evaluate()
+        return results
+
+
 def _blocks(stacked: np.ndarray, shape: tuple[int, ...], columns: int) -> np.ndarray:
-    """Horizontally stacked (rows, columns) blocks as (*shape, rows, columns)."""
-    rows = stacked.shape[0]
-    blocks = stacked.reshape(rows, int(np.prod(shape)), columns)
-    return np.ascontiguousarray(blocks.transpose(1, 0, 2)).reshape(*shape, rows, columns)
+    """Horizontally stacked (rows, columns) blocks, given as (all columns, rows), as (*shape, rows, columns)."""
+    rows = stacked.shape[1]
+    blocks = stacked.reshape(int(np.prod(shape)), columns, rows)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1)).reshape(*shape, rows, columns)
 
 
 class Nodes:

@@ -66,14 +66,8 @@ class Reduced:
         return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
 
     def pair_cotangents(self, zbar: np.ndarray) -> np.ndarray:
-        """The cotangent of each pair's contribution, (pairs, N, dz).
-
-        In the Markov case z̄^l also carries the later layers, which the layer's own source does not reach.
-        """
-        out = zbar[self.layers]
-        if self.markov and self.own is not None:
-            out[self.own[:-1]] -= zbar[1:]
-        return out
+        """The cotangent of each pair's contribution, (pairs, N, dz)."""
+        return self.grid.pair_cotangents(zbar, self.layers, self.sources, self.markov)
 
     # -- the Lagrangian's terms -----------------------------------------------------------------------------------
     def _term(self, function: NodeFunction, layers: np.ndarray, owner: object, formula: object, **more: object) -> Term:

@@ -1,0 +1,69 @@
+"""Gauss-Newton: the curvature of cost and constraints, composed with first-order states.
+
+    H_GN = Q + [X; I]ᵀ (Hessian of the Lagrangian's L(x, u) in x and u at the nodes) [X; I],   X = dx/du
+
+The Hessian leaves out Σ z̄ᵀ∇²k and λᵀ∇²G. H_GN is positive semidefinite where costs are convex, never less smooth than
+the Hessian, and close to it where costates are small; away from that it costs the last steps their quadratic rate.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.autograd.forward_ad as forward_ad
+
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.model import Step, solve_model
+from dnlcontrol.backends.adjoint.objective import Objective
+from dnlcontrol.backends.adjoint.vectorised import value_and_pull
+from dnlcontrol.backends.multipliers import Multipliers
+from dnlcontrol.space.faces import Face
+
+
+@dataclass(frozen=True)
+class GaussNewton(Objective):
+    """An objective whose quadratic model has the Gauss-Newton matrix; its Hessian products stay exact."""
+
+    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
+        """By conjugate gradients with Gauss-Newton products."""
+        return solve_model(self.space, partial(self.product, w), w, g, face, radius, accuracy, limit, None)
+
+    def product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
+        """H_GN d, timed and counted as a Hessian product."""
+        counts, began = self.evaluator.counts, time.perf_counter()
+        found = gauss_newton_product(self.evaluator, w, d, self.multipliers)
+        counts.hessians += 1
+        counts.hessian_seconds += time.perf_counter() - began
+        return found
+
+
+def gauss_newton_product(evaluator: Evaluator, w: np.ndarray, d: np.ndarray,
+                         multipliers: Multipliers | None = None) -> np.ndarray:  # fmt: skip
+    """H_GN d: a tangent sweep forward, the Lagrangian's curvature at the nodes, a gradient sweep backward."""
+    sweep, total = evaluator.sweep, evaluator._zeros()
+    primal, out = evaluator._controls(w), evaluator._views(total)
+    with torch.no_grad(), forward_ad.dual_level():
+        u = evaluator._views(forward_ad.make_dual(evaluator._tensor(w), evaluator._tensor(d)))
+        for data in sweep.chunks:
+            x, z = sweep.states(u, data)
+            value, pull = value_and_pull(
+                lambda x, u, data=data: evaluator.lagrangian.value(x, u, data, multipliers),
+                x,
+                evaluator.lagrangian.visible(u),
+            )
+            direct, parts = pull(torch.ones_like(value))
+            for name, part in parts.items():
+                tangent = forward_ad.unpack_dual(part).tangent
+                if tangent is not None:
+                    out[name] += tangent
+            tangent = forward_ad.unpack_dual(direct).tangent
+            if tangent is not None:
+                at, integrals = (forward_ad.unpack_dual(v).primal for v in (x, z))
+                sweep.pull_back(primal, data, at, integrals, tangent, out)
+    product = np.asarray(total.cpu().double())
+    evaluator.space.add_penalty_gradient(d, product)
+    return product
