@@ -4,8 +4,8 @@ All start from the same samples, the minimiser of depth L/2 prolonged to L, and 
 norm, the library's measure). Peers: torch.optim.LBFGS (strong Wolfe, history 20) and Adam, with J written in PyTorch
 (one batched kernel call for each source layer) and differentiated by autograd. A unit is one value and gradient, of
 each method's own code; our Hessian products count their measured cost, at least 2. Seconds are processor time of one
-thread; the peers' stopping test is left out. A peer stops at 50 times our units or time; one that was stopped counts as
-if it had arrived.
+thread; the peers' stopping test is left out. A peer stops at 50 times our units and time; one that was stopped counts
+as if it had arrived.
 
     python benchmarks/07_minimisers.py [--tiny | --full | --depths 32,64]
 """
@@ -87,7 +87,7 @@ class Peer:
         self.count += 1
         self.value = float(value.detach())
         self.norm = stationarity(self.discrete.space, self.w.detach().numpy(), self.w.grad.numpy())
-        if self.norm <= TOLERANCE or self.count >= self.units or self.spent >= self.seconds:
+        if self.norm <= TOLERANCE or (self.count >= self.units and self.spent >= self.seconds):
             raise Enough
         self.began = time.process_time()
         return value
