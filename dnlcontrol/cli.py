@@ -11,14 +11,16 @@ import contextlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import dnlcontrol
 from dnlcontrol.checks import ConvergenceWarning, InputError, reject
+from dnlcontrol.files import make_directory
 from dnlcontrol.problem_files import ProblemFile, listed, load_problem, parse_parameters
-from dnlcontrol.storage import load, make_directory, plain, solution_directory
+from dnlcontrol.progress import ProgressLine
+from dnlcontrol.storage import load, plain, solution_directory
 
 SOLVED, NOT_CONVERGED, BAD_INPUT = 0, 1, 2
 
@@ -57,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--formulation", default="auto", help="auto, lifted or condensed (exact backend); auto takes the cheaper one"
     )
     one.add_argument("--start", metavar="RUN", help="a run directory to start from")
+    one.add_argument("--checkpoint", metavar="DIR", help="keep the state there; go on from it after a kill (adjoint)")
     ladder = command("study", "solve at increasing depths and compare", run_study, problem=True)
     ladder.add_argument("--depths", required=True, metavar="4,8,16")
     ladder.add_argument(
@@ -64,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     )
     for sub in (one, ladder):
         sub.add_argument("--device", default="cpu", help="cpu or cuda (adjoint backend)")
+        sub.add_argument("--method", default="newton", help="newton, gauss-newton, lbfgs, adam or sgd (adjoint)")
+        sub.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="least time between checkpoints")
         sub.add_argument("--tolerance", type=float, default=1e-8)
         sub.add_argument("--max-iterations", type=int)
         sub.add_argument("--out", metavar="DIR", help="save the run there")
@@ -92,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dnlcontrol: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("dnlcontrol: interrupted; finished levels are kept where --out was given", file=sys.stderr)
+        print("dnlcontrol: interrupted; --checkpoint and a study's --out keep what was done", file=sys.stderr)
         return 130
 
 
@@ -100,10 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_solve(given: argparse.Namespace) -> int:
     file = _problem(given)
     start = None if given.start is None else _solution(given.start)
-    progress = _progress(lambda i: f"{i.iteration:4d}  J = {i.value:.10g}  stationarity {i.stationarity:.1e}")
-    solution = dnlcontrol.solve(file.problem(), given.depth, given.backend, given.rule, start, given.device,
-                                given.tolerance, given.max_iterations, formulation=given.formulation,
-                                progress=progress)  # fmt: skip
+    with _progress(given.tolerance) as line:
+        solution = dnlcontrol.solve(file.problem(), given.depth, given.backend, given.rule, start, given.device,
+                                    given.tolerance, given.max_iterations, given.method, given.formulation,
+                                    progress=line, checkpoint=given.checkpoint, every=given.every)  # fmt: skip
     from dnlcontrol.storage import save_solution
     from dnlcontrol.studies import describe
 
@@ -120,8 +125,10 @@ def run_study(given: argparse.Namespace) -> int:
     except ValueError:
         reject("--depths", given.depths, "increasing integers separated by commas, such as 4,8,16")
     options = {} if given.max_iterations is None else {"max_iterations": given.max_iterations}
-    result = dnlcontrol.study(file.problem(), depths, given.exact_to, given.out, file.reference(), None, given.rule,
-                              given.tolerance, given.device, file.source, _progress(str), **options)  # fmt: skip
+    with _progress(given.tolerance) as line:
+        result = dnlcontrol.study(file.problem(), depths, given.exact_to, given.out, file.reference(), None, given.rule,
+                                  given.tolerance, given.device, file.source, line and line.say, line,
+                                  every=given.every, method=given.method, **options)  # fmt: skip
     if given.out:
         result.plots(given.out)
         print_to = Path(given.out) / "summary.json"
@@ -186,10 +193,15 @@ def _solution(run: str) -> Any:
     return found.levels[-1].adjoint if isinstance(found, dnlcontrol.Study) else found
 
 
-def _progress(line: Callable[[Any], str]) -> Callable[[Any], None] | None:
-    if not sys.stderr.isatty():
-        return None
-    return lambda item: print(line(item), file=sys.stderr, flush=True)
+@contextlib.contextmanager
+def _progress(tolerance: float) -> Iterator[ProgressLine | None]:
+    """A progress line on standard error if that is a terminal."""
+    line = ProgressLine(sys.stderr, tolerance) if sys.stderr.isatty() else None
+    try:
+        yield line
+    finally:
+        if line:
+            line.end()
 
 
 def _print(given: argparse.Namespace, report: dict[str, Any], lines: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +13,12 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.backends.found import SOLVED, STALLED, Found
+from dnlcontrol.checkpoints import Checkpoint
 from dnlcontrol.controls import SmoothRandom
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.duals import prolonged_multipliers
 from dnlcontrol.environment import environment, peak_memory, versions
+from dnlcontrol.fingerprints import fingerprint, same_problem
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.solution import Solution
 from dnlcontrol.space.extension import Extension, prolong
@@ -34,7 +36,7 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
           formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128,
           verbose: bool = False, warm: str = "duals",
           progress: Callable[[Any], None] | None = None, batches: Any = None,
-          distributed: bool = False) -> Solution:  # fmt: skip
+          distributed: bool = False, checkpoint: Any = None, every: float = 60.0) -> Solution:  # fmt: skip
     """Minimise J_L over the controls.
 
     Parameters
@@ -59,7 +61,10 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     verbose : let IPOPT print (exact).
     warm : what is taken over from a Solution given as ``start``: "duals", its controls and, if it converged, the
         multipliers of its constraints, prolonged too; "controls", its controls alone.
-    progress : called with each iterate's log line (adjoint).
+    progress : called with each iterate (adjoint): iteration, value, stationarity, radius, inner, work.
+    checkpoint : a directory for the minimiser's state, written at most ``every`` so many seconds between two
+        iterations; a solve that was killed goes on from it when it is called again, to the same minimiser. Removed at
+        convergence; a file of another problem, depth, rule or method is an error (adjoint).
 
     Returns
     -------
@@ -88,6 +93,7 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     _check_batches(backend, method, batches)
     _check_distributed(distributed, backend, method, problem)
     discrete = discretise(problem, depth, rule)
+    keeper = None if checkpoint is None else _checkpoint(checkpoint, every, discrete, backend, method)
     w, origin = starting_point(discrete, start)
     mu = None if origin is None or warm == "controls" else prolonged_multipliers(origin, discrete)
     began = time.perf_counter()
@@ -104,18 +110,25 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
 
         settings = (tolerance, limit, method, device, dtype, chunk, progress)
         if distributed:
-            found = adjoint.run_distributed(discrete, w, *settings, origin is None)
+            found = adjoint.run_distributed(discrete, w, *settings, origin is None, keeper)
         else:
             levels = () if origin is None else coarser(discrete, start)
             found = adjoint.run(discrete, w, *settings, levels, bend_of(origin),
-                                getattr(origin, "preconditioner", None), mu, batches)  # fmt: skip
+                                getattr(origin, "preconditioner", None), mu, batches, keeper)  # fmt: skip
     options = {
         "backend": backend, "rule": rule, "start": _words(start), "device": device, "tolerance": tolerance,
         "max_iterations": limit, "method": method, "formulation": formulation, "force": force, "dtype": dtype,
         "chunk": chunk, "verbose": verbose, "warm": warm, "batches": None if batches is None else asdict(batches),
         "distributed": distributed, "seeds": _seeds(problem, start),
+        "checkpoint": None if checkpoint is None else str(checkpoint),
     }  # fmt: skip
-    solution = _report(discrete, found, options, time.perf_counter() - began)
+    earlier = 0.0
+    if keeper and keeper.resumed:
+        earlier = keeper.earlier
+        found = replace(found, message=f"{found.message} (continued from a checkpoint after {keeper.since} iterations)")
+    solution = _report(discrete, found, options, earlier + time.perf_counter() - began)
+    if keeper:
+        keeper.close(solution.success)
     if not solution.success:
         warnings.warn(
             f"{problem.name}, {backend}, L={depth}: {solution.message}",
@@ -139,6 +152,19 @@ def _check_batches(backend: str, method: str, batches: Any) -> None:
         checks.reject_type("batches", batches, "MiniBatches(size=..., epochs=..., ...) or None")
     if method not in BATCHED:
         checks.reject("batches", f"{batches} for the method {method!r}", "None, or method='adam' or 'sgd'")
+
+
+def _checkpoint(directory: Any, every: float, discrete: DiscreteProblem, backend: str, method: str) -> Checkpoint:
+    """The checkpoint of a solve, which serves the same discrete problem and method only."""
+    if backend != "adjoint":
+        checks.reject("checkpoint", directory, "None for the exact backend; use backend='adjoint'")
+    about = {**fingerprint(discrete.problem, discrete.grid.rule), "depth": discrete.depth, "method": method,
+             "size": discrete.space.size}  # fmt: skip
+
+    def same(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+        return all(theirs.get(k) == mine[k] for k in ("depth", "method", "size")) and same_problem(theirs, mine)
+
+    return Checkpoint(directory, every, about, same)
 
 
 def _check_distributed(distributed: Any, backend: str, method: str, problem: Any) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discrete import discretise
+from dnlcontrol.files import make_directory, write_atomic
 from dnlcontrol.grid import Grid
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.solution import Solution
@@ -130,35 +130,12 @@ def load(directory: Any) -> Any:
     checks.reject("run", f"{folder} ({what})", "a run directory written by save or --out")
 
 
-def make_directory(directory: Any) -> Path:
-    """An existing or new directory."""
-    try:
-        folder = Path(directory)
-    except TypeError:
-        checks.reject_type("directory", directory, "a path")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        checks.reject("directory", f"{folder} ({error.strerror})", "a directory that can be made")
-    return folder
-
-
 def solution_directory(directory: Any) -> Path:
     """A directory for one solution: one that holds a study would load as that study."""
     folder = make_directory(directory)
     if (folder / "study.json").exists() or (folder / "problem.json").exists():
         checks.reject("directory", f"{folder}, which holds a study", "a new directory, or that of an older solution")
     return folder
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write to a temporary name, flush to the disk, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

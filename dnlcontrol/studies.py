@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,9 +13,9 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.error_constant import error_constant
-from dnlcontrol.certificates.taylor import random_control
-from dnlcontrol.discrete import discretise
 from dnlcontrol.extrapolation import extrapolate, fitted_rate
+from dnlcontrol.files import make_directory
+from dnlcontrol.fingerprints import fingerprint, same_problem
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.reference import Reference
 from dnlcontrol.rules import RULES
@@ -26,7 +25,6 @@ from dnlcontrol.space.distances import function_distance
 from dnlcontrol.storage import (
     load_learnt,
     load_solution,
-    make_directory,
     read_json,
     save_learnt,
     save_solution,
@@ -38,7 +36,7 @@ DISTANCES = {"controls_L2": ("L2", "controls"), "controls_H1": ("H1", "controls"
 COLUMNS = ("value", "stationarity", "feasibility", "complementarity", "success", "status",
            "nit", "nfev", "njev", "nhev", "cg_per_step", "seconds", "peak_memory_mb")  # fmt: skip
 JUMP = 2.0  # consecutive distances of a followed branch shrink; one that doubles instead marks a jump
-OPTIONS = ("max_iterations", "method", "dtype", "chunk", "warm")  # of the adjoint solve
+OPTIONS = ("max_iterations", "method", "dtype", "chunk", "warm", "every")  # of the adjoint solve
 LARGE = 0.05  # and is counted when it is at least this share of the control's own size
 
 
@@ -246,7 +244,8 @@ class Study:
 def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, directory: Any = None,
           reference: Reference | None = None, start: Any = None, rule: str = "left", tolerance: float = 1e-8,
           device: str = "cpu", source: Mapping[str, Any] | None = None,
-          progress: Callable[[str], None] | None = None, **options: Any) -> Study:  # fmt: skip
+          progress: Callable[[str], None] | None = None, follow: Callable[[Any], None] | None = None,
+          **options: Any) -> Study:  # fmt: skip
     """Solve at every depth, each level started from the ones before: adjoint levels extrapolated where that
     foretold the last level, and preconditioned by a coarse level; exact levels by prolongation.
 
@@ -255,9 +254,11 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
     depths : increasing depths, e.g. [4, 8, 16, 32].
     exact_to : the exact backend runs too where depth <= exact_to; it follows its own chain of prolongations, so
         neither backend is started from the other's solution.
-    directory : finished levels are kept there; a study that was killed continues from them.
+    directory : finished levels are kept there, and the checkpoint of an adjoint level, at most ``every`` so many
+        seconds; a study that was killed continues from them.
     reference : the closed form that levels are measured against, else the finest level.
     start : the first level's start, as in :func:`solve`; further options go to the adjoint solve.
+    progress, follow : called with a line for each level, and with each iterate of the adjoint levels.
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
@@ -265,8 +266,9 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
         checks.reject_type("problem", problem, "a ControlProblem")
     if not isinstance(reference, (Reference, type(None))):
         checks.reject_type("reference", reference, "a Reference or None")
-    if progress is not None:
-        checks.function("progress", progress)
+    for name, call in (("progress", progress), ("follow", follow)):
+        if call is not None:
+            checks.function(name, call)
     for name in options:
         checks.choice("study option", name, OPTIONS)
     if not problem.controls:
@@ -284,7 +286,9 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
             if solution is None:
                 if progress:
                     progress(f"L={depth} {backend} ...")
-                more = {**options, "device": device} if backend == "adjoint" else {}
+                more: dict[str, Any] = {}
+                if backend == "adjoint":
+                    more = {**options, "device": device, "progress": follow, "checkpoint": place}
                 begin = [k.adjoint for k in levels] if levels and backend == "adjoint" else chains[backend]
                 solution = solve(problem, depth, backend, rule, begin, tolerance=tolerance, **more)
                 if place is not None:
@@ -325,27 +329,6 @@ def describe(solution: Solution) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def fingerprint(problem: ControlProblem, rule: str) -> dict[str, Any]:
-    """What tells problems apart: the data, and the cost and constraints at a seeded control at depth 2."""
-    discrete = discretise(problem, 2, rule)
-    w = random_control(discrete, np.random.default_rng(23))
-    with np.errstate(all="ignore"):
-        x = discrete.states(w)
-        probe = [
-            discrete.data_cost(w, x),
-            discrete.space.penalty(w),
-            *np.sort(discrete.constraint_values(w, x))[:8],
-        ]
-    text = hashlib.sha256(problem.x0.tobytes() + repr(discrete.space.bounds).encode())
-    return {
-        "name": problem.name,
-        "rule": rule,
-        "horizon": problem.horizon,
-        "x0": text.hexdigest(),
-        "probe": probe,
-    }
-
-
 def _prepare(directory: Any, problem: ControlProblem, ladder: list[int], rule: str) -> Path:
     """The directory of a new study, or of the same study begun before."""
     folder = make_directory(directory)
@@ -354,12 +337,7 @@ def _prepare(directory: Any, problem: ControlProblem, ladder: list[int], rule: s
     mine, path = fingerprint(problem, rule), folder / "problem.json"
     if path.is_file():
         theirs = read_json(path, "fingerprint")
-        same = all(theirs.get(k) == mine[k] for k in ("name", "rule", "horizon", "x0"))
-        before, now = (
-            checks.array_of("probe", [np.nan if v is None else v for v in p], "a fingerprint written by this library")
-            for p in (theirs.get("probe") or [], mine["probe"])
-        )
-        if not same or before.shape != now.shape or not np.allclose(before, now, rtol=1e-10, equal_nan=True):
+        if not same_problem(theirs, mine):
             checks.reject("directory", f"{folder}, which holds a study of another problem ({theirs.get('name')!r})",
                           "a new directory, or that of the same problem and parameters")  # fmt: skip
     else:

@@ -16,18 +16,18 @@ PACKAGE = ROOT / "dnlcontrol"
 
 # Each row may import from itself and from the rows above. A package stands for all its modules.
 LAYERS = (
-    "checks engines array environment",
+    "checks engines array environment files checkpoints",
     "formula controls activations losses regularisers constraints dynamics",
     "problem reference",
     "rules grid",
     "space rows",
-    "discrete sizes",
+    "discrete sizes fingerprints",
     "backends",
     "solution",
     "solving duals hjb",
     "certificates",
     "init storage extrapolation symmetries multistarts studies",
-    "labelled plotting estimators checking problem_files cli __main__",
+    "labelled progress plotting estimators checking problem_files cli __main__",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 HEAVY = {"torch", "casadi", "scipy", "pandas", "matplotlib"}

@@ -11,6 +11,7 @@ import numpy as np
 from dnlcontrol.backends.adjoint.active_set import TIGHTER, KKTPoint, newton_on_active
 from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
 from dnlcontrol.backends.multipliers import Multipliers
+from dnlcontrol.checkpoints import Checkpoint, resumed
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
@@ -37,6 +38,20 @@ class Constrained:
     message: str
 
 
+@dataclass(frozen=True)
+class Round:
+    """What a round starts from: controls, μ, ρ, the gap before, what was spent, the accuracy asked of the minimiser."""
+
+    number: int
+    w: np.ndarray
+    mu: np.ndarray
+    rho: float
+    previous: float
+    spent: int
+    inner: int
+    accuracy: float
+
+
 def augmented_lagrangian(
     evaluator: Evaluator,
     minimiser: Minimiser,
@@ -46,28 +61,32 @@ def augmented_lagrangian(
     max_iterations: int,
     progress: Progress | None = None,
     kind: type[Objective] = Objective,
+    keeper: Checkpoint | None = None,
 ) -> Constrained:
     """Minimise J + ρ/2 |dist(c + μ/ρ, [lower, upper])|², update μ, raise ρ where the violation falls too slowly.
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0 pushes against
     an upper side, μ < 0 against a lower one. With ``multipliers`` carried from another solve Newton steps on the
     active set come first, and these updates only where they fail. ``kind`` says which matrix the models have.
+    ``keeper``: the checkpoint to go on from.
     """
     rows = evaluator.rows
-    rho = initial_weight(evaluator, start)
-    mu = np.zeros(rows.size)
-    w, previous, spent, inner = start, np.inf, 0, 0
-    accuracy, target = max(tolerance, 1e-3), TIGHTER * tolerance
-    if multipliers is not None:
+    target, kept = TIGHTER * tolerance, resumed(keeper, "rounds")
+    if multipliers is not None and not kept:
         exact = newton_on_active(evaluator, start, multipliers, 0.0, 0.1 * tolerance, WARM_STEPS, WARM_GROWTH)
         if exact is not None:
             log = (Iterate(0, exact.value, exact.stationarity, 0.0, 0),)
             outcome = Outcome(exact.w, exact.value, np.zeros(0), exact.stationarity, True, "", log)
             return _polished(exact, outcome, tolerance, 0, 0, 0)
-        rho, mu = max(rho, CARRIED_WEIGHT), multipliers.copy()
-    for k in range(ROUNDS):
+    begin = Round(**kept) if kept else _first(evaluator, start, multipliers, tolerance)
+    w, mu, rho, previous = begin.w, begin.mu, begin.rho, begin.previous
+    spent, inner, accuracy = begin.spent, begin.inner, begin.accuracy
+    for k in range(begin.number, ROUNDS):
+        if keeper and not (kept and k == begin.number):  # that would forget the minimiser's state in this round
+            keeper.offer("rounds", vars(Round(k, w, mu, rho, previous, spent, inner, accuracy)))
         at = Multipliers(mu, rho)
-        outcome = minimiser(kind(evaluator, at), w, accuracy, share(max_iterations, spent), progress)
+        outcome = minimiser(kind(evaluator, at), w, accuracy, share(max_iterations, spent), progress,
+                            keeper=keeper)  # fmt: skip
         spent, inner, w = spent + outcome.iterations, inner + outcome.inner, outcome.w
         c = evaluator.constraint_values(w)
         updated = at.updated(c, rows.bounds)
@@ -93,6 +112,13 @@ def augmented_lagrangian(
         seen = f"{outcome.message}; {rows.worst(c) or 'feasible'}"
         message = f"stopped after {k + 1} multiplier updates ({seen}); raise max_iterations"
     return Constrained(outcome, mu, violation, k + 1, spent, inner, message)
+
+
+def _first(evaluator: Evaluator, start: np.ndarray, multipliers: np.ndarray | None, tolerance: float) -> Round:
+    rho, mu = initial_weight(evaluator, start), np.zeros(evaluator.rows.size)
+    if multipliers is not None:
+        rho, mu = max(rho, CARRIED_WEIGHT), multipliers.copy()
+    return Round(0, start, mu, rho, np.inf, 0, 0, max(tolerance, 1e-3))
 
 
 def _polished(exact: KKTPoint, outcome: Outcome, tolerance: float, rounds: int, spent: int, inner: int) -> Constrained:

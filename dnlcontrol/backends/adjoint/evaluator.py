@@ -13,6 +13,7 @@ from dnlcontrol.backends.adjoint.derivatives import Derivatives
 from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.linearised import Linearised
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
+from dnlcontrol.backends.adjoint.tape import tapeable, taped
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.backends.found import Counts, Trajectory
 from dnlcontrol.backends.multipliers import Multipliers
@@ -101,6 +102,10 @@ class Evaluator:
 
     def _chunk(self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors) -> tuple[Tensor, ...]:
         """One chunk forward and backward; the gradient is added into ``out``."""
+        if tapeable(self.sweep):
+            return taped(self.sweep, u, data,
+                         lambda x, u: self.lagrangian.value(x, self.lagrangian.visible(u), data, multipliers),
+                         out)  # fmt: skip
         x, z = self.sweep.states(u, data)
         value, pull = value_and_pull(
             lambda x, u: self.lagrangian.value(x, u, data, multipliers), x, self.lagrangian.visible(u)

@@ -8,7 +8,8 @@ import numpy as np
 
 from dnlcontrol.backends.adjoint.model import binding
 from dnlcontrol.backends.adjoint.newton import NOT_FINITE
-from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
+from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress, kept_log, lines
+from dnlcontrol.checkpoints import Checkpoint, resumed
 from dnlcontrol.space.faces import Face, complementarity, stationarity
 
 HISTORY = 20
@@ -16,21 +17,25 @@ ARMIJO = 1e-4
 
 
 def lbfgs(objective: Objective, start: np.ndarray, tolerance: float, max_iterations: int = 2000,
-          progress: Progress | None = None) -> Outcome:  # fmt: skip
+          progress: Progress | None = None, keeper: Checkpoint | None = None) -> Outcome:  # fmt: skip
     """Limited-memory BFGS whose initial inverse Hessian is γ A_FF^{-1}; the history restarts when the face changes.
 
     Two-loop recursion (Nocedal and Wright, Numerical Optimization, section 7.2) on the entries that are not
-    held, projected Armijo backtracking. Pairs enter only with positive curvature.
+    held, projected Armijo backtracking. Pairs enter only with positive curvature. A solve that
+    goes on from a checkpoint (``keeper``) gathers them anew.
     """
     space = objective.space
-    w = np.clip(start, *space.bounds)
+    kept = resumed(keeper, "lbfgs")
+    w = np.clip(kept.get("w", start), *space.bounds)
     value, g = objective.value_and_gradient(w)
     if not (np.isfinite(value) and np.all(np.isfinite(g))):
         return Outcome(w, value, g, np.inf, False, NOT_FINITE, (Iterate(0, value, np.inf, 0.0, 0),))
     pairs: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=HISTORY)
-    held, log, evaluations = None, [], 1
+    held, log, evaluations = None, kept_log(kept, max_iterations), 1
     message = f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
-    for k in range(max_iterations + 1):
+    for k in range(len(log), max_iterations + 1):
+        if keeper:
+            keeper.offer("lbfgs", {"w": w, "log": lines(log)})
         norm = stationarity(space, w, g)
         log.append(Iterate(k, value, norm, 0.0, evaluations))
         if progress:

@@ -8,7 +8,8 @@ import numpy as np
 
 from dnlcontrol.backends.adjoint.curvature import lowest_curvature
 from dnlcontrol.backends.adjoint.model import binding
-from dnlcontrol.backends.adjoint.objective import Iterate, Outcome, Progress, SecondOrder
+from dnlcontrol.backends.adjoint.objective import Iterate, Outcome, Progress, SecondOrder, kept_log, lines
+from dnlcontrol.checkpoints import Checkpoint, resumed
 from dnlcontrol.space.faces import Face, complementarity, stationarity
 
 # ratios of actual to predicted decrease (Conn, Gould, Toint 2000, ch. 6)
@@ -22,7 +23,8 @@ NOT_FINITE = "the cost or its gradient is not finite at the start; start elsewhe
 
 
 def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iterations: int = 100,
-           progress: Progress | None = None, leave_saddles: bool = False, bend: float = np.inf) -> Outcome:  # fmt: skip
+           progress: Progress | None = None, leave_saddles: bool = False, bend: float = np.inf,
+           keeper: Checkpoint | None = None) -> Outcome:  # fmt: skip
     """Minimise to stationarity ``tolerance`` in the dual norm; negative curvature is followed to the radius.
 
     ``leave_saddles``: where the iterates come to rest, the lowest curvature is looked for, and followed if negative;
@@ -30,16 +32,21 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
 
     The model is solved to min(0.1, ‖r‖^{1/2}) ‖r‖, r the stationarity: superlinear, few inner iterations far out; but
     not beyond half of bend ‖r‖², what the next stationarity will be however well it is solved. ``bend`` is learnt from
-    the steps; a value from a coarser level saves products in the first.
+    the steps; a value from a coarser level saves products in the first. ``keeper``: the checkpoint to go on from.
     """
     space = objective.space
-    w = np.clip(start, *space.bounds)
+    kept = resumed(keeper, "newton")
+    w = np.clip(kept.get("w", start), *space.bounds)
     value, g = objective.value_and_gradient(w)
-    radius, inner, escapes, log = 1.0, 0, 0, []
+    radius, inner, escapes = kept.get("radius", 1.0), kept.get("inner", 0), kept.get("escapes", 0)
+    bend, log = kept.get("bend", bend), kept_log(kept, max_iterations)
     if not (np.isfinite(value) and np.all(np.isfinite(g))):
         return Outcome(w, value, g, np.inf, False, NOT_FINITE, (Iterate(0, value, np.inf, radius, 0),))
     message = f"stopped after {max_iterations} iterations; raise max_iterations or start closer"
-    for k in range(max_iterations + 1):
+    for k in range(len(log), max_iterations + 1):
+        if keeper:
+            keeper.offer("newton", {"w": w, "radius": radius, "inner": inner, "escapes": escapes, "bend": bend,
+                                    "log": lines(log)})  # fmt: skip
         norm = stationarity(space, w, g)
         log.append(Iterate(k, value, norm, radius, inner))
         if progress:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -84,6 +84,7 @@ class Iterate:
     stationarity: float
     radius: float
     inner: int
+    work: float = np.nan  # units so far; only where the caller's progress is told
 
 
 @dataclass(frozen=True)
@@ -108,3 +109,13 @@ class Outcome:
 
 
 Progress = Callable[[Iterate], None]
+
+
+def lines(log: Sequence[Iterate]) -> tuple[tuple[Any, ...], ...]:
+    """The log as plain tuples (iteration, value, stationarity, radius, inner)."""
+    return tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in log)
+
+
+def kept_log(kept: Mapping[str, Any], most: int) -> list[Iterate]:
+    """The first lines, at most so many, of the log in a checkpoint's state."""
+    return [Iterate(*line) for line in kept.get("log", ())][:most]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,11 @@ from dnlcontrol.backends.adjoint.gauss_newton import GaussNewton
 from dnlcontrol.backends.adjoint.lbfgs import lbfgs
 from dnlcontrol.backends.adjoint.nested import Nested
 from dnlcontrol.backends.adjoint.newton import newton
-from dnlcontrol.backends.adjoint.objective import Objective, Outcome
+from dnlcontrol.backends.adjoint.objective import Objective, Outcome, lines
 from dnlcontrol.backends.adjoint.stochastic import RATES, MiniBatches, refuse_constraints, stochastic
 from dnlcontrol.backends.adjoint.successive import refuse, successive
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, Found
+from dnlcontrol.checkpoints import Checkpoint
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.space.prolongation import Samples
 
@@ -29,17 +31,21 @@ CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
         dtype: str, chunk: int, progress: Any, levels: Sequence[Samples] = (), bend: float = np.inf,
-        preconditioner: Any = None, mu: np.ndarray | None = None,
-        batches: MiniBatches | None = None) -> Found:  # fmt: skip
+        preconditioner: Any = None, mu: np.ndarray | None = None, batches: MiniBatches | None = None,
+        keeper: Checkpoint | None = None) -> Found:  # fmt: skip
     """Minimise from the controls w and multipliers μ, or from what the coarser ``levels`` of a branch tell.
 
     A cold start (no levels) may lie on a symmetry, so that saddles are looked for; any other is near a minimiser, so
     that Newton's method is preconditioned by the Hessian of a coarse level there. ``bend``: see :func:`newton`.
+    ``keeper``: the checkpoint, which the solve goes on from if it holds one.
     """
     cold = not levels
     evaluator = Evaluator(discrete, device, dtype, chunk)
+    progress = _with_work(progress, evaluator)
+    if keeper:
+        keeper.open(evaluator.counts)
     if method in RATES:
-        return _run_batches(evaluator, w, tolerance, limit, method, batches or MiniBatches(), progress, cold)
+        return _run_batches(evaluator, w, tolerance, limit, method, batches or MiniBatches(), progress, cold, keeper)
     nested = Nested(discrete, device, dtype, chunk)
     began = time.perf_counter()
     if levels and (mu is None or not discrete.rows.size):  # carried multipliers belong to prolonged controls
@@ -56,41 +62,51 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
             minimiser = partial(newton, leave_saddles=cold, bend=bend)
         known = preconditioner if isinstance(preconditioner, Preconditioner) else None
         preconditioner = None if cold else nested.preconditioner(w, known)
-        outcome = minimiser(kind(evaluator, None, preconditioner), w, tolerance, limit, progress)
+        objective = kind(evaluator, None, preconditioner)
+        outcome = minimiser(objective, w, tolerance, limit, progress, keeper=keeper)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
-        return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome),
+        return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome.log),
                      preconditioner=preconditioner)  # fmt: skip
     result = augmented_lagrangian(evaluator, minimiser, w, mu, tolerance, limit or CONSTRAINED_LIMIT, progress,
-                                  kind)  # fmt: skip
+                                  kind, keeper)  # fmt: skip
     status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else LIMIT
     return Found(evaluator, result.outcome.w, result.multipliers, result.message, status, result.iterations,
-                 lines(result.outcome))  # fmt: skip
+                 lines(result.outcome.log))  # fmt: skip
 
 
 def run_distributed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str,
-                    device: str, dtype: str, chunk: int, progress: Any, cold: bool) -> Found:  # fmt: skip
-    """:func:`run` with a share of the samples on every rank; ``progress`` is called on rank 0."""
+                    device: str, dtype: str, chunk: int, progress: Any, cold: bool,
+                    keeper: Checkpoint | None = None) -> Found:  # fmt: skip
+    """:func:`run` with a share of the samples on every rank; ``progress`` and ``keeper`` belong to rank 0."""
     from dnlcontrol.backends.adjoint import distributed
 
     distributed.join()
     evaluator = distributed.SharedEvaluator(discrete, device, dtype, chunk)
     limit = limit or LIMITS[method]
     minimiser: Minimiser = partial(newton, leave_saddles=cold) if method == "newton" else lbfgs
-    outcome = distributed.minimise(evaluator, lambda all_: minimiser(all_, w, tolerance, limit, progress))
+    progress = _with_work(progress, evaluator)
+
+    def minimise_here(objective: Objective) -> Outcome:
+        here = keeper.open(evaluator.counts) if keeper else None
+        return minimiser(objective, w, tolerance, limit, progress, keeper=here)
+
+    outcome = distributed.minimise(evaluator, minimise_here)
     status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
-    return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome))
+    return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome.log))
 
 
 def _run_batches(evaluator: Evaluator, w: np.ndarray, tolerance: float, limit: int | None, method: str,
-                 batches: MiniBatches, progress: Any, cold: bool) -> Found:  # fmt: skip
+                 batches: MiniBatches, progress: Any, cold: bool, keeper: Checkpoint | None) -> Found:  # fmt: skip
     refuse_constraints(evaluator, method)
     limit = limit or LIMITS["newton"]
-    outcome = stochastic(evaluator, w, method, batches, tolerance, limit, progress, cold)
+    outcome = stochastic(evaluator, w, method, batches, tolerance, limit, progress, cold, keeper)
     most = batches.epochs + (limit if batches.polish else 0)
     status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= most else STALLED
-    return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome))
+    return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome.log))
 
 
-def lines(outcome: Outcome) -> tuple[Any, ...]:
-    """The log as plain tuples (iteration, value, stationarity, radius, inner)."""
-    return tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
+def _with_work(progress: Any, evaluator: Evaluator) -> Any:
+    """The caller's progress, told the work so far too."""
+    if progress is None:
+        return None
+    return lambda i: progress(replace(i, work=evaluator.counts.work().get("units", np.nan)))

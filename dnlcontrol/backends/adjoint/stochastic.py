@@ -12,7 +12,7 @@ P clips to the bounds; epoch e = 0, 1, ... has the rate η/(1 + decay·e). A swe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -23,15 +23,14 @@ from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.model import binding
 from dnlcontrol.backends.adjoint.newton import newton
-from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
+from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress, kept_log, lines
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
+from dnlcontrol.checkpoints import Checkpoint, resumed
 from dnlcontrol.space.control_space import ControlSpace
 from dnlcontrol.space.faces import Face, complementarity, stationarity
 
 RATES = {"adam": 0.05, "sgd": 0.05}  # the best of 0.02 to 2 after ten epochs on iris (L = 4) and the spirals (L = 8)
 FIRST, SECOND, SMALL = 0.9, 0.999, 1e-8  # β1, β2, ε of the paper's algorithm 1
-
-Move = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -75,21 +74,25 @@ class MiniBatches:
 
 
 def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: MiniBatches, tolerance: float,
-               limit: int, progress: Progress | None = None, leave_saddles: bool = False) -> Outcome:  # fmt: skip
+               limit: int, progress: Progress | None = None, leave_saddles: bool = False,
+               keeper: Checkpoint | None = None) -> Outcome:  # fmt: skip
     """Epochs of mini-batches, then (``polish``) Newton's method with ``limit`` iterations; one log through both.
 
     A line of an epoch has the mean of its batches' values, the dual norm of the mean of their gradients (both while w
     moves on), its rate and the number of its batches. Where values overflow, the result is the start of the best epoch.
     """
-    space = evaluator.space
-    w, log = np.clip(start, *space.bounds), []
-    best = (np.inf, w)
-    move = _adam(space) if method == "adam" else _sgd(space, batches.momentum)
+    space, samples, kept = evaluator.space, evaluator.discrete.problem.samples, resumed(keeper, "epochs")
+    w, log = np.clip(kept.get("w", start), *space.bounds), kept_log(kept, batches.epochs)
+    best = (kept.get("lowest", np.inf), kept.get("best", w))
+    move: Move = Adam(space.size) if method == "adam" else Sgd(space, batches.momentum)
+    move.moments, move.steps = kept.get("moments", move.moments), kept.get("steps", 0)
     rate = RATES[method] if batches.rate is None else batches.rate
     rng = np.random.default_rng(batches.seed)
-    for e in range(batches.epochs):
+    for _ in log:  # the partitions of finished epochs
+        partition(rng, samples, batches.size)
+    for e in range(len(log), batches.epochs):
         step = rate / (1.0 + batches.decay * e)
-        before, parts = w, partition(rng, evaluator.discrete.problem.samples, batches.size)
+        before, parts = w, partition(rng, samples, batches.size)
         w, value, g = _epoch(evaluator, w, parts, move, step)
         log.append(Iterate(e, value, stationarity(space, w, g), step, len(parts)))
         if progress:
@@ -98,14 +101,17 @@ def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: Mi
             message = f"diverged in epoch {e} at the rate {step:g}; lower MiniBatches.rate (first rate: {rate:g})"
             return _ended(evaluator, best[1], tolerance, message, log)
         best = min(best, (value, before), key=lambda pair: pair[0])
+        if keeper:
+            keeper.offer("epochs", {"w": w, "log": lines(log), "lowest": best[0], "best": best[1],
+                                    "moments": move.moments, "steps": move.steps})  # fmt: skip
     if not batches.polish:
         message = f"stopped after {batches.epochs} epochs; polish=True goes on to a minimiser"
         return _ended(evaluator, w, tolerance, message, log)
     shift = len(log)
     follow = None if progress is None else lambda i: progress(replace(i, iteration=i.iteration + shift))
-    outcome = newton(Objective(evaluator), w, tolerance, limit, follow, leave_saddles)
-    lines = tuple(replace(i, iteration=i.iteration + shift) for i in outcome.log)
-    return replace(outcome, message=f"{shift} epochs, then {outcome.message}", log=(*log, *lines))
+    outcome = newton(Objective(evaluator), w, tolerance, limit, follow, leave_saddles, keeper=keeper)
+    polish = tuple(replace(i, iteration=i.iteration + shift) for i in outcome.log)
+    return replace(outcome, message=f"{shift} epochs, then {outcome.message}", log=(*log, *polish))
 
 
 def partition(rng: np.random.Generator, samples: int, size: int) -> list[np.ndarray]:
@@ -150,28 +156,37 @@ def _epoch(evaluator: Evaluator, w: np.ndarray, parts: list[np.ndarray], move: M
     return w, total, mean
 
 
-def _adam(space: ControlSpace) -> Move:
-    m, v, k = np.zeros(space.size), np.zeros(space.size), 0
+class Move:
+    """One step of a method; ``moments`` and ``steps`` are all that it remembers."""
 
-    def move(w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
-        nonlocal m, v, k
-        k += 1
-        m, v = FIRST * m + (1 - FIRST) * g, SECOND * v + (1 - SECOND) * g**2
-        return w - rate * (m / (1 - FIRST**k)) / (np.sqrt(v / (1 - SECOND**k)) + SMALL)
+    def __init__(self, moments: list[np.ndarray]) -> None:
+        self.moments, self.steps = moments, 0
 
-    return move
+    def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+        raise NotImplementedError
 
 
-def _sgd(space: ControlSpace, momentum: float) -> Move:
-    d = np.zeros(space.size)
+class Adam(Move):
+    def __init__(self, size: int) -> None:
+        super().__init__([np.zeros(size), np.zeros(size)])
 
-    def move(w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
-        nonlocal d
-        face = Face(space, binding(space, w, g))
-        d = face.restrict(momentum * d) + face.riesz(face.restrict(g))
+    def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+        self.steps += 1
+        m, v = self.moments
+        m, v = self.moments = [FIRST * m + (1 - FIRST) * g, SECOND * v + (1 - SECOND) * g**2]
+        return w - rate * (m / (1 - FIRST**self.steps)) / (np.sqrt(v / (1 - SECOND**self.steps)) + SMALL)
+
+
+class Sgd(Move):
+    def __init__(self, space: ControlSpace, momentum: float) -> None:
+        super().__init__([np.zeros(space.size)])
+        self.space, self.momentum = space, momentum
+
+    def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+        face = Face(self.space, binding(self.space, w, g))
+        d = face.restrict(self.momentum * self.moments[0]) + face.riesz(face.restrict(g))
+        self.moments = [d]
         return w - rate * d
-
-    return move
 
 
 def _ended(evaluator: Evaluator, w: np.ndarray, tolerance: float, message: str, log: list[Iterate]) -> Outcome:

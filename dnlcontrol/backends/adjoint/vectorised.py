@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch.func import vjp, vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from dnlcontrol.checks import InputError
 from dnlcontrol.discrete import DiscreteProblem
@@ -23,8 +25,28 @@ Tensors = Mapping[str, Tensor]
 
 
 def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[..., Any]]:
-    """``function(*at)``, and the map from cotangents of the value to those of the arguments."""
-    return vjp(function, *at)[:2]  # a union of pairs and, with has_aux, triples in torch's annotations
+    """``function(*at)``, and the map from cotangents of the value to those of the arguments.
+
+    By torch.func.vjp where a transform or tangents are at work; else by the plain tape, which does the same at a
+    fraction of the cost for each call.
+    """
+    leaves, tree = tree_flatten(at)
+    if forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None:
+        return vjp(function, *at)[:2]  # a union of pairs and, with has_aux, triples in torch's annotations
+    with torch.enable_grad():
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        value = function(*tree_unflatten(leaves, tree))
+    outputs, shape = tree_flatten(value)
+
+    def pull(cotangents: Any) -> Any:
+        pairs = [(y, c) for y, c in zip(outputs, tree_flatten(cotangents)[0], strict=True) if y.requires_grad]
+        if not pairs:
+            return tree_unflatten([torch.zeros_like(leaf) for leaf in leaves], tree)
+        ys, cs = zip(*pairs, strict=True)
+        parts = torch.autograd.grad(ys, leaves, cs, retain_graph=True, allow_unused=True, materialize_grads=True)
+        return tree_unflatten(list(parts), tree)
+
+    return tree_unflatten([y.detach() for y in outputs], shape), pull
 
 
 class Entries:

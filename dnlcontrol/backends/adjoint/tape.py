@@ -1,0 +1,56 @@
+"""One value and gradient of a one-step problem by one tape over all layers.
+
+Where the kernel reads neither t nor a triangular control and the rule is explicit, each layer is one call,
+
+    z^{l+1} = z^l + τ k(t_l, F(t_l, x^l, v^l), v^l),    x^l = G(t_l, g^l, z^l, v^l),    J = J(x, v)
+
+so that a sweep that differentiates layer by layer spends its time on calls. Here autograd differentiates J once; its
+derivatives in x^l and z^l are the costates λ^l and z̄^l. The tape holds O(L·n·d) numbers for a chunk of n samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+
+from dnlcontrol.backends.adjoint.sweep import Data, Sweep
+from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors
+
+
+def tapeable(sweep: Sweep) -> bool:
+    """Whether the problem is of this kind, and nothing but a value and gradient is asked for."""
+    plain = forward_ad._current_level < 0 and torch._C._functorch.peek_interpreter_stack() is None
+    return bool(plain and sweep.markov and not any(sweep.grid.own))
+
+
+def taped(sweep: Sweep, u: Tensors, data: Data, cost: Callable[[Tensor, Tensors], Tensor],
+          out: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """The value, x, λ, z̄ and z of ``cost`` (x, u); dJ/du is added into ``out``."""
+    outer = sweep.problem.formulas.outer
+    n = data.free.shape[1]
+    with torch.enable_grad():
+        leaves = {k: v.detach().requires_grad_() for k, v in u.items()}
+        nodes: Any = {k: v.unbind(0) for k, v in leaves.items()}  # one backward for all layers
+        z = torch.zeros(n, *sweep.problem.integral_shape, dtype=sweep.dtype, device=sweep.device, requires_grad=True)
+        zs, xs = [z], []
+        for l in range(sweep.depth + 1):
+            shared = sweep._shared(nodes, outer, l) if outer else {}
+            xs.append(sweep.state(l, data.at(l), zs[l], shared))
+            if l < sweep.depth:
+                zs.append(zs[l] + sweep.column(l, xs[l], *sweep.inputs(nodes, l))[0])
+        value = cost(torch.stack(xs), leaves)
+    wanted = [*xs, *zs, *leaves.values()]
+    if value.requires_grad:
+        found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
+    else:
+        found = tuple(torch.zeros_like(w) for w in wanted)
+    layers = sweep.depth + 1
+    for (name, _), part in zip(leaves.items(), found[2 * layers :], strict=True):
+        out[name].add_(part)
+    x, z, lam, zbar = (
+        torch.stack(list(parts)).detach() for parts in (xs, zs, found[:layers], found[layers : 2 * layers])
+    )
+    return value.detach(), x, lam, zbar, z

@@ -1,0 +1,32 @@
+"""Directories and files that a kill at any moment leaves whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from dnlcontrol import checks
+
+
+def make_directory(directory: Any) -> Path:
+    """An existing or new directory."""
+    try:
+        folder = Path(directory)
+    except TypeError:
+        checks.reject_type("directory", directory, "a path")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        checks.reject("directory", f"{folder} ({error.strerror})", "a directory that can be made")
+    return folder
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write to a temporary name, flush to the disk, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
