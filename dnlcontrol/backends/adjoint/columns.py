@@ -30,7 +30,7 @@ from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.dynamics import Affine
 from dnlcontrol.space.layout import Layout
 
-PIECE = 2 << 20  # bytes of a piece of a column, about one core's cache of the second level
+PIECE = 1 << 20  # bytes of a piece of a column: with its rows of z it fits a core's second level of cache
 Elementwise = Callable[[Any], Any]
 
 
@@ -74,9 +74,8 @@ def elements(activation: Elementwise | None) -> Elements | None:
     """The parts of an activation that knows its derivatives; None for any other."""
     if activation is None or activation is activations.identity:
         return Elements(None)
-    if not hasattr(activation, "slope") or not hasattr(activation, "bend"):
-        return None
-    return Elements(activation, activation.slope, activation.bend)
+    slope = getattr(activation, "slope", None)
+    return None if slope is None else Elements(activation, slope, getattr(activation, "bend", None))
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,34 @@ class Read:
 
     matrix: Tensor
     bias: Tensor | None
+
+
+class Product:
+    """W Y + b over some rows as one product (W b)(Y; 1); the copy (W b) is small beside a pass over its result.
+
+    With tangents Y has 2n columns, (Y, Ẏ), and the 1 becomes (1, 0).
+    """
+
+    def __init__(self, read: Read, y: Tensor, count: int) -> None:
+        self.read, self.y = read, y
+        self.joint: Tensor | None = None
+        if read.bias is not None:
+            self.y = torch.cat([y, torch.zeros_like(y[:1])])
+            self.y[-1, :count] = 1.0
+
+    def rows(self, part: slice) -> Tensor:
+        matrix = self.read.matrix[part]
+        if self.read.bias is None:
+            return matrix
+        if self.joint is None:
+            self.joint = matrix.new_empty(len(matrix), matrix.shape[1] + 1)
+        joint = self.joint[: len(matrix)]
+        joint[:, :-1].copy_(matrix)
+        joint[:, -1].copy_(self.read.bias[part])
+        return joint
+
+    def into(self, part: slice, out: Tensor) -> None:
+        torch.mm(self.rows(part), self.y, out=out)
 
 
 @dataclass(frozen=True)
@@ -123,33 +150,28 @@ class Columns:
             stop = min(start + size, rows)
             yield slice(start, stop), buffer[: stop - start]
 
-    def _product(self, read: Read, part: slice, y: Tensor, out: Tensor) -> None:
-        """out <- W Y + b on some of the rows."""
-        if read.bias is None:
-            torch.mm(read.matrix[part], y, out=out)
-        else:
-            torch.addmm(read.bias[part, None], read.matrix[part], y, out=out)
-
     # -- first order ----------------------------------------------------------------------------------------------
     def add(self, z: Tensor, y: Tensor, read: Read, weight: float) -> None:
         """z (rows, n) += c σ(W Y + b)."""
         if self.elements.value is None and read.bias is None:
             z.addmm_(read.matrix, y, alpha=weight)
             return
+        product = Product(read, y, y.shape[1])
         for part, h in self._pieces(len(z), z.shape[1], z):
-            self._product(read, part, y, h)
+            product.into(part, h)
             self.elements.apply(h)
             z[part].add_(h, alpha=weight)
 
     def pull(self, zbar: Tensor, y: Tensor, read: Read, weight: float, ybar: Tensor, out: Read) -> None:
         """Adds the cotangents of Y into ``ybar`` (e, n), those of W and b into ``out``."""
+        product = Product(read, y, y.shape[1])
         if self.elements.value is None:
             pieces: Any = [(slice(0, len(zbar)), zbar)]
         else:
             pieces = self._pieces(len(zbar), zbar.shape[1], zbar)
         for part, g in pieces:
             if self.elements.value is not None:
-                self._product(read, part, y, g)
+                product.into(part, g)
                 self.elements.apply(g)
                 self.elements.times_slope(zbar[part], g, out=g)
             ybar.addmm_(read.matrix[part].T, g, alpha=weight)
@@ -158,22 +180,20 @@ class Columns:
                 out.bias[part].add_(g.sum(1), alpha=weight)
 
     # -- second order: values and tangents side by side, (rows, 2, n) -------------------------------------------
-    def _tangent_product(self, read: Read, along: Read, part: slice, y: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    def _values(self, part: slice, product: Product, along: Product, h: Tensor) -> tuple[Tensor, Tensor]:
         """Views of ``h`` (rows, 2n) filled with H and P."""
-        n = y.shape[1] // 2
-        torch.mm(read.matrix[part], y, out=h)
-        a, p = h[:, :n], h[:, n:]
-        p.addmm_(along.matrix[part], y[:, :n])
-        if read.bias is not None and along.bias is not None:
-            a.add_(read.bias[part, None])
-            p.add_(along.bias[part, None])
-        self.elements.apply(a)
-        return a, p
+        n = h.shape[1] // 2
+        product.into(part, h)
+        h[:, n:].addmm_(along.rows(part), along.y)
+        self.elements.apply(h[:, :n])
+        return h[:, :n], h[:, n:]
 
     def add_pair(self, z: Tensor, y: Tensor, read: Read, along: Read, weight: float) -> None:
         """z (rows, 2n) += c (H, σ' P); ``y`` is (Y, Ẏ), (e, 2n)."""
+        n = y.shape[1] // 2
+        products = Product(read, y, n), Product(along, y[:, :n], n)
         for part, buffer in self._pieces(len(z), z.shape[1], z):
-            h, p = self._tangent_product(read, along, part, y, buffer)
+            h, p = self._values(part, *products, buffer)
             self.elements.times_slope(p, h, out=p)
             z[part].add_(buffer, alpha=weight)
 
@@ -183,8 +203,9 @@ class Columns:
         """Adds the pair's cotangent into ``ybar`` (e, 2n), the tangents of W̄ and b̄ into ``out``."""
         n = y.shape[1] // 2
         swapped = torch.cat([y[:, n:], y[:, :n]], dim=1)
+        products = Product(read, y, n), Product(along, y[:, :n], n)
         for part, buffer in self._pieces(len(zbar), zbar.shape[1], zbar):
-            h, p = self._tangent_product(read, along, part, y, buffer)
+            h, p = self._values(part, *products, buffer)
             g, dg = zbar[part, :n], zbar[part, n:]
             self.elements.bent(p, h, g, dg)
             self.elements.times_slope(p, h, out=p)

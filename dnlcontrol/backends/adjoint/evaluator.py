@@ -29,8 +29,8 @@ class Evaluator:
     ----------
     device : "cpu", "cuda" or "cuda:k".
     dtype : "float64" (default) or "float32"; vectors in and out are always float64.
-    chunk : samples per chunk; results agree to rounding for every chunk.
-    batched : False maps the formula itself instead of a dynamics' own batched kernel.
+    chunk : samples per chunk, None: from the sizes; results agree to rounding for every chunk.
+    batched : False maps the formula itself instead of a dynamics' own batched or affine kernel.
     stored : keep all derivatives at the nodes instead of recomputing them; None where they are few.
     """
 
@@ -45,6 +45,7 @@ class Evaluator:
         self.lagrangian = Lagrangian(self.sweep)
         self.counts = Counts()
         self._stored = Linearised.fits(self.sweep) if stored is None else stored
+        self._narrow: tuple[Tensor, Tensor] | None = None
         self._point: tuple[bytes, Linearised] | None = None
         self._products: tuple[Linearised, Multipliers | None, Derivatives] | None = None
 
@@ -76,8 +77,8 @@ class Evaluator:
             stored = self._derivatives(w, multipliers)
             g = stored.gradient.copy()
             return stored.value + self.space.add_penalty_gradient(w, g), g
-        gradient, total = self._zeros(), 0.0
-        u, out = self._controls(w), self._views(gradient)
+        control, gradient = self._vectors(w)
+        u, out, total = self._views(control), self._views(gradient), 0.0
         with torch.no_grad():
             for data in self.sweep.chunks:
                 total += float(self._chunk(u, data, multipliers, out)[0])
@@ -222,6 +223,16 @@ class Evaluator:
 
     def _controls(self, w: np.ndarray) -> dict[str, Tensor]:
         return self._views(self._tensor(w))
+
+    def _vectors(self, w: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The control and zeros, on the device. In float32 both are kept from call to call: new memory costs time."""
+        if self.dtype == torch.float64:
+            return self._tensor(w), self._zeros()
+        if self._narrow is None:
+            self._narrow = self._zeros(), self._zeros()
+        control, gradient = self._narrow
+        control.copy_(torch.as_tensor(np.asarray(w, dtype=float)))
+        return control, gradient.zero_()
 
     def _zeros(self) -> Tensor:
         return torch.zeros(self.space.size, dtype=self.dtype, device=self.device)

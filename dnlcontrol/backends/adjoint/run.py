@@ -21,7 +21,7 @@ CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
-        dtype: str, chunk: int, progress: Any, cold: bool, mu: np.ndarray | None = None,
+        dtype: str, chunk: int | None, progress: Any, cold: bool, mu: np.ndarray | None = None,
         batches: MiniBatches | None = None) -> Found:  # fmt: skip
     """Minimise from controls w and multipliers μ; a ``cold`` start may lie on a symmetry: saddles are looked for."""
     evaluator = Evaluator(discrete, device, dtype, chunk)
@@ -42,7 +42,7 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
 
 
 def run_distributed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str,
-                    device: str, dtype: str, chunk: int, progress: Any, cold: bool) -> Found:  # fmt: skip
+                    device: str, dtype: str, chunk: int | None, progress: Any, cold: bool) -> Found:  # fmt: skip
     """:func:`run` with a share of the samples on every rank; ``progress`` is called on rank 0."""
     from dnlcontrol.backends.adjoint import distributed
 

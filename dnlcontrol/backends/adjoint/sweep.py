@@ -24,6 +24,7 @@ from dnlcontrol.backends.adjoint.stage import Stage
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.engines import numpy_engine
+from dnlcontrol.sizes import chunk_size
 
 Inputs = tuple[Tensors, Tensors, Tensors]
 
@@ -51,7 +52,7 @@ class Sweep:
         self.nodes = self.tensor(self.grid.nodes)
         self.columns = {b.name: b for b in self.space if b.control.on == "ts"}
         self.affine = columns(discrete, vectorised)
-        chunk = chunk or chunk_size(discrete, self.affine is not None, self.dtype.itemsize)
+        chunk = chunk or chunk_size(discrete, self.dtype.itemsize)
         self.chunks = [self._data(i, chunk) for i in range(0, self.problem.samples, chunk)]
 
     @cached_property
@@ -188,9 +189,8 @@ class Sweep:
         λ^l is the multiplier of the state equation at layer l: the derivative with respect to a change of its right
         side.
         """
-        lam, zbar = torch.zeros_like(x), torch.zeros_like(z)
+        lam, zbar = direct.clone(), torch.zeros_like(z)
         for l in reversed(range(self.depth + 1)):
-            lam[l] = direct[l]
             if l < self.depth:
                 lam[l] += self._pull_column(u, l, x[l], zbar[self._rows(l)], out)
             if self.problem.formulas.outer is None and not self.grid.own[l]:
@@ -220,8 +220,3 @@ class Sweep:
 def _flat(later: Tensor) -> Tensor:
     """(m, n, d), samples last in memory, as (m·d, n)."""
     return later.transpose(1, 2).view(-1, later.shape[1])
-
-
-def chunk_size(discrete: DiscreteProblem, affine: bool, itemsize: int) -> int:
-    """Samples per chunk where none are asked for."""
-    return 512 if affine else 128
