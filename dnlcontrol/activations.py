@@ -1,18 +1,27 @@
 """Activations: scalar functions applied to each entry, on any backend.
 
 Those of this module know their derivatives as functions of their own value y = σ(x), which is what the column sweep
-has at hand: ``slope(y)`` = σ'(x), and ``bend(y)`` = σ''(x)/σ'(x), None where σ'' = 0.
+has at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from dnlcontrol.array import namespace
 from dnlcontrol.checks import function
 
 Function = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """``slope(y)`` = σ'(x) and ``bend(y)`` = σ''(x)/σ'(x) at y = σ(x); bend None where σ'' = 0."""
+
+    slope: Function
+    bend: Function | None
 
 
 def known(slope: Function, bend: Function | None = None) -> Callable[[Function], Function]:
@@ -36,10 +45,16 @@ def known(slope: Function, bend: Function | None = None) -> Callable[[Function],
         function("known.bend", bend)
 
     def attach(activation: Function) -> Function:
-        activation.slope, activation.bend = slope, bend  # type: ignore[attr-defined]
+        activation.derivatives = Derivatives(slope, bend)  # type: ignore[attr-defined]
         return activation
 
     return attach
+
+
+def derivatives(activation: Any) -> Derivatives | None:
+    """What :func:`known` attached; None for any other function."""
+    found = getattr(activation, "derivatives", None)
+    return found if isinstance(found, Derivatives) else None
 
 
 def _step(y: Any, left: float) -> Any:

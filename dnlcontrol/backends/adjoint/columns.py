@@ -6,10 +6,10 @@ weight c of the rule:
     forward   H = σ(W Y + b),   Z += c H
     adjoint   G = Z̄ ⊙ σ'(H),    Ȳ += c Wᵀ G,   W̄ += c G Yᵀ,   b̄ += c G 1
 
-and their derivatives along (Ẏ, Ẇ, ḃ, Z̄̇), with P = W Ẏ + Ẇ Y + ḃ:
+and their derivatives along (Ẏ, Ẇ, ḃ) and δZ̄, with P = W Ẏ + Ẇ Y + ḃ:
 
     forward   Ż += c σ' ⊙ P
-    adjoint   Ġ = σ' ⊙ (Z̄̇ + (σ''/σ') ⊙ P ⊙ Z̄),   Ȳ̇ += c (Wᵀ Ġ + Ẇᵀ G),   W̄̇ += c (G Ẏᵀ + Ġ Yᵀ),   b̄̇ += c Ġ 1
+    adjoint   Ġ = σ' ⊙ (δZ̄ + (σ''/σ') ⊙ P ⊙ Z̄),   δȲ += c (Wᵀ Ġ + Ẇᵀ G),   δW̄ += c (G Ẏᵀ + Ġ Yᵀ),   δb̄ += c Ġ 1
 
 σ' and σ''/σ' are functions of H. Samples lie last in memory: W Y is then one product for a whole column, and the rows
 of later layers are one block. Derivatives travel beside values, as (rows, 2, n), so that one product serves both. Rows
@@ -74,8 +74,8 @@ def elements(activation: Elementwise | None) -> Elements | None:
     """The parts of an activation that knows its derivatives; None for any other."""
     if activation is None or activation is activations.identity:
         return Elements(None)
-    slope = getattr(activation, "slope", None)
-    return None if slope is None else Elements(activation, slope, getattr(activation, "bend", None))
+    found = activations.derivatives(activation)
+    return None if found is None else Elements(activation, found.slope, found.bend)
 
 
 @dataclass(frozen=True)
