@@ -33,7 +33,7 @@ WARM = ("duals", "controls")
 
 def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str = "left", start: Any = None,
           device: str = "cpu", tolerance: float = 1e-8, max_iterations: int | None = None, method: str = "newton",
-          formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128,
+          formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int | None = None,
           verbose: bool = False, warm: str = "duals",
           progress: Callable[[Any], None] | None = None, batches: Any = None,
           distributed: bool = False, checkpoint: Any = None, every: float = 60.0) -> Solution:  # fmt: skip
@@ -57,7 +57,7 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     formulation : "lifted" (states are unknowns, IPOPT), "condensed" (states eliminated, dense exact Hessian) or "auto",
         which takes the cheaper by forecast (exact).
     force : build a program that the forecast calls too large (exact).
-    dtype, chunk : precision and samples per chunk of the sweeps (adjoint).
+    dtype, chunk : precision and samples per chunk of the sweeps (adjoint); None: from the sizes.
     verbose : let IPOPT print (exact).
     warm : what is taken over from a Solution given as ``start``: "duals", its controls and, if it converged, the
         multipliers of its constraints, prolonged too; "controls", its controls alone.

@@ -30,7 +30,7 @@ CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
-        dtype: str, chunk: int, progress: Any, levels: Sequence[Samples] = (), bend: float = np.inf,
+        dtype: str, chunk: int | None, progress: Any, levels: Sequence[Samples] = (), bend: float = np.inf,
         preconditioner: Any = None, mu: np.ndarray | None = None, batches: MiniBatches | None = None,
         keeper: Checkpoint | None = None) -> Found:  # fmt: skip
     """Minimise from the controls w and multipliers μ, or from what the coarser ``levels`` of a branch tell.
@@ -75,7 +75,7 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
 
 
 def run_distributed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str,
-                    device: str, dtype: str, chunk: int, progress: Any, cold: bool,
+                    device: str, dtype: str, chunk: int | None, progress: Any, cold: bool,
                     keeper: Checkpoint | None = None) -> Found:  # fmt: skip
     """:func:`run` with a share of the samples on every rank; ``progress`` and ``keeper`` belong to rank 0."""
     from dnlcontrol.backends.adjoint import distributed
