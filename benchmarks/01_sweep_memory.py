@@ -37,7 +37,7 @@ def measure(kind: str, depth: int, samples: int) -> float:
 
     def sweep(L: int, N: int):
         discrete, w = made(L, N)
-        evaluator = Evaluator(discrete, stored=False)
+        evaluator = Evaluator(discrete, stored=False, chunk=128)
         return discrete, lambda: evaluator.value_and_gradient(w)
 
     def autograd(L: int, N: int):

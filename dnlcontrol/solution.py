@@ -76,6 +76,10 @@ class Solution:
     problem: ControlProblem | None = None
     preconditioner: Any = field(default=None, repr=False, compare=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: without what the minimiser learnt of the Hessian, which only a solve beside this one can use."""
+        return {**self.__dict__, "preconditioner": None}
+
     @property
     def success(self) -> bool:
         return self.status == SOLVED

@@ -25,15 +25,15 @@ from dnlcontrol.space.extension import Extension, prolong
 from dnlcontrol.space.faces import complementarity, stationarity
 from dnlcontrol.space.prolongation import Samples
 
-METHODS = ("newton", "gauss-newton", "lbfgs", "adam", "sgd")
-BATCHED = METHODS[3:]
+METHODS = ("newton", "gauss-newton", "lbfgs", "adam", "sgd", "msa", "emsa")
+BATCHED, SUCCESSIVE = METHODS[3:5], METHODS[5:]
 FORMULATIONS = ("auto", "lifted", "condensed")
 WARM = ("duals", "controls")
 
 
 def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str = "left", start: Any = None,
           device: str = "cpu", tolerance: float = 1e-8, max_iterations: int | None = None, method: str = "newton",
-          formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int = 128,
+          formulation: str = "auto", force: bool = False, dtype: str = "float64", chunk: int | None = None,
           verbose: bool = False, warm: str = "duals",
           progress: Callable[[Any], None] | None = None, batches: Any = None,
           distributed: bool = False, checkpoint: Any = None, every: float = 60.0) -> Solution:  # fmt: skip
@@ -48,15 +48,16 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     device : "cpu", "cuda" or "cuda:k" (adjoint).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
     method : "newton" (trust-region Newton-CG), "gauss-newton" (the same with the Gauss-Newton matrix, which is
-        semidefinite for convex costs) or "lbfgs", all in the metric of the controls; for many samples
-        "adam" or (in that metric) "sgd" on mini-batches, then Newton on all samples (adjoint).
+        semidefinite for convex costs) or "lbfgs", all in the metric of the controls; for many samples "adam" or (in
+        that metric) "sgd" on mini-batches, then Newton on all samples; "msa" or "emsa" (successive approximation by
+        Pontryagin's principle, plain and extended) for path controls of an ODE (adjoint).
     batches : a :class:`MiniBatches` for "adam" and "sgd": size, epochs, rate, seed, polish.
     distributed : ``problem`` has this rank's share of the samples, and all ranks of torch.distributed solve together
         (adjoint, "newton" or "lbfgs", no constraints but control bounds); see docs/cluster.md.
     formulation : "lifted" (states are unknowns, IPOPT), "condensed" (states eliminated, dense exact Hessian) or "auto",
         which takes the cheaper by forecast (exact).
     force : build a program that the forecast calls too large (exact).
-    dtype, chunk : precision and samples per chunk of the sweeps (adjoint).
+    dtype, chunk : precision and samples per chunk of the sweeps (adjoint); None: from the sizes.
     verbose : let IPOPT print (exact).
     warm : what is taken over from a Solution given as ``start``: "duals", its controls and, if it converged, the
         multipliers of its constraints, prolonged too; "controls", its controls alone.
@@ -141,6 +142,8 @@ def _check_batches(backend: str, method: str, batches: Any) -> None:
     """Mini-batches belong to the adjoint backend and to the methods that use them."""
     if method in BATCHED and backend != "adjoint":
         checks.reject("method", method, "'newton' for the exact backend; mini-batches need backend='adjoint'")
+    if method in SUCCESSIVE and backend != "adjoint":
+        checks.reject("method", method, "'newton' for the exact backend; successive approximation needs 'adjoint'")
     if batches is None:
         return
     from dnlcontrol.backends.adjoint.stochastic import MiniBatches

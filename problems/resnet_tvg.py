@@ -1,7 +1,9 @@
 """Residual network with the Thorpe-van Gennip regularisers on its layers and a penalised linear head.
 
-    min Σ_n (W x_n(1) + c - y_n)² + α (∫|K'|² + τ_1 |K(0)|² + ∫|b'|² + τ_1 |b(0)|²) + α_head (|W|² + |c|²)
+    min Σ_n (W x_n(1) + c - y_n)² + α (∫|K'|² + τ_1 |K(0)|²) + α_b (∫|b'|² + τ_1 |b(0)|²) + α_head |W|² + α_c |c|²
     x' = tanh(K(t) x + b(t)),    x_n(0) = the n-th point
+
+with α_b = α and α_c = α_head unless they are given.
 
 The loss is a sum over the data and the penalties carry no ½, so the mean is multiplied by N here and the
 weights of the quadratic penalties on the head are doubled. At depth L:
@@ -26,7 +28,15 @@ import dnlcontrol as dnl
 from dnlcontrol import checks
 
 
-def problem(*, samples: int = 32, alpha: float = 0.1, alpha_head: float = 0.1, tau1: float = 1.0) -> dnl.ControlProblem:
+def problem(
+    *,
+    samples: int = 32,
+    alpha: float = 0.1,
+    alpha_head: float = 0.1,
+    tau1: float = 1.0,
+    alpha_b: float | None = None,
+    alpha_c: float | None = None,
+) -> dnl.ControlProblem:
     x0 = np.random.default_rng(0).uniform(-1.0, 1.0, (checks.whole("samples", samples), 2))
 
     def loss(x, c, y):
@@ -46,8 +56,8 @@ def problem(*, samples: int = 32, alpha: float = 0.1, alpha_head: float = 0.1, t
         terminal=dnl.cost(loss, target=x0[:, 0] + x0[:, 1] ** 2),
         regularisers=[
             dnl.TvG("K", alpha, tau1),
-            dnl.TvG("b", alpha, tau1),
+            dnl.TvG("b", alpha if alpha_b is None else alpha_b, tau1),
             dnl.L2("head_W", 2 * alpha_head),
-            dnl.L2("head_c", 2 * alpha_head),
+            dnl.L2("head_c", 2 * (alpha_head if alpha_c is None else alpha_c)),
         ],
     )

@@ -449,7 +449,7 @@ SOLVING = [
     noting(lambda: solve(backend=np.array(["exact", "adjoint"])), "backend", "array of shape (2,)",
            "'exact' or 'adjoint'", "array of backends"),
     noting(lambda: solve(method="nadam"), "method", "'nadam'",
-           "'newton' or 'gauss-newton' or 'lbfgs' or 'adam' or 'sgd'",
+           "'newton' or 'gauss-newton' or 'lbfgs' or 'adam' or 'sgd' or 'msa' or 'emsa'",
            "unknown method"),
     noting(lambda: solve(backend="exact", method="adam"), "method", "'adam'", "backend='adjoint'", "Adam, exact"),
     noting(lambda: solve(method="sgd", batches=16), "batches", "16", "MiniBatches(size=", "batches as a number"),

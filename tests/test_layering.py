@@ -24,7 +24,7 @@ LAYERS = (
     "discrete sizes fingerprints",
     "backends",
     "solution",
-    "solving duals",
+    "solving duals hjb",
     "certificates",
     "init storage extrapolation symmetries multistarts studies",
     "labelled progress plotting estimators checking problem_files cli __main__",

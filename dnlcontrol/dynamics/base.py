@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.controls import Control
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Says that a kernel is σ(W y + b): y (e,), W the control named ``matrix`` (d, e), b (d,) the one named ``bias``.
+
+    The column sweep then uses its own products, values, pull-backs and tangents written out, in place of torch.func's.
+    σ must be None (the identity) or know its derivatives (:func:`dnlcontrol.activations.known`); for any other the
+    declaration has no effect. It is checked against the formula.
+    """
+
+    matrix: str
+    bias: str | None = None
+    activation: Callable[[Any], Any] | None = None
 
 
 class Dynamics:
@@ -15,7 +30,8 @@ class Dynamics:
     ``kernel(t, s, y, u)`` is required. ``free_term(t, x0)`` (default: x0), ``feature(s, x, u)`` (default: x)
     and ``outer(t, g, z, u)`` (default: g + z) may be None. ``batched(t, s, y, u)`` is an optional PyTorch
     version of the kernel for one source layer: t (m,), s 0-d, y (n, *y), triangular controls (m, *shape), the
-    others (*shape) -> (m, n, *z). ``is_ode`` says that x' = k(s, x, v(s)): its costate is the classical one.
+    others (*shape) -> (m, n, *z). ``affine`` declares a kernel σ(W y + b), which the sweep then takes at full speed.
+    ``is_ode`` says that x' = k(s, x, v(s)): its costate is the classical one.
     """
 
     kernel: Callable[..., Any]
@@ -23,6 +39,7 @@ class Dynamics:
     feature: Callable[..., Any] | None = None
     outer: Callable[..., Any] | None = None
     batched: Callable[..., Any] | None = None
+    affine: Affine | None = None
     is_ode: bool = False
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 from dnlcontrol import checks
 from dnlcontrol.activations import tanh
 from dnlcontrol.controls import Control
-from dnlcontrol.dynamics.base import Dynamics
+from dnlcontrol.dynamics.base import Affine, Dynamics
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Dense(Dynamics):
             return g + (z if self.form == "A" else self.activation(z))
 
         return combine
+
+    @property
+    def affine(self) -> Affine:  # type: ignore[override]
+        inside = self.form == "C"
+        return Affine("W", "b" if inside and self.bias else None, self.activation if inside else None)
 
     def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
         """All later layers at once: y (n, d), W (m, d, d), b (m, d) -> (m, n, d)."""

@@ -9,7 +9,7 @@ from typing import Any
 from dnlcontrol import checks
 from dnlcontrol.activations import tanh
 from dnlcontrol.controls import Control
-from dnlcontrol.dynamics.base import Dynamics
+from dnlcontrol.dynamics.base import Affine, Dynamics
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class ResNet(Dynamics):
 
     def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
         return self.activation(u.K @ y + u.b)
+
+    @property
+    def affine(self) -> Affine:  # type: ignore[override]
+        return Affine("K", "b", self.activation)
 
     def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
         """y (n, d) -> (1, n, d)."""

@@ -37,7 +37,7 @@ class SharedEvaluator(Evaluator):
     are announced to the others, who :meth:`serve`.
     """
 
-    def __init__(self, discrete: DiscreteProblem, device: str, dtype: str, chunk: int) -> None:
+    def __init__(self, discrete: DiscreteProblem, device: str, dtype: str, chunk: int | None) -> None:
         super().__init__(discrete, device, dtype, chunk)
         counts = same_everywhere(discrete)
         self.everyone, self.share = sum(counts), counts[dist.get_rank()] / sum(counts)

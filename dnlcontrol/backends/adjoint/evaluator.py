@@ -12,6 +12,7 @@ from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.derivatives import Derivatives
 from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.linearised import Linearised
+from dnlcontrol.backends.adjoint.second import SecondOrder
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
 from dnlcontrol.backends.adjoint.tape import tapeable, taped
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
@@ -29,22 +30,23 @@ class Evaluator:
     ----------
     device : "cpu", "cuda" or "cuda:k".
     dtype : "float64" (default) or "float32"; vectors in and out are always float64.
-    chunk : samples per chunk; results agree to rounding for every chunk.
-    batched : False maps the formula itself instead of a dynamics' own batched kernel.
+    chunk : samples per chunk, None: from the sizes; results agree to rounding for every chunk.
+    batched : False maps the formula itself instead of a dynamics' own batched or affine kernel.
     stored : keep all derivatives at the nodes instead of recomputing them; None where they are few.
     """
 
-    def __init__(self, discrete: DiscreteProblem, device: str = "cpu", dtype: str = "float64", chunk: int = 128,
+    def __init__(self, discrete: DiscreteProblem, device: str = "cpu", dtype: str = "float64", chunk: int | None = None,
                  batched: bool = True, stored: bool | None = None) -> None:  # fmt: skip
         self.discrete = discrete
         self.space, self.rows = discrete.space, discrete.rows
         self.device = torch_device(device)
         self.dtype = DTYPES[checks.choice("dtype", dtype, tuple(DTYPES))]
         self.vectorised = Vectorised(discrete, self.device, self.dtype, batched)
-        self.sweep = Sweep(discrete, self.vectorised, checks.whole("chunk", chunk))
+        self.sweep = Sweep(discrete, self.vectorised, None if chunk is None else checks.whole("chunk", chunk))
         self.lagrangian = Lagrangian(self.sweep)
         self.counts = Counts()
         self._stored = Linearised.fits(self.sweep) if stored is None else stored
+        self._narrow: tuple[Tensor, Tensor] | None = None
         self._point: tuple[bytes, Linearised] | None = None
         self._products: tuple[Linearised, Multipliers | None, Derivatives] | None = None
 
@@ -76,8 +78,8 @@ class Evaluator:
             stored = self._derivatives(w, multipliers)
             g = stored.gradient.copy()
             return stored.value + self.space.add_penalty_gradient(w, g), g
-        gradient, total = self._zeros(), 0.0
-        u, out = self._controls(w), self._views(gradient)
+        control, gradient = self._vectors(w)
+        u, out, total = self._views(control), self._views(gradient), 0.0
         with torch.no_grad():
             for data in self.sweep.chunks:
                 total += float(self._chunk(u, data, multipliers, out)[0])
@@ -91,14 +93,24 @@ class Evaluator:
             product = self._derivatives(w, multipliers).hessian_product(d)
             self.space.add_penalty_gradient(d, product)
             return product
+        product = self._tangent(w, d, multipliers)
+        self.space.add_penalty_gradient(d, product)
+        return product
+
+    def _tangent(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None) -> np.ndarray:
+        """The sweep's derivative along d: columns written out where they are, else dual numbers throughout."""
         with torch.no_grad(), forward_ad.dual_level():
+            if self.sweep.affine is not None:
+                product = self._zeros()
+                second = SecondOrder(self.sweep, self.lagrangian, self._controls(w), self._controls(d))
+                for data in self.sweep.chunks:
+                    second.add(data, multipliers, self._views(product))
+                return _numpy(product)
             u, total = self._views(forward_ad.make_dual(self._tensor(w), self._tensor(d))), self._zeros()
             for data in self.sweep.chunks:
                 self._chunk(u, data, multipliers, self._views(total))
             tangent = forward_ad.unpack_dual(total).tangent
-        product = np.zeros(self.space.size) if tangent is None else _numpy(tangent)
-        self.space.add_penalty_gradient(d, product)
-        return product
+        return np.zeros(self.space.size) if tangent is None else _numpy(tangent)
 
     def _chunk(self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors) -> tuple[Tensor, ...]:
         """One chunk forward and backward; the gradient is added into ``out``."""
@@ -216,6 +228,16 @@ class Evaluator:
 
     def _controls(self, w: np.ndarray) -> dict[str, Tensor]:
         return self._views(self._tensor(w))
+
+    def _vectors(self, w: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The control and zeros, on the device. In float32 both are kept from call to call: new memory costs time."""
+        if self.dtype == torch.float64:
+            return self._tensor(w), self._zeros()
+        if self._narrow is None:
+            self._narrow = self._zeros(), self._zeros()
+        control, gradient = self._narrow
+        control.copy_(torch.as_tensor(np.asarray(w, dtype=float)))
+        return control, gradient.zero_()
 
     def _zeros(self) -> Tensor:
         return torch.zeros(self.space.size, dtype=self.dtype, device=self.device)

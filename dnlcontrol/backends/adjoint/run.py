@@ -19,17 +19,18 @@ from dnlcontrol.backends.adjoint.nested import Nested
 from dnlcontrol.backends.adjoint.newton import newton
 from dnlcontrol.backends.adjoint.objective import Objective, Outcome, lines
 from dnlcontrol.backends.adjoint.stochastic import RATES, MiniBatches, refuse_constraints, stochastic
+from dnlcontrol.backends.adjoint.successive import refuse, successive
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, Found
 from dnlcontrol.checkpoints import Checkpoint
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.space.prolongation import Samples
 
-LIMITS = {"newton": 200, "gauss-newton": 1000, "lbfgs": 5000}
+LIMITS = {"newton": 200, "gauss-newton": 1000, "lbfgs": 5000, "msa": 1000, "emsa": 1000}
 CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
-        dtype: str, chunk: int, progress: Any, levels: Sequence[Samples] = (), bend: float = np.inf,
+        dtype: str, chunk: int | None, progress: Any, levels: Sequence[Samples] = (), bend: float = np.inf,
         preconditioner: Any = None, mu: np.ndarray | None = None, batches: MiniBatches | None = None,
         keeper: Checkpoint | None = None) -> Found:  # fmt: skip
     """Minimise from the controls w and multipliers μ, or from what the coarser ``levels`` of a branch tell.
@@ -52,6 +53,9 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
     evaluator.counts.coarse_seconds += time.perf_counter() - began
     minimiser: Minimiser = lbfgs if method == "lbfgs" else newton
     kind = GaussNewton if method == "gauss-newton" else Objective
+    if method in ("msa", "emsa"):
+        refuse(evaluator, method)
+        minimiser = partial(successive, extended=method == "emsa")
     if not discrete.rows.size:
         limit = limit or LIMITS[method]
         if minimiser is newton:
@@ -71,7 +75,7 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
 
 
 def run_distributed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str,
-                    device: str, dtype: str, chunk: int, progress: Any, cold: bool,
+                    device: str, dtype: str, chunk: int | None, progress: Any, cold: bool,
                     keeper: Checkpoint | None = None) -> Found:  # fmt: skip
     """:func:`run` with a share of the samples on every rank; ``progress`` and ``keeper`` belong to rank 0."""
     from dnlcontrol.backends.adjoint import distributed

@@ -4,8 +4,10 @@ Once x^s is known, its contributions to all later layers are one batched kernel 
 accumulates z column by column; backward recomputes column s and pulls the cotangents z̄^{s+1..L} back
 through it. Only the states are kept: O(L·N·d) memory. Samples are taken in chunks.
 
+A kernel σ(W y + b) takes the products of columns.py, any other torch.func.
+
 Second order: the same code run on dual numbers (forward-mode AD) gives the derivative of the gradient in a
-direction, exact and with the memory of the sweep.
+direction, exact and with the memory of the sweep; second.py is its form for σ(W y + b).
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from dnlcontrol.backends.adjoint.columns import columns
 from dnlcontrol.backends.adjoint.stage import Stage
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.engines import numpy_engine
+from dnlcontrol.sizes import chunk_size
 
 Inputs = tuple[Tensors, Tensors, Tensors]
 
@@ -39,7 +43,7 @@ class Data:
 class Sweep:
     """Forward and backward passes through the state equation for stacked samples."""
 
-    def __init__(self, discrete: DiscreteProblem, vectorised: Vectorised, chunk: int) -> None:
+    def __init__(self, discrete: DiscreteProblem, vectorised: Vectorised, chunk: int | None) -> None:
         self.discrete, self.formulas = discrete, vectorised
         self.problem, self.grid, self.space = discrete.problem, discrete.grid, discrete.space
         self.depth = discrete.depth
@@ -47,6 +51,8 @@ class Sweep:
         self.markov = self.problem.markov
         self.nodes = self.tensor(self.grid.nodes)
         self.columns = {b.name: b for b in self.space if b.control.on == "ts"}
+        self.affine = columns(discrete, vectorised)
+        chunk = chunk or chunk_size(discrete, self.dtype.itemsize)
         self.chunks = [self._data(i, chunk) for i in range(0, self.problem.samples, chunk)]
 
     @cached_property
@@ -114,18 +120,58 @@ class Sweep:
     def states(self, u: Tensors, data: Data) -> tuple[Tensor, Tensor]:
         """x (L+1, n, *state) and z (L+1, n, *integral), the part of z^l from earlier layers."""
         n = data.free.shape[1]
-        z = torch.zeros(self.depth + 1, n, *self.problem.integral_shape, dtype=self.dtype, device=self.device)
-        x = torch.zeros(self.depth + 1, n, *self.problem.state_shape, dtype=self.dtype, device=self.device)
+        x, z = self._zeros(n, self.problem.state_shape), self._zeros(n, self.problem.integral_shape)
         for l in range(self.depth + 1):
             x[l] = self._stage(u, data, l).solve(x[l - 1], z[l])
             if l == self.depth:
                 break
-            column = self.column(l, x[l], *self.inputs(u, l))
+            self._add_column(u, l, x[l], z[self._rows(l)])
             if self.markov:
-                z[l + 1] = z[l] + column[0]
-            else:
-                z[l + 1 :] += column
+                z[l + 1] += z[l]
         return x, z
+
+    def _rows(self, s: int) -> slice:
+        """The later layers that column s reaches directly."""
+        return slice(s + 1, s + 2 if self.markov else self.depth + 1)
+
+    def _zeros(self, n: int, shape: tuple[int, ...]) -> Tensor:
+        """(L+1, n, *shape), samples last in memory where columns.py wants them there."""
+        if self.affine is None:
+            return torch.zeros(self.depth + 1, n, *shape, dtype=self.dtype, device=self.device)
+        return torch.zeros(self.depth + 1, *shape, n, dtype=self.dtype, device=self.device).transpose(1, 2)
+
+    def _add_column(self, u: Tensors, s: int, x: Tensor, later: Tensor) -> None:
+        """Add column s to the later layers' z, in place."""
+        inputs = self.inputs(u, s)
+        if self.affine is None:
+            later += self.column(s, x, *inputs)
+        else:
+            y = self._feature(s, x, inputs[2]).T.contiguous()
+            self.affine.add(_flat(later), y, self.affine.read(u, s), self.grid.later[s])
+
+    def _pull_column(self, u: Tensors, s: int, x: Tensor, zbar: Tensor, out: Tensors) -> Tensor:
+        """The cotangent of x^s from those of the later layers' z; the controls' are added into ``out``."""
+        inputs = self.inputs(u, s)
+        if self.affine is None:
+            _, pull = value_and_pull(lambda x, *i: self.column(s, x, *i), x, *inputs)
+            xbar, ts, *shared = pull(zbar)
+            self._add(out, ts, s, own=False)
+            for parts in shared:
+                self._add_shared(out, parts, s)
+            return xbar
+        y, pull = self._pulled_feature(s, x, inputs[2])
+        y = y.T.contiguous()
+        ybar, read = torch.zeros_like(y), self.affine.read
+        self.affine.pull(_flat(zbar), y, read(u, s), self.grid.later[s], ybar, read(out, s))
+        xbar, own = pull(ybar.T)
+        self._add_shared(out, own, s)
+        return xbar
+
+    def _pulled_feature(self, s: int, x: Tensor, own: Tensors) -> tuple[Tensor, Any]:
+        """y^s and the map from its cotangent to those of x^s and of the feature's controls."""
+        if self.formulas.feature is None:
+            return x, lambda ybar: (ybar, {})
+        return value_and_pull(lambda x, own: self._feature(s, x, own), x, own)
 
     def integrals(self, u: Tensors, x: Tensor, z: Tensor) -> Tensor:
         """z^l with the layer's own source, (L+1, n, *integral)."""
@@ -143,17 +189,10 @@ class Sweep:
         λ^l is the multiplier of the state equation at layer l: the derivative with respect to a change of its right
         side.
         """
-        lam, zbar = torch.zeros_like(x), torch.zeros_like(z)
+        lam, zbar = direct.clone(), torch.zeros_like(z)
         for l in reversed(range(self.depth + 1)):
-            lam[l] = direct[l]
             if l < self.depth:
-                inputs = self.inputs(u, l)
-                _, pull = value_and_pull(lambda x, *i, l=l: self.column(l, x, *i), x[l], *inputs)
-                xbar, ts, *shared = pull(zbar[l + 1 : l + 2] if self.markov else zbar[l + 1 :])
-                lam[l] += xbar
-                self._add(out, ts, l, own=False)
-                for parts in shared:
-                    self._add_shared(out, parts, l)
+                lam[l] += self._pull_column(u, l, x[l], zbar[self._rows(l)], out)
             if self.problem.formulas.outer is None and not self.grid.own[l]:
                 zbar[l] = lam[l]  # x = g + z
             else:
@@ -176,3 +215,8 @@ class Sweep:
     def _add_shared(self, out: Tensors, parts: Tensors, l: int) -> None:
         for name, value in parts.items():
             out[name][l if self.problem.controls[name].on == "t" else 0] += value
+
+
+def _flat(later: Tensor) -> Tensor:
+    """(m, n, d), samples last in memory, as (m·d, n)."""
+    return later.transpose(1, 2).view(-1, later.shape[1])

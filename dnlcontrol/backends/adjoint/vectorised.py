@@ -74,11 +74,12 @@ class Vectorised:
         self.engine = torch_engine(dtype, device)
         f = self.problem.formulas
         self._compare_all()
-        self.kernel = self._kernel(f.kernel)
+        self.plain = self.kernel = self._kernel(f.kernel)
+        self.batched = batched
         own = self.problem.dynamics.batched
         if own is not None and batched:
             self.kernel = self._own_kernel(own)
-            check_batched(self, self._kernel(f.kernel))
+            check_batched(self, self.kernel, "batched")
         self.feature = self._mapped(f.feature, (None, 0, None))
         self.outer = self._mapped(f.outer, (None, 0, 0, None))
 
@@ -138,8 +139,10 @@ class Vectorised:
         return vmap(self._apply(formula), in_dims=(0, None, *extra))
 
 
-def check_batched(vectorised: Vectorised, plain: Callable[..., Tensor]) -> None:
-    """Compare a dynamics' batched kernel with its formula at a seeded point; samples must not interact.
+def check_batched(vectorised: Vectorised, own: Callable[..., Tensor], what: str) -> None:
+    """Compare a dynamics' own kernel over layers and samples with its formula at a seeded point.
+
+    Samples must not interact. ``what`` is the attribute of the dynamics that gave it.
 
     Tolerance: both evaluate one kernel in float64 (float32: its own precision) with sums in another order.
     """
@@ -162,9 +165,9 @@ def check_batched(vectorised: Vectorised, plain: Callable[..., Tensor]) -> None:
         ts,
         shared,
     )
-    expected, name = plain(*point), f"{type(p.dynamics).__name__}.batched"
+    expected, name = vectorised.plain(*point), f"{type(p.dynamics).__name__}.{what}"
     try:
-        got = vectorised.kernel(*point)
+        got = own(*point)
     except Exception as error:
         seen = f"{type(error).__name__} ({' '.join(str(error).split())[:120]})"
         raise InputError(

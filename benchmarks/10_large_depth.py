@@ -4,7 +4,7 @@ The time of a value and gradient is fitted by C·L^p between the largest depths,
 (Markov) and a separable kernel; processor time, the median of seven. Then the two-spiral toy (N = 64, d = 2, α = 1e-2)
 is solved from nothing, nested over doubling depths, to stationarity 1e-8 at the last.
 
-    python benchmarks/08_large_depth.py [--tiny]
+    python benchmarks/10_large_depth.py [--tiny]
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ rule at L = 4, 8, 12, ..., extrapolated in 1/L, as many levels as are needed; al
 time. idesolver: the fastest of its settings (points, smoothing) that is accurate enough, its tolerances a tenth of the
 error asked for.
 
-    python benchmarks/09_forward_peers.py [--tiny] [--peers DIRECTORY]
+    python benchmarks/13_forward_peers.py [--tiny] [--peers DIRECTORY]
 
 The peers are optional: pip install --no-deps --target DIRECTORY torchdiffeq idesolver
 """

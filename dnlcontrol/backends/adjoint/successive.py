@@ -1,0 +1,201 @@
+"""Successive approximation by Pontryagin's principle: a forward-backward sweep, then H minimised along the path.
+
+With the states x and costates ψ of the current controls held,
+
+    h(v) = Σ_l τ [ℓ(t_l, x^l, v^l) + ψ^{l+1} · f(t_l, x^l, v^l)] + R(v)     (means over the samples)
+
+is separable over the layers (but for a penalty on differences, which joins them), and its gradient at the current
+controls is that of J. Two ways to go from its minimiser to new controls:
+
+    msa     a line search along the straight line to the minimiser of h
+    emsa    no line search: h + (ρ/2) Σ_l τ [|f(t_l, x^l, v) - f(t_l, x^l, u)|² + |H_x(.., v) - H_x(.., u)|²] is
+            minimised instead, ρ raised until J falls and lowered when it does
+
+Source of the extended form: Li, Chen, Tai and E, Journal of Machine Learning Research 2018 (arXiv 1710.09513), where ρ
+is a constant. Both converge linearly at best. The minimiser of h is found by Newton's method, whose every gradient and
+Hessian product is counted like one of J: it takes f and its derivatives at every layer and sample.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch.func import grad, jvp, vmap
+
+from dnlcontrol import checks
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.model import Step, solve_model
+from dnlcontrol.backends.adjoint.newton import NOT_FINITE, newton
+from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
+from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors
+from dnlcontrol.backends.found import Trajectory
+from dnlcontrol.space.control_space import ControlSpace
+from dnlcontrol.space.faces import Face, complementarity, stationarity
+
+# J(v) - J(u) over its slope times (v - u) is 1 - c/2 where J is c times as curved as h: 0.25 leaves |1 - c| <= 1/2 of
+# the error, 0.45 is c = 1.1, where a lower ρ may pay
+ENOUGH, GOOD = 0.25, 0.45
+INNER = 10  # Newton steps on h: most take two to five
+# Of the minimiser of h, relative to the stationarity of J. On problems/width_pde.py (N = 6, L = 8, to 1e-6) msa takes
+# 153, 151, 141, 148 steps with 0.3, 0.1, 1e-2, 1e-5, but 2.5 times the work at the end.
+ACCURACY = 0.1
+FACTOR = 4.0  # of ρ, down after a step that lowered J and up after one that did not
+LARGEST = 1e12  # ρ beyond which steps are below rounding
+
+
+class FrozenHamiltonian:
+    """h, or its extended form, as a smooth function of the flat control vector; ``at`` is the trajectory at ``w``."""
+
+    def __init__(self, evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float = 0.0) -> None:
+        self.evaluator, self.rho, sweep = evaluator, rho, evaluator.sweep
+        self.step, self.samples = sweep.grid.step, sweep.problem.samples
+        self.x, self.psi = sweep.tensor(at.states), sweep.tensor(at.integral_costates)[1:]
+        with torch.no_grad():
+            u = evaluator._controls(w)
+            self.speed, self.slope = self._speed(self.x, u), self._slope(u)
+
+    @property
+    def space(self) -> ControlSpace:
+        return self.evaluator.space
+
+    def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
+        self.evaluator.counts.gradients += 1
+        flat = self.evaluator._tensor(w)
+        with torch.no_grad():
+            value = float(self._value(flat))
+        gradient = grad(self._value)(flat).double().cpu().numpy()
+        return value + self.space.add_penalty_gradient(w, gradient), gradient
+
+    def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
+        self.evaluator.counts.hessians += 1
+        flat, along = self.evaluator._tensor(w), self.evaluator._tensor(d)
+        product = np.asarray(jvp(grad(self._value), (flat,), (along,))[1].double().cpu())
+        self.space.add_penalty_gradient(d, product)
+        return product
+
+    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
+        return solve_model(self.space, partial(self.hessian_product, w), w, g, face, radius, accuracy, limit)
+
+    def _value(self, flat: Tensor) -> Tensor:
+        u = self.evaluator._views(flat)
+        value = self._energy(self.x, u)
+        if self.rho:
+            # the weights of x and ψ hold τ and 1/N: per sample, τ/N |f|² and (N/τ) |their H_x|²
+            speed, slope = self._speed(self.x, u) - self.speed, self._slope(u) - self.slope
+            share = self.step / self.samples
+            value = value + 0.5 * self.rho * (share * (speed**2).sum() + (slope**2).sum() / share)
+        return value
+
+    def _energy(self, x: Tensor, u: Tensors) -> Tensor:
+        """The mean cost at held states, and ψ · τ f."""
+        e = self.evaluator
+        cost = e.lagrangian.value(x, e.lagrangian.visible(u), e.sweep.everyone, None)
+        return cost + self.step * (self.psi * self._speed(x, u)).sum()
+
+    def _slope(self, u: Tensors) -> Tensor:
+        """Its derivative in x^l, l = 0..L-1."""
+        return grad(lambda x: self._energy(x, u))(self.x)[:-1]
+
+    def _speed(self, x: Tensor, u: Tensors) -> Tensor:
+        """f(t_l, x^l, u^l), (L, N, *state), all layers at once."""
+        sweep = self.evaluator.sweep
+        read = {k: v for k, v in u.items() if k in sweep.problem.formulas.kernel.reads}
+
+        def layer(t: Tensor, x: Tensor, shared: Tensors) -> Tensor:
+            return sweep.formulas.kernel(t[None], t, x, {}, shared)[0]
+
+        return vmap(layer)(sweep.nodes[:-1], x[:-1], read)
+
+
+def successive(objective: Objective, start: np.ndarray, tolerance: float, max_iterations: int = 1000,
+               progress: Progress | None = None, extended: bool = False) -> Outcome:  # fmt: skip
+    """Minimise to stationarity ``tolerance`` by msa or, ``extended``, by emsa; in the log θ or ρ is the radius."""
+    evaluator, space = objective.evaluator, objective.space
+    w, log = np.clip(start, *space.bounds), []
+    at, rho, size, inner = _trajectory(evaluator, w), 1.0 if extended else 0.0, 1.0, 0
+    if not (np.isfinite(at.value) and np.all(np.isfinite(at.gradient))):
+        return Outcome(w, at.value, at.gradient, np.inf, False, NOT_FINITE, (Iterate(0, at.value, np.inf, size, 0),))
+    message = f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
+    for k in range(max_iterations + 1):
+        norm = stationarity(space, w, at.gradient)
+        log.append(Iterate(k, at.value, norm, rho if extended else size, inner))
+        if progress:
+            progress(log[-1])
+        if norm <= tolerance and complementarity(space, w, at.gradient) <= tolerance:
+            done = f"stationarity {norm:.1e} <= {tolerance:.0e}"
+            return Outcome(w, at.value, at.gradient, norm, True, done, tuple(log))
+        if k == max_iterations:
+            break
+        if extended:
+            new, rho, inner = _extended_step(evaluator, w, at, rho, norm)
+        else:
+            new, size, inner = _searched_step(evaluator, w, at, norm)
+        if new is None:
+            other = "msa" if extended else "emsa"
+            message = f"no decrease of J found at stationarity {norm:.1e}; use method={other!r} or 'newton'"
+            break
+        w, at = new, _trajectory(evaluator, new)
+    return Outcome(w, at.value, at.gradient, norm, False, message, tuple(log))
+
+
+def _trajectory(evaluator: Evaluator, w: np.ndarray) -> Trajectory:
+    """A forward and a backward sweep: a value and gradient."""
+    evaluator.counts.gradients += 1
+    return evaluator.trajectory(w)
+
+
+def _minimiser(evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float, norm: float) -> Outcome:
+    return newton(FrozenHamiltonian(evaluator, w, at, rho), w, ACCURACY * norm, INNER)
+
+
+def _fall(evaluator: Evaluator, at: Trajectory, w: np.ndarray, new: np.ndarray) -> float:
+    """The change of J over that of its linear part; 0 where J rises, GOOD where both are lost in rounding."""
+    slope, change = float(at.gradient @ (new - w)), evaluator.value(new) - at.value
+    if not np.isfinite(change) or slope >= 0:
+        return 0.0
+    noise = 4e-15 * (1 + abs(at.value))
+    return GOOD if -slope <= 100 * noise and change <= noise else max(change / slope, 0.0)
+
+
+def _searched_step(
+    evaluator: Evaluator, w: np.ndarray, at: Trajectory, norm: float
+) -> tuple[np.ndarray | None, float, int]:
+    """w + θ (minimiser of h - w) with the first θ = 1, ½, ... that lowers J enough."""
+    found = _minimiser(evaluator, w, at, 0.0, norm)
+    theta = 1.0
+    while theta > 1e-12:
+        new = w + theta * (found.w - w)
+        if _fall(evaluator, at, w, new) >= ENOUGH:
+            return new, theta, found.iterations
+        theta *= 0.5
+    return None, 0.0, found.iterations
+
+
+def _extended_step(
+    evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float, norm: float
+) -> tuple[np.ndarray | None, float, int]:
+    """The minimiser of the extended h for the first ρ that lowers J enough; the ρ to begin with next time."""
+    inner = 0
+    while rho < LARGEST:
+        found = _minimiser(evaluator, w, at, rho, norm)
+        inner += found.iterations
+        fall = _fall(evaluator, at, w, found.w)
+        if fall >= ENOUGH:
+            return found.w, rho / FACTOR if fall >= GOOD else rho, inner
+        rho *= FACTOR
+    return None, rho, inner
+
+
+def refuse(evaluator: Evaluator, method: str) -> None:
+    """The methods are for ODEs with path controls by the left rule."""
+    problem = evaluator.discrete.problem
+    if evaluator.rows.size:
+        seen = f"{method!r} for a problem with constraints"
+        checks.reject("method", seen, "'newton' or 'lbfgs' where there are constraints other than control bounds")
+    if not (problem.dynamics.is_ode and problem.markov) or evaluator.sweep.grid.at_nodes:
+        checks.reject("method", f"{method!r} for memory or the trapezoidal rule", "'newton' or 'lbfgs' there")
+    other = [b.name for b in evaluator.space if b.layout.on != "t"]
+    if other or problem.formulas.outer or problem.formulas.feature or problem.formulas.free_term:
+        checks.reject("method", f"{method!r} for controls {other} off the path", "'newton' or 'lbfgs' there")

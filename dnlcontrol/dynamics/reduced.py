@@ -1,0 +1,91 @@
+"""min over ξ in R^S of Σ_s p_s σ(ξ_s) + ½ ξᵀM^{-1}ξ, for many p at once: a Hamiltonian after its linear algebra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+CORNERS = 5  # data up to which every corner of the box is a start: 2^5
+LEAST = 1e-3  # curvature below which a direction is damped, relative to the 1 of the quadratic part
+STEPS = 60
+
+
+def minimise_reduced(activation: Callable[[Any], Any], p: np.ndarray, M: np.ndarray,
+                     start: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """p (n, S), M (S, S) positive semidefinite -> p∘σ'(ξ) (n, S) at the best minimiser found, and its value (n,).
+
+    In ξ = C η the quadratic part is ½|η|², so M may be singular, and η = -Cᵀ(p∘σ'(ξ)) at every stationary point.
+    """
+    S = p.shape[1]
+    eigenvalues, vectors = np.linalg.eigh(M)
+    C = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
+    if S <= CORNERS:
+        corners = np.array(list(product((0.0, 1.0), repeat=S)))
+    else:
+        corners = np.random.default_rng(0).integers(0, 2, (2**CORNERS, S)).astype(float)
+    starts = [-(p * a) @ C for a in corners]
+    if start is not None:
+        starts.append(np.asarray(start) @ np.linalg.pinv(C).T)
+    every = np.stack(starts, axis=1).reshape(-1, S)
+    repeated = np.repeat(p, len(starts), axis=0)
+    eta = _newton(activation, repeated, C, every)
+    s, ds, _ = derivatives(activation, eta @ C.T)
+    value = ((repeated * s).sum(1) + 0.5 * (eta**2).sum(1)).reshape(len(p), -1)
+    best = np.argmin(value, axis=1)
+    rows = np.arange(len(p))
+    return (repeated * ds).reshape(len(p), -1, S)[rows, best], value[rows, best]
+
+
+def _newton(activation: Callable[[Any], Any], p: np.ndarray, C: np.ndarray, eta: np.ndarray) -> np.ndarray:
+    """Newton steps with |eigenvalues| and Armijo's rule, all rows at once."""
+    identity = np.eye(C.shape[1])
+
+    def energy(eta: np.ndarray) -> np.ndarray:
+        return np.asarray((p * _value(activation, eta @ C.T)).sum(1) + 0.5 * (eta**2).sum(1))
+
+    value = energy(eta)
+    for _ in range(STEPS):
+        _, ds, dds = derivatives(activation, eta @ C.T)
+        gradient = (p * ds) @ C + eta
+        H = identity + np.einsum("si,ns,sj->nij", C, p * dds, C)
+        e, v = np.linalg.eigh(H)
+        step = -np.einsum("nij,nj,nkj,nk->ni", v, 1.0 / np.maximum(np.abs(e), LEAST), v, gradient)
+        slope = (gradient * step).sum(1)
+        if np.max(-slope, initial=0.0) < 1e-28:
+            break
+        length = np.ones(len(eta))
+        for _ in range(30):
+            trial = energy(eta + length[:, None] * step)
+            failed = trial > value + 1e-4 * length * slope + 1e-15 * np.abs(value)
+            if not failed.any():
+                break
+            length[failed] *= 0.5
+        length[failed] = 0.0
+        eta = eta + length[:, None] * step
+        value = energy(eta)
+    return eta
+
+
+def _value(activation: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
+    import torch
+
+    return np.asarray(activation(torch.as_tensor(x)))
+
+
+def derivatives(activation: Callable[[Any], Any], x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """σ, σ' and σ'' at every entry."""
+    import torch
+    from torch.func import jvp
+
+    at = torch.as_tensor(x)
+    one = torch.ones_like(at)
+
+    def slope(a: torch.Tensor) -> torch.Tensor:
+        return jvp(activation, (a,), (one,))[1]
+
+    ds, dds = jvp(slope, (at,), (one,))[:2]
+    s = activation(at)
+    return np.asarray(s), np.asarray(ds), np.asarray(dds)

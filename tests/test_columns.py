@@ -1,0 +1,147 @@
+"""Columns of σ(W y + b) written out: the same numbers as torch.func, whatever the chunks, pieces and threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import dnlcontrol as dnl
+from dnlcontrol.activations import known
+from dnlcontrol.backends.adjoint import columns as module
+from dnlcontrol.backends.adjoint.columns import elements
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.dynamics import Affine
+
+ACTIVATIONS = {f.__name__: f for f in (dnl.tanh, dnl.relu, dnl.leaky_relu, dnl.sigmoid, dnl.softplus, dnl.identity)}
+D, N, L = 3, 7, 5
+NETWORKS = {
+    "A": lambda f: dnl.Dense(D, "A", f),
+    "B": lambda f: dnl.Dense(D, "B", f),
+    "C": lambda f: dnl.Dense(D, "C", f),
+    "C, no bias": lambda f: dnl.Dense(D, "C", f, bias=False),
+    "ResNet": lambda f: dnl.ResNet(D, f),
+}
+# Sums of at most L·N·D terms of order 1, L layers deep, in another order: a few hundred roundings.
+TOLERANCE = {"float64": 1e-12, "float32": 1e-4}
+
+
+def discrete(dynamics: dnl.Dynamics, rule: str = "left", depth: int = L, samples: int = N) -> dnl.DiscreteProblem:
+    rng = np.random.default_rng(3)
+    problem = dnl.ControlProblem(
+        x0=rng.standard_normal((samples, D)), dynamics=dynamics, horizon=1.3,
+        terminal=dnl.losses.squared(rng.standard_normal((samples, D))),
+        running=lambda t, x, u: (1.0 + t) * dnl.namespace(x).sum(x**2)
+    )  # fmt: skip
+    return dnl.discretise(problem, depth, rule)
+
+
+def products(evaluator: Evaluator, seed: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Value, gradient and Hessian product at one random control, along one random direction."""
+    w, d = 0.7 * np.random.default_rng(seed).standard_normal((2, evaluator.space.size))
+    value, gradient = evaluator.value_and_gradient(w)
+    assert evaluator.value(w) == pytest.approx(value, rel=1e-6)
+    return np.array(value), gradient, evaluator.hessian_product(w, d)
+
+
+def agree(found: tuple, expected: tuple, tolerance: float) -> None:
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, float(np.abs(b).max())))
+
+
+@pytest.mark.parametrize("rule", ["left", "trapezoid"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_same_as_by_torch_func(network, activation, rule):
+    found = discrete(NETWORKS[network](ACTIVATIONS[activation]), rule)
+    expected = Evaluator(found, stored=False, batched=False)
+    assert expected.sweep.affine is None
+    expected = products(expected)
+    for dtype, tolerance in TOLERANCE.items():
+        evaluator = Evaluator(found, stored=False, dtype=dtype)
+        assert evaluator.sweep.affine is not None
+        agree(products(evaluator), expected, tolerance)
+
+
+@pytest.mark.parametrize("network", ["A", "C", "ResNet"])
+def test_chunks_pieces_and_threads_do_not_matter(network, monkeypatch):
+    found = discrete(NETWORKS[network](dnl.tanh))
+    expected = products(Evaluator(found, stored=False))
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            for chunk, piece in ((1, 1), (3, 200), (None, 300), (4, 1 << 20)):
+                monkeypatch.setattr(module, "PIECE", piece)
+                agree(products(Evaluator(found, stored=False, chunk=chunk)), expected, 1e-12)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_derivatives_from_the_value(activation):
+    """σ' and σ'' by torch.func, from σ(x) alone; also far out. At 0 the kinks have the derivative of the left."""
+    function = ACTIVATIONS[activation]
+    parts = elements(function)
+    x = torch.tensor([-40.0, -3.0, -0.2, 0.0, 0.3, 2.0, 40.0], dtype=torch.float64)
+
+    def first(x):
+        return torch.func.jvp(function, (x,), (torch.ones_like(x),))[1]
+
+    slope, second = torch.func.jvp(first, (x,), (torch.ones_like(x),))
+    y, got, bent = function(x), torch.empty_like(x), torch.ones_like(x)
+    parts.times_slope(torch.ones_like(x), y, out=got)
+    torch.testing.assert_close(got, slope, rtol=0, atol=1e-15)
+    parts.bent(bent, y, torch.ones_like(x), torch.zeros_like(x))
+    torch.testing.assert_close(bent * slope, second, rtol=0, atol=1e-14)
+
+
+def test_other_activations_take_the_general_path():
+    """One without derivatives, and one that is not entry by entry; with derivatives given the columns are used."""
+
+    def cube(x):
+        return x + 0.1 * x * x * x
+
+    def shifted(x):
+        return 1.0 + dnl.namespace(x).tanh(x)
+
+    def softmax(x):
+        return dnl.namespace(x).softmax(x)
+
+    quick = known(slope=lambda y: 2.0 * y - y * y, bend=lambda y: 2.0 - 2.0 * y)(shifted)
+    for activation, written_out in ((cube, False), (softmax, False), (quick, True)):
+        found = discrete(dnl.Dense(D, "C", activation))
+        evaluator = Evaluator(found, stored=False)
+        assert (evaluator.sweep.affine is not None) == written_out
+        agree(products(evaluator), products(Evaluator(found, stored=False, batched=False)), 1e-12)
+
+
+def declared(affine: Affine) -> dnl.Dynamics:
+    class Own(dnl.Dynamics):
+        own_controls = {"M": dnl.Control((D, D), on="ts"), "v": dnl.Control((D,), on="ts")}
+
+        def kernel(self, t, s, y, u):
+            return dnl.sigmoid(u.M @ y + u.v)
+
+    Own.affine = affine
+    return Own()
+
+
+def test_a_network_of_the_user():
+    found = discrete(declared(Affine("M", "v", dnl.sigmoid)))
+    evaluator = Evaluator(found, stored=False)
+    assert evaluator.sweep.affine is not None
+    agree(products(evaluator), products(Evaluator(found, stored=False, batched=False)), 1e-12)
+
+
+@pytest.mark.parametrize("affine", [Affine("M", "v", dnl.tanh), Affine("M", None, dnl.sigmoid)])
+def test_a_wrong_declaration_is_seen(affine):
+    with pytest.raises(ValueError, match=r"Own\.affine: got values that differ from the formula"):
+        Evaluator(discrete(declared(affine)))
+
+
+def test_default_chunks():
+    """Equal chunks of at most 512; the states of a chunk stay below 24 MB where 128 samples do."""
+    assert [c.free.shape[1] for c in Evaluator(discrete(dnl.Dense(D), samples=1025)).sweep.chunks] == [342, 342, 341]
+    mapped = discrete(dnl.Volterra(lambda t, s, y, u: -y), samples=130)
+    assert [c.free.shape[1] for c in Evaluator(mapped).sweep.chunks] == [128, 2]
