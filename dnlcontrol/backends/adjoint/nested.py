@@ -23,7 +23,7 @@ class Nested:
     discrete: DiscreteProblem
     device: str = "cpu"
     dtype: str = "float64"
-    chunk: int = 128
+    chunk: int | None = None
 
     def at(self, depth: int) -> Evaluator:
         """An evaluator of the same problem at another depth."""

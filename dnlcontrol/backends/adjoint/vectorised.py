@@ -27,8 +27,8 @@ Tensors = Mapping[str, Tensor]
 def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[..., Any]]:
     """``function(*at)``, and the map from cotangents of the value to those of the arguments.
 
-    By torch.func.vjp where a transform, tangents or an outer tape are at work; else by the plain tape, which does the same at a
-    fraction of the cost for each call.
+    By torch.func.vjp where a transform, tangents or an outer tape are at work; else by the plain tape, which does the
+    same at a fraction of the cost for each call.
     """
     leaves, tree = tree_flatten(at)
     recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)  # for second derivatives
