@@ -27,11 +27,12 @@ Tensors = Mapping[str, Tensor]
 def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[..., Any]]:
     """``function(*at)``, and the map from cotangents of the value to those of the arguments.
 
-    By torch.func.vjp where a transform or tangents are at work; else by the plain tape, which does the same at a
-    fraction of the cost for each call.
+    By torch.func.vjp where a transform, tangents or an outer tape are at work; else by the plain tape, which does the
+    same at a fraction of the cost for each call.
     """
     leaves, tree = tree_flatten(at)
-    if forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None:
+    recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)  # for second derivatives
+    if recorded or forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None:
         return vjp(function, *at)[:2]  # a union of pairs and, with has_aux, triples in torch's annotations
     with torch.enable_grad():
         leaves = [leaf.detach().requires_grad_() for leaf in leaves]
