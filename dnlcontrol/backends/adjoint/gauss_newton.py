@@ -19,6 +19,7 @@ import torch.autograd.forward_ad as forward_ad
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.model import Step, solve_model
 from dnlcontrol.backends.adjoint.objective import Objective
+from dnlcontrol.backends.adjoint.second import SecondOrder
 from dnlcontrol.backends.adjoint.vectorised import value_and_pull
 from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.space.faces import Face
@@ -48,8 +49,9 @@ def gauss_newton_product(evaluator: Evaluator, w: np.ndarray, d: np.ndarray,
     primal, out = evaluator._controls(w), evaluator._views(total)
     with torch.no_grad(), forward_ad.dual_level():
         u = evaluator._views(forward_ad.make_dual(evaluator._tensor(w), evaluator._tensor(d)))
+        tangents = SecondOrder(sweep, evaluator.lagrangian, primal, evaluator._controls(d)) if sweep.affine else None
         for data in sweep.chunks:
-            x, z = sweep.states(u, data)
+            x, z = tangents.dual_states(data) if tangents else sweep.states(u, data)
             value, pull = value_and_pull(
                 lambda x, u, data=data: evaluator.lagrangian.value(x, u, data, multipliers),
                 x,

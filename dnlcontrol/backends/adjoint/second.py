@@ -38,6 +38,11 @@ class SecondOrder:
             _add(out[name], part)
         self._pull_back(data, x, z, direct, out)
 
+    def dual_states(self, data: Data) -> tuple[Tensor, Tensor]:
+        """x and z as dual numbers, (L+1, n, d)."""
+        x, z = self._states(data)
+        return _dual(x), _dual(z)
+
     def _plain(self, l: int) -> bool:
         """Whether layer l is x = g + z."""
         return self.sweep.problem.formulas.outer is None and not self.sweep.grid.own[l]
