@@ -158,6 +158,8 @@ def _checkpoint(directory: Any, every: float, discrete: DiscreteProblem, backend
     """The checkpoint of a solve, which serves the same discrete problem and method only."""
     if backend != "adjoint":
         checks.reject("checkpoint", directory, "None for the exact backend; use backend='adjoint'")
+    if method in SUCCESSIVE:
+        checks.reject("checkpoint", directory, f"None for method={method!r}; its steps cannot be continued")
     about = {**fingerprint(discrete.problem, discrete.grid.rule), "depth": discrete.depth, "method": method,
              "size": discrete.space.size}  # fmt: skip
 

@@ -158,6 +158,8 @@ def test_checkpoints_of_other_solves_are_errors(tmp_path: Path) -> None:
             dnl.solve(asked, depth, "adjoint", checkpoint=tmp_path, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="None for the exact backend"):
         dnl.solve(problem, 4, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="None for method='msa'"):
+        dnl.solve(problem, 4, "adjoint", method="msa", checkpoint=tmp_path)
     with pytest.raises(ValueError, match="every: got -1"):
         dnl.solve(problem, 4, "adjoint", checkpoint=tmp_path, every=-1)
     assert resumed(problem, 4, tmp_path)[0].success

@@ -110,8 +110,11 @@ class FrozenHamiltonian:
 
 
 def successive(objective: Objective, start: np.ndarray, tolerance: float, max_iterations: int = 1000,
-               progress: Progress | None = None, extended: bool = False) -> Outcome:  # fmt: skip
-    """Minimise to stationarity ``tolerance`` by msa or, ``extended``, by emsa; in the log θ or ρ is the radius."""
+               progress: Progress | None = None, extended: bool = False, keeper: None = None) -> Outcome:  # fmt: skip
+    """Minimise to stationarity ``tolerance`` by msa or, ``extended``, by emsa; in the log θ or ρ is the radius.
+
+    There is no checkpoint (``keeper``) to go on from.
+    """
     evaluator, space = objective.evaluator, objective.space
     w, log = np.clip(start, *space.bounds), []
     at, rho, size, inner = _trajectory(evaluator, w), 1.0 if extended else 0.0, 1.0, 0
