@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Product = Callable[[np.ndarray], np.ndarray]
 PAIRS = 40  # products of one model that are kept
+CLOSE = 1e-3  # a held entry so near its bound, relative to 1 + |w|, is put there first
 FACES = 50  # changes of face within one model; each shrinks the model value, so this only bounds the work
 
 
@@ -153,16 +154,17 @@ def binding(space: ControlSpace, w: np.ndarray, m: np.ndarray) -> np.ndarray:
 
 
 def snapped(space: ControlSpace, w: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """The step of held entries to their bounds.
+    """The step of held entries close to their bounds onto them.
 
     An entry just inside a bound whose gradient pushes outwards would be free, block every projected step, and let
-    no length be accepted that is not tiny.
+    no length be accepted that is not tiny. Entries further off move by projected steps, within the radius.
     """
     if not space.bounded:
         return np.zeros_like(w)
     lower, upper = space.bounds
     target = np.where(g > 0, lower, upper)
-    return np.where(held_entries(space, w, g) & np.isfinite(target), target - w, 0.0)
+    close = np.abs(target - w) <= CLOSE * (1.0 + np.abs(w))
+    return np.where(held_entries(space, w, g) & close, target - w, 0.0)
 
 
 def _projected_search(space: ControlSpace, product: Product, w: np.ndarray, d: np.ndarray, m: np.ndarray, p: np.ndarray,
