@@ -22,12 +22,22 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
+QUICK = {"depth": 1, "max_iterations": 8, "tolerance": 1e-3}
 
-@parametrize_with_checks(
-    [make(depth=1, max_iterations=8, tolerance=1e-3) for make in (DenseControlClassifier, DenseControlRegressor)]
-)
+
+@parametrize_with_checks([DenseControlClassifier(**QUICK)])
 def test_estimator_checks(estimator, check):
     """Every check of ``sklearn.utils.estimator_checks.check_estimator``, one test each."""
+    passes(estimator, check)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([DenseControlRegressor(**QUICK)])
+def test_regressor_checks(estimator, check):
+    passes(estimator, check)
+
+
+def passes(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         check(estimator)

@@ -56,7 +56,9 @@ class Setting:
 
     @cached_property
     def evaluators(self) -> dict[str, Evaluator]:
-        return {mode: Evaluator(self.discrete, **options) for mode, options in MODES.items()}
+        implicit = ("stored", "swept", "chunks of 2")  # the other modes differ in columns, which rules share
+        modes = implicit if self.discrete.grid.implicit else tuple(MODES)
+        return {mode: Evaluator(self.discrete, **MODES[mode]) for mode in modes}
 
     @cached_property
     def casadi(self) -> SimpleNamespace:
