@@ -180,3 +180,18 @@ def test_random_problems_do_not_end_at_a_saddle(name):
 
     made = build(name, 0 if "Markov" in name else 1)
     assert dnl.certify(dnl.solve(made.problem, made.depth, "adjoint"))["second order"].passed
+
+
+def test_entries_far_from_their_bounds_are_not_put_there():
+    """van der Pol with bounds on control and speed and an end point: large multipliers make every entry look held."""
+    from problems import o5b_van_der_pol
+
+    plain = o5b_van_der_pol.problem()
+    made = dnl.ControlProblem(
+        horizon=plain.horizon, x0=plain.x0, dynamics=plain.dynamics, running=plain.running,
+        controls={"u": dnl.Control((), lower=-0.3, upper=1.0)},
+        constraints=[dnl.state_bounds(lower=[-np.inf, -0.5], name="speed"),
+                     dnl.terminal_constraint(lambda x, c: x[0], 0.3, 0.3, name="end")])  # fmt: skip
+    exact, adjoint = (dnl.solve(made, 10, backend) for backend in ("exact", "adjoint"))
+    assert exact.success and adjoint.success, adjoint.message
+    assert adjoint.value == pytest.approx(exact.value, rel=1e-8)
