@@ -62,7 +62,7 @@ def newton_on_active(
     evaluator: Products,
     w: np.ndarray,
     mu: np.ndarray,
-    rho: float,
+    rho: float | np.ndarray,
     tolerance: float,
     steps: int = STEPS,
     growth: float = np.inf,
@@ -126,11 +126,13 @@ def _wrong(
     return np.where(wrong > np.where(inactive, TIGHTER, 1.0) * tolerance, wrong, 0.0)
 
 
-def active_sides(bounds: tuple[np.ndarray, np.ndarray], c: np.ndarray, mu: np.ndarray, rho: float) -> np.ndarray:
+def active_sides(
+    bounds: tuple[np.ndarray, np.ndarray], c: np.ndarray, mu: np.ndarray, rho: float | np.ndarray
+) -> np.ndarray:
     """The side that each row sits on, NaN for inactive rows; ρ = 0: by the multipliers alone, down to NOISE of them."""
     lower, upper = bounds
     side = np.full(len(c), np.nan)
-    if rho == 0.0:
+    if not np.any(rho):
         floor = NOISE * np.max(np.abs(mu), initial=0.0)
         shifted = np.where(mu > floor, np.inf, np.where(mu < -floor, -np.inf, np.clip(0.0, lower, upper)))
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.active_set import TIGHTER, KKTPoint, newton_on_active
+from dnlcontrol.backends.adjoint.active_set import STEPS, TIGHTER, KKTPoint, newton_on_active
 from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
 from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.checkpoints import Checkpoint, resumed
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 40
 GROWTH, DECREASE, LARGEST, STUCK = 10.0, 0.25, 1e8, 0.9
-CLOSE = 1e-3  # violations from which the active constraints can be told
+CLOSE, NEAR = 1e-3, 0.1  # violations from which the active constraints can be told, and where a few steps may tell
 # Multipliers of another depth: Newton steps on the rows that they hold active; where those do not close in, the method
 # of multipliers takes them up at a weight of at least CARRIED_WEIGHT.
 WARM_STEPS, WARM_GROWTH, CARRIED_WEIGHT = 10, 2.0, 10.0
@@ -63,7 +63,10 @@ def augmented_lagrangian(
     kind: type[Objective] = Objective,
     keeper: Checkpoint | None = None,
 ) -> Constrained:
-    """Minimise J + ρ/2 |dist(c + μ/ρ, [lower, upper])|², update μ, raise ρ where the violation falls too slowly.
+    """Minimise J + Σ ρ_i/2 dist(c_i + μ_i/ρ_i, [lower, upper])², update μ, raise ρ where violations fall too slowly.
+
+    ρ_i is one number times the row's weight in the integral over t and the mean over samples, so that neither the
+    kinks of the penalty nor the number of updates depends on the mesh.
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0 pushes against
     an upper side, μ < 0 against a lower one. With ``multipliers`` carried from another solve Newton steps on the
@@ -84,16 +87,19 @@ def augmented_lagrangian(
     for k in range(begin.number, ROUNDS):
         if keeper and not (kept and k == begin.number):  # that would forget the minimiser's state in this round
             keeper.offer("rounds", vars(Round(k, w, mu, rho, previous, spent, inner, accuracy)))
-        at = Multipliers(mu, rho)
+        at = Multipliers(mu, rho * rows.weights)
         outcome = minimiser(kind(evaluator, at), w, accuracy, share(max_iterations, spent), progress,
                             keeper=keeper)  # fmt: skip
         spent, inner, w = spent + outcome.iterations, inner + outcome.inner, outcome.w
         c = evaluator.constraint_values(w)
         updated = at.updated(c, rows.bounds)
         # the distance of c to its side, also where an inactive multiplier is still being released
-        gap = float(np.max(np.abs(updated - mu), initial=0.0)) / rho
+        gap = float(np.max(np.abs(updated - mu) / at.rho, initial=0.0))
         mu = updated
-        exact = newton_on_active(evaluator, w, mu, rho, 0.1 * tolerance) if gap <= CLOSE else None
+        exact = None
+        if gap <= NEAR:
+            steps = (STEPS, np.inf) if gap <= CLOSE else (WARM_STEPS, WARM_GROWTH)
+            exact = newton_on_active(evaluator, w, mu, at.rho, 0.1 * tolerance, *steps)
         if exact is not None:
             return _polished(exact, outcome, tolerance, k + 1, spent, inner)
         stuck = gap > STUCK * previous and (rho >= LARGEST or gap <= tolerance)
@@ -130,13 +136,14 @@ def _polished(exact: KKTPoint, outcome: Outcome, tolerance: float, rounds: int, 
 
 def share(max_iterations: int, spent: int) -> int:
     """Inner iterations of one round: a round that zigzags between kinks must leave some for new multipliers."""
-    return max(min(max_iterations - spent, max_iterations // 5), 1)
+    return max(min(max_iterations - spent, max_iterations // 10), 1)
 
 
 def initial_weight(evaluator: Evaluator, w: np.ndarray) -> float:
-    """ρ so that the penalty of the present violation is about ten times the value, between 1 and 1000."""
+    """ρ so that the penalty of the present violation is about the value, between 1 and 1000."""
+    weights = evaluator.rows.weights
     c = evaluator.constraint_values(w)
     violation = evaluator.rows.violation(c)
     value = abs(evaluator.value(w))
-    scale = float(violation @ violation)
-    return float(np.clip(20.0 * max(value, 1.0) / scale if scale > 0 else 10.0, 1.0, 1e3))
+    scale = float(weights @ violation**2)
+    return float(np.clip(2.0 * max(value, 1.0) / scale if scale > 0 else 10.0, 0.1, 1e3))

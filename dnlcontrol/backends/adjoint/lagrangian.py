@@ -103,12 +103,12 @@ class Lagrangian:
         total = multipliers.cost * total
         for c, index in self.constraints(x, u, data):
             mu = self.sweep.tensor(multipliers.mu[index])
-            if multipliers.rho == 0.0:
+            if not np.any(multipliers.rho):
                 total = total + (mu * c).sum()
                 continue
-            rho = multipliers.rho
+            rho = self.sweep.tensor(np.broadcast_to(multipliers.rho, multipliers.mu.shape)[index])
             lower, upper = self.bounds[0][index], self.bounds[1][index]
             shifted = c + mu / rho
             outside = torch.relu(shifted - upper) - torch.relu(lower - shifted)
-            total = total + 0.5 * rho * (outside**2).sum() - (mu**2).sum() / (2 * rho)
+            total = total + 0.5 * (rho * outside**2).sum() - (mu**2 / (2 * rho)).sum()
         return total
