@@ -157,6 +157,19 @@ def test_stacks_agree_with_the_reference_and_pass_the_taylor_test(name):
     assert test.passed, test
 
 
+@pytest.mark.parametrize("form", ["B", "C"])
+def test_densenets_own_product_has_the_derivatives_of_the_formula(form):
+    """Sums of 4·9·2 products in another order, over 5 layers with states of size 1."""
+    rng = np.random.default_rng(11)
+    x0 = rng.standard_normal((7, 12, 2))
+    problem = dnl.ControlProblem(x0=x0, dynamics=dnl.DenseNet((3, 4), 2, form=form), terminal=dnl.losses.squared(x0))
+    discrete = dnl.discretise(problem, 5)
+    w = random_control(discrete, rng)
+    (value, g), (expected, h) = (Evaluator(discrete, batched=b).value_and_gradient(w) for b in (True, False))
+    assert value == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(g, h, rtol=0, atol=1e-13 * np.abs(h).max())
+
+
 @pytest.mark.parametrize("name", ["Dense A, attention", "DenseNet B"])
 def test_backends_agree(name):
     problem = stack(name)
