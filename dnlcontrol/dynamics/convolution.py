@@ -22,7 +22,8 @@ class Patches:
         P(x)[p, (o, c)] = x[p + o, c],    o over the offsets of the window, 0 outside the image
 
     so that P(x) Fᵀ with F (out, offsets·channels) is a convolution (in torch's orientation). Positions are
-    row-major: one axis (length,), two axes (height, width). Built from shifted copies of x as an array (height, width·channels), so that ranks stay 2.
+    row-major: one axis (length,), two axes (height, width). Built from slices of x as an array (height,
+    width·channels) with a margin, so that ranks stay 2.
 
     Parameters
     ----------

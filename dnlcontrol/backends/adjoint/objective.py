@@ -85,6 +85,7 @@ class Iterate:
     radius: float
     inner: int
     work: float = np.nan  # units so far; only where the caller's progress is told
+    controls: np.ndarray | None = None  # the flat vector after an epoch of mini-batches, for the caller's progress
 
 
 @dataclass(frozen=True)
