@@ -11,7 +11,7 @@ lowest training loss after a few epochs for seed 0; a diverged run counts as inf
     python benchmarks/14_densenet_images.py [--data PATH] [--tiny] [--out DIR] [--runs DIR]
 
 The digits of scikit-learn are always taken; PATH adds an .npz file, or a directory with CIFAR-10's binary batches or
-SVHN's .mat files (see dnl.images). Images are averaged to 8 x 8 pixels, networks have 4 channels. Every trained net is
+SVHN's .mat files (see dnl.images). Images are averaged to 8 x 8 pixels, networks have 3 channels. Every trained net is
 kept under --runs (default: runs/densenet_images), and a run that was interrupted goes on from there. Without --tiny the
 picture goes to docs/images and the tables into docs/dense_networks.md.
 """
@@ -53,10 +53,10 @@ class Sizes:
     train: int = 2000
     test: int = 1000
     side: int = 8
-    channels: int = 4
-    batch: int = 32
-    epochs: int = 12
-    pilot: int = 3  # epochs after which the rate is chosen
+    channels: int = 3
+    batch: int = 64
+    epochs: int = 10
+    pilot: int = 2  # epochs after which the rate is chosen
     seeds: int = 3
     rates: tuple[float, ...] = (3e-2, 1e-2, 3e-3)
 

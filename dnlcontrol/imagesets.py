@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -109,16 +109,16 @@ def images(path: Any = DIGITS) -> Images:
     if where.is_file():
         return _npz(where)
     if not where.is_dir():
-        checks.reject("images", f"{where} (no such file or directory)", ALLOWED)
+        _reject(where, "no such file or directory", ALLOWED)
     names = {entry.name for entry in where.iterdir()}
     for files, read in ((BATCHES, _cifar), (MATS, _svhn)):
         if names & set(files):
             missing = sorted(set(files) - names)
             if missing:
-                checks.reject("images", f"{where} (without {', '.join(missing)})", f"all of {', '.join(files)}")
+                _reject(where, f"without {', '.join(missing)}", f"all of {', '.join(files)}")
             return read(where)
     seen = "the Python version of CIFAR-10" if "data_batch_1" in names else ", ".join(sorted(names)[:6]) or "nothing"
-    checks.reject("images", f"{where} (holds {seen})", ALLOWED)
+    _reject(where, f"holds {seen}", ALLOWED)
 
 
 def _digits() -> Images:
@@ -133,21 +133,21 @@ def _digits() -> Images:
 
 def _npz(path: Path) -> Images:
     def load() -> dict[str, np.ndarray]:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("not an archive, or one that is cut off")
         with np.load(path, allow_pickle=False) as file:
             return {k: file[k] for k in file.files}
 
-    expected = f"an .npz file with {', '.join(KEYS)}, not cut off, without pickles"
-    found = _attempt(
-        path, load, expected, (*BROKEN, AttributeError, TypeError, zipfile.BadZipFile, zlib.error, EOFError)
-    )
+    expected = f"a whole .npz file with {', '.join(KEYS)}, without pickles"
+    found = _attempt(path, load, expected, (*BROKEN, zipfile.BadZipFile, zlib.error, EOFError))
     missing = [k for k in KEYS if k not in found]
     if missing:
-        checks.reject("images", f"{path} (without {', '.join(missing)})", f"an .npz file with {', '.join(KEYS)}")
+        _reject(path, f"without {', '.join(missing)}", f"an .npz file with {', '.join(KEYS)}")
     parts = [_part(path, part, found[f"x_{part}"], found[f"y_{part}"]) for part in ("train", "test")]
     count = 1 + max(int(y.max()) for _, y in parts)
     classes = tuple(map(str, found.get("classes", range(count))))
     if len(classes) < count:
-        checks.reject("images", f"{path} (label {count - 1} for {len(classes)} classes)", "a name for every label")
+        _reject(path, f"label {count - 1} for {len(classes)} classes", "a name for every label")
     return _set(path, path.stem, parts, classes)
 
 
@@ -157,7 +157,7 @@ def _cifar(path: Path) -> Images:
     sizes = [len(b) for b in batches]
     if len(set(sizes)) > 1:
         cut = path / BATCHES[int(np.argmin(sizes))]
-        checks.reject("images", f"{cut} ({min(sizes)} images)", f"{max(sizes)}, as in the other batches; copy it again")
+        _reject(cut, f"{min(sizes)} images", f"{max(sizes)}, as in the other batches; copy it again")
     parts = []
     for records in (np.concatenate(batches[:-1]), batches[-1]):
         planes = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
@@ -169,10 +169,10 @@ def _batch(path: Path) -> np.ndarray:
     raw = _attempt(path, lambda: np.fromfile(path, dtype=np.uint8), "a file that can be read", BROKEN)
     if not len(raw) or len(raw) % RECORD:
         expected = f"a positive multiple of {RECORD} bytes (label, then 3 x 1024 pixels); it may be cut off"
-        checks.reject("images", f"{path} ({len(raw)} bytes)", expected)
+        _reject(path, f"{len(raw)} bytes", expected)
     records = raw.reshape(-1, RECORD)
     if records[:, 0].max() > 9:
-        checks.reject("images", f"{path} (a label {records[:, 0].max()})", "labels 0..9, the first byte of each record")
+        _reject(path, f"a label {records[:, 0].max()}", "labels 0..9, the first byte of each record")
     return records
 
 
@@ -183,11 +183,11 @@ def _svhn(path: Path) -> Images:
         where, found = path / name, _mat(path / name)
         x, y = (np.asarray(found.get(k, np.zeros(0))) for k in ("X", "y"))
         if x.ndim != 4 or x.shape[:3] != (SIDE, SIDE, 3) or y.size != x.shape[3]:
-            seen = f"{where} (X of shape {x.shape}, y of shape {y.shape})"
-            checks.reject("images", seen, "X of shape (32, 32, 3, N) and N labels y, SVHN's cropped digits")
+            seen = f"X of shape {x.shape}, y of shape {y.shape}"
+            _reject(where, seen, "X of shape (32, 32, 3, N) and N labels y, SVHN's cropped digits")
         x, y = _part(where, part, x.transpose(3, 0, 1, 2), y.ravel())
         if y.min() < 1 or y.max() > 10:
-            checks.reject("images", f"{where} (labels {y.min()}..{y.max()})", "labels 1..10, where 10 is the digit 0")
+            _reject(where, f"labels {y.min()}..{y.max()}", "labels 1..10, where 10 is the digit 0")
         parts.append((x, y % 10))
     return _set(path, "SVHN", parts, tuple(map(str, range(10))))
 
@@ -206,24 +206,29 @@ def _attempt(path: Path, load: Callable[[], Any], expected: str, broken: tuple[t
     try:
         return load()
     except broken as error:
-        checks.reject("images", f"{path} ({type(error).__name__}: {' '.join(str(error).split())[:80]})", expected)
+        _reject(path, f"{type(error).__name__}: {' '.join(str(error).split())[:80]}", expected)
 
 
 def _part(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, height, width, channels) and integer labels (N,)."""
     x = x[..., None] if x.ndim == 3 else x
     if x.dtype.kind not in "uif" or x.ndim != 4 or not x.size or not np.all(np.isfinite(x)):
-        seen = f"{path} (x_{part} of shape {x.shape}, dtype {x.dtype})"
-        checks.reject("images", seen, "finite numbers of shape (N, height, width[, channels]), N >= 1")
+        seen = f"x_{part} of shape {x.shape}, dtype {x.dtype}"
+        _reject(path, seen, "finite numbers of shape (N, height, width[, channels]), N >= 1")
     if y.shape != (len(x),) or y.dtype.kind not in "uif" or np.any(y != np.floor(y)) or np.any(y < 0):
-        seen = f"{path} (y_{part} of shape {y.shape}, dtype {y.dtype}, for {len(x)} images)"
-        checks.reject("images", seen, "one label 0, 1, ... for each image")
+        seen = f"y_{part} of shape {y.shape}, dtype {y.dtype}, for {len(x)} images"
+        _reject(path, seen, "one label 0, 1, ... for each image")
     return x, y.astype(np.int64)
 
 
 def _set(path: Path, name: str, parts: list[tuple[np.ndarray, np.ndarray]], classes: tuple[str, ...]) -> Images:
     (x, y), (x_test, y_test) = parts
     if x.shape[1:] != x_test.shape[1:]:
-        seen = f"{path} (training images {x.shape[1:]}, test images {x_test.shape[1:]})"
-        checks.reject("images", seen, "one shape of images in both parts")
+        seen = f"training images {x.shape[1:]}, test images {x_test.shape[1:]}"
+        _reject(path, seen, "one shape of images in both parts")
     return Images(name, x, y, x_test, y_test, classes)
+
+
+def _reject(path: Path, seen: str, allowed: str) -> NoReturn:
+    """The standard error about a file or directory, whose name is never shortened."""
+    checks.reject(f"images({str(path)!r})", seen, allowed)

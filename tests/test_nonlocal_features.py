@@ -95,6 +95,9 @@ def test_patches_give_torchs_convolution(size, kernel):
     flat = np.moveaxis(weight, 1, -1).reshape(out, -1)  # offsets first, then channels
     got = dnl.Patches(size, into, kernel)(x) @ flat.T
     np.testing.assert_allclose(got, expected.reshape(out, -1).T, rtol=1e-12, atol=1e-12)
+    states = rng.standard_normal((3, *x.shape))
+    patches = dnl.Patches(size, into, kernel)
+    np.testing.assert_array_equal(patches.of_all(tensor(states)), [patches(a) for a in states])  # copies of entries
 
 
 def test_densenet_layer_is_a_convolution_of_the_concatenation():
@@ -168,6 +171,25 @@ def test_densenets_own_product_has_the_derivatives_of_the_formula(form):
     (value, g), (expected, h) = (Evaluator(discrete, batched=b).value_and_gradient(w) for b in (True, False))
     assert value == pytest.approx(expected, rel=1e-13)
     np.testing.assert_allclose(g, h, rtol=0, atol=1e-13 * np.abs(h).max())
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda x: 2 * x, r"Wrong.batched_feature: got values that differ from the formula"),
+        (lambda x: x[:, 1:], r"Wrong.batched_feature: got a result of shape .*\(s, x \(n, \*\), u\) -> \(n, \*y\)"),
+        (lambda x: x.nothing, r"Wrong.batched_feature: got AttributeError"),
+        (lambda x: x.numpy(), r"Wrong.batched_feature: got ndarray"),
+    ],
+)
+def test_a_wrong_feature_map_over_samples_is_named(wrong, message):
+    class Wrong(dnl.DenseNet):
+        def batched_feature(self, s, x, u):
+            return wrong(super().batched_feature(s, x, u))
+
+    problem = dnl.ControlProblem(x0=np.ones((2, 4, 1)), dynamics=Wrong((2, 2), 1))
+    with pytest.raises(dnl.InputError, match=message):
+        Evaluator(dnl.discretise(problem, 2))
 
 
 @pytest.mark.parametrize("name", ["Dense A, attention", "DenseNet B"])

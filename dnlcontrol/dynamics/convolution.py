@@ -76,6 +76,18 @@ class Patches:
         shifted = [image[i : i + height, j * c : (j + width) * c] for i in range(self.window) for j in range(across)]
         return xp.concat([xp.reshape(one, (self.positions, c)) for one in shifted], axis=1)
 
+    def of_all(self, x: Any) -> Any:
+        """The patches of many states at once, a PyTorch tensor (n, *state shape) -> (n, positions, patch)."""
+        from torch.nn.functional import pad
+
+        reach, axes = self.window // 2, range(1, 1 + len(self.size))
+        y = pad(x.reshape(-1, *self.size, self.channels), (0, 0) + (reach, reach) * len(self.size))
+        for axis in axes:
+            y = y.unfold(axis, self.window, 1)
+        last = len(self.size) + 1  # the axis of the channels, behind which those of the offsets now are
+        y = y.movedim(last, -1)
+        return y.reshape(len(x), self.positions, self.entries)
+
 
 @dataclass(frozen=True)
 class Convolution:
@@ -164,6 +176,10 @@ class DenseNet(Dynamics):
     def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
         mixed = y @ u.W.T
         return mixed if self.form == "B" else self.activation(mixed + u.b)
+
+    def batched_feature(self, s: Any, x: Any, u: Any) -> Any:
+        """The patches of all samples, (n, positions, channels) -> (n, positions, patch)."""
+        return self.patches.of_all(x)
 
     @property
     def outer(self) -> Callable[..., Any] | None:  # type: ignore[override]
