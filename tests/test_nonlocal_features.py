@@ -53,14 +53,15 @@ def test_form_c_with_weights_of_the_source_alone_is_the_resnet_dynamics():
 
 # -- attention ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("tokens, channels, heads", [(1, 1, 1), (5, 4, 1), (3, 6, 3), (4, 4, 4)])
-@pytest.mark.parametrize("flat", [False, True])
-def test_attention_is_torchs_scaled_dot_product_attention(tokens, channels, heads, flat):
+@pytest.mark.parametrize("flat, causal", [(False, False), (True, False), (False, True)])
+def test_attention_is_torchs_scaled_dot_product_attention(tokens, channels, heads, flat, causal):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((tokens, channels))
     u = {k: rng.standard_normal((channels, channels)) for k in "QKVO"}
     q, k, v = (tensor(x @ u[name]).view(tokens, heads, -1).transpose(0, 1) for name in "QKV")
-    expected = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(tokens, channels).numpy() @ u["O"]
-    got = dnl.Attention(tokens, channels, heads)(0.0, x.ravel() if flat else x, Controls(**u))
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(0, 1)
+    expected = expected.reshape(tokens, channels).numpy() @ u["O"]
+    got = dnl.Attention(tokens, channels, heads, causal)(0.0, x.ravel() if flat else x, Controls(**u))
     np.testing.assert_allclose(got, expected.ravel() if flat else expected, rtol=1e-12, atol=1e-12)
 
 
@@ -80,6 +81,19 @@ def test_transformer_with_depth_weights_one_is_the_residual_stack():
     assert not problems[0].markov and problems[1].markov
     x, y = (dnl.simulate(p, 9, paths) for p in problems)
     np.testing.assert_allclose(x, y, rtol=1e-13, atol=1e-13)
+
+
+def test_causal_tokens_do_not_read_later_ones():
+    """Neither along the stack nor in its derivatives: the last token's start moves only the last token, exactly."""
+    rng = np.random.default_rng(12)
+    x0 = rng.standard_normal((3, 4, 2))
+    stack = dnl.DenseTransformer(4, 2, hidden=3, normalise=True, causal=True)
+    moved = x0.copy()
+    moved[:, -1] += 1.0
+    paths = {k: dnl.smooth_random(5) for k in stack.own_controls}
+    x, y = (dnl.simulate(dnl.ControlProblem(x0=start, dynamics=stack), 6, paths) for start in (x0, moved))
+    np.testing.assert_array_equal(x[:, :, :-1], y[:, :, :-1])
+    assert np.abs(x[-1, :, -1] - y[-1, :, -1]).min() > 1e-3
 
 
 # -- convolution ----------------------------------------------------------------------------------------------------
@@ -136,6 +150,7 @@ def stack(name):
         "Dense A, attention": (dnl.Dense(4, "A", feature=attention, feature_controls=attention.controls), (4,)),
         "Dense B, convolution": (dnl.Dense(4, "B", feature=convolution, feature_controls=convolution.controls), (4,)),
         "transformer": (dnl.DenseTransformer(2, 2, 2, hidden=2), (2, 2)),
+        "transformer, causal": (dnl.DenseTransformer(2, 2, 2, hidden=2, causal=True), (2, 2)),
         "transformer, normalised": (dnl.DenseTransformer(2, 3, hidden=2, normalise=True), (2, 3)),
         "DenseNet B": (dnl.DenseNet((2, 2), 1), (4, 1)),
         "DenseNet C": (dnl.DenseNet((3,), 1, form="C"), (3, 1)),
@@ -149,7 +164,7 @@ def stack(name):
 STACKS = ["Dense A, attention", "Dense B, convolution", "transformer", "DenseNet B", "DenseNet C"]
 
 
-@pytest.mark.parametrize("name", [*STACKS, "transformer, normalised"])
+@pytest.mark.parametrize("name", [*STACKS, "transformer, normalised", "transformer, causal"])
 def test_stacks_agree_with_the_reference_and_pass_the_taylor_test(name):
     problem = stack(name)
     discrete = dnl.discretise(problem, 3)
@@ -192,7 +207,7 @@ def test_a_wrong_feature_map_over_samples_is_named(wrong, message):
         Evaluator(dnl.discretise(problem, 2))
 
 
-@pytest.mark.parametrize("name", ["Dense A, attention", "DenseNet B"])
+@pytest.mark.parametrize("name", ["Dense A, attention", "DenseNet B", "transformer, causal"])
 def test_backends_agree(name):
     problem = stack(name)
     adjoint, exact = (dnl.solve(problem, 2, backend) for backend in ("adjoint", "exact"))
@@ -226,6 +241,7 @@ def test_values_and_minimisers_converge_with_the_depth(name):
     "make, message",
     [
         (lambda: dnl.Attention(3, 4, 3), r"Attention.heads: got 3; allowed: a divisor of channels = 4"),
+        (lambda: dnl.Attention(2, 4, causal=1), r"Attention.causal: got 1; allowed: True or False"),
         (lambda: dnl.Attention(0, 4), r"Attention.tokens: got 0; allowed: an integer >= 1"),
         (lambda: dnl.Patches((2, 2), 1, 2), r"Patches.window: got 2; allowed: an odd number"),
         (lambda: dnl.Patches((2, 2, 2), 1), r"Patches.size: got \(2, 2, 2\); allowed: a tuple of at most two integers"),
