@@ -96,7 +96,7 @@ def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: Mi
         w, value, g = _epoch(evaluator, w, parts, move, step)
         log.append(Iterate(e, value, stationarity(space, w, g), step, len(parts)))
         if progress:
-            progress(log[-1])
+            progress(replace(log[-1], controls=w))
         if not (np.isfinite(value) and np.all(np.isfinite(w))):
             message = f"diverged in epoch {e} at the rate {step:g}; lower MiniBatches.rate (first rate: {rate:g})"
             return _ended(evaluator, best[1], tolerance, message, log)

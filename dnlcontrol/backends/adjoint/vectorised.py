@@ -81,6 +81,10 @@ class Vectorised:
             self.kernel = self._own_kernel(own)
             check_batched(self, self.kernel, "batched")
         self.feature = self._mapped(f.feature, (None, 0, None))
+        mapped, own = self.feature, self.problem.dynamics.batched_feature
+        if mapped is not None and own is not None and batched:
+            self.feature = self._own_feature(own)
+            check_feature(self, mapped, self.feature)
         self.outer = self._mapped(f.outer, (None, 0, 0, None))
 
     def _compare_all(self) -> None:
@@ -124,6 +128,9 @@ class Vectorised:
     def _own_kernel(self, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda t, s, y, ts, shared: own(t, s, y, Entries({**shared, **ts}))
 
+    def _own_feature(self, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda s, x, shared: own(s, x, Entries(shared))
+
     def over_nodes(self, formula: Formula) -> Callable[..., Tensor]:
         """A running cost or path constraint over layers and samples."""
         extra = (0,) if "target" in formula.shapes else ()
@@ -165,20 +172,40 @@ def check_batched(vectorised: Vectorised, own: Callable[..., Tensor], what: str)
         ts,
         shared,
     )
-    expected, name = vectorised.plain(*point), f"{type(p.dynamics).__name__}.{what}"
+    _agree(vectorised, f"{type(p.dynamics).__name__}.{what}", own, vectorised.plain(*point), point,
+           "(t (m,), s, y (n, *), u) -> (m, n, *z)")  # fmt: skip
+
+
+def check_feature(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor]) -> None:
+    """The same for a dynamics' own feature map over samples."""
+    p = vectorised.problem
+    rng, feature = np.random.default_rng(23), p.formulas.feature
+    assert feature is not None
+
+    def draw(*shape: int) -> Tensor:
+        return torch.as_tensor(0.5 * rng.standard_normal(shape), dtype=vectorised.dtype, device=vectorised.device)
+
+    shared = {k: draw(*c.shape) for k, c in p.controls.items() if k in feature.reads}
+    s = torch.tensor(0.3 * p.horizon, dtype=vectorised.dtype, device=vectorised.device)
+    point = (s, draw(3, *p.state_shape), shared)
+    _agree(vectorised, f"{type(p.dynamics).__name__}.batched_feature", own, mapped(*point), point,
+           "(s, x (n, *), u) -> (n, *y)")  # fmt: skip
+
+
+def _agree(vectorised: Vectorised, name: str, own: Callable[..., Tensor], expected: Tensor, point: tuple[Any, ...],
+           signature: str) -> None:  # fmt: skip
+    """Raise unless ``own`` gives what the mapped formula gives at a point."""
     try:
         got = own(*point)
     except Exception as error:
         seen = f"{type(error).__name__} ({' '.join(str(error).split())[:120]})"
-        raise InputError(
-            f"{name}: got {seen}; allowed: a PyTorch function (t (m,), s, y (n, *), u) -> (m, n, *)"
-        ) from error
+        raise InputError(f"{name}: got {seen}; allowed: a PyTorch function {signature}") from error
     if not isinstance(got, Tensor) or got.dtype != vectorised.dtype:
         seen = f"a {got.dtype} tensor" if isinstance(got, Tensor) else type(got).__name__
         raise InputError(f"{name}: got {seen}; allowed: a {vectorised.dtype} tensor made from its arguments")
     if tuple(got.shape) != tuple(expected.shape):
         raise InputError(
-            f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} = (m, n, *z)"
+            f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} of {signature}"
         )
     tolerance = 1e3 * torch.finfo(vectorised.dtype).eps
     if not torch.allclose(got, expected, rtol=tolerance, atol=tolerance):
