@@ -25,7 +25,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.depth.majorants import Tail, as_tail
-from dnlcontrol.certificates.depth.operators import Operator, as_operator
+from dnlcontrol.certificates.depth.operators import Matrix, Operator, as_operator
 from dnlcontrol.certificates.depth.rounding import up, vector_norm
 
 
@@ -126,6 +126,21 @@ class Block:
 
     def gain(self, norm: float) -> float:
         return float(up(1.0 + self.perturbation(norm)))
+
+    def increment(self) -> tuple[np.ndarray, np.ndarray]:
+        """A = W^M...W^1 and c = Σ_m W^M...W^{m+1} b^m: the branch is A x + c where no inner activation cuts."""
+        A, c = np.eye(self.columns), np.zeros(self.columns)
+        for layer in self.inner:
+            W = layer.weight.matrix()
+            A, c = W @ A, W @ c + layer.shift
+        return A, c
+
+    def as_plain(self) -> Layer | None:
+        """The plain layer σ((I + W) x + b) that a block with one inner layer is; None for more."""
+        if len(self.inner) > 1:
+            return None
+        A, c = self.increment()
+        return Layer(Matrix(np.eye(len(A)) + A), c)
 
     def step_rounding(self, x: np.ndarray, sigma: Activation, norm: float) -> float:
         z, error = x, 0.0
