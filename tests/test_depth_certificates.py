@@ -711,34 +711,6 @@ def test_layers_that_shrink_have_no_bound_before_them():
     assert report.network == "converges" and not report.vacuous
 
 
-def test_from_module():
-    import torch
-    from torch import nn
-
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Sequential(nn.Linear(5, 5), nn.ReLU()), nn.Linear(5, 2)).double()
-    x = np.random.default_rng(0).standard_normal(3)
-    stack = D.from_module(net, tail=D.Zero())
-    np.testing.assert_allclose(stack(x), net[:3](torch.tensor(x)).detach().numpy(), rtol=1e-13)
-    assert D.certify(stack, x).network == "converges"
-    images = nn.Sequential(
-        nn.Conv2d(2, 3, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(3, 3, (3, 5), padding="same", bias=False),
-        nn.LeakyReLU(0.1), nn.Flatten(),
-    ).double()  # fmt: skip
-    x = np.random.default_rng(1).standard_normal((2, 4, 5))
-    expected = images(torch.tensor(x)[None]).detach().numpy()[0]
-    np.testing.assert_allclose(D.from_module(images, input_size=(4, 5))(x.ravel()), expected, rtol=1e-12, atol=1e-13)
-    with pytest.raises(dnl.InputError, match="input_size"):
-        D.from_module(images)
-    for bad in (
-        nn.Sequential(nn.Linear(3, 3), nn.Tanh()), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU()),
-        nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.LeakyReLU()), nn.Sequential(nn.Flatten()),
-        nn.Sequential(nn.Conv2d(1, 1, 2), nn.ReLU()),
-    ):  # fmt: skip
-        with pytest.raises(dnl.InputError):
-            D.from_module(bad, input_size=(4, 4))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [

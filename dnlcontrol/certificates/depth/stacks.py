@@ -161,7 +161,8 @@ class Stack:
     weights : W_1..W_N, each a matrix (rows, columns), Convolution or Toeplitz; for ``residual`` each is a list of the
         M inner weights of a block.
     biases : b_1..b_N in the same nesting; None is 0, for one layer or for all.
-    residual : whether x is added before the outer activation.
+    residual : whether x is added before the outer activation. A single array (rows, columns), Convolution or Toeplitz
+        among the lists is then a plain layer, such as a first layer that changes the width.
     slope : a of the leaky activation max(u, a u), 0 <= a <= 1; 0 is ReLU.
     activation, lipschitz : another function of arrays, entry by entry, and its Lipschitz constant.
     tail, minorant : declared bounds of p_k and β_k beyond the last layer (see ``certify``).
@@ -219,7 +220,7 @@ class Stack:
 
     def _made(self, n: int, weight: Any, bias: Any) -> Layer | Block:
         name = f"weights of layer {n}"
-        if not self.residual:
+        if not self.residual or isinstance(weight, Operator) or (isinstance(weight, np.ndarray) and weight.ndim == 2):
             operator = as_operator(name, weight)
             return Layer(operator, operator.bias(f"bias of layer {n}", bias))
         weights = list(weight)

@@ -71,9 +71,10 @@ def decide(case: Case) -> Verdicts:
 
 
 def inner_layers(case: Case) -> int:
-    """M of the blocks beyond the known layers, as it is in the last known layer or the rule's next."""
-    last = case.stack.layer(case.n + 1 if case.stack.depth is None else case.n)
-    return len(last.inner) if isinstance(last, Block) else 1
+    """M of the blocks beyond the known layers, as it is in the last known block or the rule's next layer."""
+    known = [case.n + 1] if case.stack.depth is None else range(case.n, 0, -1)
+    blocks = (layer for layer in map(case.stack.layer, known) if isinstance(layer, Block))
+    return next((len(block.inner) for block in blocks), 1)
 
 
 def _decay_note(case: Case, decay: Decay) -> str:
