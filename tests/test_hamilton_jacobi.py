@@ -54,7 +54,12 @@ def test_linear_quadratic(name):
 
 def test_three_dimensions():
     """Linear-quadratic with D = 3 against the discrete Riccati recursion: 0 <= V_h - V <= (1/8) Σ_l Σ_i h_i² 2 P_ii."""
-    A, B, start, depth = np.array([[0, 1, 0], [0, 0, 1], [-1, -0.5, -1.0]]), np.array([0, 0.5, 1.0]), [0.4, -0.2, 0.3], 4
+    A, B, start, depth = (
+        np.array([[0, 1, 0], [0, 0, 1], [-1, -0.5, -1.0]]),
+        np.array([0, 0.5, 1.0]),
+        [0.4, -0.2, 0.3],
+        4,
+    )
     tau = 1 / depth
     problem = dnl.ControlProblem(
         name="three", x0=[start], controls={"u": dnl.Control((), lower=-2, upper=2)},
