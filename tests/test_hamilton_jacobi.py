@@ -52,6 +52,21 @@ def test_linear_quadratic(name):
     assert abs(np.log2(errors[0] / errors[2]) / 2 - 2.0) < 0.35
 
 
+def test_feedback_minimises_the_hamiltonian_of_the_value_function():
+    """u = argmin ℓ + D_x V f on O1: 2u + x + V'(x') = 0 with the next state x' = x + τ (½ x + u).
+
+    I[V] has the slopes of chords, V' up to P h, and x' moves by τ δ: |δ| (1 + τ P) <= P h / 2 + the end of the search.
+    """
+    depth, points = 8, 257
+    V = dnl.hamilton_jacobi(o1_hager.problem(), depth, -0.2, 1.4, points, bounds={"u": (-4, 4)})
+    P, h, tau = riccati("o1", depth), V.axes[0][1] - V.axes[0][0], 1 / depth
+    for l in (0, 3, 6):
+        for x in (0.3, 0.7, 1.0):
+            gain = (0.5 + (1 + tau / 2) * P[l + 1]) / (1 + tau * P[l + 1])
+            u = float(V.feedback(l * tau, x)["u"])
+            assert abs(u + gain * x) <= P[l + 1] * h + 8 / 16 * 2.0**-13
+
+
 def test_three_dimensions():
     """Linear-quadratic with D = 3 against the discrete Riccati recursion: 0 <= V_h - V <= (1/8) Σ_l Σ_i h_i² 2 P_ii."""
     A, B, start, depth = (
