@@ -50,7 +50,7 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     method : "newton" (trust-region Newton-CG), "gauss-newton" (the same with the Gauss-Newton matrix, which is
         semidefinite for convex costs) or "lbfgs", all in the metric of the controls; for many samples "adam" or (in
         that metric) "sgd" on mini-batches, then Newton on all samples; "msa" or "emsa" (successive approximation by
-        Pontryagin's principle, plain and extended) for path controls of an ODE (adjoint).
+        Pontryagin's principle, plain and extended), without constraints but control bounds (adjoint).
     batches : a :class:`MiniBatches` for "adam" and "sgd": size, epochs, rate, seed, polish.
     distributed : ``problem`` has this rank's share of the samples, and all ranks of torch.distributed solve together
         (adjoint, "newton" or "lbfgs", no constraints but control bounds); see docs/cluster.md.

@@ -54,7 +54,7 @@ class Level:
 
     @cached_property
     def constant(self) -> float:
-        """c in J_L = J* + c/L + O(L^-2), predicted from this level alone; NaN where it is not known."""
+        """c in J_L = J* + c/L^p, p the order of the rule, predicted from this level; NaN where it is not known."""
         if self.stored_constant is not None:
             return self.stored_constant
         try:
@@ -70,9 +70,9 @@ class Study:
     ``table()`` has one row for each depth. Distances to the previous level carry the suffix ``_step``, to the
     reference (the closed form where the problem has one, else the finest level) ``_error``, between the
     backends ``_gap``. ``work`` counts gradients of that level (a product its measured cost), ``cg_per_step`` CG
-    iterations for each Newton step. ``constant`` is c in J_L = J* + c/L predicted from that level alone,
-    ``corrected`` is J_L - c/L (NaN where c is not known). ``rates`` are fitted exponents p of C·L^{-p}; ``statements``
-    say in words what to trust.
+    iterations for each Newton step. ``constant`` is c in J_L = J* + c/L (trapezoidal rule: c/L²) predicted from that
+    level alone, ``corrected`` is J_L less that (NaN where c is not known). ``rates`` are fitted exponents p of
+    C·L^{-p}; ``statements`` say in words what to trust.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Study:
             row[f"{name}_step"] = distance(previous, a, norm, of) if previous else np.nan
             row[f"{name}_error"] = distance(a, finest, norm, of) if a is not finest else np.nan
         row.update(_against(self.reference, a))
-        row.update(constant=level.constant, corrected=a.value - level.constant / a.depth)
+        row.update(constant=level.constant, corrected=a.value - level.constant / a.depth ** RULES[a.rule].exponents[0])
         exact = level.exact
         row["value_exact"] = exact.value if exact else np.nan
         row["value_gap"] = abs(exact.value - a.value) if exact else np.nan

@@ -509,6 +509,75 @@ def test_scalar_examples(name):
         assert report.degenerate <= (report.network == "converges")
 
 
+NILPOTENT = [[[0.0, 1.0], [0.0, 0.0]]] * 2
+RESIDUAL = {  # rule of two inner layers, or one; x, the truth, declarations, condition and network with all of them
+    "W² W¹ = 1/n": (
+        lambda k: ([k**-0.5] * 2, None), 1.0, "diverges",
+        (None, None, D.NonnegativeTail(increments=HARMONIC)), ("violated", "diverges"),
+    ),
+    "W² b¹ = 1/n": (
+        lambda k: ([0.0, 1 / k], [1.0, 0.0]), 0.0, "diverges",
+        (None, None, D.NonnegativeTail(shifts=HARMONIC)), ("violated", "diverges"),
+    ),
+    "W² W¹ = 0, ‖W²‖ ‖W¹‖ = 1": (  # minorants of p_k prove no growth
+        lambda k: (NILPOTENT, None), [1.0, 1.0], "converges",
+        (None, D.Tail(weights=ONE), D.NonnegativeTail()), ("violated", "undecided"),
+    ),
+    "x (1 - 1/(n+1))": (
+        lambda k: ([1.0, -1 / (k + 1)], None), 1.0, "converges",
+        (D.Tail(None, D.Zero()), D.Tail(weights=D.PowerLaw(0.5, 1)), D.Decay(D.PowerLaw(0.5, 1))),
+        ("violated", "converges"),
+    ),
+    "W = -1, b = c": (
+        lambda k: ([-1.0], [2.0]), 1.0, "converges",
+        (None, D.Tail(weights=ONE), D.Contraction(0.0, 2.0)), ("violated", "converges"),
+    ),
+    "W² W¹ = 1/n²": (
+        lambda k: ([1 / k, 1 / k], None), 1.0, "converges",
+        (D.Tail(D.PowerLaw(1, 2), D.Zero()), None, D.NonnegativeTail()), ("satisfied", "converges"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_examples_of_residual_blocks(name):
+    """As for the scalar examples: with fewer declarations a verdict weakens and is never wrong, and the bound holds."""
+    rule, x, truth, declared, verdicts = RESIDUAL[name]
+    stack = D.from_rule(rule, residual=True)
+    for kept in itertools.product((False, True), repeat=3):
+        tail, minorant, hypotheses = (d if k else e for d, k, e in zip(declared, kept, (None, None, ()), strict=True))
+        report = D.certify(stack, x, depth=10, tail=tail, minorant=minorant, hypotheses=hypotheses)
+        assert report.network in (truth, "undecided")
+        assert report.condition in (verdicts[0], "undecidable")
+        if all(kept):
+            assert (report.condition, report.network) == verdicts
+        if report.network == "converges":
+            assert np.abs(stack(x, DEEP) - stack(x, 10)).max() <= report.bound * (1 + 1e-12)
+        assert np.isfinite(report.bound) == (report.network == "converges")
+
+
+def test_necessary_conditions_of_residual_blocks():
+    """With one inner layer as for I + W; with more they speak of the branch, which norms bound from above alone."""
+
+    def necessary(rule, hypotheses, **declared):
+        report = D.certify(D.from_rule(rule, residual=True), 1.0, depth=5, hypotheses=hypotheses, **declared)
+        return report.necessary, report.assumptions[-2]
+
+    away, gone = D.Tail(weights=ONE), D.Tail(D.PowerLaw(1, 2), D.Zero())
+    assert necessary(lambda k: ([-1.0], [2.0]), (), minorant=away)[0] == "not examined"
+    assert necessary(lambda k: ([-1.0], [2.0]), D.PositiveLimits(), minorant=away)[0] == "violated"
+    told, text = necessary(lambda k: ([1.0, 1.0], None), D.PositiveLimits(), minorant=away)
+    assert told == "undecidable" and "not W^{n,m} -> 0" in text  # W² σ(W¹ x) may vanish with ‖W²‖ ‖W¹‖ = 1
+    grows = [D.PositiveLimits(), D.NonnegativeTail(increments=ONE)]
+    assert necessary(lambda k: ([1.0, 1.0], None), grows)[0] == "violated"
+    assert necessary(lambda k: ([1 / k, 1 / k], None), D.PositiveLimits(), tail=gone)[0] == "satisfied"
+    points = D.RegularDomain([[1.0], [2.0]])
+    told, text = necessary(lambda k: ([1 / k, 1 / k], None), points, tail=gone)
+    assert told == "satisfied" and "A_n" in text
+    apart = D.RegularDomain([[1.0], [-2.0]])
+    assert necessary(lambda k: ([1 / k, 1 / k], None), apart, tail=gone)[0] == "hypothesis fails"
+
+
 def test_a_finite_prefix_extends_both_ways():
     stack = D.Stack([np.eye(2)] * 5)
     x = np.ones(2)
@@ -525,7 +594,10 @@ def test_a_finite_prefix_extends_both_ways():
 @pytest.mark.parametrize("slope", [0.0, 0.5])
 @pytest.mark.parametrize("residual", [False, True])
 def test_no_verdict_says_more_than_its_assumptions(slope, residual):
-    """Every combination of declarations: each verdict only with the declarations that prove it, all of them listed."""
+    """Every combination of declarations: each verdict only with the declarations that prove it, all of them listed.
+
+    Of residual stacks minorants of p_k and β_k prove no growth.
+    """
     one = [np.eye(2)] if residual else np.eye(2)
     stack = D.Stack([one], slope=slope, residual=residual)
     bounds = (None, D.PowerLaw(1, 2), HARMONIC)
@@ -544,14 +616,14 @@ def test_no_verdict_says_more_than_its_assumptions(slope, residual):
         report = D.certify(stack, np.ones(2), tail=tail, minorant=minorant, hypotheses=given)
         finite = all(b is not None and b.summable for b in (p, beta))
         infinite = any(b is not None and b.diverges for b in (low_p, low_beta))
-        decays = not residual and hypotheses[1] in given and beta is not None and beta.summable
+        decays = hypotheses[1] in given and beta is not None and beta.summable
         assert report.condition == ("satisfied" if finite else "violated" if infinite else "undecidable")
         expected = "converges" if finite or decays else "undecided"
         if expected == "undecided" and infinite and hypotheses[0] in given and not residual:
             expected = "diverges"
         assert report.network == expected
         assert np.isfinite(report.bound) == (report.network == "converges")
-        declared = sum(b is not None for b in (p, beta, low_p, low_beta)) + len(given) * (not residual)
+        declared = sum(b is not None for b in (p, beta, low_p, low_beta)) + len(given)
         assert sum("declared" in text for text in report.assumptions) >= declared
 
 
@@ -639,34 +711,6 @@ def test_layers_that_shrink_have_no_bound_before_them():
     assert report.network == "converges" and not report.vacuous
 
 
-def test_from_module():
-    import torch
-    from torch import nn
-
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Sequential(nn.Linear(5, 5), nn.ReLU()), nn.Linear(5, 2)).double()
-    x = np.random.default_rng(0).standard_normal(3)
-    stack = D.from_module(net, tail=D.Zero())
-    np.testing.assert_allclose(stack(x), net[:3](torch.tensor(x)).detach().numpy(), rtol=1e-13)
-    assert D.certify(stack, x).network == "converges"
-    images = nn.Sequential(
-        nn.Conv2d(2, 3, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(3, 3, (3, 5), padding="same", bias=False),
-        nn.LeakyReLU(0.1), nn.Flatten(),
-    ).double()  # fmt: skip
-    x = np.random.default_rng(1).standard_normal((2, 4, 5))
-    expected = images(torch.tensor(x)[None]).detach().numpy()[0]
-    np.testing.assert_allclose(D.from_module(images, input_size=(4, 5))(x.ravel()), expected, rtol=1e-12, atol=1e-13)
-    with pytest.raises(dnl.InputError, match="input_size"):
-        D.from_module(images)
-    for bad in (
-        nn.Sequential(nn.Linear(3, 3), nn.Tanh()), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU()),
-        nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.LeakyReLU()), nn.Sequential(nn.Flatten()),
-        nn.Sequential(nn.Conv2d(1, 1, 2), nn.ReLU()),
-    ):  # fmt: skip
-        with pytest.raises(dnl.InputError):
-            D.from_module(bad, input_size=(4, 4))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -685,6 +729,11 @@ def test_from_module():
         (lambda: D.certify(D.Stack([np.eye(2)]), np.ones(2), hypotheses=["x"]), "hypotheses"),
         (lambda: D.certify(D.from_rule(lambda k: (1.0, None)), 1.0), "depth"),
         (lambda: D.certify(np.eye(2)), "stack"),
+        (lambda: D.NonnegativeTail(increments=1.0), "increments"),
+        (
+            lambda: D.certify(D.Stack([[1.0, 1.0]], residual=True), 1.0, hypotheses=D.Contraction(0.5)),
+            "one inner layer",
+        ),
         (lambda: D.PowerLaw(-1, 2), "c: got"),
         (lambda: D.Decay(D.PowerLaw(1, 2)), "non-summable"),
         (lambda: D.Contraction(0.5, 0.0, D.PowerLaw(1, 0)), "tends to 0"),
@@ -712,6 +761,21 @@ def test_bad_input_is_named(call, message):
 def test_a_rule_can_contradict_what_is_declared(rule, declared):
     with pytest.raises(dnl.InputError, match="at layer"):
         D.certify(D.from_rule(rule), 1.0, depth=4, **declared)
+
+
+@pytest.mark.parametrize(
+    ("rule", "hypothesis"),
+    [
+        (lambda k: ([1.0, -1.0], None), D.NonnegativeTail()),
+        (lambda k: ([1 / k, 1.0], None), D.NonnegativeTail(increments=ONE)),
+        (lambda k: ([1.0, 1.0], [0.0, 1 / k**2]), D.NonnegativeTail(shifts=HARMONIC)),
+        (lambda k: ([1.0, -1 / k**2], None), D.Decay(HARMONIC)),
+        (lambda k: ([-0.5], None), D.Contraction(0.4, 0.0)),
+    ],
+)
+def test_a_residual_rule_can_contradict_too(rule, hypothesis):
+    with pytest.raises(dnl.InputError, match="at layer"):
+        D.certify(D.from_rule(rule, residual=True), 1.0, depth=4, hypotheses=hypothesis)
 
 
 def test_user_declared_tails():

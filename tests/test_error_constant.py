@@ -33,11 +33,11 @@ def module(name: str):
     return importlib.import_module(f"problems.{name}")
 
 
-def ladder(problem, depths, backend="adjoint") -> list[dnl.Solution]:
+def ladder(problem, depths, backend="adjoint", rule="left") -> list[dnl.Solution]:
     """Solutions at increasing depths, each started from the one before."""
     found, start = [], None
     for depth in depths:
-        start = dnl.solve(problem, depth, backend, start=start)
+        start = dnl.solve(problem, depth, backend, rule=rule, start=start)
         assert start.success, start.message
         found.append(start)
     return found
@@ -63,6 +63,34 @@ def test_the_corrected_value_is_second_order(case):
     assert np.all((errors >= 3.5) & (errors <= 4.5)), errors
     c = [one.constant for one in found]
     assert extrapolate(depths[-3:], c[-3:], (1.0, 2.0))[0] == pytest.approx(reference.error_constant, rel=2e-3)
+
+
+# case: parameters, depths, the factor by which the error of J_L - c/L² falls per doubling: the next term is L^-3 where
+# end samples of a control see the costate half a step away, or where c is only first-order accurate, else L^-4
+TRAPEZOID = {
+    "t2_scalar_resnet": ({}, (8, 16, 32), 8),
+    "t3b_h1_path": ({}, (64, 128), 8),
+    "t7_h1_triangle": ({}, (12, 24, 48), 16),
+    "v1_rational_memory": ({}, (16, 32, 64), 16),
+    "v5_minimum_energy": ({"alpha": 2.0}, (8, 16, 32), 16),
+    "v8_double_integral": ({}, (8, 16, 32), 16),
+    "o1_hager": ({}, (16, 32, 64), 8),
+    "o2_dt_qp": ({}, (64, 128), 8),
+    "o5b_van_der_pol": ({}, (32, 64), 8),
+}
+
+
+@pytest.mark.parametrize("name", TRAPEZOID)
+def test_the_corrected_value_of_the_trapezoidal_rule(name):
+    """c/L² is all of the second order: the rest falls 8 or 16 times per doubling, up to 20 % before the limit."""
+    parameters, depths, factor = TRAPEZOID[name]
+    problem, reference = module(name).problem(**parameters), module(name).reference(**parameters)
+    solutions = ladder(problem, depths, rule="trapezoid")
+    found = [dnl.error_constant(s) for s in solutions]
+    assert all(one.order == 2 for one in found)
+    errors = [one.corrected - reference.value for one in found]
+    assert ratios(errors)[-1] == pytest.approx(factor, rel=0.2)
+    assert abs(errors[-1]) < 0.05 * abs(solutions[-1].value - reference.value)
 
 
 def test_a_state_bound_leaves_no_first_order_term():
@@ -191,7 +219,7 @@ EXTENSIONS = {
     "bounds on a path control": lambda: network(
         dnl.ResNet(2),
         [dnl.L2("K", 0.1), dnl.L2("b", 0.1)],
-        {"K": {"lower": -1.0, "upper": 1.0}},
+        {"K": {"lower": -0.1, "upper": 0.1}},
         terminal=LOSS,
     ),
     "bound that holds the last row": bounded_triangle,
@@ -209,6 +237,20 @@ def test_other_formulas_against_extrapolated_values(case):
     assert extrapolate(depths[1:], c, (1.0, 2.0))[0] == pytest.approx(coefficients[0], rel=1e-2)
     assert c[-1] == pytest.approx(coefficients[0], rel=0.1)
     assert abs(found[-1].corrected - limit) < 0.1 * abs(found[-1].value - limit)
+
+
+SMOOTH = [name for name in EXTENSIONS if "bound" not in name and "L2 alone" not in name]
+
+
+@pytest.mark.parametrize("case", SMOOTH)
+def test_the_trapezoidal_constant_against_extrapolated_values(case):
+    problem, depths = EXTENSIONS[case](), (6, 12, 24, 48)
+    solutions = ladder(problem, depths, rule="trapezoid")
+    limit, coefficients = extrapolate(depths, [s.value for s in solutions], (2.0, 3.0, 4.0))
+    found = [dnl.error_constant(s) for s in solutions]
+    c = [one.constant for one in found[1:]]
+    assert extrapolate(depths[1:], c, (1.0, 2.0))[0] == pytest.approx(coefficients[0], rel=1e-2)
+    assert abs(found[-1].corrected - limit) < 0.2 * abs(found[-1].value - limit)
 
 
 # -- refusals ------------------------------------------------------------------------------------------------
@@ -242,6 +284,28 @@ def test_what_is_not_covered_is_named(case):
     problem = build()
     with pytest.raises(dnl.InputError, match=words):
         dnl.error_constant(dnl.solve(problem, 8, "exact" if problem.constraints else "adjoint"))
+
+
+NO_EXPANSION = {
+    "slope infinite at s = t": (lambda: module("v5_minimum_energy").problem(alpha=1.5), "infinite at s = t"),
+    "L2 on the triangle": (lambda: module("t5_l2_triangle_tracking").problem(), "without H1"),
+    "bound on the way": (
+        lambda: network(
+            dnl.ResNet(2), [dnl.L2("K", 0.1), dnl.L2("b", 0.1)], {"K": {"lower": -0.1, "upper": 0.1}}, terminal=LOSS
+        ),
+        "'K' at a bound on a part of its way",
+    ),
+    "bound on the triangle": (bounded_triangle, "at a bound"),
+    "state bound": (lambda: module("o4_bryson_denham").problem(), "active before T"),
+}
+
+
+@pytest.mark.parametrize("case", NO_EXPANSION)
+def test_where_the_trapezoidal_rule_has_no_expansion(case):
+    build, words = NO_EXPANSION[case]
+    problem = build()
+    with pytest.raises(dnl.InputError, match=words):
+        dnl.error_constant(dnl.solve(problem, 8, "exact" if problem.constraints else "adjoint", rule="trapezoid"))
 
 
 def test_solutions_that_cannot_be_used(tmp_path):

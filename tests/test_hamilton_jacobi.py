@@ -52,6 +52,54 @@ def test_linear_quadratic(name):
     assert abs(np.log2(errors[0] / errors[2]) / 2 - 2.0) < 0.35
 
 
+def test_feedback_minimises_the_hamiltonian_of_the_value_function():
+    """u = argmin ℓ + D_x V f on O1: 2u + x + V'(x') = 0 with the next state x' = x + τ (½ x + u).
+
+    I[V] has the slopes of chords, V' up to P h, and x' moves by τ δ: |δ| (1 + τ P) <= P h / 2 + the end of the search.
+    """
+    depth, points = 8, 257
+    V = dnl.hamilton_jacobi(o1_hager.problem(), depth, -0.2, 1.4, points, bounds={"u": (-4, 4)})
+    P, h, tau = riccati("o1", depth), V.axes[0][1] - V.axes[0][0], 1 / depth
+    for l in (0, 3, 6):
+        for x in (0.3, 0.7, 1.0):
+            gain = (0.5 + (1 + tau / 2) * P[l + 1]) / (1 + tau * P[l + 1])
+            u = float(V.feedback(l * tau, x)["u"])
+            assert abs(u + gain * x) <= P[l + 1] * h + 8 / 16 * 2.0**-13
+
+
+def test_three_dimensions():
+    """Linear-quadratic with D = 3 against the discrete Riccati recursion: 0 <= V_h - V <= (1/8) Σ_l Σ_i h_i² 2 P_ii."""
+    A, B, start, depth = (
+        np.array([[0, 1, 0], [0, 0, 1], [-1, -0.5, -1.0]]),
+        np.array([0, 0.5, 1.0]),
+        [0.4, -0.2, 0.3],
+        4,
+    )
+    tau = 1 / depth
+    problem = dnl.ControlProblem(
+        name="three", x0=[start], controls={"u": dnl.Control((), lower=-2, upper=2)},
+        dynamics=dnl.ODE(lambda t, x, u: dnl.namespace(x).asarray(A) @ x + dnl.namespace(x).asarray(B) * u.u),
+        running=lambda t, x, u: x @ x + u.u**2, terminal=lambda x, c: 2 * (x @ x),
+    )  # fmt: skip
+    P, F, b = [2 * np.eye(3)], np.eye(3) + tau * A, tau * B
+    for _ in range(depth):  # V^l = xᵀ P x
+        Q = P[-1]
+        gain = F.T @ Q @ b
+        P.append(tau * np.eye(3) + F.T @ Q @ F - np.outer(gain, gain) / (tau + b @ Q @ b))
+    exact = np.array(start) @ P[-1] @ start
+    assert abs(exact - dnl.solve(problem, depth, backend="adjoint").value) < 1e-12
+    errors = []
+    for points in (9, 17, 33):
+        V = dnl.hamilton_jacobi(problem, depth, -1.0, 1.0, points, candidates=9)
+        errors.append(V.value(0.0, start) - exact)
+        bound = (2 / (points - 1)) ** 2 / 4 * sum(np.trace(Q) for Q in P[:-1])
+        # the search ends on a grid of 4/8 2^-14 in u, where V'' is below 2τ (1 + τ tr P)
+        assert 0 <= errors[-1] + 1e-9 <= bound
+        loop = V.simulate()
+        assert loop.inside and -1e-12 <= loop.cost - exact <= 2 * bound
+    assert abs(np.log2(errors[0] / errors[2]) / 2 - 2.0) < 0.35
+
+
 def test_closed_loop_cost_is_that_of_the_evaluator():
     problem = o5b_van_der_pol.problem()
     V = dnl.hamilton_jacobi(problem, 6, -1.5, 1.5, 21, bounds={"u": (-2.0, 2.0)})
@@ -96,7 +144,7 @@ def neuron(samples: int) -> dnl.ControlProblem:
     )
 
 
-@pytest.mark.parametrize(("samples", "points"), [(1, (41, 81)), (2, (21, 41))])
+@pytest.mark.parametrize(("samples", "points"), [(1, (41, 81)), (2, (21, 41)), (3, (13, 25))])
 def test_one_neuron_in_training(samples, points):
     """The joint state of all samples; the open-loop optimum by multistart is the global one."""
     problem, depth = neuron(samples), 4

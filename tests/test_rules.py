@@ -160,16 +160,35 @@ def test_a_path_problem_is_certified_by_pontryagin():
     assert certificate.passed, str(certificate)
 
 
-def test_the_error_constant_is_refused():
-    problem, _ = problem_and_answer("o1_hager")
-    with pytest.raises(dnl.InputError, match="rule 'trapezoid'"):
-        dnl.error_constant(dnl.solve(problem, 4, rule="trapezoid"))
+def test_the_hamiltonian_of_an_autonomous_problem_is_constant_to_second_order():
+    """Inside; at both ends the costate of half a step away makes it first order."""
+    depths, problem = [16, 32, 64], problem_and_answer("o5b_van_der_pol")[0]
+    found = [dnl.hamiltonian(dnl.solve(problem, L, "adjoint", rule="trapezoid")) for L in depths]
+    assert [h.shape for h in found] == [(L + 1, 1) for L in depths]
+    assert fitted_rate(depths, [np.ptp(h[1:-1]) for h in found]) == pytest.approx(2.0, abs=0.15)
+    middle = [h[len(h) // 2] for h in found]
+    for end in (0, -1):
+        gaps = [np.abs(h[end] - m).max() for h, m in zip(found, middle, strict=True)]
+        assert fitted_rate(depths, gaps) == pytest.approx(1.0, abs=0.15)
+
+
+def test_the_hamiltonian_has_the_costates_at_the_nodes():
+    """O1: H^l = ℓ + ψ(t_l) f inside, with the reported ψ; V5: k(1, s) u · 2 x(1) = -2 u² at every node."""
+    solution = dnl.solve(problem_and_answer("o1_hager")[0], 8, "adjoint", rule="trapezoid")
+    u, x, psi = (np.ravel(a) for a in (solution.controls["u"].values, solution.states, solution.costates))
+    by_hand = u**2 + x * u + 1.25 * x**2 + psi * (0.5 * x + u)
+    np.testing.assert_allclose(dnl.hamiltonian(solution)[1:-1, 0], by_hand[1:-1], rtol=0, atol=1e-12)
+    memory = dnl.solve(problem_and_answer("v5_minimum_energy")[0], 8, "adjoint", rule="trapezoid")
+    u = memory.controls["u"].values
+    np.testing.assert_allclose(dnl.hamiltonian(memory)[:, 0], -2 * u**2, atol=1e-7)
 
 
 def test_a_study_extrapolates_with_the_rule_s_exponents():
     problem, reference = problem_and_answer("t7_h1_triangle")
     study = dnl.study(problem, [4, 8, 16], exact_to=4, rule="trapezoid", reference=reference)
     assert study.orders == RULES["trapezoid"].exponents
+    corrected = [abs(row["corrected"] - reference.value) for row in study.rows[1:]]  # depth 4 is too shallow
+    assert all(a < 0.1 * row["value_error"] for a, row in zip(corrected, study.rows[1:], strict=True))
     assert study.extrapolated_value == pytest.approx(reference.value, abs=1e-7)  # the errors themselves: 3e-4 to 2e-5
 
 

@@ -120,6 +120,44 @@ def test_reduced_hamiltonian_is_the_full_minimum():
         assert abs(best - value[i]) < 1e-9 * (1 + abs(best))
 
 
+def test_reduced_hamiltonian_without_a_bias():
+    """M without 1/κ: against BFGS on the N unknowns w(y, .); dependent states are refused."""
+    rng, pde = np.random.default_rng(11), dnl.WidthPDE(4, "midpoint")
+    f, p, lam, q = rng.standard_normal((2, 4)), 2.0 * rng.standard_normal((2, 4)), 0.3, pde.q
+    w, b, value = pde.minimise_hamiltonian(f, p, lam, None)
+    assert not b.any()
+    w, _ = pde.functions(w)
+    for i in range(pde.nodes):
+
+        def full(v, i=i):
+            return float(p[:, i] @ np.tanh(f @ (q * v)) + 0.5 * lam * q @ v**2)
+
+        best = min(minimize(full, s * rng.standard_normal(4), tol=1e-10).fun for s in np.repeat([0.1, 1.0, 5.0], 8))
+        assert abs(full(w[i]) - value[i]) < 1e-12 * (1 + abs(value[i]))
+        assert abs(best - value[i]) < 1e-9 * (1 + abs(best))
+    with pytest.raises(dnl.InputError, match="linearly dependent"):
+        pde.minimise_hamiltonian(f[[0, 0]], p, lam, None)
+
+
+def test_the_optimal_control_minimises_the_hamiltonian():
+    """Pontryagin, layer by layer, with ψ^{l+1}: the global minimiser of H over (w, b) is the optimal control itself.
+
+    The layer's gradient is at most √τ·stationarity and H is at least λ/2-convex near its minimiser here, so that the
+    two are within 2·stationarity/(λ√τ).
+    """
+    depth, weight = 6, 0.2
+    pde, problem = training(nodes=6, data=2, weight=weight)
+    found = dnl.solve(problem, depth, backend="adjoint", tolerance=1e-10)
+    evaluator = Evaluator(dnl.discretise(problem, depth))
+    flat = evaluator.space.assemble({k: c.values for k, c in found.controls.items()})
+    at = evaluator.trajectory(flat)
+    for l in range(depth):
+        w, b, _ = pde.minimise_hamiltonian(at.states[l], at.integral_costates[l + 1] / pde.q, weight, 2 * weight)
+        gap = 2 * found.stationarity * np.sqrt(depth) / weight + 1e-12
+        assert np.abs(w - found.controls["w"].values[l]).max() < gap
+        assert np.abs(b - found.controls["b"].values[l]).max() < gap
+
+
 @pytest.mark.parametrize("rule", ["midpoint", "gauss"])
 def test_exact_steering(rule):
     """Rounding: condition of the Gram matrix times the number of terms."""

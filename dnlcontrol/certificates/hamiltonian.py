@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from dnlcontrol import checks
@@ -11,7 +13,7 @@ from dnlcontrol.solution import Solution
 
 
 def hamiltonian(solution: Solution) -> np.ndarray:
-    """H at the nodes l = 0..L-1 for every sample, (L, N), per sample like the costates (theory section 5):
+    """H at the nodes l = 0..L-1 for every sample, (L, N), per sample like the costates (docs/theory.md):
 
         ODE        H^s = ℓ(t_s, x^s, u^s) + ψ^{s+1} · f(t_s, x^s, u^s)
         Volterra   H^s = ℓ(t_s, x^s, u^s) + N Σ_{l>s} z̄^l · k(t_l, t_s, y^s, u^{l,s}),   z̄ = dJ/dz, λ where G = g + z
@@ -19,6 +21,15 @@ def hamiltonian(solution: Solution) -> np.ndarray:
     In the limit the sum is k(T, s) · ∇Φ + ∫_s^T p · k(t, s) dt; ψ^{s+1} is the costate that multiplies the step from
     s, so that H minimised over u^s is the discrete stationarity. ℓ takes no regulariser in: add (α/2)|u|² for the L2
     penalty of a path control. Where ℓ and f do not depend on t, H + (α/2)|u|² is constant up to O(1/L).
+
+    The trapezoidal rule has the nodes l = 0..L, (L+1, N), and with its weights c, d and ω of docs/theory.md
+
+        H^s = ℓ(t_s, x^s, u^s) + (N/ω_s) [Σ_{l>s} c_s z̄^l · k(t_l, t_s, y^s, u^{l,s})
+                                          + d_s z̄^s · k(t_s, t_s, y^s, u^{s,s})],
+
+    which for an ODE is ℓ + ψ(t_s) · f with the mean ψ of the steps on both sides. Stationarity is again H minimised
+    over u^s, and H is constant up to O(L^-2), but for s = 0 and s = L, which have the costate of half a step away:
+    O(1/L) there.
 
     Raises
     ------
@@ -38,34 +49,45 @@ def hamiltonian(solution: Solution) -> np.ndarray:
     """
     if not isinstance(solution, Solution):
         checks.reject_type("hamiltonian.solution", solution, "a Solution")
-    if solution.rule != "left":
-        checks.reject("hamiltonian.solution", f"a solution by the rule {solution.rule!r}", "one by the left rule")
     discrete = discretise(problem_of(solution), solution.depth, solution.rule)
     w, mu = stored_point(solution, discrete, "hamiltonian.solution")
     return path_hamiltonian(discrete, w, mu)
 
 
 def path_hamiltonian(discrete: DiscreteProblem, w: np.ndarray, mu: np.ndarray) -> np.ndarray:
-    """H^s, (L, N), at the controls w, with the costates of the Lagrangian J + μᵀc."""
+    """H^s, (sources, N), at the controls w, with the costates of the Lagrangian J + μᵀc."""
     import torch
 
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
     from dnlcontrol.backends.multipliers import Multipliers
 
     evaluator = Evaluator(discrete)
-    sweep, lagrangian, problem = evaluator.sweep, evaluator.lagrangian, discrete.problem
+    sweep, lagrangian, problem, grid = evaluator.sweep, evaluator.lagrangian, discrete.problem, discrete.grid
     at = evaluator.trajectory(w, Multipliers(mu))
     u = {k: sweep.tensor(v) for k, v in discrete.space.split(w).items()}
-    x, cotangents = sweep.tensor(at.states), sweep.tensor(problem.samples * at.integral_costates)
-    total, L = torch.zeros(discrete.depth, problem.samples, dtype=x.dtype), discrete.depth
+    x, zbar = sweep.tensor(at.states), sweep.tensor(problem.samples * at.integral_costates)
+    own = zbar.clone()  # of z^l alone: in the Markov case z̄^l also carries the later layers
+    if sweep.markov:
+        own[:-1] -= zbar[1:]
+    total = torch.zeros(grid.side, problem.samples, dtype=x.dtype)
     with torch.no_grad():
-        for s in range(L):
-            column = sweep.column(s, x[s], *sweep.inputs(u, s)) / discrete.grid.step
-            later = cotangents[s + 1 : s + 1 + len(column)]
-            total[s] = (column * later).flatten(2).sum((0, 2)) if column.ndim > 2 else (column * later).sum(0)
+        for s in range(grid.side):
+            if s < discrete.depth:
+                column = sweep.column(s, x[s], *sweep.inputs(u, s))
+                total[s] += _paired(column, zbar[s + 1 : s + 1 + len(column)])
+            if grid.own[s]:
+                diagonal = sweep.diagonal(s, x[s], *sweep.inputs(u, s, own=True))
+                total[s] += grid.own[s] * _paired(diagonal[None], own[s : s + 1])
+        total /= sweep.tensor(grid.running_weights[: grid.side])[:, None]
         running = problem.formulas.running
         if lagrangian.running is not None and running is not None:
             target = lagrangian.targets["running"]
             extra = [] if target is None else [target]
             total += lagrangian._over_path(lagrangian.running, running, x, lagrangian.visible(u), extra)
     return np.asarray(total)
+
+
+def _paired(values: Any, cotangents: Any) -> Any:
+    """Σ_l values^l · cotangents^l per sample, for (layers, N, *shape)."""
+    product = values * cotangents
+    return product.reshape(*product.shape[:2], -1).sum((0, 2))

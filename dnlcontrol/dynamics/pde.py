@@ -191,7 +191,7 @@ class WidthPDE(Dynamics):
         return np.asarray(scaled / root)
 
     # -- the Hamiltonian ---------------------------------------------------------------------------------------------
-    def minimise_hamiltonian(self, states: Any, costates: Any, weight_w: float, weight_b: float,
+    def minimise_hamiltonian(self, states: Any, costates: Any, weight_w: float, weight_b: float | None,
                              start: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
         """The w and b that minimise H = Σ_s <p_s, σ(∫w f_s + b)> + ½ λ‖w‖² + ½ κ‖b‖², and the minimum per node.
 
@@ -201,7 +201,8 @@ class WidthPDE(Dynamics):
 
         solved for ξ = C η, M = C Cᵀ, by damped Newton from the corners of the box that holds all stationary points,
         η = -Cᵀ(p∘a), a = σ'(ξ) (for a 1-Lipschitz, increasing σ: a in [0, 1]^S). Then w(y, .) = -(1/λ) Σ p_s a_s f_s,
-        b = -(1/κ) Σ p_s a_s: rank w <= S.
+        b = -(1/κ) Σ p_s a_s: rank w <= S. ``weight_b`` None is the equation without b: M_st = <f_s, f_t>/λ, which must
+        be invertible (linearly independent states).
 
         ``states`` (S, N); ``costates`` (S, N) as values p_s(y), with the weight of the sample in them: for the mean
         over S data p = ψ / (S q). ``start`` (N, S) adds a start for ξ. Returns scaled w (N, N), b (N,), minimum (N,).
@@ -211,9 +212,11 @@ class WidthPDE(Dynamics):
         f, p = checks.numbers("minimise_hamiltonian.states", states), checks.numbers("costates", costates)
         if f.ndim != 2 or f.shape[1] != self.nodes or p.shape != f.shape:
             checks.reject("minimise_hamiltonian.states", f"shapes {f.shape}, {p.shape}", f"two (data, {self.nodes})")
-        lam, kappa = checks.positive("weight_w", weight_w), checks.positive("weight_b", weight_b)
-        root = np.sqrt(self.q)
-        M = (f * self.q) @ f.T / lam + 1.0 / kappa
+        lam, root = checks.positive("weight_w", weight_w), np.sqrt(self.q)
+        share = 0.0 if weight_b is None else 1.0 / checks.positive("weight_b", weight_b)
+        M = (f * self.q) @ f.T / lam + share
+        if not np.linalg.cond(M) < INDEPENDENT:
+            checks.reject("minimise_hamiltonian.states", "linearly dependent states", "M invertible: other data")
         slopes, value = minimise_reduced(self.activation, p.T, M, start)
         w = -np.outer(root, root) * (slopes @ f) / lam
-        return w, -root * slopes.sum(1) / kappa, value
+        return w, -root * slopes.sum(1) * share, value

@@ -11,6 +11,10 @@ controls is that of J. Two ways to go from its minimiser to new controls:
     emsa    no line search: h + (ρ/2) Σ_l τ [|f(t_l, x^l, v) - f(t_l, x^l, u)|² + |H_x(.., v) - H_x(.., u)|²] is
             minimised instead, ρ raised until J falls and lowered when it does
 
+Kernels with memory, the trapezoidal rule, outer maps and constants have the state equation x^l = r^l(x, u) in the place
+of a step, and h(v) = cost(x, v) + Σ_l λ^l · r^l(x, v) + R(v) with x and the multipliers λ held [derived]: its gradient
+at the current controls is again that of J, and r^l takes the place of f in the extended form.
+
 Source of the extended form: Li, Chen, Tai and E, Journal of Machine Learning Research 2018 (arXiv 1710.09513), where ρ
 is a constant. Both converge linearly at best. The minimiser of h is found by Newton's method, whose every gradient and
 Hessian product is counted like one of J: it takes f and its derivatives at every layer and sample.
@@ -51,10 +55,14 @@ class FrozenHamiltonian:
     def __init__(self, evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float = 0.0) -> None:
         self.evaluator, self.rho, sweep = evaluator, rho, evaluator.sweep
         self.step, self.samples = sweep.grid.step, sweep.problem.samples
-        self.x, self.psi = sweep.tensor(at.states), sweep.tensor(at.integral_costates)[1:]
+        self.stepwise = is_stepwise(evaluator)
+        self._right = self._speed if self.stepwise else self._equations
+        self.x = sweep.tensor(at.states)
+        costates = self.step * at.integral_costates[1:] if self.stepwise else at.costates
+        self.lam = sweep.tensor(costates)
         with torch.no_grad():
             u = evaluator._controls(w)
-            self.speed, self.slope = self._speed(self.x, u), self._slope(u)
+            self.right, self.slope = self._right(self.x, u), self._slope(u)
 
     @property
     def space(self) -> ControlSpace:
@@ -82,21 +90,22 @@ class FrozenHamiltonian:
         u = self.evaluator._views(flat)
         value = self._energy(self.x, u)
         if self.rho:
-            # the weights of x and ψ hold τ and 1/N: per sample, τ/N |f|² and (N/τ) |their H_x|²
-            speed, slope = self._speed(self.x, u) - self.speed, self._slope(u) - self.slope
+            # the weights of x and λ hold τ and 1/N: per sample, τ/N |f|² and (N/τ) |their H_x|²
+            change, slope = self._right(self.x, u) - self.right, self._slope(u) - self.slope
             share = self.step / self.samples
-            value = value + 0.5 * self.rho * (share * (speed**2).sum() + (slope**2).sum() / share)
+            value = value + 0.5 * self.rho * (share * (change**2).sum() + (slope**2).sum() / share)
         return value
 
     def _energy(self, x: Tensor, u: Tensors) -> Tensor:
-        """The mean cost at held states, and ψ · τ f."""
+        """The mean cost at held states, and ψ · τ f or λ · r."""
         e = self.evaluator
         cost = e.lagrangian.value(x, e.lagrangian.visible(u), e.sweep.everyone, None)
-        return cost + self.step * (self.psi * self._speed(x, u)).sum()
+        return cost + (self.lam * self._right(x, u)).sum()
 
     def _slope(self, u: Tensors) -> Tensor:
-        """Its derivative in x^l, l = 0..L-1."""
-        return grad(lambda x: self._energy(x, u))(self.x)[:-1]
+        """Its derivative in x^l where the controls matter: l = 0..L-1, for r every l."""
+        slope = grad(lambda x: self._energy(x, u))(self.x)
+        return slope[:-1] if self.stepwise else slope
 
     def _speed(self, x: Tensor, u: Tensors) -> Tensor:
         """f(t_l, x^l, u^l), (L, N, *state), all layers at once."""
@@ -107,6 +116,28 @@ class FrozenHamiltonian:
             return sweep.formulas.kernel(t[None], t, x, {}, shared)[0]
 
         return vmap(layer)(sweep.nodes[:-1], x[:-1], read)
+
+    def _equations(self, x: Tensor, u: Tensors) -> Tensor:
+        """r^l(x, u), l = 0..L: the right sides of the state equation with x in every kernel, (L+1, N, *state)."""
+        sweep, L = self.evaluator.sweep, self.evaluator.discrete.depth
+        z = x.new_zeros(L + 1, x.shape[1], *sweep.problem.integral_shape)
+        for s in range(L):
+            column = sweep.column(s, x[s], *sweep.inputs(u, s))
+            if sweep.markov:  # once in every later z
+                column = column.expand(L - s, *column.shape[1:])
+            z = z + torch.cat([torch.zeros_like(z[: s + 1]), column])
+        own = [sweep.grid.own[l] * sweep.diagonal(l, x[l], *sweep.inputs(u, l, own=True)) if sweep.grid.own[l]
+               else torch.zeros_like(z[l]) for l in range(L + 1)]  # fmt: skip
+        z, outer = z + torch.stack(own), sweep.problem.formulas.outer
+        shared = [sweep._shared(u, outer, l) if outer else {} for l in range(L + 1)]
+        return torch.stack([sweep.state(l, sweep.everyone.at(l), z[l], shared[l]) for l in range(L + 1)])
+
+
+def is_stepwise(evaluator: Evaluator) -> bool:
+    """x^{l+1} = x^l + τ f(t_l, x^l, u^l) with path controls alone: h is separable and all layers are one call."""
+    f, problem = evaluator.discrete.problem.formulas, evaluator.discrete.problem
+    plain = problem.dynamics.is_ode and problem.markov and not (f.outer or f.feature or f.free_term)
+    return plain and not evaluator.sweep.grid.at_nodes and all(b.layout.on == "t" for b in evaluator.space)
 
 
 def successive(objective: Objective, start: np.ndarray, tolerance: float, max_iterations: int = 1000,
@@ -192,13 +223,7 @@ def _extended_step(
 
 
 def refuse(evaluator: Evaluator, method: str) -> None:
-    """The methods are for ODEs with path controls by the left rule."""
-    problem = evaluator.discrete.problem
+    """h is minimised over bounds alone."""
     if evaluator.rows.size:
         seen = f"{method!r} for a problem with constraints"
         checks.reject("method", seen, "'newton' or 'lbfgs' where there are constraints other than control bounds")
-    if not (problem.dynamics.is_ode and problem.markov) or evaluator.sweep.grid.at_nodes:
-        checks.reject("method", f"{method!r} for memory or the trapezoidal rule", "'newton' or 'lbfgs' there")
-    other = [b.name for b in evaluator.space if b.layout.on != "t"]
-    if other or problem.formulas.outer or problem.formulas.feature or problem.formulas.free_term:
-        checks.reject("method", f"{method!r} for controls {other} off the path", "'newton' or 'lbfgs' there")

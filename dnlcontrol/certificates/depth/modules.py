@@ -1,7 +1,13 @@
-"""A stack from a torch.nn.Module that is a chain of Linear or Conv2d layers, each followed by ReLU or LeakyReLU."""
+"""A stack from a torch.nn.Module: its forward is recorded by torch.fx and read as plain layers and residual blocks.
+
+activation(affine(x))                                      a plain layer
+activation(x + affine(activation(... affine(x))))          a residual block; x is the input or a layer's output
+"""
 
 from __future__ import annotations
 
+import operator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,59 +16,174 @@ from dnlcontrol import checks
 from dnlcontrol.certificates.depth.operators import Convolution
 from dnlcontrol.certificates.depth.stacks import Stack
 
-ALLOWED = "a chain of Linear, Conv2d (odd kernel, stride 1, zero padding to the same size), ReLU, LeakyReLU, Flatten"
+ALLOWED = (
+    "Linear, Conv2d (odd kernel, stride 1, zero padding to the same size), BatchNorm after them in eval mode, ReLU, "
+    "LeakyReLU, Flatten, and sums x + branch"
+)
+SUMS = (operator.add, operator.iadd)
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """What the recorded forward knows of one intermediate result.
+
+    kind : "input", "affine", "active" (after an activation) or "sum" (x + branch).
+    before : what it was made from; of a sum, x.
+    maps : the affine map (W, b), or those of the branch in order.
+    slopes : of the activation, or those inside the branch.
+    """
+
+    kind: str
+    name: str
+    before: Value | None = None
+    maps: tuple[tuple[Any, Any], ...] = ()
+    slopes: tuple[float, ...] = ()
 
 
 def from_module(module: Any, *, input_size: tuple[int, int] | None = None, tail: Any = None) -> Stack:
-    """The layers of a torch module in order; its parameters are copied.
+    """The layers of a torch module in the order in which its forward applies them; its parameters are copied.
 
     Parameters
     ----------
-    module : torch.nn.Module, its leaves in the order in which they are applied; Identity and Flatten are passed over,
-        a last Linear without an activation is a read-out and is left out of the stack (it is not a ReLU layer).
+    module : torch.nn.Module. Its leaves are Linear or Conv2d, each followed by ReLU or LeakyReLU (also as functions and
+        methods); a sum x + branch before an activation makes a residual block, whose branch ends with Linear or Conv2d.
+        BatchNorm in eval mode joins the affine layer before it; Flatten, Identity and Dropout in eval mode are passed
+        over; a last Linear without an activation is a read-out and is left out of the stack (it is not a ReLU layer).
     input_size : (height, width) of the images, needed for Conv2d.
     tail : declared majorants beyond the last layer.
 
     Raises
     ------
-    InputError : a leaf of another kind, two affine layers without an activation between them, activations of
-        different slopes.
+    InputError : another operation, two affine layers without an activation between them, a sum that is not of this
+        form, activations of different slopes, a forward that depends on the values.
+
+    >>> import torch
+    >>> class Block(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.one, self.two = torch.nn.Linear(3, 5), torch.nn.Linear(5, 3)
+    ...
+    ...     def forward(self, x):
+    ...         return torch.relu(x + self.two(torch.relu(self.one(x))))
+    >>> stack = from_module(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), Block(), Block()))
+    >>> stack.depth, stack.residual, [type(stack.layer(n)).__name__ for n in (1, 2, 3)]
+    (3, True, ['Layer', 'Block', 'Block'])
     """
-    from torch import nn
+    from torch import fx, nn
 
     if not isinstance(module, nn.Module):
         checks.reject_type("module", module, "a torch.nn.Module")
-    weights: list[Any] = []
-    biases: list[Any] = []
+    try:
+        graph = fx.symbolic_trace(module).graph
+    except Exception as error:  # whatever the user's forward raises on a symbol
+        seen = f"a forward that torch.fx cannot record ({error})"
+        checks.reject("module", seen, "one without branches on the values")
+    leaves: dict[str, Any] = dict(module.named_modules())
+    values: dict[Any, Value] = {}
+    for node in graph.nodes:
+        if node.op == "output":
+            return _stack(module, _value(node, node.args[0], values), tail)
+        values[node] = Value("input", "x") if node.op == "placeholder" else _next(node, leaves, values, input_size)
+    raise AssertionError("a graph ends with its output")
+
+
+def _value(node: Any, argument: Any, values: dict[Any, Value]) -> Value:
+    if argument not in values:
+        checks.reject(f"module at {node.name!r}", repr(argument), ALLOWED)
+    return values[argument]
+
+
+def _next(node: Any, leaves: dict[str, Any], values: dict[Any, Value], size: Any) -> Value:
+    """The value of a recorded operation."""
+    from torch import nn
+
+    here = f"module at {node.name!r}"
+    leaf = leaves.get(str(node.target)) if node.op == "call_module" else None
+    what = type(leaf).__name__ if leaf is not None else getattr(node.target, "__name__", str(node.target))
+    if len(node.args) == 2 and (node.target in SUMS or what in ("add", "add_")):
+        return _sum(node.name, *(_value(node, a, values) for a in node.args))
+    if not node.args:
+        checks.reject(here, what, ALLOWED)
+    x = _value(node, node.args[0], values)
+    slope = _slope(node, leaf, what)
+    if slope is not None:
+        if x.kind not in ("affine", "sum"):
+            checks.reject(here, what, "an activation after Linear, Conv2d or a sum")
+        return Value("active", node.name, x, slopes=(slope,))
+    if isinstance(leaf, (nn.Linear, nn.Conv2d)):
+        if x.kind not in ("input", "active"):
+            checks.reject(here, what, "an activation between two affine layers and after a sum")
+        return Value("affine", node.name, x, (_affine(here, leaf, size),))
+    if isinstance(leaf, (nn.BatchNorm1d, nn.BatchNorm2d)) and x.kind == "affine":
+        return Value("affine", node.name, x.before, (_normalised(here, leaf, *x.maps[0]),))
+    if isinstance(leaf, nn.Identity) or (isinstance(leaf, nn.Dropout) and not leaf.training):
+        return x
+    first = leaf.start_dim if isinstance(leaf, nn.Flatten) else (*node.args[1:], node.kwargs.get("start_dim", 0))[0]
+    if (isinstance(leaf, nn.Flatten) or what == "flatten") and first == 1:
+        return x
+    checks.reject(here, what, ALLOWED)
+
+
+def _slope(node: Any, leaf: Any, what: str) -> float | None:
+    """The slope of an activation; None for anything else."""
+    from torch import nn
+
+    if isinstance(leaf, nn.ReLU) or (leaf is None and what in ("relu", "relu_")):
+        return 0.0
+    if isinstance(leaf, nn.LeakyReLU):
+        return float(leaf.negative_slope)
+    if leaf is None and what in ("leaky_relu", "leaky_relu_"):
+        return float((*node.args[1:2], node.kwargs.get("negative_slope", 0.01))[0])
+    return None
+
+
+def _sum(name: str, one: Value, two: Value) -> Value:
+    """x + branch in either order: x is the value that the branch starts from."""
+    for x, end in ((one, two), (two, one)):
+        steps: list[Value] = []
+        value: Value | None = end
+        while value is not None and value is not x and value.kind in ("affine", "active"):
+            steps.append(value)
+            value = value.before
+        if value is x and x.kind in ("input", "active") and steps and steps[0].kind == "affine":
+            maps = tuple(m for step in reversed(steps) for m in step.maps)
+            slopes = tuple(a for step in steps for a in step.slopes)
+            return Value("sum", name, x, maps, slopes)
+    allowed = "x + branch, x the input or a layer's output, the branch made from x and ending with Linear or Conv2d"
+    checks.reject(f"module at {name!r}", f"a sum of {one.name!r} and {two.name!r}", allowed)
+
+
+def _stack(module: Any, last: Value, tail: Any) -> Stack:
+    """The stack of the values on the way from the input to the output."""
+    if last.kind == "sum":
+        checks.reject(f"module at {last.name!r}", "a sum without an activation after it", "activation(x + branch)")
+    layers: list[Value] = []
     slopes: set[float] = set()
-    pending: tuple[Any, Any] | None = None
-    for name, leaf in module.named_modules():
-        if next(leaf.children(), None) is not None or isinstance(leaf, (nn.Identity, nn.Flatten)):
-            continue
-        if isinstance(leaf, (nn.Linear, nn.Conv2d)):
-            if pending is not None:
-                checks.reject(name, type(leaf).__name__, "an activation between two affine layers")
-            pending = _affine(name, leaf, input_size)
-        elif isinstance(leaf, (nn.ReLU, nn.LeakyReLU)):
-            if pending is None:
-                checks.reject(name, type(leaf).__name__, "an activation after Linear or Conv2d")
-            weights.append(pending[0])
-            biases.append(pending[1])
-            pending = None
-            slopes.add(float(getattr(leaf, "negative_slope", 0.0)))
-        else:
-            checks.reject(name or "module", type(leaf).__name__, ALLOWED)
-    if not weights:
-        checks.reject("module", type(module).__name__, ALLOWED)
+    value = last.before if last.kind == "affine" else last
+    while value is not None and value.kind == "active":
+        layer = value.before
+        assert layer is not None
+        slopes |= {*value.slopes, *layer.slopes}
+        layers.append(layer)
+        value = layer.before
+    if not layers:
+        checks.reject("module", type(module).__name__, f"a layer with an activation; made of {ALLOWED}")
     if len(slopes) > 1:
         checks.reject("module", f"activations of slopes {sorted(slopes)}", "one slope for all layers")
-    return Stack(weights, biases, slope=slopes.pop(), tail=tail)
+    layers.reverse()
+    blocks = [layer.kind == "sum" for layer in layers]
+    weights, biases = ([_parts(layer, i) for layer in layers] for i in (0, 1))
+    return Stack(weights, biases, residual=any(blocks), slope=slopes.pop(), tail=tail)
+
+
+def _parts(layer: Value, i: int) -> Any:
+    parts = [m[i] for m in layer.maps]
+    return parts if layer.kind == "sum" else parts[0]
 
 
 def _affine(name: str, leaf: Any, size: tuple[int, int] | None) -> tuple[Any, Any]:
     """Weight and bias as float64 arrays."""
-    weight = leaf.weight.detach().cpu().numpy().astype(np.float64)
-    bias = None if leaf.bias is None else leaf.bias.detach().cpu().numpy().astype(np.float64)
+    weight, bias = _read(leaf.weight), None if leaf.bias is None else _read(leaf.bias)
     if weight.ndim == 2:
         return weight, bias
     kernel = weight.shape[2:]
@@ -73,3 +194,24 @@ def _affine(name: str, leaf: Any, size: tuple[int, int] | None) -> tuple[Any, An
     if size is None:
         checks.reject("input_size", None, "(height, width), for Conv2d")
     return Convolution(weight, tuple(size)), bias
+
+
+def _normalised(name: str, leaf: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+    """BatchNorm after W x + b, g (u - μ)/sqrt(v + ε) + h per channel: an affine map again."""
+    if leaf.training or leaf.running_mean is None:
+        checks.reject(name, f"{type(leaf).__name__} that uses the batch", "eval mode with running statistics")
+    scale = 1 / np.sqrt(_read(leaf.running_var) + leaf.eps)
+    shift = -_read(leaf.running_mean) * scale
+    if leaf.affine:
+        scale, shift = _read(leaf.weight) * scale, _read(leaf.weight) * shift + _read(leaf.bias)
+
+    def scaled(rows: np.ndarray) -> np.ndarray:
+        return rows * scale.reshape(-1, *(1,) * (rows.ndim - 1))
+
+    bias = shift if bias is None else scaled(bias) + shift
+    image = isinstance(weight, Convolution)
+    return Convolution(scaled(weight.filters), weight.size) if image else scaled(weight), bias
+
+
+def _read(tensor: Any) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float64)

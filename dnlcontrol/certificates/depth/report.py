@@ -10,12 +10,13 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.depth.bounds import beyond, first_below, log_of, raised, summed_log_bounds
+from dnlcontrol.certificates.depth.declarations import Case
 from dnlcontrol.certificates.depth.hypotheses import Contraction, Decay, as_hypotheses
 from dnlcontrol.certificates.depth.majorants import as_tail
 from dnlcontrol.certificates.depth.path import Path, follow
 from dnlcontrol.certificates.depth.rounding import norm_of, up, vector_norm
 from dnlcontrol.certificates.depth.stacks import Layer, Stack
-from dnlcontrol.certificates.depth.verdicts import Case, Verdicts, decide
+from dnlcontrol.certificates.depth.verdicts import Verdicts, decide
 
 LONGEST = 10**6  # steps of the recursion that predicts a contraction
 

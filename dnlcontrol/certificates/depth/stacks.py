@@ -25,7 +25,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.depth.majorants import Tail, as_tail
-from dnlcontrol.certificates.depth.operators import Operator, as_operator
+from dnlcontrol.certificates.depth.operators import Matrix, Operator, as_operator
 from dnlcontrol.certificates.depth.rounding import up, vector_norm
 
 
@@ -127,6 +127,21 @@ class Block:
     def gain(self, norm: float) -> float:
         return float(up(1.0 + self.perturbation(norm)))
 
+    def increment(self) -> tuple[np.ndarray, np.ndarray]:
+        """A = W^M...W^1 and c = Σ_m W^M...W^{m+1} b^m: the branch is A x + c where no inner activation cuts."""
+        A, c = np.eye(self.columns), np.zeros(self.columns)
+        for layer in self.inner:
+            W = layer.weight.matrix()
+            A, c = W @ A, W @ c + layer.shift
+        return A, c
+
+    def as_plain(self) -> Layer | None:
+        """The plain layer σ((I + W) x + b) that a block with one inner layer is; None for more."""
+        if len(self.inner) > 1:
+            return None
+        A, c = self.increment()
+        return Layer(Matrix(np.eye(len(A)) + A), c)
+
     def step_rounding(self, x: np.ndarray, sigma: Activation, norm: float) -> float:
         z, error = x, 0.0
         for layer in self.inner:
@@ -146,7 +161,8 @@ class Stack:
     weights : W_1..W_N, each a matrix (rows, columns), Convolution or Toeplitz; for ``residual`` each is a list of the
         M inner weights of a block.
     biases : b_1..b_N in the same nesting; None is 0, for one layer or for all.
-    residual : whether x is added before the outer activation.
+    residual : whether x is added before the outer activation. A single array (rows, columns), Convolution or Toeplitz
+        among the lists is then a plain layer, such as a first layer that changes the width.
     slope : a of the leaky activation max(u, a u), 0 <= a <= 1; 0 is ReLU.
     activation, lipschitz : another function of arrays, entry by entry, and its Lipschitz constant.
     tail, minorant : declared bounds of p_k and β_k beyond the last layer (see ``certify``).
@@ -204,7 +220,7 @@ class Stack:
 
     def _made(self, n: int, weight: Any, bias: Any) -> Layer | Block:
         name = f"weights of layer {n}"
-        if not self.residual:
+        if not self.residual or isinstance(weight, Operator) or (isinstance(weight, np.ndarray) and weight.ndim == 2):
             operator = as_operator(name, weight)
             return Layer(operator, operator.bias(f"bias of layer {n}", bias))
         weights = list(weight)

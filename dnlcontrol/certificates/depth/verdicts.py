@@ -13,20 +13,16 @@ the other criteria are those of the hypotheses [derived].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.depth.affine import affine_form
+from dnlcontrol.certificates.depth.declarations import Case, check_declarations
 from dnlcontrol.certificates.depth.hypotheses import Contraction, Decay, NonnegativeTail, PositiveLimits, RegularDomain
 from dnlcontrol.certificates.depth.majorants import Bound, Tail
-from dnlcontrol.certificates.depth.path import Path
-from dnlcontrol.certificates.depth.rounding import up, vector_norm
-from dnlcontrol.certificates.depth.stacks import Layer, Stack
-
-PROBES = (*range(1, 9), *(2**j for j in range(4, 13)))  # layers n + i of a rule that are compared with declarations
-SLACK = 1e-9  # a probe contradicts a declaration only beyond this relative difference: norms are rounded up
+from dnlcontrol.certificates.depth.rounding import up
+from dnlcontrol.certificates.depth.stacks import Block, Stack
 
 
 @dataclass(frozen=True)
@@ -40,74 +36,14 @@ class Verdicts:
     assumptions: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What is to be decided: the stack known to layer n, what is declared beyond, the evaluation at x if any."""
-
-    stack: Stack
-    n: int
-    norm: float
-    tail: Tail
-    minorant: Tail
-    given: dict[type, Any]
-    path: Path | None
-
-
-def check_declarations(case: Case) -> int:
-    """Compare what is declared with layers of a rule beyond n; the number of layers looked at."""
-    tail, minorant = case.tail, case.minorant
-    for name, above, below in (("weights", tail.weights, minorant.weights), ("biases", tail.biases, minorant.biases)):
-        if above is not None and below is not None and above.summable and below.diverges:
-            seen = f"{above} above {below}"
-            checks.reject(f"tail and minorant of the {name}", seen, "not a finite sum above an infinite one")
-    if case.stack.depth is not None:
-        return 0
-    for k in (case.n + i for i in PROBES):
-        layer = case.stack.layer(k)
-        p, beta = layer.perturbation(case.norm), layer.bias(case.norm)
-        _bounded("tail.weights", k, p, tail.weights, above=True)
-        _bounded("tail.biases", k, beta, tail.biases, above=True)
-        _bounded("minorant.weights", k, p, minorant.weights, above=False)
-        _bounded("minorant.biases", k, beta, minorant.biases, above=False)
-        if isinstance(layer, Layer):
-            _check_layer(k, layer, case.norm, case.given)
-    return len(PROBES)
-
-
-def _bounded(name: str, k: int, seen: float, bound: Bound | None, above: bool) -> None:
-    if bound is None:
-        return
-    m = bound.at(k)
-    if seen > m * (1 + SLACK) + 1e-14 if above else seen < m * (1 - SLACK) - 1e-14:
-        allowed = f"at {'most' if above else 'least'} {m:.6g}, as declared"
-        checks.reject(f"{name} at layer {k}", f"{seen:.6g} in the layer", allowed)
-
-
-def _check_layer(k: int, plain: Layer, norm: float, given: dict[type, Any]) -> None:
-    if NonnegativeTail in given and plain.rows != plain.columns:
-        checks.reject(f"NonnegativeTail at layer {k}", f"{plain.columns} -> {plain.rows}", "a width that stays")
-    if NonnegativeTail in given and (plain.weight.least_excess() < 0 or plain.shift.min() < 0):
-        checks.reject(f"NonnegativeTail at layer {k}", "a negative entry of W - I or b", "none")
-    if Decay in given:
-        gap = given[Decay].gaps.at(k)
-        if plain.weight.norm(norm) > (1 - gap) + SLACK:
-            checks.reject(f"Decay at layer {k}", f"‖W‖ = {plain.weight.norm(norm):.6g}", f"at most 1 - {gap:.6g}")
-    if Contraction in given:
-        limit: Contraction = given[Contraction]
-        drift = vector_norm(plain.shift - limit.bias, norm)
-        if drift > limit.biases.at(k) * (1 + SLACK) + 1e-14:
-            checks.reject(f"Contraction.biases at layer {k}", f"‖b_k - b‖ = {drift:.6g}", f"{limit.biases.at(k):.6g}")
-        difference = plain.weight.matrix() - limit.operator.matrix()
-        if np.abs(difference).max() > limit.weights.at(k) * (1 + SLACK) + 1e-14:  # a lower bound of the norm
-            checks.reject(f"Contraction.weights at layer {k}", "‖W_k - W‖ larger", f"{limit.weights.at(k):.6g}")
-
-
 def decide(case: Case) -> Verdicts:
     """The verdicts, and every assumption that they rest on."""
     given, tail, relu = case.given, case.tail, case.stack.activation.piecewise_linear
+    if Contraction in given and case.stack.residual and inner_layers(case) != 1:
+        checks.reject("hypotheses", "Contraction of a residual stack", "a plain stack, or one with one inner layer")
     notes = _declared(case, check_declarations(case))
     network, degenerate = "undecided", False
-    condition = _condition(tail, case.minorant) if relu else "undecidable"
+    condition = _condition(case) if relu else "undecidable"
     if not relu:
         notes.append(
             "the summability condition is for max(u, a u); for this activation only a contraction is looked at"
@@ -119,19 +55,39 @@ def decide(case: Case) -> Verdicts:
     if Contraction in given and _contracts(case.stack, given[Contraction], case.norm, notes):
         network, degenerate = "converges", True
         condition = condition if relu else "satisfied"
-    unused = [h.__name__ for h in (Decay, NonnegativeTail) if h in given and (case.stack.residual or not relu)]
+    unused = [h.__name__ for h in (Decay, NonnegativeTail) if h in given and not relu]
     if unused:
-        notes.append(f"{' and '.join(unused)}: not used, for plain stacks with max(u, a u) only")
-    elif Decay in given:
-        notes.append(f"declared: ‖W_k‖ <= 1 - d_k with d_k = {given[Decay].gaps} for all k > {case.n}")
+        notes.append(f"{' and '.join(unused)}: not used, for max(u, a u) only")
+    if Decay in given and relu:
+        notes.append(_decay_note(case, given[Decay]))
         if tail.biases is not None and tail.biases.summable:
             network, degenerate = "converges", True
-    if NonnegativeTail in given and not unused:
-        notes.append(f"declared: the width stays, W_k - I >= 0 and b_k >= 0 entry by entry for all k > {case.n}")
+    if NonnegativeTail in given and relu:
+        notes += _growth_notes(case)
         if network == "undecided" and _grows(case, notes):
             network = "diverges"
     necessary, statement = _necessary(case)
     return Verdicts(condition, network, degenerate, necessary, (*notes, statement))
+
+
+def inner_layers(case: Case) -> int:
+    """M of the blocks beyond the known layers, as it is in the last known block or the rule's next layer."""
+    known = [case.n + 1] if case.stack.depth is None else range(case.n, 0, -1)
+    blocks = (layer for layer in map(case.stack.layer, known) if isinstance(layer, Block))
+    return next((len(block.inner) for block in blocks), 1)
+
+
+def _decay_note(case: Case, decay: Decay) -> str:
+    what = "‖x + f_k(x)‖ <= (1 - d_k)‖x‖ + β_k, f_k the branch," if case.stack.residual else "‖W_k‖ <= 1 - d_k"
+    return f"declared: {what} with d_k = {decay.gaps} for all k > {case.n}"
+
+
+def _growth_notes(case: Case) -> list[str]:
+    what = "every inner W and b is" if case.stack.residual else "W_k - I and b_k are"
+    notes = [f"declared: the width stays, {what} non-negative entry by entry for all k > {case.n}"]
+    given: NonnegativeTail = case.given[NonnegativeTail]
+    pairs = (("‖A_k‖", given.increments), ("‖c_k‖", given.shifts))
+    return notes + [f"declared minorant: {name} >= {m} for all k > {case.n}" for name, m in pairs if m is not None]
 
 
 def _declared(case: Case, probed: int) -> list[str]:
@@ -146,17 +102,18 @@ def _declared(case: Case, probed: int) -> list[str]:
     return notes
 
 
-def _condition(tail: Tail, minorant: Tail) -> str:
-    if tail.summable:
+def _condition(case: Case) -> str:
+    if case.tail.summable:
         return "satisfied"
-    if any(bound is not None and bound.diverges for bound in (minorant.weights, minorant.biases)):
+    below = (case.minorant, case.growth)  # ‖A_k‖ <= p_k, ‖c_k‖ <= β_k
+    if any(bound is not None and bound.diverges for pair in below for bound in (pair.weights, pair.biases)):
         return "violated"
     return "undecidable"
 
 
 def _contracts(stack: Stack, limit: Contraction, norm: float, notes: list[str]) -> bool:
     if stack.residual:
-        checks.reject("hypotheses", "Contraction of a residual stack", "a plain stack")
+        notes.append("declared: one inner layer, so that the blocks are the plain layers I + W_k, called W_k here")
     rate = float(up(stack.activation.lipschitz * limit.operator.norm(norm)))
     notes.append(f"declared: W_k -> W and b_k -> b, majorants {limit.weights} and {limit.biases}; q ‖W‖ <= {rate:.6g}")
     if stack.activation.function is not None:
@@ -168,42 +125,66 @@ def _contracts(stack: Stack, limit: Contraction, norm: float, notes: list[str]) 
 
 def _grows(case: Case, notes: list[str]) -> bool:
     """Divergence from a non-negative state at layer n; see NonnegativeTail."""
-    path, n, minorant, stack = case.path, case.n, case.minorant, case.stack
-    if path is None or stack.residual:
+    path, n, growth, stack = case.path, case.n, case.growth, case.stack
+    if path is None:
         return False
     state, error = path.states[n], path.rounding[n] + path.spread[n]
     sure = bool(state.min() > error)  # every norm here bounds the largest entry
     relu = stack.activation.slope == 0 and n >= 1
     if not (sure or relu or (n == 0 and path.spread[0] == 0 and state.min() >= 0)):
         return False
-    if minorant.biases is not None and minorant.biases.diverges:
-        notes.append(f"the state at layer {n} is non-negative, so that it never decreases, and Σ ‖b_k‖ = ∞")
+    bias, weight = ("c_k", "A_k") if stack.residual else ("b_k", "P_k")
+    if growth.biases is not None and growth.biases.diverges:
+        notes.append(f"the state at layer {n} is non-negative, so that it never decreases, and Σ ‖{bias}‖ = ∞")
         return True
-    if minorant.weights is not None and minorant.weights.diverges and sure:
-        notes.append(f"the state at layer {n} is positive in every entry, so that it never decreases, and Σ ‖P_k‖ = ∞")
+    if growth.weights is not None and growth.weights.diverges and sure:
+        text = f"the state at layer {n} is positive in every entry, so that it never decreases, and Σ ‖{weight}‖ = ∞"
+        notes.append(text)
         return True
     return False
 
 
 def _necessary(case: Case) -> tuple[str, str]:
-    """The conditions W_n -> I, b_n -> 0 under a hypothesis that makes them necessary."""
-    stack, tail, minorant = case.stack, case.tail, case.minorant
+    """The conditions W_n -> I, b_n -> 0 (residual: the branch -> 0) under a hypothesis that makes them necessary."""
+    stack, tail = case.stack, case.tail
     hypothesis = case.given.get(PositiveLimits, case.given.get(RegularDomain))
     if hypothesis is None:
         text = "W_n -> I and b_n -> 0 are not necessary without a hypothesis: W_n = 0, b_n = c >= 0 converges"
+        if stack.residual:
+            text = "W_n -> 0 is not necessary without a hypothesis: W_n = -1, b_n = c >= 0 converges"
         return "not examined", text
-    if stack.residual or not stack.activation.piecewise_linear:
-        checks.reject("hypotheses", type(hypothesis).__name__, "a plain stack with max(u, a u)")
+    if not stack.activation.piecewise_linear:
+        checks.reject("hypotheses", type(hypothesis).__name__, "a stack with max(u, a u)")
     if isinstance(hypothesis, RegularDomain) and 0 < stack.activation.slope < 1:
         checks.reject("hypotheses", "RegularDomain of a leaky stack", "ReLU: J_n = a I, W_n = I/a has J_n W_n = I")
-    text = f"under {type(hypothesis).__name__} W_n -> I and b_n -> 0 are necessary"
+    text = f"under {type(hypothesis).__name__} {_what_is_necessary(case, hypothesis)}"
     if isinstance(hypothesis, RegularDomain) and not _one_domain(stack, case.n, hypothesis):
         return "hypothesis fails", f"{text}; but the points lie in different domains, or a product is singular"
-    if any(bound is not None and bound.stays_away for bound in (minorant.weights, minorant.biases)):
+    if any(bound is not None and bound.stays_away for bound in _necessary_minorants(case)):
         return "violated", f"{text}; a declared minorant stays away from 0: N_n cannot converge as the hypothesis says"
     if all(bound is not None and bound.vanishes for bound in (tail.weights, tail.biases)):
         return "satisfied", f"{text}; the declared majorants tend to 0"
     return "undecidable", f"{text}; nothing declared tells whether they hold"
+
+
+def _what_is_necessary(case: Case, hypothesis: PositiveLimits | RegularDomain) -> str:
+    if not case.stack.residual:
+        return "W_n -> I and b_n -> 0 are necessary"
+    if inner_layers(case) == 1:
+        return "W_n -> 0 and b_n -> 0 are necessary (blocks with one inner layer, also beyond)"
+    if isinstance(hypothesis, RegularDomain):
+        return "A_n -> 0 and c_n -> 0 are necessary, the branch being A_n y + c_n on the domain (not W^{n,m} -> 0)"
+    return "f_n(x^{n-1}) -> 0 along the paths is necessary, f_n the branch (not W^{n,m} -> 0)"
+
+
+def _necessary_minorants(case: Case) -> tuple[Bound | None, ...]:
+    """Minorants of what has to vanish. With more inner layers only the increments of non-negative blocks have some.
+
+    Under NonnegativeTail the branch is A_n x + c_n at every state x >= 0, and at positive limits it is at least as
+    large as c_n and as A_n times the least entry.
+    """
+    known = case.minorant if not case.stack.residual or inner_layers(case) == 1 else Tail()
+    return known.weights, known.biases, case.growth.weights, case.growth.biases
 
 
 def _one_domain(stack: Stack, n: int, hypothesis: RegularDomain) -> bool:
