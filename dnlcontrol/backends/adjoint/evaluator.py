@@ -9,6 +9,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol import checks
+from dnlcontrol.backends.adjoint.chain import Chain
 from dnlcontrol.backends.adjoint.derivatives import Derivatives
 from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.linearised import Linearised
@@ -82,7 +83,7 @@ class Evaluator:
         u, out, total = self._views(control), self._views(gradient), 0.0
         with torch.no_grad():
             for data in self.sweep.chunks:
-                total += float(self._chunk(u, data, multipliers, out)[0])
+                total += float(self._chunk(u, data, multipliers, out, False)[0])
         g = _numpy(gradient)
         return total + self.space.add_penalty_gradient(w, g), g
 
@@ -112,21 +113,49 @@ class Evaluator:
             tangent = forward_ad.unpack_dual(total).tangent
         return np.zeros(self.space.size) if tangent is None else _numpy(tangent)
 
-    def _chunk(self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors) -> tuple[Tensor, ...]:
-        """One chunk forward and backward; the gradient is added into ``out``."""
+    def _chunk(self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors,
+               costates: bool = True) -> tuple[Tensor, ...]:  # fmt: skip
+        """One chunk forward and backward; the gradient is added into ``out``.
+
+        The value, x, λ, z̄ and z. Without ``costates`` some ways return the value alone.
+        """
+        if self.sweep.chain is not None:
+            return self._chained(self.sweep.chain, u, data, multipliers, out, costates)
         if tapeable(self.sweep):
             return taped(self.sweep, u, data,
                          lambda x, u: self.lagrangian.value(x, self.lagrangian.visible(u), data, multipliers),
                          out)  # fmt: skip
         x, z = self.sweep.states(u, data)
+        value, direct = self._direct(x, u, data, multipliers, out)
+        lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
+        return value, x, lam, zbar, z
+
+    def _chained(self, chain: Chain, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors,
+                 costates: bool) -> tuple[Tensor, ...]:  # fmt: skip
+        """The same for a one-step network, whose layers are written out."""
+        room, hidden = chain.states(u, data.free[0].T, keep=True)
+        x = room[:, : data.free.shape[2]].transpose(1, 2)
+        seen = x[-1:] if self.lagrangian.reads_end_only(multipliers) else x
+        value, direct = self._direct(seen, u, data, multipliers, out)
+        direct = direct.transpose(1, 2)
+        if not costates:
+            chain.pull_back(u, room, hidden, direct, out)
+            return (value,)
+        zbar = x.transpose(1, 2).new_empty(len(x), x.shape[2], x.shape[1])
+        chain.pull_back(u, room, hidden, direct, out, zbar)
+        lam = chain.costates(u, hidden, direct)
+        return value, x, lam.transpose(1, 2), zbar.transpose(1, 2), x - data.free
+
+    def _direct(self, x: Tensor, u: Tensors, data: Data, multipliers: Multipliers | None,
+                out: Tensors) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The Lagrangian and its derivative in the states; that in the controls is added into ``out``."""
         value, pull = value_and_pull(
             lambda x, u: self.lagrangian.value(x, u, data, multipliers), x, self.lagrangian.visible(u)
         )
         direct, parts = pull(torch.ones_like(value))
         for name, part in parts.items():
             out[name] += part
-        lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
-        return value, x, lam, zbar, z
+        return value, direct
 
     # -- reports ----------------------------------------------------------------------------------------------
     def trajectory(self, w: np.ndarray, multipliers: Multipliers | None = None) -> Trajectory:
@@ -165,7 +194,7 @@ class Evaluator:
         gradient = self._zeros()
         with torch.no_grad():
             for data in self.sweep.chunks:
-                self._chunk(self._controls(w), data, multipliers, self._views(gradient))
+                self._chunk(self._controls(w), data, multipliers, self._views(gradient), False)
         return _numpy(gradient)
 
     def states(self, w: np.ndarray) -> np.ndarray:

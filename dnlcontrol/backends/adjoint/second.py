@@ -29,14 +29,26 @@ class SecondOrder:
 
     def add(self, data: Data, multipliers: Multipliers | None, out: Tensors) -> None:
         """Add one chunk's share of (d²L/du²) du into ``out``."""
+        chain = self.sweep.chain
+        if chain is not None:
+            room, hidden = chain.pairs(self.u, self.du, data.free[0].T)
+            x = room[-1:] if self.lagrangian.reads_end_only(multipliers) else room
+            direct = self._direct(x[:, : data.free.shape[2]], data, multipliers, out)
+            pairs = torch.stack([d.transpose(1, 2) for d in _parts(direct)], dim=2)
+            chain.pull_pairs(self.u, self.du, room, hidden, pairs, out)
+            return
         x, z = self._states(data)
+        self._pull_back(data, x, z, self._direct(x, data, multipliers, out), out)
+
+    def _direct(self, x: Tensor, data: Data, multipliers: Multipliers | None, out: Tensors) -> Tensor:
+        """The derivative of the Lagrangian in the states, as a dual number; that in the controls goes into ``out``."""
         value, pull = value_and_pull(
             lambda x, u: self.lagrangian.value(x, u, data, multipliers), _dual(x), self.lagrangian.visible(self.dual)
         )
         direct, parts = pull(torch.ones_like(value))
         for name, part in parts.items():
             _add(out[name], part)
-        self._pull_back(data, x, z, direct, out)
+        return direct
 
     def dual_states(self, data: Data) -> tuple[Tensor, Tensor]:
         """x and z as dual numbers, (L+1, n, d)."""
@@ -126,8 +138,13 @@ def _dual(pair: Tensor) -> Tensor:
 
 def _pair(dual: Tensor) -> Tensor:
     """A dual number (n, d) as a new tensor (d, 2, n)."""
+    return torch.stack([part.T for part in _parts(dual)], dim=1)
+
+
+def _parts(dual: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and tangent."""
     value, tangent = forward_ad.unpack_dual(dual)
-    return torch.stack([value.T, torch.zeros_like(value.T) if tangent is None else tangent.T], dim=1)
+    return value, torch.zeros_like(value) if tangent is None else tangent
 
 
 def _tangents(parts: Tensors) -> Tensors:

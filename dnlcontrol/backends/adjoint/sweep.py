@@ -4,7 +4,7 @@ Once x^s is known, its contributions to all later layers are one batched kernel 
 accumulates z column by column; backward recomputes column s and pulls the cotangents z̄^{s+1..L} back
 through it. Only the states are kept: O(L·N·d) memory. Samples are taken in chunks.
 
-A kernel σ(W y + b) takes the products of columns.py, any other torch.func.
+A kernel σ(W y + b) takes the products of columns.py (one-step networks: chain.py), any other torch.func.
 
 Second order: the same code run on dual numbers (forward-mode AD) gives the derivative of the gradient in a
 direction, exact and with the memory of the sweep; second.py is its form for σ(W y + b).
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dnlcontrol.backends.adjoint.chain import chain
 from dnlcontrol.backends.adjoint.columns import columns
 from dnlcontrol.backends.adjoint.stage import Stage
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
@@ -52,6 +53,7 @@ class Sweep:
         self.nodes = self.tensor(self.grid.nodes)
         self.columns = {b.name: b for b in self.space if b.control.on == "ts"}
         self.affine = columns(discrete, vectorised)
+        self.chain = chain(discrete, self.affine)
         chunk = chunk or chunk_size(discrete, self.dtype.itemsize)
         self.chunks = [self._data(i, chunk) for i in range(0, self.problem.samples, chunk)]
 
@@ -119,6 +121,9 @@ class Sweep:
     # -- passes -----------------------------------------------------------------------------------------------
     def states(self, u: Tensors, data: Data) -> tuple[Tensor, Tensor]:
         """x (L+1, n, *state) and z (L+1, n, *integral), the part of z^l from earlier layers."""
+        if self.chain is not None:
+            found = self.chain.states(u, data.free[0].T)[0][:, : self.problem.state_shape[0]].transpose(1, 2)
+            return found, found - data.free
         n = data.free.shape[1]
         x, z = self._zeros(n, self.problem.state_shape), self._zeros(n, self.problem.integral_shape)
         for l in range(self.depth + 1):
