@@ -17,8 +17,9 @@ product for a block of layers that stays in cache.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,6 +31,52 @@ from dnlcontrol.discrete import DiscreteProblem
 BLOCK = 1 << 20  # bytes of G in a block of layers: with its X it fits a core's second level of cache
 
 
+class Layers:
+    """Room for X with the row below it, (L+1, d (+ 1), *pair, n), and H, (L, d, *pair, n), and views of each layer."""
+
+    def __init__(self, room: Tensor, hidden: Tensor) -> None:
+        size = hidden.shape[1]
+        self.room, self.hidden, self.states = room, hidden, room[:, :size]
+        self.below = room[:, size:]
+        self.pair = hidden.ndim == 4
+        flat = (room, self.states, hidden)
+        self.x, self.heads, self.h = ((t.flatten(2) if self.pair else t).unbind(0) for t in flat)
+        if self.pair:
+            self.first_x = room[:, :, 0].unbind(0)
+            self.first, self.second = (hidden[:, :, i].unbind(0) for i in (0, 1))
+
+    def begin(self, start: Tensor) -> None:
+        """x^0 = ``start`` (d, n), tangent 0; the row below is 1, or (1, 0)."""
+        (self.states[0, :, 0] if self.pair else self.states[0]).copy_(start)
+        (self.below[:, :, 0] if self.pair else self.below).fill_(1.0)
+        if self.pair:
+            self.states[0, :, 1] = 0.0
+            self.below[:, :, 1] = 0.0
+
+
+class Kept:
+    """Room that is used again from call to call: memory that is new to a process costs more than what is done in it."""
+
+    def __init__(self) -> None:
+        self.memory: dict[str, Tensor] = {}
+        self.layers: dict[bool, Layers] = {}
+
+    def take(self, room: tuple[int, ...], hidden: tuple[int, ...], like: Tensor) -> Layers:
+        """Layers of these shapes; what was taken before is no longer valid."""
+        pair = len(hidden) == 4
+        found = self.layers.get(pair)
+        if found is None or found.room.shape != room or found.hidden.shape != hidden:
+            found = self.layers[pair] = Layers(self._part("room", room, like), self._part("hidden", hidden, like))
+        return found
+
+    def _part(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        size = math.prod(shape)
+        if name not in self.memory or len(self.memory[name]) < size:
+            self.memory[name] = like.new_empty(size)
+            self.layers.clear()
+        return self.memory[name][:size].view(shape)
+
+
 @dataclass(frozen=True)
 class Chain:
     """The layers of one discrete problem; ``weight`` is the rule's c."""
@@ -37,6 +84,7 @@ class Chain:
     columns: Columns
     depth: int
     weight: float
+    kept: Kept = field(default_factory=Kept, compare=False)
 
     # -- pieces ---------------------------------------------------------------------------------------------------
     def _controls(self, u: Tensors) -> tuple[Tensor, Tensor | None]:
@@ -50,20 +98,14 @@ class Chain:
         matrix, bias = self._controls(u)
         return matrix if bias is None else torch.cat([matrix, bias.unsqueeze(2)], dim=2)
 
-    def _rows(self, start: Tensor, *tangent: int) -> tuple[Tensor, Tensor]:
-        """Room for x^0..x^L, (L+1, d (+ 1), *tangent, n), the ones written below, and the view of its first d rows."""
+    def _layers(self, start: Tensor, *pair: int, fresh: bool = False) -> Layers:
+        """Room for the layers with x^0 filled in; ``fresh`` where the caller keeps it."""
         size, count = start.shape
         below = int(self.columns.bias is not None)
-        room = start.new_empty(self.depth + 1, size + below, *tangent, count)
-        if below:
-            room[:, size:] = 0.0 if tangent else 1.0
-        if below and tangent:
-            room[:, size, 0] = 1.0
-        states = room[:, :size]
-        (states[0, :, 0] if tangent else states[0]).copy_(start)
-        if tangent:
-            states[0, :, 1] = 0.0
-        return room, states
+        shapes = (self.depth + 1, size + below, *pair, count), (self.depth, size, *pair, count)
+        layers = Layers(*(start.new_empty(s) for s in shapes)) if fresh else self.kept.take(*shapes, start)
+        layers.begin(start)
+        return layers
 
     def _blocks(self, row: Tensor) -> Iterator[tuple[int, int]]:
         """First and last + 1 layer of each block, from the end."""
@@ -82,37 +124,36 @@ class Chain:
             out[self.columns.bias][part].add_(total[..., size], alpha=self.weight)
 
     # -- first order ----------------------------------------------------------------------------------------------
-    def states(self, u: Tensors, start: Tensor, keep: bool = False) -> tuple[Tensor, Tensor]:
-        """X with its ones, (L+1, d (+ 1), n), from x^0 = ``start`` (d, n), and H (L, d, n), if it is to be kept."""
-        room, states = self._rows(start)
-        hidden = start.new_empty(self.depth if keep else 1, *start.shape)
-        h = hidden.unbind(0) if keep else (hidden[0],) * self.depth
-        heads, layers = states.unbind(0), zip(self.joint(u).unbind(0), room.unbind(0), h, strict=False)
-        for l, (joint, x, h_l) in enumerate(layers):
-            torch.mm(joint, x, out=h_l)
-            self.columns.elements.apply(h_l)
-            torch.add(heads[l], h_l, alpha=self.weight, out=heads[l + 1])
-        return room, hidden
+    def forward(self, u: Tensors, start: Tensor, fresh: bool = False) -> Layers:
+        """X and H from x^0 = ``start`` (d, n); without ``fresh`` valid until the next call."""
+        layers, elements, c = self._layers(start, fresh=fresh), self.columns.elements, self.weight
+        for joint, x, h, head, above in zip(self.joint(u).unbind(0), layers.x, layers.h, layers.heads, layers.heads[1:],
+                                            strict=False):  # fmt: skip
+            torch.mm(joint, x, out=h)
+            elements.apply(h)
+            torch.add(head, h, alpha=c, out=above)
+        return layers
 
-    def pull_back(self, u: Tensors, room: Tensor, hidden: Tensor, direct: Tensor, out: Tensors,
+    def pull_back(self, u: Tensors, layers: Layers, direct: Tensor, out: Tensors,
                   zbar: Tensor | None = None) -> None:  # fmt: skip
         """Adds dJ/du into ``out``; ``direct`` is J_x (L+1, d, n), or (1, d, n) where only x^L has one.
 
         H becomes G. Z̄ of all layers goes into ``zbar`` (L+1, d, n) if it is asked for.
         """
         matrices, carried = self._controls(u)[0].transpose(1, 2).unbind(0), direct[-1].contiguous().clone()
-        h = hidden.unbind(0)
+        elements, c, h = self.columns.elements, self.weight, layers.h
         if zbar is not None:
             zbar[-1] = carried
         for start, stop in self._blocks(carried):
             for l in reversed(range(start, stop)):
-                self.columns.elements.times_slope(carried, h[l], out=h[l])
-                carried.addmm_(matrices[l], h[l], alpha=self.weight)
+                elements.times_slope(carried, h[l], out=h[l])
+                carried.addmm_(matrices[l], h[l], alpha=c)
                 if len(direct) > 1:
                     carried += direct[l]
                 if zbar is not None:
                     zbar[l] = carried
-            self._add(out, torch.bmm(hidden[start:stop], room[start:stop].transpose(1, 2)), start, stop)
+            part = slice(start, stop)
+            self._add(out, torch.bmm(layers.hidden[part], layers.room[part].transpose(1, 2)), start, stop)
 
     def costates(self, u: Tensors, slopes: Tensor, direct: Tensor) -> Tensor:
         """λ^l = dJ/dx^l by its own layer alone, (L+1, d, n), from G."""
@@ -123,38 +164,33 @@ class Chain:
         return lam
 
     # -- second order: values and tangents side by side, (rows, 2, n) ------------------------------------------------
-    def pairs(self, u: Tensors, du: Tensors, start: Tensor) -> tuple[Tensor, Tensor]:
-        """(X, Ẋ) with the row (1, 0), (L+1, d (+ 1), 2, n), and (H, Q), (L, d, 2, n)."""
-        count, elements = start.shape[1], self.columns.elements
-        room, states = self._rows(start, 2)
-        hidden = start.new_empty(self.depth, len(start), 2, count)
-        heads, flat = states.flatten(2).unbind(0), hidden.flatten(2).unbind(0)
-        layers = zip(self.joint(u).unbind(0), self.joint(du).unbind(0), room.flatten(2).unbind(0), flat, strict=False)
-        for l, (joint, along, x, both) in enumerate(layers):
-            h, q = both[:, :count], both[:, count:]
-            torch.mm(joint, x, out=both)
-            q.addmm_(along, x[:, :count])
+    def pairs(self, u: Tensors, du: Tensors, start: Tensor) -> Layers:
+        """(X, Ẋ) and (H, Q), valid until the next call."""
+        layers, elements, c = self._layers(start, 2), self.columns.elements, self.weight
+        controls = zip(self.joint(u).unbind(0), self.joint(du).unbind(0), strict=True)
+        for l, (joint, along) in enumerate(controls):
+            h, q = layers.first[l], layers.second[l]
+            torch.mm(joint, layers.x[l], out=layers.h[l])
+            q.addmm_(along, layers.first_x[l])
             elements.apply(h)
             elements.times_slope(q, h, out=q)
-            torch.add(heads[l], both, alpha=self.weight, out=heads[l + 1])
-        return room, hidden
+            torch.add(layers.heads[l], layers.h[l], alpha=c, out=layers.heads[l + 1])
+        return layers
 
-    def pull_pairs(
-        self, u: Tensors, du: Tensors, room: Tensor, hidden: Tensor, direct: Tensor, out: Tensors
-    ) -> None:
+    def pull_pairs(self, u: Tensors, du: Tensors, layers: Layers, direct: Tensor, out: Tensors) -> None:
         """Adds the tangent of dJ/du into ``out``; ``direct`` is (J_x, δJ_x), (L+1 or 1, d, 2, n)."""
         matrices, along = (self._controls(v)[0].transpose(1, 2).unbind(0) for v in (u, du))
         carried, elements, c = direct[-1].flatten(1).clone(), self.columns.elements, self.weight
         count = carried.shape[1] // 2
-        flat, free = hidden.flatten(2).unbind(0), torch.empty_like(carried[:, :count])
         g, dg = carried[:, :count], carried[:, count:]
+        free, room, hidden = torch.empty_like(g), layers.room, layers.hidden
         for start, stop in self._blocks(carried):
             for l in reversed(range(start, stop)):
-                h, q = flat[l][:, :count], flat[l][:, count:]
+                h, q = layers.first[l], layers.second[l]
                 elements.times_slope(dg, h, out=free)
                 elements.bent(q, h, g, free)
                 elements.times_slope(g, h, out=h)
-                carried.addmm_(matrices[l], flat[l], alpha=c)
+                carried.addmm_(matrices[l], layers.h[l], alpha=c)
                 dg.addmm_(along[l], h, alpha=c)
                 if len(direct) > 1:
                     carried += direct[l].flatten(1)

@@ -68,7 +68,7 @@ class Evaluator:
         u, total = self._controls(w), 0.0
         with torch.no_grad():
             for data in self.sweep.chunks:
-                x, _ = self.sweep.states(u, data)
+                x = self.sweep.passing_states(u, data)
                 total += float(self.lagrangian.value(x, u, data, multipliers))
         return total + self.space.penalty(w)
 
@@ -133,17 +133,17 @@ class Evaluator:
     def _chained(self, chain: Chain, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors,
                  costates: bool) -> tuple[Tensor, ...]:  # fmt: skip
         """The same for a one-step network, whose layers are written out."""
-        room, hidden = chain.states(u, data.free[0].T, keep=True)
-        x = room[:, : data.free.shape[2]].transpose(1, 2)
+        layers = chain.forward(u, data.free[0].T, fresh=costates)
+        x = layers.states.transpose(1, 2)
         seen = x[-1:] if self.lagrangian.reads_end_only(multipliers) else x
         value, direct = self._direct(seen, u, data, multipliers, out)
         direct = direct.transpose(1, 2)
         if not costates:
-            chain.pull_back(u, room, hidden, direct, out)
+            chain.pull_back(u, layers, direct, out)
             return (value,)
-        zbar = x.transpose(1, 2).new_empty(len(x), x.shape[2], x.shape[1])
-        chain.pull_back(u, room, hidden, direct, out, zbar)
-        lam = chain.costates(u, hidden, direct)
+        zbar = x.new_empty(layers.states.shape)
+        chain.pull_back(u, layers, direct, out, zbar)
+        lam = chain.costates(u, layers.hidden, direct)
         return value, x, lam.transpose(1, 2), zbar.transpose(1, 2), x - data.free
 
     def _direct(self, x: Tensor, u: Tensors, data: Data, multipliers: Multipliers | None,

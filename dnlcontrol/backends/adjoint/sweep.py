@@ -122,7 +122,7 @@ class Sweep:
     def states(self, u: Tensors, data: Data) -> tuple[Tensor, Tensor]:
         """x (L+1, n, *state) and z (L+1, n, *integral), the part of z^l from earlier layers."""
         if self.chain is not None:
-            found = self.chain.states(u, data.free[0].T)[0][:, : self.problem.state_shape[0]].transpose(1, 2)
+            found = self.chain.forward(u, data.free[0].T, fresh=True).states.transpose(1, 2)
             return found, found - data.free
         n = data.free.shape[1]
         x, z = self._zeros(n, self.problem.state_shape), self._zeros(n, self.problem.integral_shape)
@@ -134,6 +134,12 @@ class Sweep:
             if self.markov:
                 z[l + 1] += z[l]
         return x, z
+
+    def passing_states(self, u: Tensors, data: Data) -> Tensor:
+        """x (L+1, n, *state), valid until the next pass."""
+        if self.chain is None:
+            return self.states(u, data)[0]
+        return self.chain.forward(u, data.free[0].T).states.transpose(1, 2)
 
     def _rows(self, s: int) -> slice:
         """The later layers that column s reaches directly."""

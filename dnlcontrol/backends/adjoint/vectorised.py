@@ -50,6 +50,26 @@ def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callabl
     return tree_unflatten([y.detach() for y in outputs], shape), pull
 
 
+def gradient_along(function: Callable[..., Tensor], at: tuple[Any, ...], along: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The gradient of the number ``function(*at)`` and its derivative along ``along``, both in the shape of ``at``.
+
+    The Hessian is symmetric: its product with a direction d is the gradient of <gradient, d>, by the plain tape.
+    """
+    leaves, tree = tree_flatten(at)
+    with torch.enable_grad():
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        value = function(*tree_unflatten(leaves, tree))
+        found = {"allow_unused": True, "materialize_grads": True}
+        zeros = tuple(torch.zeros_like(leaf) for leaf in leaves)
+        first = torch.autograd.grad(value, leaves, create_graph=True, **found) if value.requires_grad else zeros
+    pairs = [(g, d) for g, d in zip(first, tree_flatten(along)[0], strict=True) if g.requires_grad]
+    second = zeros
+    if pairs:
+        gradients, directions = zip(*pairs, strict=True)
+        second = torch.autograd.grad(gradients, leaves, directions, **found)
+    return tree_unflatten([g.detach() for g in first], tree), tree_unflatten(list(second), tree)
+
+
 class Entries:
     """Controls by attribute, for a batched kernel."""
 
