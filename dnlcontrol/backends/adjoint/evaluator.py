@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.linearised import Linearised
 from dnlcontrol.backends.adjoint.second import SecondOrder
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
-from dnlcontrol.backends.adjoint.tape import tapeable, taped
+from dnlcontrol.backends.adjoint.tape import tapeable, taped, taped_product
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.backends.found import Counts, Trajectory
 from dnlcontrol.backends.multipliers import Multipliers
@@ -99,7 +100,15 @@ class Evaluator:
         return product
 
     def _tangent(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None) -> np.ndarray:
-        """The sweep's derivative along d: columns written out where they are, else dual numbers throughout."""
+        """The sweep's derivative along d: columns written out where they are, on the tape of a one-step problem, else
+        dual numbers throughout."""
+        if self.sweep.affine is None and tapeable(self.sweep):
+            product = self._zeros()
+            with torch.no_grad():
+                for data in self.sweep.chunks:
+                    taped_product(self.sweep, self._controls(w), self._controls(d), data,
+                                  self._cost(data, multipliers), self._views(product))  # fmt: skip
+            return _numpy(product)
         with torch.no_grad(), forward_ad.dual_level():
             if self.sweep.affine is not None:
                 product = self._zeros()
@@ -122,13 +131,15 @@ class Evaluator:
         if self.sweep.chain is not None:
             return self._chained(self.sweep.chain, u, data, multipliers, out, costates)
         if tapeable(self.sweep):
-            return taped(self.sweep, u, data,
-                         lambda x, u: self.lagrangian.value(x, self.lagrangian.visible(u), data, multipliers),
-                         out)  # fmt: skip
+            return taped(self.sweep, u, data, self._cost(data, multipliers), out)
         x, z = self.sweep.states(u, data)
         value, direct = self._direct(x, u, data, multipliers, out)
         lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
         return value, x, lam, zbar, z
+
+    def _cost(self, data: Data, multipliers: Multipliers | None) -> Callable[[Tensor, Tensors], Tensor]:
+        """The Lagrangian of one chunk as a function of the states and all controls."""
+        return lambda x, u: self.lagrangian.value(x, self.lagrangian.visible(u), data, multipliers)
 
     def _chained(self, chain: Chain, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors,
                  costates: bool) -> tuple[Tensor, ...]:  # fmt: skip
