@@ -11,6 +11,7 @@ import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.chain import Chain
+from dnlcontrol.backends.adjoint.columns import side_by_side
 from dnlcontrol.backends.adjoint.derivatives import Derivatives
 from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.linearised import Linearised
@@ -48,7 +49,7 @@ class Evaluator:
         self.lagrangian = Lagrangian(self.sweep)
         self.counts = Counts()
         self._stored = Linearised.fits(self.sweep) if stored is None else stored
-        self._narrow: tuple[Tensor, Tensor] | None = None
+        self._narrow: tuple[Tensor, Tensor] | None = None  # control and gradient in float32
         self._point: tuple[bytes, Linearised] | None = None
         self._products: tuple[Linearised, Multipliers | None, Derivatives] | None = None
 
@@ -80,12 +81,12 @@ class Evaluator:
             stored = self._derivatives(w, multipliers)
             g = stored.gradient.copy()
             return stored.value + self.space.add_penalty_gradient(w, g), g
-        control, gradient = self._vectors(w)
-        u, out, total = self._views(control), self._views(gradient), 0.0
+        u, out, g = self._vectors(w)
+        total = 0.0
         with torch.no_grad():
             for data in self.sweep.chunks:
                 total += float(self._chunk(u, data, multipliers, out, False)[0])
-        g = _numpy(gradient)
+        self._widen(out, g)
         return total + self.space.add_penalty_gradient(w, g), g
 
     def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None) -> np.ndarray:
@@ -269,15 +270,29 @@ class Evaluator:
     def _controls(self, w: np.ndarray) -> dict[str, Tensor]:
         return self._views(self._tensor(w))
 
-    def _vectors(self, w: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The control and zeros, on the device. In float32 both are kept from call to call: new memory costs time."""
+    def _vectors(self, w: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor], np.ndarray]:
+        """Controls and zeros on the device, by name, and the flat vector that :meth:`_widen` will fill.
+
+        Copies in float32 are kept from call to call, since new memory costs time, and lie as suits the columns.
+        """
+        g = np.zeros(self.space.size)  # NumPy asks for large pages: much cheaper to touch than PyTorch's memory
         if self.dtype == torch.float64:
-            return self._tensor(w), self._zeros()
+            out = torch.from_numpy(g) if self.device.type == "cpu" else self._zeros()
+            return self._controls(w), self._views(out), g
         if self._narrow is None:
             self._narrow = self._zeros(), self._zeros()
         control, gradient = self._narrow
-        control.copy_(torch.as_tensor(np.asarray(w, dtype=float)))
-        return control, gradient.zero_()
+        gradient.zero_()
+        u, out = (side_by_side(flat, self.space, self.sweep.affine) for flat in (control, gradient))
+        for name, part in self._views(torch.as_tensor(np.asarray(w, dtype=float))).items():
+            u[name].copy_(part)
+        return u, out, g
+
+    def _widen(self, out: Tensors, g: np.ndarray) -> None:
+        """Copy ``out`` into ``g``, unless it lies there."""
+        for name, part in self._views(torch.from_numpy(g)).items():
+            if out[name].data_ptr() != part.data_ptr():
+                part.copy_(out[name])
 
     def _zeros(self) -> Tensor:
         return torch.zeros(self.space.size, dtype=self.dtype, device=self.device)

@@ -88,7 +88,11 @@ class Sweep:
         f = self.problem.formulas
         sites = {k: b.layout.own(s) if own else b.layout.later(s) for k, b in self.columns.items()}
         ts = {k: u[k][part] for k, part in sites.items() if k in f.kernel.reads}
-        return ts, self._shared(u, f.kernel, s), self._shared(u, f.feature, s) if f.feature else {}
+        return ts, self._shared(u, f.kernel, s), self._feature_reads(u, s)
+
+    def _feature_reads(self, u: Tensors, s: int) -> dict[str, Tensor]:
+        feature = self.problem.formulas.feature
+        return self._shared(u, feature, s) if feature else {}
 
     def _feature(self, s: int, x: Tensor, own: Tensors) -> Tensor:
         return self.formulas.feature(self.nodes[s], x, own) if self.formulas.feature else x
@@ -153,24 +157,23 @@ class Sweep:
 
     def _add_column(self, u: Tensors, s: int, x: Tensor, later: Tensor) -> None:
         """Add column s to the later layers' z, in place."""
-        inputs = self.inputs(u, s)
         if self.affine is None:
-            later += self.column(s, x, *inputs)
+            later += self.column(s, x, *self.inputs(u, s))
         else:
-            y = self._feature(s, x, inputs[2]).T.contiguous()
+            y = self._feature(s, x, self._feature_reads(u, s)).T.contiguous()
             self.affine.add(_flat(later), y, self.affine.read(u, s), self.grid.later[s])
 
     def _pull_column(self, u: Tensors, s: int, x: Tensor, zbar: Tensor, out: Tensors) -> Tensor:
         """The cotangent of x^s from those of the later layers' z; the controls' are added into ``out``."""
-        inputs = self.inputs(u, s)
         if self.affine is None:
+            inputs = self.inputs(u, s)
             _, pull = value_and_pull(lambda x, *i: self.column(s, x, *i), x, *inputs)
             xbar, ts, *shared = pull(zbar)
             self._add(out, ts, s, own=False)
             for parts in shared:
                 self._add_shared(out, parts, s)
             return xbar
-        y, pull = self._pulled_feature(s, x, inputs[2])
+        y, pull = self._pulled_feature(s, x, self._feature_reads(u, s))
         y = y.T.contiguous()
         ybar, read = torch.zeros_like(y), self.affine.read
         self.affine.pull(_flat(zbar), y, read(u, s), self.grid.later[s], ybar, read(out, s))
