@@ -270,15 +270,17 @@ class Evaluator:
     def _controls(self, w: np.ndarray) -> dict[str, Tensor]:
         return self._views(self._tensor(w))
 
-    def _vectors(self, w: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor], np.ndarray]:
+    def _vectors(self, w: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor], np.ndarray[Any, Any]]:
         """Controls and zeros on the device, by name, and the flat vector that :meth:`_widen` will fill.
 
         Copies in float32 are kept from call to call, since new memory costs time, and lie as suits the columns.
         """
-        g = np.zeros(self.space.size)  # NumPy asks for large pages: much cheaper to touch than PyTorch's memory
+        g: np.ndarray[Any, Any] = np.zeros(
+            self.space.size
+        )  # NumPy asks for large pages: much cheaper to touch than PyTorch's memory
         if self.dtype == torch.float64:
-            out = torch.from_numpy(g) if self.device.type == "cpu" else self._zeros()
-            return self._controls(w), self._views(out), g
+            own = torch.from_numpy(g) if self.device.type == "cpu" else self._zeros()
+            return self._controls(w), self._views(own), g
         if self._narrow is None:
             self._narrow = self._zeros(), self._zeros()
         control, gradient = self._narrow
