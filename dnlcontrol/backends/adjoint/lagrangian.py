@@ -34,6 +34,10 @@ class Lagrangian:
         ]
         self.bounds = [sweep.tensor(side) for side in self.rows.bounds]
 
+    def reads_end_only(self, multipliers: Multipliers | None) -> bool:
+        """Whether :meth:`value` reads no state but x^L; it may then be given x[-1:]."""
+        return self.running is None and (multipliers is None or not self.rows.size)
+
     def _mapped(self, block: RowBlock) -> Callable[..., Tensor] | None:
         if block.formula is None:
             return None

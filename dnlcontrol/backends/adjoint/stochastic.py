@@ -125,7 +125,7 @@ def batch_gradient(evaluator: Evaluator, w: np.ndarray, rows: np.ndarray) -> tup
     out = evaluator._views(flat)
     with torch.no_grad():
         for data in subset(evaluator.sweep, rows):
-            total += float(evaluator._chunk(u, data, None, out)[0])
+            total += float(evaluator._chunk(u, data, None, out, costates=False)[0])
     scale = evaluator.discrete.problem.samples / len(rows)
     g = scale * flat.cpu().double().numpy()
     return scale * total + evaluator.space.add_penalty_gradient(w, g), g
