@@ -120,8 +120,8 @@ def test_preconditioner_is_the_inverse_on_the_face_and_positive_definite(at_rand
     made = nested.Nested(evaluator.discrete).correction(w, depth=2)
     free = np.random.default_rng(5).random(space.size) >= held
     A = dense(space.metric, space.size)
-    BV = made.scale[:, None] * (A @ made.vectors.T)
-    model = made.scale[:, None] * A + BV @ np.diag(made.values - 1) @ BV.T
+    BX = made.scale[:, None] * (A @ np.stack(made.rows).T)
+    model = made.scale[:, None] * A + BX @ made.change @ BX.T
     P = preconditioner(made, Face(space, ~free))[np.ix_(free, free)]
     np.testing.assert_allclose(P @ model[np.ix_(free, free)], np.eye(free.sum()), atol=1e-8)
     np.testing.assert_allclose(P, P.T, atol=1e-8 * np.abs(P).max())
@@ -141,9 +141,18 @@ def test_learning_makes_the_model_agree_with_the_products(monkeypatch):
     for made in (start, coarse.empty(space)):
         S = rng.standard_normal((6, space.size))
         learnt = made.learn([Seen(s, H @ s) for s in S])
-        P = preconditioner(learnt, Face(space, np.zeros(space.size, dtype=bool)))
-        np.testing.assert_allclose(P @ (H @ S.T), S.T, atol=1e-8 * np.abs(S).max())
-        assert np.linalg.eigvalsh(0.5 * (P + P.T)).min() > 0
+        for form in (learnt, learnt.compressed()):
+            P = preconditioner(form, Face(space, np.zeros(space.size, dtype=bool)))
+            np.testing.assert_allclose(P @ (H @ S.T), S.T, atol=1e-8 * np.abs(S).max())
+            assert np.linalg.eigvalsh(0.5 * (P + P.T)).min() > 0
+
+
+def test_compressing_twice_changes_nothing():
+    """A level kept in files goes on as one that was not."""
+    space = dnl.discretise(toy(6), 4).space
+    s = np.random.default_rng(9).standard_normal((3, space.size))
+    once = coarse.empty(space).learn([Seen(v, 5 * space.metric(v)) for v in s]).compressed()
+    assert once.compressed() is once and len(once.rows) == 3
 
 
 def test_dependent_pairs_and_negative_ones_change_nothing():

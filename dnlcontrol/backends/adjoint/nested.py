@@ -12,7 +12,7 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.space.prolongation import Samples, extrapolated
 
-DEEP_ENOUGH = 16  # a level from whose depth on its preconditioner serves the next one
+DEEP_ENOUGH = 8  # a level from whose depth on its preconditioner serves the next one
 ORDERS = 3  # levels used at most: w_L = w + c/L + e/L²
 
 
@@ -53,7 +53,7 @@ class Nested:
         if known is None:
             return None
         now = known.current()
-        if now.space.grid.depth < DEEP_ENOUGH or not len(now.values):
+        if now.space.grid.depth < DEEP_ENOUGH or not len(now.change):
             return None
         return now.moved(self.discrete.space)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol.backends.adjoint.augmented import Minimiser, augmented_lagrangian
-from dnlcontrol.backends.adjoint.coarse import Preconditioner
+from dnlcontrol.backends.adjoint.coarse import Preconditioner, learner
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.gauss_newton import GaussNewton
 from dnlcontrol.backends.adjoint.lbfgs import lbfgs
@@ -61,7 +61,7 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
         if minimiser is newton:
             minimiser = partial(newton, leave_saddles=cold, bend=bend)
         known = preconditioner if isinstance(preconditioner, Preconditioner) else None
-        preconditioner = None if cold else nested.preconditioner(w, known)
+        preconditioner = learner(discrete.space) if cold else nested.preconditioner(w, known)
         objective = kind(evaluator, None, preconditioner)
         outcome = minimiser(objective, w, tolerance, limit, progress, keeper=keeper)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
