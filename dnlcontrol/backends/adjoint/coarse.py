@@ -131,8 +131,10 @@ class Correction:
         return Correction.diagonal(self.space, self.scale, combined(combine.T, self.rows), values[chosen] - 1.0)
 
     def moved(self, space: ControlSpace) -> Correction | None:
-        """The same on another depth."""
+        """The same on another depth; None where nothing stands out, or the moved vectors are dependent."""
         few = self.compressed()
+        if not few.rows:
+            return None
         vectors = np.empty((len(few.change), space.size))
         for v, out in zip(few.rows, vectors, strict=True):
             out[:] = Samples.of(self.space, v).on(space)
@@ -235,6 +237,10 @@ class Preconditioner:
         self._now = now
         self._pending.clear()
         return now
+
+    def branched(self) -> Preconditioner:
+        """Another one that begins with what this one knows: for other multipliers, say."""
+        return Preconditioner(self.current, self.used)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is known now, to be kept in a file."""
