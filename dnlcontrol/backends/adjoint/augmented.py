@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.backends.adjoint.active_set import STEPS, TIGHTER, KKTPoint, newton_on_active
+from dnlcontrol.backends.adjoint.coarse import Preconditioner
 from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
 from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.checkpoints import Checkpoint, resumed
@@ -62,6 +63,7 @@ def augmented_lagrangian(
     progress: Progress | None = None,
     kind: type[Objective] = Objective,
     keeper: Checkpoint | None = None,
+    preconditioner: Preconditioner | None = None,
 ) -> Constrained:
     """Minimise J + Σ ρ_i/2 dist(c_i + μ_i/ρ_i, [lower, upper])², update μ, raise ρ where violations fall too slowly.
 
@@ -70,17 +72,20 @@ def augmented_lagrangian(
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0 pushes against
     an upper side, μ < 0 against a lower one. With ``multipliers`` carried from another solve Newton steps on the
-    active set come first, and these updates only where they fail. ``kind`` says which matrix the models have.
+    active set come first, and these updates only where they fail. ``kind`` says which matrix the models have,
+    ``preconditioner`` what is known of the plain Lagrangian's Hessian: Newton steps on the active set improve it, and
+    the models begin with it.
     ``keeper``: the checkpoint to go on from.
     """
     rows = evaluator.rows
     target, kept = TIGHTER * tolerance, resumed(keeper, "rounds")
     if multipliers is not None and not kept:
-        exact = newton_on_active(evaluator, start, multipliers, 0.0, 0.1 * tolerance, WARM_STEPS, WARM_GROWTH)
+        exact = newton_on_active(evaluator, start, multipliers, 0.0, 0.1 * tolerance, WARM_STEPS, WARM_GROWTH,
+                                 preconditioner)  # fmt: skip
         if exact is not None:
-            log = (Iterate(0, exact.value, exact.stationarity, 0.0, 0),)
-            outcome = Outcome(exact.w, exact.value, np.zeros(0), exact.stationarity, True, "", log)
+            outcome = Outcome(exact.w, exact.value, np.zeros(0), exact.stationarity, True, "", ())
             return _polished(exact, outcome, tolerance, 0, 0, 0)
+    models = None if preconditioner is None else preconditioner.branched()
     begin = Round(**kept) if kept else _first(evaluator, start, multipliers, tolerance)
     w, mu, rho, previous = begin.w, begin.mu, begin.rho, begin.previous
     spent, inner, accuracy = begin.spent, begin.inner, begin.accuracy
@@ -88,7 +93,7 @@ def augmented_lagrangian(
         if keeper and not (kept and k == begin.number):  # that would forget the minimiser's state in this round
             keeper.offer("rounds", vars(Round(k, w, mu, rho, previous, spent, inner, accuracy)))
         at = Multipliers(mu, rho * rows.weights)
-        outcome = minimiser(kind(evaluator, at), w, accuracy, share(max_iterations, spent), progress,
+        outcome = minimiser(kind(evaluator, at, models), w, accuracy, share(max_iterations, spent), progress,
                             keeper=keeper)  # fmt: skip
         spent, inner, w = spent + outcome.iterations, inner + outcome.inner, outcome.w
         c = evaluator.constraint_values(w)
@@ -99,7 +104,7 @@ def augmented_lagrangian(
         exact = None
         if gap <= NEAR:
             steps = (STEPS, np.inf) if gap <= CLOSE else (WARM_STEPS, WARM_GROWTH)
-            exact = newton_on_active(evaluator, w, mu, at.rho, 0.1 * tolerance, *steps)
+            exact = newton_on_active(evaluator, w, mu, at.rho, 0.1 * tolerance, *steps, preconditioner)
         if exact is not None:
             return _polished(exact, outcome, tolerance, k + 1, spent, inner)
         stuck = gap > STUCK * previous and (rho >= LARGEST or gap <= tolerance)
@@ -128,8 +133,11 @@ def _first(evaluator: Evaluator, start: np.ndarray, multipliers: np.ndarray | No
 
 
 def _polished(exact: KKTPoint, outcome: Outcome, tolerance: float, rounds: int, spent: int, inner: int) -> Constrained:
-    """The point that Newton steps on the active set reached."""
-    outcome = replace(outcome, w=exact.w, value=exact.value, stationarity=exact.stationarity, converged=True)
+    """The point that Newton steps on the active set reached; their lines follow those of the last round."""
+    first = len(outcome.log)
+    steps = [Iterate(first + k, value, norm, 0.0, used) for k, (value, norm, used) in enumerate(exact.log)]
+    outcome = replace(outcome, w=exact.w, value=exact.value, stationarity=exact.stationarity, converged=True,
+                      log=(*outcome.log, *steps))  # fmt: skip
     message = f"stationarity {exact.stationarity:.1e}, violation {exact.residual:.1e} <= {tolerance:.0e}"
     return Constrained(outcome, exact.mu, exact.residual, rounds, spent, inner, message)
 

@@ -35,7 +35,8 @@ class Evaluator:
     dtype : "float64" (default) or "float32"; vectors in and out are always float64.
     chunk : samples per chunk, None: from the sizes; results agree to rounding for every chunk.
     batched : False maps the formula itself instead of a dynamics' own batched or affine kernel.
-    stored : keep all derivatives at the nodes instead of recomputing them; None where they are few.
+    stored : keep all derivatives at the nodes instead of recomputing them; None: where they are few and the columns
+        of the kernel are not written out (columns.py), which is faster than forming them.
     """
 
     def __init__(self, discrete: DiscreteProblem, device: str = "cpu", dtype: str = "float64", chunk: int | None = None,
@@ -48,7 +49,8 @@ class Evaluator:
         self.sweep = Sweep(discrete, self.vectorised, None if chunk is None else checks.whole("chunk", chunk))
         self.lagrangian = Lagrangian(self.sweep)
         self.counts = Counts()
-        self._stored = Linearised.fits(self.sweep) if stored is None else stored
+        few = Linearised.fits(self.sweep) and self.sweep.affine is None
+        self._stored = few if stored is None else stored
         self._narrow: tuple[Tensor, Tensor] | None = None  # control and gradient in float32
         self._point: tuple[bytes, Linearised] | None = None
         self._products: tuple[Linearised, Multipliers | None, Derivatives] | None = None

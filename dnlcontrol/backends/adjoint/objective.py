@@ -65,7 +65,7 @@ class Objective:
     def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
         """By conjugate gradients with Hessian products."""
         began, correction = time.perf_counter(), None
-        if self.preconditioner is not None:
+        if self.preconditioner is not None and self.preconditioner.used:
             correction = self.preconditioner.current()
             self.evaluator.counts.coarse_seconds += time.perf_counter() - began
         product = partial(self.hessian_product, w)
