@@ -122,7 +122,11 @@ def autograd(final: Callable[..., torch.Tensor], L: int, d: int, x0: torch.Tenso
 def dense(L: int, d: int, N: int, dynamics: dnl.Dynamics | None = None, **options: object) -> tuple:
     """An evaluator of the dense network and a control."""
     rng = np.random.default_rng(0)
-    controls = {} if dynamics is None or dynamics.own_controls else {"W": dnl.Control((d, d), on="ts"), "b": dnl.Control((d,), on="ts")}
+    controls = (
+        {}
+        if dynamics is None or dynamics.own_controls
+        else {"W": dnl.Control((d, d), on="ts"), "b": dnl.Control((d,), on="ts")}
+    )
     problem = dnl.ControlProblem(
         x0=rng.standard_normal((N, d)), dynamics=dynamics or dnl.Dense(d), controls=controls,
         terminal=dnl.losses.squared(np.zeros((N, d))))  # fmt: skip
