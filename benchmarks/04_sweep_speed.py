@@ -7,10 +7,10 @@ Value and gradient of dense form C (tanh, bias, terminal cost) against
 - autograd on samples as stacked rows, ``by_columns`` and ``by_rows`` (the faster counts): parameters in the precision
   and the layout that suit it, gradients left where autograd puts them.
 
-Form A, whose columns are one product each, against autograd written in the same two ways. Ours is timed from the flat float64 control to the flat float64 gradient. Then a Hessian product over a gradient, and a
-user's formula through vmap over the same network's batched version, both as ``dnl.Volterra``. Medians of interleaved
-runs, sweep and bound, then sweep and autograd; with one thread seconds are of processor time, which other processes on
-the machine disturb less.
+Ours is timed from the flat float64 control to the flat float64 gradient. Form A, whose columns are one product each,
+against autograd written in the same two ways. Then a Hessian product over a gradient, and a user's formula through vmap
+over the same network's batched version, both as ``dnl.Volterra``. Medians of interleaved runs, sweep and bound, then
+sweep and autograd; with one thread seconds are of processor time, which other processes on the machine disturb less.
 
     python benchmarks/04_sweep_speed.py [--tiny] [--threads 2] [--repeats 5]
 """
