@@ -144,5 +144,7 @@ def test_bang_bang():
         assert solution.success, solution.message
         assert solution.value == pytest.approx(bang.DISCRETE_VALUE_100, abs=1e-8)
         assert np.all(np.abs(solution.controls["u"].values) <= 1.0)
-    # the cost determines the state; the last controls act on nothing but themselves
-    assert dnl.distance(exact, adjoint, "sup", "states") <= 1e-4
+    # the cost is ∫x₁² and the set of controls convex, so that J - J* >= ∫(x₁ - x₁*)²; nothing determines more: the last
+    # controls act on nothing but themselves
+    apart = exact.states[:-1, 0, 0] - adjoint.states[:-1, 0, 0]
+    assert exact.grid.step * apart @ apart <= adjoint.value - exact.value + 1e-10
