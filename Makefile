@@ -21,8 +21,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)   ## a study of convergence in depth on the iris data; results in runs/iris
 	$(BIN)/python -m dnlcontrol study problems/iris_dense.py --depths 2,4,8,16,32,64 --exact-to 8 --out runs/iris
 
+# One process a core, one thread each; the tests of a file share what they prepared.
+pytest := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: $(STAMP)   ## the tests, without the slow ones
-	$(BIN)/python -m pytest
+	$(pytest)
 
 check: $(STAMP)  ## format, lint, types and doctests; changes nothing
 	$(BIN)/ruff format --check .
@@ -46,7 +49,7 @@ bench-tiny: $(STAMP) ## every benchmark at a tiny size, to see that it still run
 	@$(call run-all,--tiny)
 
 nightly: $(STAMP) ## the slow tests, then every benchmark
-	$(BIN)/python -m pytest -m slow
+	$(pytest) -m slow
 	@$(call run-all,)
 
 hooks:           ## let git run `make check` before each commit

@@ -1,4 +1,4 @@
-"""How fast are gradients of a residual network against torchdiffeq, and Volterra solves against idesolver?
+"""How fast are gradients of a residual network against torchdiffeq, Volterra solves against idesolver and voles?
 
 Part 1: ResNet with tanh, d = 16, N = 256, squared loss: one value and gradient in all weights. Peers: torchdiffeq's
 odeint (Euler, one step a layer) differentiated by autograd, and its odeint_adjoint, which integrates the continuous
@@ -7,11 +7,12 @@ adjoint equation backwards. "off" is the relative distance of a gradient from au
 Part 2: Volterra equations with known solutions, to a given largest error at the nodes. Ours: `simulate` by the left
 rule at L = 4, 8, 12, ..., extrapolated in 1/L, as many levels as are needed; all of them, tracing and checks are in the
 time. idesolver: the fastest of its settings (points, smoothing) that is accurate enough, its tolerances a tenth of the
-error asked for.
+error asked for. voles (linear convolution equations only, by collocation in compiled code): the fastest of its settings
+(points, collocation nodes) that is accurate enough; sampling the kernel and g is in the time.
 
     python benchmarks/13_forward_peers.py [--tiny] [--peers DIRECTORY]
 
-The peers are optional: pip install --no-deps --target DIRECTORY torchdiffeq idesolver
+The peers are optional: pip install --no-deps --target DIRECTORY torchdiffeq idesolver voles
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from problems import f1_cubic_memory
 
-INSTALL = "pip install --no-deps --target DIRECTORY torchdiffeq idesolver, then --peers DIRECTORY"
+INSTALL = "pip install --no-deps --target DIRECTORY torchdiffeq idesolver voles, then --peers DIRECTORY"
 FEWEST = 4  # layers of the coarsest level
+LINEAR = "linear convolution"
 Gradient = Callable[[], tuple[float, np.ndarray, np.ndarray]]  # the value and its gradient in K and b
 
 
@@ -141,6 +143,21 @@ def fading() -> dnl.ControlProblem:
     return dnl.ControlProblem(name="fading memory", x0=[1.0], dynamics=dnl.Volterra(kernel, free_term))
 
 
+def convolution_term(t: Any) -> Any:
+    """g of x(t) = g(t) + ∫_0^t e^{-(t-s)} x(s) ds with x = cos t."""
+    xp = dnl.namespace(t) if not isinstance(t, (float, np.ndarray)) else np
+    return xp.cos(t) - 0.5 * (xp.cos(t) + xp.sin(t) - xp.exp(-t))
+
+
+def convolution() -> dnl.ControlProblem:
+    def kernel(t, s, y, u):
+        return dnl.namespace(y).exp(s - t) * y
+
+    return dnl.ControlProblem(
+        name=LINEAR, x0=[1.0], horizon=2.0, dynamics=dnl.Volterra(kernel, lambda t, x0: convolution_term(t) + 0 * x0)
+    )
+
+
 # name -> ours, the solution, and idesolver's x' = c(t, x) + ∫_0^t k(t, s) F(x(s)) ds with x(0) = 1
 EQUATIONS: dict[str, tuple[Callable[[], dnl.ControlProblem], Callable[[Any], Any], dict[str, Any]]] = {
     "cubic memory (F1)": (f1_cubic_memory.problem, np.exp, {
@@ -149,6 +166,9 @@ EQUATIONS: dict[str, tuple[Callable[[], dnl.ControlProblem], Callable[[Any], Any
     "fading memory": (fading, lambda t: np.exp(-np.asarray(t)), {
         "c": lambda t, x: -np.exp(-t) - np.exp(-t) * (1 - np.exp(-2 * t)) / 2,
         "k": lambda t, s: np.exp(s - t), "f": lambda x: x**3}),
+    LINEAR: (convolution, np.cos, {
+        "c": lambda t, x: x - np.sin(t) - 0.5 * (np.cos(t) - np.sin(t) + np.exp(-t)),
+        "k": lambda t, s: -np.exp(s - t), "f": lambda x: x}),
 }  # fmt: skip
 
 
@@ -211,6 +231,30 @@ def by_idesolver(name: str, error: float, points: tuple[int, ...]) -> tuple[floa
     return seconds, reached, f"{setting[0]} points, smoothing {setting[1]}"
 
 
+def by_voles(error: float, points: tuple[int, ...]) -> tuple[float, float, str]:
+    """The fastest setting that is accurate enough, for the linear convolution equation."""
+    from voles import solve_VIE_2
+
+    horizon, found = convolution().horizon, []
+
+    def solve(count: int, nodes: int) -> tuple[float, float]:
+        """Processor seconds and the error reached."""
+        began = time.process_time()
+        t = np.linspace(0.0, horizon, count)
+        states = solve_VIE_2(kernel_values=np.exp(-t), g_values=convolution_term(t), time_step=horizon / (count - 1),
+                             coll_divs=nodes, show_warnings=False)  # fmt: skip
+        return time.process_time() - began, float(np.max(np.abs(states - np.cos(t))))
+
+    for setting in product(points, (1, 2, 3, 4)):
+        seconds, reached = min(solve(*setting) for _ in range(5))
+        if reached <= error:
+            found.append((seconds, reached, setting))
+    if not found:
+        return np.inf, np.nan, "not reached"
+    seconds, reached, (count, nodes) = min(found)
+    return seconds, reached, f"{count} points, {nodes + 1} nodes"
+
+
 def compare_volterra(errors: list[float], points: tuple[int, ...]) -> None:
     print(f"\n{'Volterra equation':>18} {'error':>7} {'':>10} {'reached':>8} {'ms':>9} {'/ours':>7}")
     simulated("fading memory", 1.0)  # loads PyTorch
@@ -223,6 +267,10 @@ def compare_volterra(errors: list[float], points: tuple[int, ...]) -> None:
             if find_spec("idesolver"):
                 theirs, reached, how = by_idesolver(name, error, points)
                 print(f"{'':>26} {'idesolver':>10} {reached:8.1e} {1e3 * theirs:9.2f} {theirs / seconds:7.1f}  {how}",
+                      flush=True)  # fmt: skip
+            if name == LINEAR and find_spec("voles"):
+                theirs, reached, how = by_voles(error, (7, 13, 25, 49, 97, 193, 385, 769))
+                print(f"{'':>26} {'voles':>10} {reached:8.1e} {1e3 * theirs:9.2f} {theirs / seconds:7.3f}  {how}",
                       flush=True)  # fmt: skip
     if not find_spec("idesolver"):
         print(f"idesolver is not installed: {INSTALL}")

@@ -16,7 +16,7 @@ _EXPORTS = {
     "Volterra": "dynamics", "ODE": "dynamics", "Dense": "dynamics", "ResNet": "dynamics", "Dynamics": "dynamics",
     "Separable": "dynamics", "exponential_memory": "dynamics",
     "Attention": "dynamics", "DenseTransformer": "dynamics", "Convolution": "dynamics", "DenseNet": "dynamics",
-    "Patches": "dynamics",
+    "Patches": "dynamics", "images": "imagesets", "Images": "imagesets",
     "WidthPDE": "dynamics",
     "tanh": "activations", "relu": "activations", "leaky_relu": "activations", "sigmoid": "activations",
     "softplus": "activations", "identity": "activations", "cost": "losses", "head": "losses",

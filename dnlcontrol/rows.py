@@ -57,6 +57,7 @@ class Rows:
 
     def __init__(self, problem: ControlProblem, grid: Grid) -> None:
         self.blocks: list[RowBlock] = []
+        self.step = grid.step
         L, offset = grid.depth, 0
         layers = {
             "state": np.arange(1, L + 1),
@@ -89,6 +90,18 @@ class Rows:
             for k, side in enumerate(block.constraint.bounds(block.shape)):
                 sides[k, block.part] = np.broadcast_to(side, block.full_shape).ravel()
         return sides[0], sides[1]
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Each entry's share of the integral in t (1 for one that is imposed at one time) and of the mean over samples.
+
+        A penalty with these weights is the same at every depth, and so is a multiplier divided by its weight.
+        """
+        weights = np.empty(self.size)
+        for block in self.blocks:
+            over_time = self.step if block.constraint.kind in ("state", "path") else 1.0
+            weights[block.part] = over_time / len(block.samples)
+        return weights
 
     def violation(self, values: np.ndarray) -> np.ndarray:
         """How far each entry is outside its bounds, >= 0."""

@@ -108,7 +108,7 @@ class Solution:
     @property
     def cg_per_step(self) -> float:
         """Conjugate gradient iterations per Newton step; NaN without a step."""
-        return sum(line[4] for line in self.log) / self.nit if self.nit and self.log else float("nan")
+        return sum(line[4] for line in self.log) / (len(self.log) - 1) if len(self.log) > 1 else float("nan")
 
     def control(self, name: str) -> Extension:
         """One control, callable on the continuum."""

@@ -61,7 +61,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     verbose : let IPOPT print (exact).
     warm : what is taken over from a Solution given as ``start``: "duals", its controls and, if it converged, the
         multipliers of its constraints, prolonged too; "controls", its controls alone.
-    progress : called with each iterate (adjoint): iteration, value, stationarity, radius, inner, work.
+    progress : called with each iterate (adjoint): iteration, value, stationarity, radius, inner, work, and after an
+        epoch of mini-batches the flat controls.
     checkpoint : a directory for the minimiser's state, written at most ``every`` so many seconds between two
         iterations; a solve that was killed goes on from it when it is called again, to the same minimiser. Removed at
         convergence; a file of another problem, depth, rule or method is an error (adjoint).

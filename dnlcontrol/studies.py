@@ -36,7 +36,7 @@ DISTANCES = {"controls_L2": ("L2", "controls"), "controls_H1": ("H1", "controls"
 COLUMNS = ("value", "stationarity", "feasibility", "complementarity", "success", "status",
            "nit", "nfev", "njev", "nhev", "cg_per_step", "seconds", "peak_memory_mb")  # fmt: skip
 JUMP = 2.0  # consecutive distances of a followed branch shrink; one that doubles instead marks a jump
-OPTIONS = ("max_iterations", "method", "dtype", "chunk", "warm", "every")  # of the adjoint solve
+OPTIONS = ("max_iterations", "method", "batches", "dtype", "chunk", "warm", "every")  # of the adjoint solve
 LARGE = 0.05  # and is counted when it is at least this share of the control's own size
 
 
@@ -257,7 +257,7 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
     directory : finished levels are kept there, and the checkpoint of an adjoint level, at most ``every`` so many
         seconds; a study that was killed continues from them.
     reference : the closed form that levels are measured against, else the finest level.
-    start : the first level's start, as in :func:`solve`; further options go to the adjoint solve.
+    start : the first level's start, as in :func:`solve`; further options go to the adjoint solve of every level.
     progress, follow : called with a line for each level, and with each iterate of the adjoint levels.
     """
     ladder = check_depths(depths)

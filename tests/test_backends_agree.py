@@ -195,3 +195,16 @@ def test_entries_far_from_their_bounds_are_not_put_there():
     exact, adjoint = (dnl.solve(made, 10, backend) for backend in ("exact", "adjoint"))
     assert exact.success and adjoint.success, adjoint.message
     assert adjoint.value == pytest.approx(exact.value, rel=1e-8)
+
+
+def test_penalties_do_not_depend_on_the_mesh():
+    """A violation of a path constraint by 0.1 for two samples over [0, 3]: the weighted penalty is 3 · 0.1²."""
+    for depth in (10, 40):
+        problem = dnl.ControlProblem(
+            name="path", horizon=3.0, x0=np.ones((2, 1)), dynamics=dnl.ODE(lambda t, x, u: 0 * x + 0 * u.u),
+            controls={"u": dnl.Control((), on="t", initial=0.1)}, terminal=lambda x, c: x[0],
+            constraints=[dnl.path_constraint(lambda t, x, u: u.u + 0 * x[0], upper=0.0)],
+        )  # fmt: skip
+        rows = dnl.discretise(problem, depth).rows
+        violation = rows.violation(np.full(rows.size, 0.1))
+        assert rows.weights @ violation**2 == pytest.approx(0.03, rel=1e-14)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,8 +122,8 @@ def test_preconditioner_is_the_inverse_on_the_face_and_positive_definite(at_rand
     made = nested.Nested(evaluator.discrete).correction(w, depth=2)
     free = np.random.default_rng(5).random(space.size) >= held
     A = dense(space.metric, space.size)
-    BV = made.scale[:, None] * (A @ made.vectors.T)
-    model = made.scale[:, None] * A + BV @ np.diag(made.values - 1) @ BV.T
+    BX = made.scale[:, None] * (A @ np.stack(made.rows).T)
+    model = made.scale[:, None] * A + BX @ made.change @ BX.T
     P = preconditioner(made, Face(space, ~free))[np.ix_(free, free)]
     np.testing.assert_allclose(P @ model[np.ix_(free, free)], np.eye(free.sum()), atol=1e-8)
     np.testing.assert_allclose(P, P.T, atol=1e-8 * np.abs(P).max())
@@ -141,9 +143,18 @@ def test_learning_makes_the_model_agree_with_the_products(monkeypatch):
     for made in (start, coarse.empty(space)):
         S = rng.standard_normal((6, space.size))
         learnt = made.learn([Seen(s, H @ s) for s in S])
-        P = preconditioner(learnt, Face(space, np.zeros(space.size, dtype=bool)))
-        np.testing.assert_allclose(P @ (H @ S.T), S.T, atol=1e-8 * np.abs(S).max())
-        assert np.linalg.eigvalsh(0.5 * (P + P.T)).min() > 0
+        for form in (learnt, learnt.compressed()):
+            P = preconditioner(form, Face(space, np.zeros(space.size, dtype=bool)))
+            np.testing.assert_allclose(P @ (H @ S.T), S.T, atol=1e-8 * np.abs(S).max())
+            assert np.linalg.eigvalsh(0.5 * (P + P.T)).min() > 0
+
+
+def test_compressing_twice_changes_nothing():
+    """A level kept in files goes on as one that was not."""
+    space = dnl.discretise(toy(6), 4).space
+    s = np.random.default_rng(9).standard_normal((3, space.size))
+    once = coarse.empty(space).learn([Seen(v, 5 * space.metric(v)) for v in s]).compressed()
+    assert once.compressed() is once and len(once.rows) == 3
 
 
 def test_dependent_pairs_and_negative_ones_change_nothing():
@@ -209,21 +220,54 @@ def test_work_is_reported(ladder, tmp_path):
     assert dnl.load(tmp_path / "run").work == work
 
 
+def limited(free, limit=np.inf, constraints=()):
+    """The same problem with every control between -limit and limit, and constraints."""
+    controls = {k: dnl.Control(c.shape, on=c.on, lower=-limit, upper=limit) for k, c in free.controls.items()}
+    return dnl.ControlProblem(
+        name="limited", x0=free.x0, dynamics=free.dynamics, controls=controls, terminal=free.terminal,
+        regularisers=free.regularisers, constraints=constraints,
+    )  # fmt: skip
+
+
 def test_bounds_keep_the_rate():
-    free = toy()
-    controls = {k: dnl.Control(c.shape, on=c.on, lower=-0.4, upper=0.4) for k, c in free.controls.items()}
-    problem = dnl.ControlProblem(name="bounded", x0=free.x0, dynamics=free.dynamics, controls=controls,
-                                 terminal=free.terminal, regularisers=free.regularisers)  # fmt: skip
-    levels = []
-    for depth in (8, 16, 32):
+    problem, levels = limited(toy(), 0.4), []
+    for depth in (8, 16, 32, 64):
         levels.append(dnl.solve(problem, depth, backend="adjoint", start=levels or None))
     assert all(s.success for s in levels)
-    assert any(np.any(np.abs(c.values) >= 0.4) for c in levels[2].controls.values())
+    assert any(np.any(np.abs(c.values) >= 0.4) for c in levels[3].controls.values())
+    assert levels[3].nhev <= 1.3 * levels[2].nhev and levels[3].cg_per_step <= 1.3 * levels[2].cg_per_step
     plain = Objective(Evaluator(dnl.discretise(problem, 32)))
     start = np.clip(Samples.of(dnl.discretise(problem, 16).space, flat(problem, levels[1])).on(plain.space), -0.4, 0.4)
     without = newton(plain, start, 1e-8)
     assert without.converged and abs(without.value - levels[2].value) < 1e-10
     assert levels[2].nhev <= 0.8 * without.inner
+
+
+@pytest.mark.parametrize("warm", ["duals", "controls"])
+def test_constraints_keep_the_rate(warm):
+    """Newton steps on the active rows, and the method of multipliers: neither takes more iterations as L grows."""
+    end = dnl.terminal_constraint(lambda x, c: x[1], -0.6, 0.6, name="end")
+    problem, levels = limited(toy(12, alpha=2e-2), constraints=[end]), []
+    for depth in (8, 16, 32, 64):
+        levels.append(dnl.solve(problem, depth, backend="adjoint", start=levels or None, warm=warm))
+    assert all(s.success for s in levels)
+    assert all(np.any(s.multiplier("end") != 0) for s in levels)
+    assert levels[3].nhev <= levels[2].nhev + 2 <= levels[1].nhev + 4
+    assert levels[3].cg_per_step <= 1.3 * levels[2].cg_per_step
+    cold = dnl.solve(problem, 16, backend="adjoint")
+    assert abs(cold.value - levels[1].value) < 1e-9
+
+
+def test_a_correction_changes_the_way_of_constrained_steps_but_not_the_end():
+    """The constraint preconditioner is that of the Riesz map or of Ĥ: one quadratic model, one solution."""
+    end = dnl.terminal_constraint(lambda x, c: x[1], -0.6, 0.6, name="end")
+    problem = limited(toy(12, alpha=2e-2), constraints=[end])
+    coarser = dnl.solve(problem, 16, backend="adjoint")
+    found = [dnl.solve(problem, 32, backend="adjoint", start=s)
+             for s in (coarser, replace(coarser, preconditioner=None))]  # fmt: skip
+    assert found[0].nhev < found[1].nhev
+    assert abs(found[0].value - found[1].value) < 1e-12
+    assert dnl.distance(*found) <= 2e-8 / 1e-2  # twice the stationarity over the curvature α/2
 
 
 @pytest.mark.parametrize("make", [lambda: iris_dense.problem(form="A", samples=12), o1_hager.problem])

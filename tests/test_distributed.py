@@ -33,13 +33,13 @@ def on_ranks(ranks: int, out: Path, *arguments: str) -> list[dict[str, np.ndarra
 @pytest.mark.parametrize(
     ("ranks", "method", "apart"),
     [
-        (2, "newton", 1e-9),
-        pytest.param(4, "newton", 1e-9, marks=pytest.mark.slow),
+        (2, "newton", 2e-8),
+        pytest.param(4, "newton", 2e-8, marks=pytest.mark.slow),
         pytest.param(2, "lbfgs", 2e-8, marks=pytest.mark.slow),
     ],
 )
 def test_the_same_minimiser_on_every_number_of_ranks(ranks, method, apart, tmp_path):
-    """Stationarities of 1e-10 allow 2e-10/α = 2e-8 between controls; Newton's last step leaves far less than 1e-10."""
+    """Stationarities of 1e-10 allow 2e-10/α = 2e-8 between controls."""
     one = dnl.solve(problem(slice(0, 30)), 2, "adjoint", tolerance=1e-10)
     found = on_ranks(ranks, tmp_path, "2", method)
     for rank in found:

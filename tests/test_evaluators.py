@@ -232,6 +232,22 @@ def test_taylor_test_sees_a_wrong_gradient(monkeypatch):
     assert not rates.passed and rates.hessian_rate == pytest.approx(1.0, abs=0.05)
 
 
+def test_taylor_test_sees_a_wrong_hessian(monkeypatch):
+    """A thousandth too large: the order drops to 2, at the smaller steps too."""
+    right = Evaluator.hessian_product
+    monkeypatch.setattr(Evaluator, "hessian_product", lambda self, w, d, m=None: 1.001 * right(self, w, d, m))
+    found = build("Dense C with feature, target", 0)
+    rates = dnl.taylor_test(found.problem, found.depth, seed=3)
+    assert not rates.passed and rates.gradient_rate == pytest.approx(2.0, abs=0.05)
+
+
+def test_taylor_steps_shrink_where_the_cost_bends_fast():
+    """sin(150 x): at h = 1e-2 a step moves x by about 1e-2, a radian and more; at 1e-3 the leading term rules."""
+    fast = linear_in_the_control(lambda x, c: dnl.namespace(x).sin(150.0 * x), [])
+    found = [dnl.taylor_test(fast, depth=4, seed=seed) for seed in range(4)]
+    assert all(f.passed for f in found) and any(f.steps[0] == 1e-3 for f in found)
+
+
 # -- costates -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("N", [1, 3])
 @pytest.mark.parametrize("stored", [True, False])

@@ -27,7 +27,7 @@ LAYERS = (
     "solving duals hjb",
     "certificates",
     "init storage extrapolation symmetries multistarts studies",
-    "labelled progress plotting estimators checking problem_files cli __main__",
+    "imagesets labelled progress plotting estimators checking problem_files cli __main__",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 HEAVY = {"torch", "casadi", "scipy", "pandas", "matplotlib"}

@@ -45,8 +45,8 @@ def test_node_derivatives_are_those_of_the_symbolic_graph(name):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * (1 + np.abs(b).max(initial=0.0)))
 
 
-def interior(problem: dnl.ControlProblem, depth: int) -> tuple[InteriorPoint, ReducedEvaluator]:
-    evaluator = ReducedEvaluator(dnl.discretise(problem, depth))
+def interior(problem: dnl.ControlProblem, depth: int, rule: str = "left") -> tuple[InteriorPoint, ReducedEvaluator]:
+    evaluator = ReducedEvaluator(dnl.discretise(problem, depth, rule))
     return InteriorPoint(NodeProgram(evaluator.reduced), 1e-8, 3000), evaluator
 
 
@@ -119,3 +119,28 @@ def test_solutions_of_the_lifted_program_are_exact_to_rounding():
     assert solution.formulation == "lifted" and solution.success
     # one Newton step from a distance of 1e-8 leaves rounding alone
     assert max(solution.stationarity, solution.feasibility, solution.complementarity) <= 1e-12
+
+
+def harvest(t, s, y, u):
+    return 2 * dnl.namespace(y).exp(-(t - s)) * y * (1 - y) - u.h * y
+
+
+@pytest.mark.parametrize("depth", [40, 80])
+def test_a_singular_arc_ends_at_a_minimiser(depth):
+    """Harvesting with memory: linear in its control, so that controls on the arc are determined weakly.
+
+    The interior point leaves some of them near a bound with multipliers as small as their distance; taken for free,
+    Newton's method goes to a stationary point whose value is larger.
+    """
+    problem = dnl.ControlProblem(
+        name="harvest", horizon=2.0, x0=np.array([[0.5], [0.8]]), dynamics=dnl.Volterra(kernel=harvest),
+        controls={"h": dnl.Control((), on="t", lower=0, upper=1, initial=0.3)},
+        running=lambda t, x, u: -u.h * x[0], constraints=[dnl.state_bounds(lower=0.3)],
+    )  # fmt: skip
+    solver, evaluator = interior(problem, depth, "trapezoid")
+    w = evaluator.space.initial()
+    point = solver.solve(w, evaluator.states(w).reshape(depth + 1, 2, 1))
+    solution = dnl.solve(problem, depth, "exact", rule="trapezoid")
+    assert solution.success, solution.message
+    # the interior point is 1e-9 above, by its barrier; the stationary point beside it 2e-7
+    assert solution.value <= evaluator.value(point.w) + 1e-9

@@ -53,14 +53,15 @@ def test_form_c_with_weights_of_the_source_alone_is_the_resnet_dynamics():
 
 # -- attention ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("tokens, channels, heads", [(1, 1, 1), (5, 4, 1), (3, 6, 3), (4, 4, 4)])
-@pytest.mark.parametrize("flat", [False, True])
-def test_attention_is_torchs_scaled_dot_product_attention(tokens, channels, heads, flat):
+@pytest.mark.parametrize("flat, causal", [(False, False), (True, False), (False, True)])
+def test_attention_is_torchs_scaled_dot_product_attention(tokens, channels, heads, flat, causal):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((tokens, channels))
     u = {k: rng.standard_normal((channels, channels)) for k in "QKVO"}
     q, k, v = (tensor(x @ u[name]).view(tokens, heads, -1).transpose(0, 1) for name in "QKV")
-    expected = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(tokens, channels).numpy() @ u["O"]
-    got = dnl.Attention(tokens, channels, heads)(0.0, x.ravel() if flat else x, Controls(**u))
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(0, 1)
+    expected = expected.reshape(tokens, channels).numpy() @ u["O"]
+    got = dnl.Attention(tokens, channels, heads, causal)(0.0, x.ravel() if flat else x, Controls(**u))
     np.testing.assert_allclose(got, expected.ravel() if flat else expected, rtol=1e-12, atol=1e-12)
 
 
@@ -82,6 +83,19 @@ def test_transformer_with_depth_weights_one_is_the_residual_stack():
     np.testing.assert_allclose(x, y, rtol=1e-13, atol=1e-13)
 
 
+def test_causal_tokens_do_not_read_later_ones():
+    """Neither along the stack nor in its derivatives: the last token's start moves only the last token, exactly."""
+    rng = np.random.default_rng(12)
+    x0 = rng.standard_normal((3, 4, 2))
+    stack = dnl.DenseTransformer(4, 2, hidden=3, normalise=True, causal=True)
+    moved = x0.copy()
+    moved[:, -1] += 1.0
+    paths = {k: dnl.smooth_random(5) for k in stack.own_controls}
+    x, y = (dnl.simulate(dnl.ControlProblem(x0=start, dynamics=stack), 6, paths) for start in (x0, moved))
+    np.testing.assert_array_equal(x[:, :, :-1], y[:, :, :-1])
+    assert np.abs(x[-1, :, -1] - y[-1, :, -1]).min() > 1e-3
+
+
 # -- convolution ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("size, kernel", [((5,), 3), ((2,), 5), ((4, 3), 3), ((1, 4), 3), ((3, 2), 5), ((2, 2), 1)])
 def test_patches_give_torchs_convolution(size, kernel):
@@ -95,6 +109,9 @@ def test_patches_give_torchs_convolution(size, kernel):
     flat = np.moveaxis(weight, 1, -1).reshape(out, -1)  # offsets first, then channels
     got = dnl.Patches(size, into, kernel)(x) @ flat.T
     np.testing.assert_allclose(got, expected.reshape(out, -1).T, rtol=1e-12, atol=1e-12)
+    states = rng.standard_normal((3, *x.shape))
+    patches = dnl.Patches(size, into, kernel)
+    np.testing.assert_array_equal(patches.of_all(tensor(states)), [patches(a) for a in states])  # copies of entries
 
 
 def test_densenet_layer_is_a_convolution_of_the_concatenation():
@@ -133,6 +150,7 @@ def stack(name):
         "Dense A, attention": (dnl.Dense(4, "A", feature=attention, feature_controls=attention.controls), (4,)),
         "Dense B, convolution": (dnl.Dense(4, "B", feature=convolution, feature_controls=convolution.controls), (4,)),
         "transformer": (dnl.DenseTransformer(2, 2, 2, hidden=2), (2, 2)),
+        "transformer, causal": (dnl.DenseTransformer(2, 2, 2, hidden=2, causal=True), (2, 2)),
         "transformer, normalised": (dnl.DenseTransformer(2, 3, hidden=2, normalise=True), (2, 3)),
         "DenseNet B": (dnl.DenseNet((2, 2), 1), (4, 1)),
         "DenseNet C": (dnl.DenseNet((3,), 1, form="C"), (3, 1)),
@@ -146,7 +164,7 @@ def stack(name):
 STACKS = ["Dense A, attention", "Dense B, convolution", "transformer", "DenseNet B", "DenseNet C"]
 
 
-@pytest.mark.parametrize("name", [*STACKS, "transformer, normalised"])
+@pytest.mark.parametrize("name", [*STACKS, "transformer, normalised", "transformer, causal"])
 def test_stacks_agree_with_the_reference_and_pass_the_taylor_test(name):
     problem = stack(name)
     discrete = dnl.discretise(problem, 3)
@@ -157,7 +175,39 @@ def test_stacks_agree_with_the_reference_and_pass_the_taylor_test(name):
     assert test.passed, test
 
 
-@pytest.mark.parametrize("name", ["Dense A, attention", "DenseNet B"])
+@pytest.mark.parametrize("form", ["B", "C"])
+def test_densenets_own_product_has_the_derivatives_of_the_formula(form):
+    """Sums of 4·9·2 products in another order, over 5 layers with states of size 1."""
+    rng = np.random.default_rng(11)
+    x0 = rng.standard_normal((7, 12, 2))
+    problem = dnl.ControlProblem(x0=x0, dynamics=dnl.DenseNet((3, 4), 2, form=form), terminal=dnl.losses.squared(x0))
+    discrete = dnl.discretise(problem, 5)
+    w = random_control(discrete, rng)
+    (value, g), (expected, h) = (Evaluator(discrete, batched=b).value_and_gradient(w) for b in (True, False))
+    assert value == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(g, h, rtol=0, atol=1e-13 * np.abs(h).max())
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda x: 2 * x, r"Wrong.batched_feature: got values that differ from the formula"),
+        (lambda x: x[:, 1:], r"Wrong.batched_feature: got a result of shape .*\(s, x \(n, \*\), u\) -> \(n, \*y\)"),
+        (lambda x: x.nothing, r"Wrong.batched_feature: got AttributeError"),
+        (lambda x: x.numpy(), r"Wrong.batched_feature: got ndarray"),
+    ],
+)
+def test_a_wrong_feature_map_over_samples_is_named(wrong, message):
+    class Wrong(dnl.DenseNet):
+        def batched_feature(self, s, x, u):
+            return wrong(super().batched_feature(s, x, u))
+
+    problem = dnl.ControlProblem(x0=np.ones((2, 4, 1)), dynamics=Wrong((2, 2), 1))
+    with pytest.raises(dnl.InputError, match=message):
+        Evaluator(dnl.discretise(problem, 2))
+
+
+@pytest.mark.parametrize("name", ["Dense A, attention", "DenseNet B", "transformer, causal"])
 def test_backends_agree(name):
     problem = stack(name)
     adjoint, exact = (dnl.solve(problem, 2, backend) for backend in ("adjoint", "exact"))
@@ -191,6 +241,7 @@ def test_values_and_minimisers_converge_with_the_depth(name):
     "make, message",
     [
         (lambda: dnl.Attention(3, 4, 3), r"Attention.heads: got 3; allowed: a divisor of channels = 4"),
+        (lambda: dnl.Attention(2, 4, causal=1), r"Attention.causal: got 1; allowed: True or False"),
         (lambda: dnl.Attention(0, 4), r"Attention.tokens: got 0; allowed: an integer >= 1"),
         (lambda: dnl.Patches((2, 2), 1, 2), r"Patches.window: got 2; allowed: an odd number"),
         (lambda: dnl.Patches((2, 2, 2), 1), r"Patches.size: got \(2, 2, 2\); allowed: a tuple of at most two integers"),

@@ -16,7 +16,7 @@ from dnlcontrol.space.control_space import ControlSpace
 FOLDER = Path(__file__).parents[1] / "problems"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 WITH_REFERENCE = [n for n in NAMES if "def reference(" in (FOLDER / f"{n}.py").read_text(encoding="utf-8")]
-DATA = {"iris_dense", "digits_dense"}
+DATA = {"iris_dense", "digits_dense", "densenet_images"}
 
 
 def load(name: str):
@@ -90,6 +90,7 @@ def test_reference_rejects_parameters_without_a_known_answer(name: str, paramete
         ("iris_dense", {"samples": 30, "form": "A"}, 30),
         ("iris_dense", {"samples": 30, "form": "B"}, 30),
         ("digits_dense", {"samples": 20, "width": 5}, 20),
+        ("densenet_images", {"samples": 20, "side": 4, "channels": 2, "plain": 3}, 20),
         ("resnet_tvg", {"samples": 7}, 7),
     ],
 )

@@ -50,6 +50,18 @@ def test_chunks_of_a_batch():
     np.testing.assert_array_equal(found, problem.x0[np.sort(rows)])
 
 
+def test_a_study_takes_mini_batches_at_every_level():
+    """The same minimisers as by Newton's method alone, after so many epochs."""
+    problem = iris_dense.problem(samples=30)
+    batches = dnl.MiniBatches(size=10, epochs=3)
+    found = dnl.study(problem, [1, 2], method="adam", batches=batches)
+    expected = dnl.study(problem, [1, 2])
+    assert found.success and all(level.adjoint.message.startswith("3 epochs") for level in found.levels)
+    for a, b in zip(found.levels, expected.levels, strict=True):
+        # both are stationary to 1e-8, so that values differ by its square over the curvature
+        assert a.adjoint.value == pytest.approx(b.adjoint.value, rel=1e-12)
+
+
 @pytest.mark.parametrize("method", ["adam", "sgd"])
 def test_batches_then_newton_reach_the_minimiser(method):
     """The stationarity of a solve on all samples, at the minimiser that Newton finds alone (iris has one branch)."""
@@ -63,6 +75,8 @@ def test_batches_then_newton_reach_the_minimiser(method):
     assert found.message.startswith("5 epochs, then stationarity")
     assert [i.iteration for i in lines] == [line[0] for line in found.log] == list(range(found.nit + 1))
     assert [line[4] for line in found.log[:5]] == [4] * 5  # batches per epoch
+    space = dnl.discretise(problem, 2).space
+    assert [None if i.controls is None else i.controls.shape for i in lines[:6]] == [(space.size,)] * 5 + [None]
     assert found.log[5][1] < 0.5 * found.log[0][1]  # Newton starts from where the epochs have got to
 
 

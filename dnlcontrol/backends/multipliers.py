@@ -9,10 +9,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Multipliers:
-    """μᵀc (ρ = 0) or the augmented ρ/2 |dist(c + μ/ρ, [lower, upper])|² - |μ|²/(2ρ), beside ``cost`` times J."""
+    """μᵀc (ρ = 0) or the augmented Σ ρ/2 dist(c + μ/ρ, [lower, upper])² - μ²/(2ρ), beside ``cost`` times J.
+
+    ρ is one weight, or one for each row.
+    """
 
     mu: np.ndarray
-    rho: float = 0.0
+    rho: float | np.ndarray = 0.0
     cost: float = 1.0
 
     def updated(self, c: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

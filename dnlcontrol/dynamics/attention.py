@@ -16,6 +16,7 @@ from dnlcontrol.controls import Control
 from dnlcontrol.dynamics.base import Dynamics
 
 VARIANCE_FLOOR = 1e-5  # of layer normalisation, torch's default
+MASKED = -1e30  # added to a score: its exponential is then 0, in float32 too, and unlike -inf it has derivatives 0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Attention:
     ----------
     tokens, channels : the state's shape; a flat state has tokens·channels entries.
     heads : H, a divisor of ``channels``.
+    causal : token i sees the tokens 0..i alone: the softmax of row i runs over them.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> attention = dnl.Attention(tokens=3, channels=2)
@@ -45,10 +47,13 @@ class Attention:
     tokens: int
     channels: int
     heads: int = 1
+    causal: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tokens", "channels", "heads"):
             object.__setattr__(self, name, checks.whole(f"Attention.{name}", getattr(self, name)))
+        if not isinstance(self.causal, bool):
+            checks.reject_type("Attention.causal", self.causal, "True or False")
         if self.channels % self.heads:
             checks.reject("Attention.heads", self.heads, f"a divisor of channels = {self.channels}")
 
@@ -69,7 +74,11 @@ class Attention:
         q, k, v = rows @ u.Q, rows @ u.K, rows @ u.V
         width = self.channels // self.heads
         blocks = [slice(h * width, (h + 1) * width) for h in range(self.heads)]
-        parts = [xp.softmax(q[:, b] @ k[:, b].T / math.sqrt(width), axis=1) @ v[:, b] for b in blocks]
+        scores = [q[:, b] @ k[:, b].T / math.sqrt(width) for b in blocks]
+        if self.causal:
+            later = xp.asarray(MASKED * np.triu(np.ones((self.tokens, self.tokens)), 1))
+            scores = [score + later for score in scores]
+        parts = [xp.softmax(score, axis=1) @ v[:, b] for score, b in zip(scores, blocks, strict=True)]
         return xp.reshape(xp.concat(parts, axis=1) @ u.O, tuple(x.shape))
 
 
@@ -91,6 +100,7 @@ class DenseTransformer(Dynamics):
     normalise : subtract each token's mean and divide by its standard deviation, without gain and offset; with two
         channels little more than the sign of their difference, which makes the problem stiff.
     depth_weights : False fixes a = 1.
+    causal : as in :class:`Attention`; with it, token i of x(t) reads tokens 0..i alone at every depth.
     """
 
     tokens: int
@@ -100,19 +110,24 @@ class DenseTransformer(Dynamics):
     activation: Callable[[Any], Any] = tanh
     normalise: bool = False
     depth_weights: bool = True
+    causal: bool = False
 
     def __post_init__(self) -> None:
-        Attention(self.tokens, self.channels, self.heads)
+        self.attention  # noqa: B018  (checks the sizes)
         checks.whole("DenseTransformer.hidden", self.hidden, 0)
         checks.function("DenseTransformer.activation", self.activation)
-        for name in ("normalise", "depth_weights"):
+        for name in ("normalise", "depth_weights", "causal"):
             if not isinstance(getattr(self, name), bool):
                 checks.reject_type(f"DenseTransformer.{name}", getattr(self, name), "True or False")
 
     @property
+    def attention(self) -> Attention:
+        return Attention(self.tokens, self.channels, self.heads, self.causal)
+
+    @property
     def own_controls(self) -> Mapping[str, Control]:
         c, h = self.channels, self.hidden
-        controls = dict(Attention(self.tokens, c, self.heads).controls)
+        controls = dict(self.attention.controls)
         if h:  # N = 0: the feed-forward part starts as zero, M = identity lets its gradient through
             controls |= {"M": Control((c, h), initial=np.eye(c, h)), "m": Control((h,)), "N": Control((h, c))}
         if self.depth_weights:
@@ -121,7 +136,7 @@ class DenseTransformer(Dynamics):
 
     def feature(self, s: Any, x: Any, u: Any) -> Any:
         y = normalised(x) if self.normalise else x
-        out = Attention(self.tokens, self.channels, self.heads)(s, y, u)
+        out = self.attention(s, y, u)
         return out + self.activation(y @ u.M + u.m) @ u.N if self.hidden else out
 
     def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:

@@ -30,7 +30,8 @@ class Dynamics:
     ``kernel(t, s, y, u)`` is required. ``free_term(t, x0)`` (default: x0), ``feature(s, x, u)`` (default: x)
     and ``outer(t, g, z, u)`` (default: g + z) may be None. ``batched(t, s, y, u)`` is an optional PyTorch
     version of the kernel for one source layer: t (m,), s 0-d, y (n, *y), triangular controls (m, *shape), the
-    others (*shape) -> (m, n, *z). ``affine`` declares a kernel σ(W y + b), which the sweep then takes at full speed.
+    others (*shape) -> (m, n, *z); ``batched_feature(s, x, u)`` is one of the feature map: x (n, *x) -> (n, *y).
+    ``affine`` declares a kernel σ(W y + b), which the sweep then takes at full speed.
     ``is_ode`` says that x' = k(s, x, v(s)): its costate is the classical one.
     """
 
@@ -39,6 +40,7 @@ class Dynamics:
     feature: Callable[..., Any] | None = None
     outer: Callable[..., Any] | None = None
     batched: Callable[..., Any] | None = None
+    batched_feature: Callable[..., Any] | None = None
     affine: Affine | None = None
     is_ode: bool = False
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.active_set import TIGHTER, KKTPoint, newton_on_active
+from dnlcontrol.backends.adjoint.active_set import STEPS, TIGHTER, KKTPoint, newton_on_active
+from dnlcontrol.backends.adjoint.coarse import Preconditioner
 from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
 from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.checkpoints import Checkpoint, resumed
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 40
 GROWTH, DECREASE, LARGEST, STUCK = 10.0, 0.25, 1e8, 0.9
-CLOSE = 1e-3  # violations from which the active constraints can be told
+CLOSE, NEAR = 1e-3, 0.1  # violations from which the active constraints can be told, and where a few steps may tell
 # Multipliers of another depth: Newton steps on the rows that they hold active; where those do not close in, the method
 # of multipliers takes them up at a weight of at least CARRIED_WEIGHT.
 WARM_STEPS, WARM_GROWTH, CARRIED_WEIGHT = 10, 2.0, 10.0
@@ -62,38 +63,48 @@ def augmented_lagrangian(
     progress: Progress | None = None,
     kind: type[Objective] = Objective,
     keeper: Checkpoint | None = None,
+    preconditioner: Preconditioner | None = None,
 ) -> Constrained:
-    """Minimise J + ρ/2 |dist(c + μ/ρ, [lower, upper])|², update μ, raise ρ where the violation falls too slowly.
+    """Minimise J + Σ ρ_i/2 dist(c_i + μ_i/ρ_i, [lower, upper])², update μ, raise ρ where violations fall too slowly.
+
+    ρ_i is one number times the row's weight in the integral over t and the mean over samples, so that neither the
+    kinks of the penalty nor the number of updates depends on the mesh.
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0 pushes against
     an upper side, μ < 0 against a lower one. With ``multipliers`` carried from another solve Newton steps on the
-    active set come first, and these updates only where they fail. ``kind`` says which matrix the models have.
+    active set come first, and these updates only where they fail. ``kind`` says which matrix the models have,
+    ``preconditioner`` what is known of the plain Lagrangian's Hessian: Newton steps on the active set improve it, and
+    the models begin with it.
     ``keeper``: the checkpoint to go on from.
     """
     rows = evaluator.rows
     target, kept = TIGHTER * tolerance, resumed(keeper, "rounds")
     if multipliers is not None and not kept:
-        exact = newton_on_active(evaluator, start, multipliers, 0.0, 0.1 * tolerance, WARM_STEPS, WARM_GROWTH)
+        exact = newton_on_active(evaluator, start, multipliers, 0.0, 0.1 * tolerance, WARM_STEPS, WARM_GROWTH,
+                                 preconditioner)  # fmt: skip
         if exact is not None:
-            log = (Iterate(0, exact.value, exact.stationarity, 0.0, 0),)
-            outcome = Outcome(exact.w, exact.value, np.zeros(0), exact.stationarity, True, "", log)
+            outcome = Outcome(exact.w, exact.value, np.zeros(0), exact.stationarity, True, "", ())
             return _polished(exact, outcome, tolerance, 0, 0, 0)
+    models = None if preconditioner is None else preconditioner.branched()
     begin = Round(**kept) if kept else _first(evaluator, start, multipliers, tolerance)
     w, mu, rho, previous = begin.w, begin.mu, begin.rho, begin.previous
     spent, inner, accuracy = begin.spent, begin.inner, begin.accuracy
     for k in range(begin.number, ROUNDS):
         if keeper and not (kept and k == begin.number):  # that would forget the minimiser's state in this round
             keeper.offer("rounds", vars(Round(k, w, mu, rho, previous, spent, inner, accuracy)))
-        at = Multipliers(mu, rho)
-        outcome = minimiser(kind(evaluator, at), w, accuracy, share(max_iterations, spent), progress,
+        at = Multipliers(mu, rho * rows.weights)
+        outcome = minimiser(kind(evaluator, at, models), w, accuracy, share(max_iterations, spent), progress,
                             keeper=keeper)  # fmt: skip
         spent, inner, w = spent + outcome.iterations, inner + outcome.inner, outcome.w
         c = evaluator.constraint_values(w)
         updated = at.updated(c, rows.bounds)
         # the distance of c to its side, also where an inactive multiplier is still being released
-        gap = float(np.max(np.abs(updated - mu), initial=0.0)) / rho
+        gap = float(np.max(np.abs(updated - mu) / at.rho, initial=0.0))
         mu = updated
-        exact = newton_on_active(evaluator, w, mu, rho, 0.1 * tolerance) if gap <= CLOSE else None
+        exact = None
+        if gap <= NEAR:
+            steps = (STEPS, np.inf) if gap <= CLOSE else (WARM_STEPS, WARM_GROWTH)
+            exact = newton_on_active(evaluator, w, mu, at.rho, 0.1 * tolerance, *steps, preconditioner)
         if exact is not None:
             return _polished(exact, outcome, tolerance, k + 1, spent, inner)
         stuck = gap > STUCK * previous and (rho >= LARGEST or gap <= tolerance)
@@ -122,21 +133,25 @@ def _first(evaluator: Evaluator, start: np.ndarray, multipliers: np.ndarray | No
 
 
 def _polished(exact: KKTPoint, outcome: Outcome, tolerance: float, rounds: int, spent: int, inner: int) -> Constrained:
-    """The point that Newton steps on the active set reached."""
-    outcome = replace(outcome, w=exact.w, value=exact.value, stationarity=exact.stationarity, converged=True)
+    """The point that Newton steps on the active set reached; their lines follow those of the last round."""
+    first = len(outcome.log)
+    steps = [Iterate(first + k, value, norm, 0.0, used) for k, (value, norm, used) in enumerate(exact.log)]
+    outcome = replace(outcome, w=exact.w, value=exact.value, stationarity=exact.stationarity, converged=True,
+                      log=(*outcome.log, *steps))  # fmt: skip
     message = f"stationarity {exact.stationarity:.1e}, violation {exact.residual:.1e} <= {tolerance:.0e}"
     return Constrained(outcome, exact.mu, exact.residual, rounds, spent, inner, message)
 
 
 def share(max_iterations: int, spent: int) -> int:
     """Inner iterations of one round: a round that zigzags between kinks must leave some for new multipliers."""
-    return max(min(max_iterations - spent, max_iterations // 5), 1)
+    return max(min(max_iterations - spent, max_iterations // 10), 1)
 
 
 def initial_weight(evaluator: Evaluator, w: np.ndarray) -> float:
-    """ρ so that the penalty of the present violation is about ten times the value, between 1 and 1000."""
+    """ρ so that the penalty of the present violation is about the value, between 1 and 1000."""
+    weights = evaluator.rows.weights
     c = evaluator.constraint_values(w)
     violation = evaluator.rows.violation(c)
     value = abs(evaluator.value(w))
-    scale = float(violation @ violation)
-    return float(np.clip(20.0 * max(value, 1.0) / scale if scale > 0 else 10.0, 1.0, 1e3))
+    scale = float(weights @ violation**2)
+    return float(np.clip(2.0 * max(value, 1.0) / scale if scale > 0 else 10.0, 0.1, 1e3))

@@ -15,6 +15,7 @@ The pairs come from Lanczos at a coarse level. From then on they are improved by
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,80 +35,111 @@ NEAR, RESIDUAL, COUPLING = 0.2, 0.3, 0.1  # pairs with |log|λ|| below NEAR stay
 BLOCK = 4096  # entries of each vector taken at once
 SOFTEST = 1e-6  # λ below are not told from rounding
 SHALLOWEST, DEEPEST, RATIO = 8, 32, 4
+MOST = 120  # vectors before they are compressed to PAIRS
+RECENT = 5  # steps that a cold start is remembered by
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Ĥ from B = scale·A and pairs (λ, v), v orthonormal in B.
+    """Ĥ = B + B X N XᵀB, B = scale·A.
 
-    ``scale`` is flat, constant on each control; ``vectors`` (k, size), ``values`` |λ| (k,).
+    ``scale`` is flat, constant on each control; ``blocks`` hold the rows of X, (k_i, size) each; ``gram`` is XᵀBX and
+    ``change`` is N, both (k, k).
     """
 
     space: ControlSpace
     scale: np.ndarray
-    vectors: np.ndarray
-    values: np.ndarray
+    blocks: tuple[np.ndarray, ...]
+    gram: np.ndarray
+    change: np.ndarray
+
+    @staticmethod
+    def diagonal(space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, shifts: np.ndarray) -> Correction:
+        """From pairs (1 + shift, v), v orthonormal in B."""
+        return Correction(space, scale, (vectors,), np.eye(len(shifts)), np.diag(shifts))
+
+    @property
+    def rows(self) -> list[np.ndarray]:
+        """The vectors one by one."""
+        return [v for block in self.blocks for v in block]
 
     def on(self, face: Face) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         """(r, A_FF^{-1} r) -> Ĥ_FF^{-1} r_F."""
-        D = self.values - 1.0
-        if not len(D):
+        blocks, gram, N = self.blocks, self.gram, self.change
+        if not len(N):
             return lambda r, z: z / self.scale
-        if face.whole:
-            Z, small = self.vectors, np.diag(D / self.values)
-        else:
-            U = np.stack([face.restrict(self.scale * self.space.metric(v)) for v in self.vectors])
+        if not face.whole:
+            U = np.stack([face.restrict(self.scale * self.space.metric(v)) for v in self.rows])
             Z = np.stack([face.riesz(u / self.scale) for u in U])
-            # (B + U D Uᵀ)^{-1} = B^{-1} - Z (I + D UᵀZ)^{-1} D Zᵀ, Z = B^{-1} U; the small matrix is symmetric
-            small = np.linalg.solve(np.eye(len(D)) + D[:, None] * (U @ Z.T), np.diag(D))
-            small = 0.5 * (small + small.T)
-        return lambda r, z: z / self.scale - Z.T @ (small @ (Z @ r))
+            blocks, gram = (Z,), U @ Z.T
+        # (B + U N Uᵀ)^{-1} = B^{-1} - Z (I + N UᵀZ)^{-1} N Zᵀ, Z = B^{-1} U; the small matrix is symmetric
+        small = np.linalg.solve(np.eye(len(N)) + N @ gram, N)
+        small = 0.5 * (small + small.T)
+
+        def solve(r: np.ndarray, z: np.ndarray) -> np.ndarray:
+            weights = small @ np.concatenate([block @ r for block in blocks])
+            out, start = z / self.scale, 0
+            for block in blocks:
+                out -= weights[start : start + len(block)] @ block
+                start += len(block)
+            return out
+
+        return solve
 
     def learn(self, seen: Sequence[Seen]) -> Correction:
-        """Ĥ changed so that Ĥs = y for the pairs (s, y = Hs) of a Newton step, again as bulk and few eigenpairs.
+        """Ĥ changed so that Ĥs = y for the pairs (s, y = Hs) of a Newton step.
 
         The block form of the BFGS update, positive definite like Ĥ and SᵀY:
 
-            Ĥ - ĤS (SᵀĤS)^{-1} SᵀĤ + Y (SᵀY)^{-1} Yᵀ = B + B X N Xᵀ B,    X = [V, S, B^{-1}Y],
-
-        whose eigenpairs in B follow from the small matrices N and XᵀBX.
+            Ĥ - ĤS (SᵀĤS)^{-1} SᵀĤ + Y (SᵀY)^{-1} Yᵀ,    with S and B^{-1}Y added to X.
         """
-        k, m, D = len(self.vectors), len(seen), self.values - 1.0
+        k, m, N = len(self.change), len(seen), self.change
         S = [pair.s for pair in seen]
         Z = [(self.space.riesz(pair.y) if pair.z is None else pair.z) / self.scale for pair in seen]
-        X = [*self.vectors, *S, *Z]
+        added = np.stack([*S, *Z])
+        X = [*self.rows, *added]
         gram = np.eye(k + 2 * m)
+        gram[:k, :k] = self.gram
         gram[k:] = products([self.scale * self.space.metric(s) for s in S] + [pair.y for pair in seen], X)
         gram[:k, k:] = gram[k:, :k].T
         gram = 0.5 * (gram + gram.T)
         VS, SY = gram[:k, k : k + m], gram[k : k + m, k + m :]
-        SHS = gram[k : k + m, k : k + m] + VS.T @ (D[:, None] * VS)
-        along = np.concatenate([D[:, None] * VS, np.eye(m), np.zeros((m, m))])  # ĤS = B X along
-        change = np.diag(np.concatenate([D, np.zeros(2 * m)]))
+        SHS = gram[k : k + m, k : k + m] + VS.T @ N @ VS
+        along = np.concatenate([N @ VS, np.eye(m), np.zeros((m, m))])  # ĤS = B X along
+        change = np.zeros_like(gram)
+        change[:k, :k] = N
         try:
             half = np.linalg.solve(np.linalg.cholesky(SHS), along.T)
             inverse = np.linalg.inv(np.linalg.cholesky(0.5 * (SY + SY.T)))
         except np.linalg.LinAlgError:  # dependent pairs, or of different models
             return self
         change[k + m :, k + m :] += inverse.T @ inverse
-        return self._compressed(X, gram, change - half.T @ half)
+        learnt = Correction(self.space, self.scale, (*self.blocks, added), gram, change - half.T @ half)
+        return learnt if len(gram) <= MOST else learnt.compressed()
 
-    def _compressed(self, X: list[np.ndarray], gram: np.ndarray, change: np.ndarray) -> Correction:
-        """B + B X (change) Xᵀ B by its eigenpairs, those near 1 left to the bulk."""
-        sizes, turn = np.linalg.eigh(gram)
+    def compressed(self) -> Correction:
+        """As bulk and few eigenpairs of the small matrices ``change`` and ``gram``, those near 1 left to the bulk."""
+        if np.array_equal(self.gram, np.eye(len(self.gram))):
+            return self
+        sizes, turn = np.linalg.eigh(self.gram)
         good = sizes > 1e-10 * sizes[-1]
         root, turn = np.sqrt(sizes[good]), turn[:, good]
-        shifts, vectors = np.linalg.eigh((root[:, None] * (turn.T @ change @ turn)) * root)
+        shifts, vectors = np.linalg.eigh((root[:, None] * (turn.T @ self.change @ turn)) * root)
         values = np.maximum(np.abs(1.0 + shifts), SOFTEST)
         chosen = outstanding(np.abs(np.log(values)))
         combine = (turn / root) @ vectors[:, chosen]
-        return Correction(self.space, self.scale, combined(combine.T, X), values[chosen])
+        return Correction.diagonal(self.space, self.scale, combined(combine.T, self.rows), values[chosen] - 1.0)
 
     def moved(self, space: ControlSpace) -> Correction | None:
-        """The same on another depth."""
-        vectors = [Samples.of(self.space, v).on(space) for v in self.vectors]
+        """The same on another depth; None where nothing stands out, or the moved vectors are dependent."""
+        few = self.compressed()
+        if not few.rows:
+            return None
+        vectors = np.empty((len(few.change), space.size))
+        for v, out in zip(few.rows, vectors, strict=True):
+            out[:] = Samples.of(self.space, v).on(space)
         level = self.scale[0] / bulk(self.space)[0]
-        return orthonormal(space, level * bulk(space), vectors, self.values)
+        return nearly_orthonormal(space, level * bulk(space), vectors, np.diag(few.change))
 
 
 def outstanding(distance: np.ndarray) -> np.ndarray:
@@ -149,8 +181,8 @@ def correction(space: ControlSpace, coarse: ControlSpace, product: Callable[[np.
     chosen = outstanding(distance)
     if not len(chosen):
         return None
-    fine = [Samples.of(coarse, v).on(space) for v in vectors[chosen]]
-    return orthonormal(space, level * bulk(space), fine, size[chosen])
+    fine = np.stack([Samples.of(coarse, v).on(space) for v in vectors[chosen]])
+    return nearly_orthonormal(space, level * bulk(space), fine, size[chosen] - 1.0)
 
 
 def products(left: list[np.ndarray], right: list[np.ndarray]) -> np.ndarray:
@@ -169,24 +201,32 @@ def combined(weights: np.ndarray, vectors: list[np.ndarray]) -> np.ndarray:
     return out
 
 
-def orthonormal(
-    space: ControlSpace, scale: np.ndarray, vectors: list[np.ndarray], values: np.ndarray
+def nearly_orthonormal(
+    space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, shifts: np.ndarray
 ) -> Correction | None:
-    """Vectors made orthonormal in B, the stiffest disturbed least (Cholesky in their order); None if dependent."""
-    gram = products([scale * space.metric(v) for v in vectors], vectors)
+    """From pairs whose vectors are orthonormal in B but for what moving them did; None if they are dependent.
+
+    Made orthonormal they are C^{-1}X, CCᵀ = XᵀBX, the stiffest disturbed least (Cholesky in their order).
+    """
+    gram = products([scale * space.metric(v) for v in vectors], list(vectors))
+    gram = 0.5 * (gram + gram.T)
     try:
-        inverse = np.linalg.inv(np.linalg.cholesky(0.5 * (gram + gram.T)))
+        inverse = np.linalg.inv(np.linalg.cholesky(gram))
     except np.linalg.LinAlgError:
         return None
-    return Correction(space, scale, combined(inverse, vectors), values)
+    return Correction(space, scale, (vectors,), gram, inverse.T @ (shifts[:, None] * inverse))
 
 
 class Preconditioner:
-    """The correction of a running minimiser: prepared at first use, improved by every Newton step's products."""
+    """The correction of a running minimiser: prepared at first use, improved by every Newton step's products.
 
-    def __init__(self, prepare: Callable[[], Correction]) -> None:
-        self._prepare = prepare
-        self._pending: list[tuple[Seen, ...]] = []
+    One that is not ``used`` only learns from the last steps, for another level: far from a minimiser it would lead a
+    cold start to another one.
+    """
+
+    def __init__(self, prepare: Callable[[], Correction], used: bool = True) -> None:
+        self._prepare, self.used = prepare, used
+        self._pending: deque[tuple[Seen, ...]] = deque(maxlen=None if used else RECENT)
         self._now: Correction | None = None
 
     def current(self) -> Correction:
@@ -194,18 +234,24 @@ class Preconditioner:
         now = self._prepare() if self._now is None else self._now
         for seen in self._pending:
             now = now.learn(seen)
-        self._now, self._pending = now, []
+        self._now = now
+        self._pending.clear()
         return now
+
+    def branched(self) -> Preconditioner:
+        """Another one that begins with what this one knows: for other multipliers, say."""
+        return Preconditioner(self.current, self.used)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is known now, to be kept in a file."""
-        now = self.current()
-        return {"scale": now.scale, "vectors": now.vectors, "values": now.values}
+        now = self.current().compressed()
+        vectors = np.concatenate([np.zeros((0, now.space.size)), *now.blocks])
+        return {"scale": now.scale, "vectors": vectors, "shifts": np.diag(now.change)}
 
     @staticmethod
     def restored(space: ControlSpace, arrays: Mapping[str, np.ndarray]) -> Preconditioner:
         """From the arrays of another run at the same depth."""
-        kept = Correction(space, *(np.asarray(arrays[k]) for k in ("scale", "vectors", "values")))
+        kept = Correction.diagonal(space, *(np.asarray(arrays[k]) for k in ("scale", "vectors", "shifts")))
         return Preconditioner(lambda: kept)
 
     def add(self, seen: Sequence[Seen]) -> None:
@@ -216,7 +262,14 @@ class Preconditioner:
 
 def empty(space: ControlSpace) -> Correction:
     """The bulk alone."""
-    return Correction(space, bulk(space), np.zeros((0, space.size)), np.zeros(0))
+    return Correction(space, bulk(space), (), np.zeros((0, 0)), np.zeros((0, 0)))
+
+
+def learner(space: ControlSpace) -> Preconditioner | None:
+    """For a cold start at a small depth whose bulk is known: what its last steps tell, for the next level."""
+    if space.grid.depth > DEEPEST or any(b.penalty is None for b in space):
+        return None
+    return Preconditioner(lambda: empty(space), used=False)
 
 
 def coarse_depth(depth: int) -> int | None:

@@ -28,6 +28,7 @@ from dnlcontrol import activations
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, check_batched
 from dnlcontrol.discrete import DiscreteProblem
 from dnlcontrol.dynamics import Affine
+from dnlcontrol.space.control_space import ControlSpace
 from dnlcontrol.space.layout import Layout
 
 PIECE = 1 << 20  # bytes of a piece of a column: with its rows of z it fits a core's second level of cache
@@ -85,27 +86,37 @@ class Read:
     matrix: Tensor
     bias: Tensor | None
 
+    @property
+    def joint(self) -> Tensor | None:
+        """(W b), (rows, e + 1), where both lie side by side in memory (see :func:`side_by_side`)."""
+        W, b, e = self.matrix, self.bias, self.matrix.shape[1]
+        if b is None or W.stride(0) != e + 1 or b.data_ptr() != W.data_ptr() + e * W.element_size():
+            return None
+        return W.as_strided((len(W), e + 1), (e + 1, 1))
+
 
 class Product:
-    """W Y + b over some rows as one product (W b)(Y; 1); the copy (W b) is small beside a pass over its result.
+    """W Y + b over some rows as one product (W b)(Y; 1); a copy (W b) is small beside a pass over its result.
 
     With tangents Y has 2n columns, (Y, Ẏ), and the 1 becomes (1, 0).
     """
 
     def __init__(self, read: Read, y: Tensor, count: int) -> None:
         self.read, self.y = read, y
-        self.joint: Tensor | None = None
+        self.joint, self.copy = read.joint, read.matrix[:0]
         if read.bias is not None:
             self.y = torch.cat([y, torch.zeros_like(y[:1])])
             self.y[-1, :count] = 1.0
 
     def rows(self, part: slice) -> Tensor:
+        if self.joint is not None:
+            return self.joint[part]
         matrix = self.read.matrix[part]
         if self.read.bias is None:
             return matrix
-        if self.joint is None:
-            self.joint = matrix.new_empty(len(matrix), matrix.shape[1] + 1)
-        joint = self.joint[: len(matrix)]
+        if len(self.copy) < len(matrix):
+            self.copy = matrix.new_empty(len(matrix), matrix.shape[1] + 1)
+        joint = self.copy[: len(matrix)]
         joint[:, :-1].copy_(matrix)
         joint[:, -1].copy_(self.read.bias[part])
         return joint
@@ -169,12 +180,16 @@ class Columns:
             pieces: Any = [(slice(0, len(zbar)), zbar)]
         else:
             pieces = self._pieces(len(zbar), zbar.shape[1], zbar)
+        joint = out.joint
         for part, g in pieces:
             if self.elements.value is not None:
                 product.into(part, g)
                 self.elements.apply(g)
                 self.elements.times_slope(zbar[part], g, out=g)
             ybar.addmm_(read.matrix[part].T, g, alpha=weight)
+            if joint is not None:
+                joint[part].addmm_(g, product.y.T, alpha=weight)
+                continue
             out.matrix[part].addmm_(g, y.T, alpha=weight)
             if out.bias is not None:
                 out.bias[part].add_(g.sum(1), alpha=weight)
@@ -215,6 +230,24 @@ class Columns:
             out.matrix[part].addmm_(buffer, swapped.T, alpha=weight)
             if out.bias is not None:
                 out.bias[part].add_(p.sum(1), alpha=weight)
+
+
+def side_by_side(flat: Tensor, space: ControlSpace, columns: Columns | None) -> dict[str, Tensor]:
+    """Views of ``flat`` by control, (sites, *shape); the W and b of a column product lie as (W b), row by row.
+
+    One product then serves both, without a copy.
+    """
+    views, offset, joined = {}, 0, () if columns is None or columns.bias is None else (columns.matrix, columns.bias)
+    if columns is not None and joined:
+        count, (d, e) = space.blocks[columns.matrix].layout.count, space.blocks[columns.matrix].control.shape
+        offset = count * d * (e + 1)
+        joint = flat[:offset].view(count, d, e + 1)
+        views = {columns.matrix: joint[..., :e], str(columns.bias): joint[..., e]}
+    for block in space:
+        if block.name not in joined:
+            views[block.name] = flat[offset : offset + block.size].view(block.layout.count, *block.control.shape)
+            offset += block.size
+    return views
 
 
 def columns(discrete: DiscreteProblem, vectorised: Vectorised) -> Columns | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol import checks
+from dnlcontrol.backends.adjoint.chain import Chain
+from dnlcontrol.backends.adjoint.columns import side_by_side
 from dnlcontrol.backends.adjoint.derivatives import Derivatives
 from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.linearised import Linearised
 from dnlcontrol.backends.adjoint.second import SecondOrder
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
-from dnlcontrol.backends.adjoint.tape import tapeable, taped
+from dnlcontrol.backends.adjoint.tape import tapeable, taped, taped_product
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.backends.found import Counts, Trajectory
 from dnlcontrol.backends.multipliers import Multipliers
@@ -32,7 +35,8 @@ class Evaluator:
     dtype : "float64" (default) or "float32"; vectors in and out are always float64.
     chunk : samples per chunk, None: from the sizes; results agree to rounding for every chunk.
     batched : False maps the formula itself instead of a dynamics' own batched or affine kernel.
-    stored : keep all derivatives at the nodes instead of recomputing them; None where they are few.
+    stored : keep all derivatives at the nodes instead of recomputing them; None: where they are few and the columns
+        of the kernel are not written out (columns.py), which is faster than forming them.
     """
 
     def __init__(self, discrete: DiscreteProblem, device: str = "cpu", dtype: str = "float64", chunk: int | None = None,
@@ -45,8 +49,9 @@ class Evaluator:
         self.sweep = Sweep(discrete, self.vectorised, None if chunk is None else checks.whole("chunk", chunk))
         self.lagrangian = Lagrangian(self.sweep)
         self.counts = Counts()
-        self._stored = Linearised.fits(self.sweep) if stored is None else stored
-        self._narrow: tuple[Tensor, Tensor] | None = None
+        few = Linearised.fits(self.sweep) and self.sweep.affine is None
+        self._stored = few if stored is None else stored
+        self._narrow: tuple[Tensor, Tensor] | None = None  # control and gradient in float32
         self._point: tuple[bytes, Linearised] | None = None
         self._products: tuple[Linearised, Multipliers | None, Derivatives] | None = None
 
@@ -67,7 +72,7 @@ class Evaluator:
         u, total = self._controls(w), 0.0
         with torch.no_grad():
             for data in self.sweep.chunks:
-                x, _ = self.sweep.states(u, data)
+                x = self.sweep.passing_states(u, data)
                 total += float(self.lagrangian.value(x, u, data, multipliers))
         return total + self.space.penalty(w)
 
@@ -78,12 +83,12 @@ class Evaluator:
             stored = self._derivatives(w, multipliers)
             g = stored.gradient.copy()
             return stored.value + self.space.add_penalty_gradient(w, g), g
-        control, gradient = self._vectors(w)
-        u, out, total = self._views(control), self._views(gradient), 0.0
+        u, out, g = self._vectors(w)
+        total = 0.0
         with torch.no_grad():
             for data in self.sweep.chunks:
-                total += float(self._chunk(u, data, multipliers, out)[0])
-        g = _numpy(gradient)
+                total += float(self._chunk(u, data, multipliers, out, False)[0])
+        self._widen(out, g)
         return total + self.space.add_penalty_gradient(w, g), g
 
     def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None) -> np.ndarray:
@@ -98,7 +103,15 @@ class Evaluator:
         return product
 
     def _tangent(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None) -> np.ndarray:
-        """The sweep's derivative along d: columns written out where they are, else dual numbers throughout."""
+        """The sweep's derivative along d: columns written out where they are, on the tape of a one-step problem, else
+        dual numbers throughout."""
+        if self.sweep.affine is None and tapeable(self.sweep):
+            product = self._zeros()
+            with torch.no_grad():
+                for data in self.sweep.chunks:
+                    taped_product(self.sweep, self._controls(w), self._controls(d), data,
+                                  self._cost(data, multipliers), self._views(product))  # fmt: skip
+            return _numpy(product)
         with torch.no_grad(), forward_ad.dual_level():
             if self.sweep.affine is not None:
                 product = self._zeros()
@@ -112,21 +125,51 @@ class Evaluator:
             tangent = forward_ad.unpack_dual(total).tangent
         return np.zeros(self.space.size) if tangent is None else _numpy(tangent)
 
-    def _chunk(self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors) -> tuple[Tensor, ...]:
-        """One chunk forward and backward; the gradient is added into ``out``."""
+    def _chunk(self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors,
+               costates: bool = True) -> tuple[Tensor, ...]:  # fmt: skip
+        """One chunk forward and backward; the gradient is added into ``out``.
+
+        The value, x, λ, z̄ and z. Without ``costates`` some ways return the value alone.
+        """
+        if self.sweep.chain is not None:
+            return self._chained(self.sweep.chain, u, data, multipliers, out, costates)
         if tapeable(self.sweep):
-            return taped(self.sweep, u, data,
-                         lambda x, u: self.lagrangian.value(x, self.lagrangian.visible(u), data, multipliers),
-                         out)  # fmt: skip
+            return taped(self.sweep, u, data, self._cost(data, multipliers), out)
         x, z = self.sweep.states(u, data)
+        value, direct = self._direct(x, u, data, multipliers, out)
+        lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
+        return value, x, lam, zbar, z
+
+    def _cost(self, data: Data, multipliers: Multipliers | None) -> Callable[[Tensor, Tensors], Tensor]:
+        """The Lagrangian of one chunk as a function of the states and all controls."""
+        return lambda x, u: self.lagrangian.value(x, self.lagrangian.visible(u), data, multipliers)
+
+    def _chained(self, chain: Chain, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors,
+                 costates: bool) -> tuple[Tensor, ...]:  # fmt: skip
+        """The same for a one-step network, whose layers are written out."""
+        layers = chain.forward(u, data.free[0].T, fresh=costates)
+        x = layers.states.transpose(1, 2)
+        seen = x[-1:] if self.lagrangian.reads_end_only(multipliers) else x
+        value, direct = self._direct(seen, u, data, multipliers, out)
+        direct = direct.transpose(1, 2)
+        if not costates:
+            chain.pull_back(u, layers, direct, out)
+            return (value,)
+        zbar = x.new_empty(layers.states.shape)
+        chain.pull_back(u, layers, direct, out, zbar)
+        lam = chain.costates(u, layers.hidden, direct)
+        return value, x, lam.transpose(1, 2), zbar.transpose(1, 2), x - data.free
+
+    def _direct(self, x: Tensor, u: Tensors, data: Data, multipliers: Multipliers | None,
+                out: Tensors) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The Lagrangian and its derivative in the states; that in the controls is added into ``out``."""
         value, pull = value_and_pull(
             lambda x, u: self.lagrangian.value(x, u, data, multipliers), x, self.lagrangian.visible(u)
         )
         direct, parts = pull(torch.ones_like(value))
         for name, part in parts.items():
             out[name] += part
-        lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
-        return value, x, lam, zbar, z
+        return value, direct
 
     # -- reports ----------------------------------------------------------------------------------------------
     def trajectory(self, w: np.ndarray, multipliers: Multipliers | None = None) -> Trajectory:
@@ -165,7 +208,7 @@ class Evaluator:
         gradient = self._zeros()
         with torch.no_grad():
             for data in self.sweep.chunks:
-                self._chunk(self._controls(w), data, multipliers, self._views(gradient))
+                self._chunk(self._controls(w), data, multipliers, self._views(gradient), False)
         return _numpy(gradient)
 
     def states(self, w: np.ndarray) -> np.ndarray:
@@ -229,15 +272,31 @@ class Evaluator:
     def _controls(self, w: np.ndarray) -> dict[str, Tensor]:
         return self._views(self._tensor(w))
 
-    def _vectors(self, w: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The control and zeros, on the device. In float32 both are kept from call to call: new memory costs time."""
+    def _vectors(self, w: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor], np.ndarray[Any, Any]]:
+        """Controls and zeros on the device, by name, and the flat vector that :meth:`_widen` will fill.
+
+        Copies in float32 are kept from call to call, since new memory costs time, and lie as suits the columns.
+        """
+        g: np.ndarray[Any, Any] = np.zeros(
+            self.space.size
+        )  # NumPy asks for large pages: much cheaper to touch than PyTorch's memory
         if self.dtype == torch.float64:
-            return self._tensor(w), self._zeros()
+            own = torch.from_numpy(g) if self.device.type == "cpu" else self._zeros()
+            return self._controls(w), self._views(own), g
         if self._narrow is None:
             self._narrow = self._zeros(), self._zeros()
         control, gradient = self._narrow
-        control.copy_(torch.as_tensor(np.asarray(w, dtype=float)))
-        return control, gradient.zero_()
+        gradient.zero_()
+        u, out = (side_by_side(flat, self.space, self.sweep.affine) for flat in (control, gradient))
+        for name, part in self._views(torch.as_tensor(np.asarray(w, dtype=float))).items():
+            u[name].copy_(part)
+        return u, out, g
+
+    def _widen(self, out: Tensors, g: np.ndarray) -> None:
+        """Copy ``out`` into ``g``, unless it lies there."""
+        for name, part in self._views(torch.from_numpy(g)).items():
+            if out[name].data_ptr() != part.data_ptr():
+                part.copy_(out[name])
 
     def _zeros(self) -> Tensor:
         return torch.zeros(self.space.size, dtype=self.dtype, device=self.device)

@@ -34,6 +34,10 @@ class Lagrangian:
         ]
         self.bounds = [sweep.tensor(side) for side in self.rows.bounds]
 
+    def reads_end_only(self, multipliers: Multipliers | None) -> bool:
+        """Whether :meth:`value` reads no state but x^L; it may then be given x[-1:]."""
+        return self.running is None and (multipliers is None or not self.rows.size)
+
     def _mapped(self, block: RowBlock) -> Callable[..., Tensor] | None:
         if block.formula is None:
             return None
@@ -103,12 +107,12 @@ class Lagrangian:
         total = multipliers.cost * total
         for c, index in self.constraints(x, u, data):
             mu = self.sweep.tensor(multipliers.mu[index])
-            if multipliers.rho == 0.0:
+            if not np.any(multipliers.rho):
                 total = total + (mu * c).sum()
                 continue
-            rho = multipliers.rho
+            rho = self.sweep.tensor(np.broadcast_to(multipliers.rho, multipliers.mu.shape)[index])
             lower, upper = self.bounds[0][index], self.bounds[1][index]
             shifted = c + mu / rho
             outside = torch.relu(shifted - upper) - torch.relu(lower - shifted)
-            total = total + 0.5 * rho * (outside**2).sum() - (mu**2).sum() / (2 * rho)
+            total = total + 0.5 * (rho * outside**2).sum() - (mu**2 / (2 * rho)).sum()
         return total

@@ -12,7 +12,7 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.space.prolongation import Samples, extrapolated
 
-DEEP_ENOUGH = 16  # a level from whose depth on its preconditioner serves the next one
+DEEP_ENOUGH = 8  # a level from whose depth on its preconditioner serves the next one
 ORDERS = 3  # levels used at most: w_L = w + c/L + e/L²
 
 
@@ -45,17 +45,23 @@ class Nested:
         costs = [_cost(last, extrapolated(before[-k:], last.space)) for k in range(1, len(before) + 1)]
         return extrapolated(levels[-1 - int(np.argmin(costs)) :], space)
 
-    def preconditioner(self, w: np.ndarray, known: Preconditioner | None) -> Preconditioner:
-        """That of the level before where it is known and deep enough, else from a coarse Hessian at w."""
-        return Preconditioner(lambda: self._carried(known) or self.correction(w))
+    def preconditioner(self, w: np.ndarray, known: Preconditioner | None) -> Preconditioner | None:
+        """That of the level before where it is known and deep enough, else from a coarse Hessian at w.
+
+        With constraints the Hessian depends on multipliers, which a coarse level does not have: then it begins with the
+        bulk alone, and is None where the penalties do not tell the bulk.
+        """
+        if not self.discrete.rows.size:
+            return Preconditioner(lambda: self._carried(known) or self.correction(w))
+        if any(b.penalty is None for b in self.discrete.space):
+            return None
+        return Preconditioner(lambda: self._carried(known) or empty(self.discrete.space))
 
     def _carried(self, known: Preconditioner | None) -> Correction | None:
         if known is None:
             return None
         now = known.current()
-        if now.space.grid.depth < DEEP_ENOUGH or not len(now.values):
-            return None
-        return now.moved(self.discrete.space)
+        return None if now.space.grid.depth < DEEP_ENOUGH else now.moved(self.discrete.space)
 
     def correction(self, w: np.ndarray, depth: int | None = None) -> Correction:
         """The correction from the Hessian of a coarser discrete problem at the same controls."""

@@ -91,7 +91,9 @@ def forcing(size: float, bend: float, tolerance: float) -> float:
     """How well to solve the model at stationarity ``size``; see :func:`newton`."""
     if size > FAR or not np.isfinite(bend):
         return float(max(min(0.1, np.sqrt(size)) * size, 0.1 * tolerance))
-    return float(max(min(0.1 * size, 0.5 * bend * size**2), MOST * size, 0.3 * tolerance))
+    left = bend * size**2
+    enough = np.clip(0.6 * tolerance - left, 0.3 * tolerance, None)  # together below the tolerance
+    return float(max(min(0.1 * size, 0.5 * left), MOST * size, enough))
 
 
 def _below(objective: SecondOrder, w: np.ndarray, value: float, g: np.ndarray) -> np.ndarray | None:

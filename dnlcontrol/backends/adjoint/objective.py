@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -65,7 +65,7 @@ class Objective:
     def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
         """By conjugate gradients with Hessian products."""
         began, correction = time.perf_counter(), None
-        if self.preconditioner is not None:
+        if self.preconditioner is not None and self.preconditioner.used:
             correction = self.preconditioner.current()
             self.evaluator.counts.coarse_seconds += time.perf_counter() - began
         product = partial(self.hessian_product, w)
@@ -85,6 +85,8 @@ class Iterate:
     radius: float
     inner: int
     work: float = np.nan  # units so far; only where the caller's progress is told
+    # the flat vector after an epoch of mini-batches; only where the caller's progress is told
+    controls: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol.backends.adjoint.augmented import Minimiser, augmented_lagrangian
-from dnlcontrol.backends.adjoint.coarse import Preconditioner
+from dnlcontrol.backends.adjoint.coarse import Preconditioner, learner
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.gauss_newton import GaussNewton
 from dnlcontrol.backends.adjoint.lbfgs import lbfgs
@@ -56,22 +56,22 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
     if method in ("msa", "emsa"):
         refuse(evaluator, method)
         minimiser = partial(successive, extended=method == "emsa")
+    known = preconditioner if isinstance(preconditioner, Preconditioner) else None
+    preconditioner = learner(discrete.space) if cold else nested.preconditioner(w, known)
     if not discrete.rows.size:
         limit = limit or LIMITS[method]
         if minimiser is newton:
             minimiser = partial(newton, leave_saddles=cold, bend=bend)
-        known = preconditioner if isinstance(preconditioner, Preconditioner) else None
-        preconditioner = None if cold else nested.preconditioner(w, known)
         objective = kind(evaluator, None, preconditioner)
         outcome = minimiser(objective, w, tolerance, limit, progress, keeper=keeper)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
         return Found(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome.log),
                      preconditioner=preconditioner)  # fmt: skip
     result = augmented_lagrangian(evaluator, minimiser, w, mu, tolerance, limit or CONSTRAINED_LIMIT, progress,
-                                  kind, keeper)  # fmt: skip
+                                  kind, keeper, preconditioner)  # fmt: skip
     status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else LIMIT
     return Found(evaluator, result.outcome.w, result.multipliers, result.message, status, result.iterations,
-                 lines(result.outcome.log))  # fmt: skip
+                 lines(result.outcome.log), preconditioner=preconditioner)  # fmt: skip
 
 
 def run_distributed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str,

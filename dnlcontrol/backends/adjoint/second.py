@@ -13,7 +13,7 @@ import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep import Data, Sweep
-from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, value_and_pull
+from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, gradient_along
 from dnlcontrol.backends.multipliers import Multipliers
 
 
@@ -29,14 +29,28 @@ class SecondOrder:
 
     def add(self, data: Data, multipliers: Multipliers | None, out: Tensors) -> None:
         """Add one chunk's share of (d²L/du²) du into ``out``."""
+        chain = self.sweep.chain
+        if chain is not None:
+            layers = chain.pairs(self.u, self.du, data.free[0].T)
+            seen = layers.states[-1:] if self.lagrangian.reads_end_only(multipliers) else layers.states
+            direct = self._direct(seen, data, multipliers, out)
+            chain.pull_pairs(self.u, self.du, layers, direct, out)
+            return
         x, z = self._states(data)
-        value, pull = value_and_pull(
-            lambda x, u: self.lagrangian.value(x, u, data, multipliers), _dual(x), self.lagrangian.visible(self.dual)
+        self._pull_back(data, x, z, self._direct(x, data, multipliers, out), out)
+
+    def _direct(self, x: Tensor, data: Data, multipliers: Multipliers | None, out: Tensors) -> Tensor:
+        """The derivative of the Lagrangian in the states x (l, d, 2, n), and its tangent, (l, d, 2, n).
+
+        The tangent of its derivative in the controls goes into ``out``.
+        """
+        at, along = ((x[:, :, i].transpose(1, 2), self.lagrangian.visible(u)) for i, u in enumerate((self.u, self.du)))
+        (direct, _), (tangent, parts) = gradient_along(
+            lambda x, u: self.lagrangian.value(x, u, data, multipliers), at, along
         )
-        direct, parts = pull(torch.ones_like(value))
         for name, part in parts.items():
-            _add(out[name], part)
-        self._pull_back(data, x, z, direct, out)
+            out[name].add_(part)
+        return torch.stack([direct.transpose(1, 2), tangent.transpose(1, 2)], dim=2)
 
     def dual_states(self, data: Data) -> tuple[Tensor, Tensor]:
         """x and z as dual numbers, (L+1, n, d)."""
@@ -83,7 +97,7 @@ class SecondOrder:
         """The tangent of Sweep.pull_back."""
         sweep, zbar = self.sweep, torch.zeros_like(z)
         for l in reversed(range(sweep.depth + 1)):
-            lam = _pair(direct[l])
+            lam = direct[l].clone()
             if l < sweep.depth:
                 lam += self._pull_column(l, x[l], zbar[sweep._rows(l)], out)
             if self._plain(l):
@@ -133,9 +147,3 @@ def _pair(dual: Tensor) -> Tensor:
 def _tangents(parts: Tensors) -> Tensors:
     found = {k: forward_ad.unpack_dual(v).tangent for k, v in parts.items()}
     return {k: v for k, v in found.items() if v is not None}
-
-
-def _add(out: Tensor, dual: Tensor) -> None:
-    tangent = forward_ad.unpack_dual(dual).tangent
-    if tangent is not None:
-        out += tangent

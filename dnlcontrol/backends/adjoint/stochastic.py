@@ -96,7 +96,7 @@ def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: Mi
         w, value, g = _epoch(evaluator, w, parts, move, step)
         log.append(Iterate(e, value, stationarity(space, w, g), step, len(parts)))
         if progress:
-            progress(log[-1])
+            progress(replace(log[-1], controls=w))
         if not (np.isfinite(value) and np.all(np.isfinite(w))):
             message = f"diverged in epoch {e} at the rate {step:g}; lower MiniBatches.rate (first rate: {rate:g})"
             return _ended(evaluator, best[1], tolerance, message, log)
@@ -125,7 +125,7 @@ def batch_gradient(evaluator: Evaluator, w: np.ndarray, rows: np.ndarray) -> tup
     out = evaluator._views(flat)
     with torch.no_grad():
         for data in subset(evaluator.sweep, rows):
-            total += float(evaluator._chunk(u, data, None, out)[0])
+            total += float(evaluator._chunk(u, data, None, out, costates=False)[0])
     scale = evaluator.discrete.problem.samples / len(rows)
     g = scale * flat.cpu().double().numpy()
     return scale * total + evaluator.space.add_penalty_gradient(w, g), g

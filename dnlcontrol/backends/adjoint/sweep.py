@@ -4,7 +4,7 @@ Once x^s is known, its contributions to all later layers are one batched kernel 
 accumulates z column by column; backward recomputes column s and pulls the cotangents z̄^{s+1..L} back
 through it. Only the states are kept: O(L·N·d) memory. Samples are taken in chunks.
 
-A kernel σ(W y + b) takes the products of columns.py, any other torch.func.
+A kernel σ(W y + b) takes the products of columns.py (one-step networks: chain.py), any other torch.func.
 
 Second order: the same code run on dual numbers (forward-mode AD) gives the derivative of the gradient in a
 direction, exact and with the memory of the sweep; second.py is its form for σ(W y + b).
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dnlcontrol.backends.adjoint.chain import chain
 from dnlcontrol.backends.adjoint.columns import columns
 from dnlcontrol.backends.adjoint.stage import Stage
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
@@ -52,6 +53,7 @@ class Sweep:
         self.nodes = self.tensor(self.grid.nodes)
         self.columns = {b.name: b for b in self.space if b.control.on == "ts"}
         self.affine = columns(discrete, vectorised)
+        self.chain = chain(discrete, self.affine)
         chunk = chunk or chunk_size(discrete, self.dtype.itemsize)
         self.chunks = [self._data(i, chunk) for i in range(0, self.problem.samples, chunk)]
 
@@ -86,7 +88,11 @@ class Sweep:
         f = self.problem.formulas
         sites = {k: b.layout.own(s) if own else b.layout.later(s) for k, b in self.columns.items()}
         ts = {k: u[k][part] for k, part in sites.items() if k in f.kernel.reads}
-        return ts, self._shared(u, f.kernel, s), self._shared(u, f.feature, s) if f.feature else {}
+        return ts, self._shared(u, f.kernel, s), self._feature_reads(u, s)
+
+    def _feature_reads(self, u: Tensors, s: int) -> dict[str, Tensor]:
+        feature = self.problem.formulas.feature
+        return self._shared(u, feature, s) if feature else {}
 
     def _feature(self, s: int, x: Tensor, own: Tensors) -> Tensor:
         return self.formulas.feature(self.nodes[s], x, own) if self.formulas.feature else x
@@ -119,6 +125,9 @@ class Sweep:
     # -- passes -----------------------------------------------------------------------------------------------
     def states(self, u: Tensors, data: Data) -> tuple[Tensor, Tensor]:
         """x (L+1, n, *state) and z (L+1, n, *integral), the part of z^l from earlier layers."""
+        if self.chain is not None:
+            found = self.chain.forward(u, data.free[0].T, fresh=True).states.transpose(1, 2)
+            return found, found - data.free
         n = data.free.shape[1]
         x, z = self._zeros(n, self.problem.state_shape), self._zeros(n, self.problem.integral_shape)
         for l in range(self.depth + 1):
@@ -129,6 +138,12 @@ class Sweep:
             if self.markov:
                 z[l + 1] += z[l]
         return x, z
+
+    def passing_states(self, u: Tensors, data: Data) -> Tensor:
+        """x (L+1, n, *state), valid until the next pass."""
+        if self.chain is None:
+            return self.states(u, data)[0]
+        return self.chain.forward(u, data.free[0].T).states.transpose(1, 2)
 
     def _rows(self, s: int) -> slice:
         """The later layers that column s reaches directly."""
@@ -142,24 +157,23 @@ class Sweep:
 
     def _add_column(self, u: Tensors, s: int, x: Tensor, later: Tensor) -> None:
         """Add column s to the later layers' z, in place."""
-        inputs = self.inputs(u, s)
         if self.affine is None:
-            later += self.column(s, x, *inputs)
+            later += self.column(s, x, *self.inputs(u, s))
         else:
-            y = self._feature(s, x, inputs[2]).T.contiguous()
+            y = self._feature(s, x, self._feature_reads(u, s)).T.contiguous()
             self.affine.add(_flat(later), y, self.affine.read(u, s), self.grid.later[s])
 
     def _pull_column(self, u: Tensors, s: int, x: Tensor, zbar: Tensor, out: Tensors) -> Tensor:
         """The cotangent of x^s from those of the later layers' z; the controls' are added into ``out``."""
-        inputs = self.inputs(u, s)
         if self.affine is None:
+            inputs = self.inputs(u, s)
             _, pull = value_and_pull(lambda x, *i: self.column(s, x, *i), x, *inputs)
             xbar, ts, *shared = pull(zbar)
             self._add(out, ts, s, own=False)
             for parts in shared:
                 self._add_shared(out, parts, s)
             return xbar
-        y, pull = self._pulled_feature(s, x, inputs[2])
+        y, pull = self._pulled_feature(s, x, self._feature_reads(u, s))
         y = y.T.contiguous()
         ybar, read = torch.zeros_like(y), self.affine.read
         self.affine.pull(_flat(zbar), y, read(u, s), self.grid.later[s], ybar, read(out, s))

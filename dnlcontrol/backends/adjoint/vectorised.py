@@ -50,6 +50,42 @@ def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callabl
     return tree_unflatten([y.detach() for y in outputs], shape), pull
 
 
+def gradient_along(function: Callable[..., Tensor], at: tuple[Any, ...], along: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The gradient of the number ``function(*at)`` and its derivative along ``along``, both in the shape of ``at``.
+
+    The Hessian is symmetric: its product with a direction d is the gradient of <gradient, d>, by the plain tape.
+    """
+    leaves, tree = tree_flatten(at)
+    with torch.enable_grad():
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        value = function(*tree_unflatten(leaves, tree))
+        found: Any = {"allow_unused": True, "materialize_grads": True}
+        zeros = tuple(torch.zeros_like(leaf) for leaf in leaves)
+        first = torch.autograd.grad(value, leaves, create_graph=True, **found) if value.requires_grad else zeros
+    pairs = [(g, d) for g, d in zip(first, tree_flatten(along)[0], strict=True) if g.requires_grad]
+    second = zeros
+    if pairs:
+        gradients, directions = zip(*pairs, strict=True)
+        second = torch.autograd.grad(gradients, leaves, directions, **found)
+    return tree_unflatten([g.detach() for g in first], tree), tree_unflatten(list(second), tree)
+
+
+def over(function: Callable[..., Tensor], in_dims: tuple[int | None, ...]) -> Callable[..., Tensor]:
+    """``vmap(function, in_dims)`` for 0 and None; what is not mapped goes around vmap, which spends its time on it."""
+    places = [i for i, dim in enumerate(in_dims) if dim is not None]
+
+    def run(*args: Any) -> Tensor:
+        def one(*parts: Any) -> Tensor:
+            full = list(args)
+            for i, part in zip(places, parts, strict=True):
+                full[i] = part
+            return function(*full)
+
+        return vmap(one)(*(args[i] for i in places))
+
+    return run
+
+
 class Entries:
     """Controls by attribute, for a batched kernel."""
 
@@ -81,6 +117,10 @@ class Vectorised:
             self.kernel = self._own_kernel(own)
             check_batched(self, self.kernel, "batched")
         self.feature = self._mapped(f.feature, (None, 0, None))
+        mapped, own = self.feature, self.problem.dynamics.batched_feature
+        if mapped is not None and own is not None and batched:
+            self.feature = self._own_feature(own)
+            check_feature(self, mapped, self.feature)
         self.outer = self._mapped(f.outer, (None, 0, 0, None))
 
     def _compare_all(self) -> None:
@@ -113,22 +153,30 @@ class Vectorised:
         return lambda *args: formula(self.engine, *args)
 
     def _mapped(self, formula: Formula | None, in_dims: tuple[Any, ...]) -> Callable[..., Tensor] | None:
-        return None if formula is None else vmap(self._apply(formula), in_dims=in_dims)
+        return None if formula is None else over(self._apply(formula), in_dims)
 
     def _kernel(self, formula: Formula) -> Callable[..., Tensor]:
         def one(t: Tensor, s: Tensor, y: Tensor, ts: Tensors, shared: Tensors) -> Tensor:
             return formula(self.engine, t, s, y, {**shared, **ts})
 
-        return vmap(vmap(one, in_dims=(None, None, 0, None, None)), in_dims=(0, None, None, 0, None))
+        samples = over(one, (None, None, 0, None, None))
+        if self.problem.markov:  # reads neither t nor triangular controls: all rows would be the same
+            return lambda t, s, y, ts, shared: samples(t[0], s, y, ts, shared).expand(
+                len(t), *y.shape[:1], *formula.shape
+            )
+        return over(samples, (0, None, None, 0, None))
 
     def _own_kernel(self, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda t, s, y, ts, shared: own(t, s, y, Entries({**shared, **ts}))
 
+    def _own_feature(self, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda s, x, shared: own(s, x, Entries(shared))
+
     def over_nodes(self, formula: Formula) -> Callable[..., Tensor]:
         """A running cost or path constraint over layers and samples."""
         extra = (0,) if "target" in formula.shapes else ()
-        samples = vmap(self._apply_split(formula), in_dims=(None, 0, None, None, *extra))
-        return vmap(samples, in_dims=(0, 0, 0, None, *(None for _ in extra)))
+        samples = over(self._apply_split(formula), (None, 0, None, None, *extra))
+        return over(samples, (0, 0, 0, None, *(None for _ in extra)))
 
     def _apply_split(self, formula: Formula) -> Callable[..., Tensor]:
         return lambda t, x, path, constants, *extra: formula(self.engine, t, x, {**path, **constants}, *extra)
@@ -136,7 +184,7 @@ class Vectorised:
     def over_samples(self, formula: Formula) -> Callable[..., Tensor]:
         """A terminal cost or constraint over samples."""
         extra = (0,) if "target" in formula.shapes else ()
-        return vmap(self._apply(formula), in_dims=(0, None, *extra))
+        return over(self._apply(formula), (0, None, *extra))
 
 
 def check_batched(vectorised: Vectorised, own: Callable[..., Tensor], what: str) -> None:
@@ -165,20 +213,40 @@ def check_batched(vectorised: Vectorised, own: Callable[..., Tensor], what: str)
         ts,
         shared,
     )
-    expected, name = vectorised.plain(*point), f"{type(p.dynamics).__name__}.{what}"
+    _agree(vectorised, f"{type(p.dynamics).__name__}.{what}", own, vectorised.plain(*point), point,
+           "(t (m,), s, y (n, *), u) -> (m, n, *z)")  # fmt: skip
+
+
+def check_feature(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor]) -> None:
+    """The same for a dynamics' own feature map over samples."""
+    p = vectorised.problem
+    rng, feature = np.random.default_rng(23), p.formulas.feature
+    assert feature is not None
+
+    def draw(*shape: int) -> Tensor:
+        return torch.as_tensor(0.5 * rng.standard_normal(shape), dtype=vectorised.dtype, device=vectorised.device)
+
+    shared = {k: draw(*c.shape) for k, c in p.controls.items() if k in feature.reads}
+    s = torch.tensor(0.3 * p.horizon, dtype=vectorised.dtype, device=vectorised.device)
+    point = (s, draw(3, *p.state_shape), shared)
+    _agree(vectorised, f"{type(p.dynamics).__name__}.batched_feature", own, mapped(*point), point,
+           "(s, x (n, *), u) -> (n, *y)")  # fmt: skip
+
+
+def _agree(vectorised: Vectorised, name: str, own: Callable[..., Tensor], expected: Tensor, point: tuple[Any, ...],
+           signature: str) -> None:  # fmt: skip
+    """Raise unless ``own`` gives what the mapped formula gives at a point."""
     try:
         got = own(*point)
     except Exception as error:
         seen = f"{type(error).__name__} ({' '.join(str(error).split())[:120]})"
-        raise InputError(
-            f"{name}: got {seen}; allowed: a PyTorch function (t (m,), s, y (n, *), u) -> (m, n, *)"
-        ) from error
+        raise InputError(f"{name}: got {seen}; allowed: a PyTorch function {signature}") from error
     if not isinstance(got, Tensor) or got.dtype != vectorised.dtype:
         seen = f"a {got.dtype} tensor" if isinstance(got, Tensor) else type(got).__name__
         raise InputError(f"{name}: got {seen}; allowed: a {vectorised.dtype} tensor made from its arguments")
     if tuple(got.shape) != tuple(expected.shape):
         raise InputError(
-            f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} = (m, n, *z)"
+            f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} of {signature}"
         )
     tolerance = 1e3 * torch.finfo(vectorised.dtype).eps
     if not torch.allclose(got, expected, rtol=tolerance, atol=tolerance):

@@ -24,6 +24,8 @@ from dnlcontrol.backends.exact.interior_point import InteriorPoint, LiftedPoint
 STEPS = 20
 TIGHTER = 1e-3  # residuals and violations, against the tolerance: an error ε in a state costs ε/τ² in a control
 NEAR = 1e-2  # how far, relative to 1 + its size, the minimiser may lie from the interior point it belongs to
+LOWER = 1e-9  # relative to 1 + its size, how much the objective may rise where controls go farther than that
+CLOSE = 1e-3  # distance to a bound, of the second start: multipliers too small to tell held entries from free ones
 PROXIMAL = 1e-8  # times the metric: curvatures down to 1e-6 of the metric's still converge by two digits a step
 
 
@@ -62,6 +64,16 @@ class ActiveNewton:
         at = self._at(start, rows)
         bound = sides(self.bounds, at.v, point.on_bounds, self.scale)
         side = sides(self.row_bounds, at.values, rows, 1.0)
+        for guess in (bound, _snapped(self.bounds, bound, at.v)):
+            found = self._settled(at, guess, side, tolerance)
+            if found is not None and self._belongs(point, found[0].v):
+                return self._point(point, *found)
+        return None
+
+    def _settled(
+        self, at: _State, bound: np.ndarray, side: np.ndarray, tolerance: float
+    ) -> tuple[_State, np.ndarray, np.ndarray] | None:
+        """Where the steps and the active sets come to rest; None where they do not."""
         seen: set[bytes] = set()
         for _ in range(STEPS):
             stepped = self._step(at, bound, side)
@@ -74,8 +86,7 @@ class ActiveNewton:
             ])  # fmt: skip
             if not wrong.any():
                 if self._converged(at, bound, side, tolerance):
-                    near = np.max(np.abs(at.v - start) / (1 + np.abs(start))) <= NEAR
-                    return self._point(point, at, bound, side) if near else None
+                    return at, bound, side
                 continue
             key = np.isnan(np.concatenate([bound, side])).tobytes()
             if key in seen:
@@ -84,6 +95,19 @@ class ActiveNewton:
             bound = _toggled(self.bounds, bound, at.v, wrong[: len(bound)])
             side = _toggled(self.row_bounds, side, at.values, wrong[len(bound) :])
         return None
+
+    def _belongs(self, point: LiftedPoint, v: np.ndarray) -> bool:
+        """Whether it is the interior point's minimiser, not another stationary point.
+
+        It lies beside the interior point; controls that are determined weakly, as on a singular arc, may lie far as
+        long as states do not and the objective does not rise.
+        """
+        start = np.concatenate([point.w, point.x.ravel()])
+        near = np.abs(v - start) <= NEAR * (1 + np.abs(start))
+        if near.all():
+            return True
+        before, after = (float(self.first(at, [])[0]) for at in (start, v))
+        return bool(near[point.w.size :].all() and after <= before + LOWER * (1 + abs(before)))
 
     def _pattern(self) -> None:
         """Places of the entries of [H Jᵀ; J 0]: both triangles of H, J, Jᵀ; H is given by its upper triangle."""
@@ -147,6 +171,13 @@ def sides(bounds: Any, values: np.ndarray, multipliers: np.ndarray, scale: Any) 
     shifted = values + multipliers / scale
     side = np.where(shifted >= upper, upper, np.where(shifted <= lower, lower, np.nan))
     return np.where(lower == upper, lower, side)
+
+
+def _snapped(bounds: Any, side: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Those sides, and for free entries the bound that they almost touch."""
+    for bound in bounds:
+        side = np.where(np.isnan(side) & (np.abs(values - bound) <= CLOSE), bound, side)
+    return side
 
 
 def _wrong(bounds: Any, side: np.ndarray, values: np.ndarray, multipliers: np.ndarray, tolerance: float) -> np.ndarray:
