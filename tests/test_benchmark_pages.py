@@ -29,8 +29,8 @@ def test_publish(tmp_path, monkeypatch):
         assert "old" in page.read_text()
     experiment.publish(Namespace(tiny=False, out=None), "a/08_name.py", "page.md", ["| new |", "more"], "--full")
     made = "Our experiment, made by `python benchmarks/08_name.py --full`:"
-    body = f"before\n<!-- begin: table of benchmarks/08 -->\n{made}\n\n| new |\n\nmore\n<!-- end: table of benchmarks/08 -->"
-    assert page.read_text() == f"{body}\nafter\n"
+    begin, end = (f"<!-- {side}: table of benchmarks/08 -->" for side in ("begin", "end"))
+    assert page.read_text() == f"before\n{begin}\n{made}\n\n| new |\n\nmore\n{end}\nafter\n"
 
 
 def test_every_page_has_its_marks():
