@@ -155,7 +155,7 @@ def with_controls(solution: dnl.Solution, w: np.ndarray) -> dnl.Solution:
 
 def consistent(solution: dnl.Solution) -> dnl.Solution:
     """States, value, costates and reported measures recomputed: what a careful forger would do."""
-    from dnlcontrol.solving import costates_of
+    from dnlcontrol.outcome import costates_of
     from dnlcontrol.space.faces import complementarity, stationarity
 
     discrete = dnl.discretise(solution.problem, solution.depth)
@@ -483,7 +483,7 @@ def initial_guess() -> tuple[dnl.Solution, str]:
 
 def another_depth() -> tuple[dnl.Solution, str]:
     """The prolongation of a coarse minimiser is no minimiser."""
-    from dnlcontrol.solving import starting_point
+    from dnlcontrol.starts import starting_point
 
     s = dnl.solve(network(), 2, "adjoint")
     w, _ = starting_point(dnl.discretise(network(), 3), s)
