@@ -7,10 +7,10 @@ Value and gradient of dense form C (tanh, bias, terminal cost) against
 - autograd on samples as stacked rows, ``by_columns`` and ``by_rows`` (the faster counts): parameters in the precision
   and the layout that suit it, gradients left where autograd puts them.
 
-Ours is timed from the flat float64 control to the flat float64 gradient. Then a Hessian product over a gradient, and a
-user's formula through vmap over the same network's batched version, both as ``dnl.Volterra``. Medians of interleaved
-runs, sweep and bound, then sweep and autograd; with one thread seconds are of processor time, which other processes on
-the machine disturb less.
+Ours is timed from the flat float64 control to the flat float64 gradient. Form A, whose columns are one product each,
+against autograd written in the same two ways. Then a Hessian product over a gradient, and a user's formula through vmap
+over the same network's batched version, both as ``dnl.Volterra``. Medians of interleaved runs, sweep and bound, then
+sweep and autograd; with one thread seconds are of processor time, which other processes on the machine disturb less.
 
     python benchmarks/04_sweep_speed.py [--tiny] [--threads 2] [--repeats 5]
 """
@@ -78,24 +78,55 @@ def by_rows(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tens
     return states[-1]
 
 
+def mixing_by_columns(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor) -> torch.Tensor:
+    """Form A: column s adds one product to what all later layers have so far; b[l] of layer l."""
+    d = x0.shape[1]
+    z, x = torch.zeros(L * d, len(x0), dtype=x0.dtype), x0.T + b[0].unsqueeze(1)
+    for s in range(L):
+        head, z = torch.addmm(z, W[s], torch.tanh(x), alpha=1 / L).split([d, (L - s - 1) * d])
+        x = x0.T + head + b[s + 1].unsqueeze(1)
+    return x.T
+
+
+def mixing_by_rows(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor) -> torch.Tensor:
+    """Form A: layer l is one product with all earlier features as one row; W[l] ((l+1) d, d) of layer l + 1."""
+    features, x = [], x0 + b[0]
+    for l in range(L):
+        features.append(torch.tanh(x))
+        x = torch.addmm(x0 + b[l + 1], torch.cat(features, dim=1), W[l], alpha=1 / L)
+    return x
+
+
+def mixing(final: Callable[..., torch.Tensor], L: int, d: int, x0: torch.Tensor) -> Callable[[], None]:
+    shapes = [((L - s) * d, d) if final is mixing_by_columns else ((s + 1) * d, d) for s in range(L)]
+    W = [(0.1 * torch.randn(shape, dtype=x0.dtype)).requires_grad_() for shape in shapes]
+    b = [(0.1 * torch.randn(d, dtype=x0.dtype)).requires_grad_() for _ in range(L + 1)]
+    return lambda: _backward(final, L, W, b, x0)
+
+
+def _backward(final: Callable[..., torch.Tensor], L: int, W: list, b: list, x0: torch.Tensor) -> None:
+    for parameter in (*W, *b):
+        parameter.grad = None
+    (final(L, W, b, x0) ** 2).sum(1).mean().backward()
+
+
 def autograd(final: Callable[..., torch.Tensor], L: int, d: int, x0: torch.Tensor) -> Callable[[], None]:
     sizes = [L - s if final is by_columns else s + 1 for s in range(L)]
     shape = ((lambda m: (m * d, d)), (lambda m: (m * d,))) if final is by_columns else (
         (lambda m: (m, d, d)), (lambda m: (m, d)))  # fmt: skip
     W, b = ([(0.1 * torch.randn(f(m), dtype=x0.dtype)).requires_grad_() for m in sizes] for f in shape)
 
-    def run() -> None:
-        for parameter in (*W, *b):
-            parameter.grad = None
-        (final(L, W, b, x0) ** 2).sum(1).mean().backward()
-
-    return run
+    return lambda: _backward(final, L, W, b, x0)
 
 
 def dense(L: int, d: int, N: int, dynamics: dnl.Dynamics | None = None, **options: object) -> tuple:
     """An evaluator of the dense network and a control."""
     rng = np.random.default_rng(0)
-    controls = {} if dynamics is None else {"W": dnl.Control((d, d), on="ts"), "b": dnl.Control((d,), on="ts")}
+    controls = (
+        {}
+        if dynamics is None or dynamics.own_controls
+        else {"W": dnl.Control((d, d), on="ts"), "b": dnl.Control((d,), on="ts")}
+    )
     problem = dnl.ControlProblem(
         x0=rng.standard_normal((N, d)), dynamics=dynamics or dnl.Dense(d), controls=controls,
         terminal=dnl.losses.squared(np.zeros((N, d))))  # fmt: skip
@@ -143,6 +174,17 @@ def against_the_bound(sizes: list[tuple[int, int, int]], dtype: str, repeats: in
               f"{min(theirs) / beside:15.2f}  {pieces}", flush=True)  # fmt: skip
 
 
+def form_a(sizes: list[tuple[int, int, int]], repeats: int) -> None:
+    """Linear mixing of features: one tanh a layer, so that the products are nearly all there is."""
+    print("form A      L   d    N  sweep/s  autograd/s  autograd/sweep")
+    for (L, d, N), dtype in itertools.product(sizes, FLOATS):
+        evaluator, w = dense(L, d, N, dnl.Dense(d, "A"), dtype=dtype)
+        x0 = torch.randn(N, d, dtype=FLOATS[dtype])
+        peers = [mixing(f, L, d, x0) for f in (mixing_by_columns, mixing_by_rows)]
+        ours, *theirs = medians(repeats, lambda e=evaluator, w=w: e.value_and_gradient(w), *peers)
+        print(f"{dtype:8} {L:4d} {d:3d} {N:4d} {ours:8.4f} {min(theirs):11.4f} {min(theirs) / ours:15.2f}", flush=True)
+
+
 def hessian_over_gradient(sizes: list[tuple[int, int, int]], repeats: int) -> None:
     print("          L   d    N  gradient/s  Hessian product/s  ratio")
     for (L, d, N), dtype in itertools.product(sizes, FLOATS):
@@ -188,6 +230,7 @@ def main() -> None:
     small = [(4, 3, 8)] if given.tiny else [(64, 16, 256)]
     print(f"{given.threads} threads, medians of {repeats}")
     against_the_bound(large, "float32", repeats)
+    form_a(large, repeats)
     hessian_over_gradient(small, repeats)
     formula_over_batched(small if given.tiny else [*small, (64, 32, 256)], repeats)
 

@@ -165,7 +165,7 @@ class Columns:
     def add(self, z: Tensor, y: Tensor, read: Read, weight: float) -> None:
         """z (rows, n) += c σ(W Y + b)."""
         if self.elements.value is None and read.bias is None:
-            z.addmm_(read.matrix, y, alpha=weight)
+            z.addmm_(read.matrix, y, alpha=weight)  # no pass over z besides the product's own
             return
         product = Product(read, y, y.shape[1])
         for part, h in self._pieces(len(z), z.shape[1], z):
@@ -176,13 +176,11 @@ class Columns:
     def pull(self, zbar: Tensor, y: Tensor, read: Read, weight: float, ybar: Tensor, out: Read) -> None:
         """Adds the cotangents of Y into ``ybar`` (e, n), those of W and b into ``out``."""
         product = Product(read, y, y.shape[1])
-        if self.elements.value is None:
-            pieces: Any = [(slice(0, len(zbar)), zbar)]
-        else:
-            pieces = self._pieces(len(zbar), zbar.shape[1], zbar)
         joint = out.joint
-        for part, g in pieces:
-            if self.elements.value is not None:
+        for part, g in self._pieces(len(zbar), zbar.shape[1], zbar):
+            if self.elements.value is None:
+                g = zbar[part]
+            else:
                 product.into(part, g)
                 self.elements.apply(g)
                 self.elements.times_slope(zbar[part], g, out=g)

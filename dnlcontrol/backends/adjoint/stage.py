@@ -19,6 +19,8 @@ from torch.utils._pytree import tree_map
 from dnlcontrol.backends.adjoint.vectorised import Tensor, value_and_pull
 
 STEPS = 50  # Newton's method doubles its digits once it is close; more means that the stage has no root nearby
+NEAR = 1e-2  # a step so small beside the state, and then beside the step before, keeps the slope: it costs a pull-back
+# for each entry of the state, the value one evaluation
 SETTLED = 4.0  # a Newton step of so many units of rounding of the state is noise
 
 
@@ -37,19 +39,32 @@ class Stage:
         primals = _primal(z), tree_map(_primal, self.controls)
         with torch.no_grad():
             x = self._root(_primal(guess), *primals)
-            _, slope = self._linearised(x, *primals)
+        if forward_ad._current_level < 0 and not torch.is_grad_enabled():
+            return x
         # one more step, which carries tangents and autograd's graph: its derivative is that of the implicit function
+        with torch.no_grad():
+            _, slope = self._linearised(x, *primals)
         return x - _solve(slope, x - self.right(x, z, *self.controls))
 
     def _root(self, x: Tensor, z: Tensor, controls: Any) -> Tensor:
-        eps = torch.finfo(x.dtype).eps
+        eps, slope, before = torch.finfo(x.dtype).eps, None, None
         for _ in range(STEPS):
-            value, slope = self._linearised(x, z, controls)
+            if slope is None:
+                value, slope = self._linearised(x, z, controls)
+            else:
+                value = self.right(x, z, *controls)
             step = _solve(slope, x - value)
             x = x - step
-            moved = _size(step) > SETTLED * eps * (1.0 + _size(x))
+            size, scale = _size(step), 1.0 + _size(x)
+            noise = SETTLED * eps * scale
+            # with the ratio of two steps, the next one would be size²/before
+            moved = (size > noise) if before is None else (size > noise) & (size * size > noise * before)
             if not bool(moved.any()):  # NaN compares as settled, and stays NaN
                 return x
+            if bool((size > NEAR * (scale if before is None else before)).any()):
+                slope, before = None, None
+            else:
+                before = size
         return torch.where(moved.reshape(-1, *[1] * (x.dim() - 1)), torch.nan, x)
 
     def _linearised(self, x: Tensor, z: Tensor, controls: Any) -> tuple[Tensor, Tensor]:

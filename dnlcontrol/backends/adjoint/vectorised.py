@@ -160,11 +160,14 @@ class Vectorised:
             return formula(self.engine, t, s, y, {**shared, **ts})
 
         samples = over(one, (None, None, 0, None, None))
-        if self.problem.markov:  # reads neither t nor triangular controls: all rows would be the same
-            return lambda t, s, y, ts, shared: samples(t[0], s, y, ts, shared).expand(
-                len(t), *y.shape[:1], *formula.shape
-            )
-        return over(samples, (0, None, None, 0, None))
+        rows = over(samples, (0, None, None, 0, None))
+
+        def kernel(t: Tensor, s: Tensor, y: Tensor, ts: Tensors, shared: Tensors) -> Tensor:
+            if len(t) > 1:
+                return rows(t, s, y, ts, shared)
+            return samples(t[0], s, y, {k: v[0] for k, v in ts.items()}, shared).unsqueeze(0)
+
+        return kernel
 
     def _own_kernel(self, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda t, s, y, ts, shared: own(t, s, y, Entries({**shared, **ts}))
