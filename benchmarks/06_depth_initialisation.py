@@ -13,11 +13,11 @@ y_train, x_test, y_test with images (N, 32, 32, 3) in 0..255; they are averaged 
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import experiment
 import numpy as np
 import torch
 from torch import nn
@@ -25,8 +25,6 @@ from torch import nn
 import dnlcontrol as dnl
 from dnlcontrol.certificates import depth as certificates
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "depth_certificates.md"
 METHODS = ("summable", "summable, projected", "He", "Xavier")
 COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")
 SCHEME = dnl.init.summable(0.5)  # ‖P_n‖, ‖b_n‖ <= n^-1.5
@@ -230,24 +228,12 @@ def picture(cells: list[Cell], name: str, path: Path) -> None:
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS), frameon=False
     )
     figure.suptitle(f"{name}: mean of the seeds, band from the smallest to the largest (our experiment)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def write_page(tables: list[str], command: str) -> None:
-    """Put the tables between the marks of the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    begin, end = "<!-- begin: table of benchmarks/06 -->", "<!-- end: table of benchmarks/06 -->"
-    head, tail = text.split(begin)[0], text.split(end)[1]
-    body = "\n\n".join([f"Our experiment, made by `{command}`:", *tables])
-    PAGE.write_text(f"{head}{begin}\n{body}\n{end}{tail}", encoding="utf-8")
+    experiment.save(figure, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
+    parser = experiment.parser()
     parser.add_argument("--cifar", help="an .npz file with a subset of CIFAR-10")
-    parser.add_argument("--out", type=Path, help="where the pictures go; default: docs/images, with --tiny nowhere")
     given = parser.parse_args()
     torch.set_num_threads(1)
     sizes = TINY if given.tiny else Sizes()
@@ -260,14 +246,12 @@ def main() -> None:
         ]
         tables.append(table(data.name, cells))
         print(tables[-1], f"\n{time.perf_counter() - began:.0f} s\n", flush=True)
-        out = given.out or (None if given.tiny else ROOT / "docs" / "images")
+        out = experiment.folder(given)
         if out:
             suffix = "" if data.name == "digits" else "_cifar"
             picture(cells, data.name, out / f"depth_initialisation{suffix}.png")
-    if not given.tiny and not given.out:
-        write_page(
-            tables, "python benchmarks/06_depth_initialisation.py" + (" --cifar FILE.npz" if given.cifar else "")
-        )
+    options = "--cifar FILE.npz" if given.cifar else ""
+    experiment.publish(given, __file__, "depth_certificates.md", tables, options)
 
 
 if __name__ == "__main__":

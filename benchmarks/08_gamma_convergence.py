@@ -12,13 +12,13 @@ Without --tiny the picture goes to docs/images and the table into docs/dense_net
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import experiment
 import numpy as np
 import torch
 
@@ -27,8 +27,6 @@ import dnlcontrol as dnl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from problems import t7_h1_triangle, two_class_toy
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "dense_networks.md"
 PENALTIES = ("H¹", "L² alone", "unscaled decay")
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 ALPHA = {"linear": 0.5, "two rings": 2e-2}
@@ -169,22 +167,11 @@ def picture(branches: list[Branch], found: dict, path: Path) -> None:
             )
             axis.set_xticks(ticks, [str(d) for d in ticks])
     figure.suptitle("Depth to infinity under three penalties (our experiment)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def write_page(text: str) -> None:
-    """Put the tables between the marks of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    begin, end = "<!-- begin: table of benchmarks/08 -->", "<!-- end: table of benchmarks/08 -->"
-    PAGE.write_text(f"{page.split(begin)[0]}{begin}\n{text}\n{end}{page.split(end)[1]}", encoding="utf-8")
+    experiment.save(figure, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--out", type=Path, help="where the picture goes; default: docs/images, with --tiny nowhere")
-    given = parser.parse_args()
+    given = experiment.parser().parse_args()
     torch.set_num_threads(1)
     sizes = TINY if given.tiny else Sizes()
     branches = []
@@ -196,12 +183,11 @@ def main() -> None:
     values = table(branches)
     inequalities, found = checks(branches)
     print(values, inequalities, sep="\n\n")
-    out = given.out or (None if given.tiny else ROOT / "docs" / "images")
+    out = experiment.folder(given)
     if out:
         picture(branches, found, out / "gamma_convergence.png")
-    if not given.tiny and not given.out:
-        command = "Our experiment, made by `python benchmarks/08_gamma_convergence.py`:"
-        write_page(f"{command}\n\n{values}\n\nThe two inequalities for the H¹ minimisers:\n\n{inequalities}")
+    told = [values, "The two inequalities for the H¹ minimisers:", inequalities]
+    experiment.publish(given, __file__, "dense_networks.md", told)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ Without --tiny the picture goes to docs/images and the table into docs/resnet_to
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from pathlib import Path
 
+import experiment
 import numpy as np
 import torch
 
@@ -25,8 +25,6 @@ from dnlcontrol.extrapolation import extrapolate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from problems import resnet_tvg
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "resnet_to_ode.md"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 WEIGHTS = {"alpha": 0.1, "alpha_b": 0.2, "alpha_head": 0.05, "alpha_c": 0.3, "tau1": 0.7}
 STEPS = {"value_step": "value", "K_TL2": "K, TL²", "b_TL2": "b, TL²", "states_sup": "states, sup", "head": "head"}
@@ -112,22 +110,11 @@ def picture(found: list[dnl.Solution], report: dnl.ResNetLimitReport, limit: dnl
             axis.minorticks_off()
             axis.set_xticks(depths, [str(d) for d in depths])
     figure.suptitle("A residual network and its ODE (our experiment)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def write_page(text: str) -> None:
-    """Put the tables between the marks of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    begin, end = "<!-- begin: table of benchmarks/09 -->", "<!-- end: table of benchmarks/09 -->"
-    PAGE.write_text(f"{page.split(begin)[0]}{begin}\n{text}\n{end}{page.split(end)[1]}", encoding="utf-8")
+    experiment.save(figure, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--out", type=Path, help="where the picture goes; default: docs/images, with --tiny nowhere")
-    given = parser.parse_args()
+    given = experiment.parser().parse_args()
     torch.set_num_threads(1)
     depths, samples = ((4, 8), 2) if given.tiny else ((8, 16, 32, 64, 128, 256), 8)
     began = time.perf_counter()
@@ -139,15 +126,12 @@ def main() -> None:
     refused = dnl.resnet_limit_report(ladder(large, depths[:2]))
     compared = against_the_limit(found, limit)
     print(compared, f"with weights 1e4: {refused.refused}", sep="\n\n")
-    out = given.out or (None if given.tiny else ROOT / "docs" / "images")
+    out = experiment.folder(given)
     if out:
         picture(found, report, limit, out / "resnet_to_ode.png")
-    if not given.tiny and not given.out:
-        command = "Our experiment, made by `python benchmarks/09_resnet_to_ode.py`:"
-        write_page("\n\n".join([
-            command, table(report), "Against the boundary-value problem of the limit:", compared,
-            f"With α_1 = α_2 = 10⁴ the report refuses: \"{refused.refused}\".",
-        ]))  # fmt: skip
+    refusal = f'With α_1 = α_2 = 10⁴ the report refuses: "{refused.refused}".'
+    told = [table(report), "Against the boundary-value problem of the limit:", compared, refusal]
+    experiment.publish(given, __file__, "resnet_to_ode.md", told)
 
 
 if __name__ == "__main__":

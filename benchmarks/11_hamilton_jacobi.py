@@ -11,12 +11,12 @@ Without --tiny the picture goes to docs/images and the table into docs/hamilton_
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import experiment
 import numpy as np
 
 import dnlcontrol as dnl
@@ -24,8 +24,6 @@ import dnlcontrol as dnl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from problems import o1_hager, o2_dt_qp, o5b_van_der_pol
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "hamilton_jacobi.md"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
@@ -131,8 +129,7 @@ def picture(results: dict[str, tuple[Case, list[Row], dnl.ValueFunction]], path:
     axes[3].loglog(h, h**2, "k--", linewidth=1, label="second order")
     axes[3].set(xlabel="spacing, coarsest = 1", ylabel="|V(0, x₀) - J_L|, coarsest = 1", title="error of the grid")
     axes[3].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    experiment.save(figure, path)
 
 
 def _value_panel(figure, axis, V: dnl.ValueFunction, starts: list[tuple[float, float]]) -> None:
@@ -168,27 +165,14 @@ def _feedback_panel(figure, axis, V: dnl.ValueFunction, case: Case) -> None:
     axis.set(xlabel="x₁", ylabel="x₂", title=f"van der Pol: feedback u(0, x), |u| <= {case.bounds['u'][1]}")
 
 
-def write_page(text: str) -> None:
-    """Put the table between the marks of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    begin, end = "<!-- begin: table of benchmarks/11 -->", "<!-- end: table of benchmarks/11 -->"
-    head, tail = page.split(begin)[0], page.split(end)[1]
-    told = "Our experiment, made by `python benchmarks/11_hamilton_jacobi.py`:"
-    PAGE.write_text(f"{head}{begin}\n{told}\n\n{text}\n{end}{tail}", encoding="utf-8")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--out", type=Path, help="where the picture goes; default: docs/images, with --tiny nowhere")
-    given = parser.parse_args()
+    given = experiment.parser().parse_args()
     results = {case.name: (case, *rows(case)) for case in cases(given.tiny)}
     print(table(results))
-    out = given.out or (None if given.tiny else ROOT / "docs" / "images")
+    out = experiment.folder(given)
     if out:
         picture(results, out / "hjb.png")
-    if not given.tiny and not given.out:
-        write_page(table(results))
+    experiment.publish(given, __file__, "hamilton_jacobi.md", [table(results)])
 
 
 if __name__ == "__main__":

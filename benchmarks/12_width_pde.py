@@ -12,11 +12,11 @@ Without --tiny the picture goes to docs/images and the tables into docs/width_pd
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from pathlib import Path
 
+import experiment
 import numpy as np
 
 import dnlcontrol as dnl
@@ -24,8 +24,6 @@ import dnlcontrol as dnl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from problems import o1_hager, o2_dt_qp, o5b_van_der_pol, t3b_h1_path, width_pde
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "width_pde.md"
 METHODS = ("newton", "lbfgs", "msa", "emsa")
 LIMIT = 200  # iterations
 
@@ -143,32 +141,18 @@ def picture(found: dict[str, list[tuple[int, float]]], solved: dict[str, dnl.Sol
             drawn = axis.imshow(w[l].T, origin="lower", extent=(0, 1, 0, 1), cmap="RdBu_r", vmin=-top, vmax=top)
             figure.colorbar(drawn, ax=axis, shrink=0.85)
             axis.set(xlabel="y", ylabel="z", title=f"w(y, z, t), {name} penalty, layer {l}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def write_page(text: str) -> None:
-    """Put the tables between the marks of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    begin, end = "<!-- begin: table of benchmarks/12 -->", "<!-- end: table of benchmarks/12 -->"
-    head, tail = page.split(begin)[0], page.split(end)[1]
-    told = "Our experiment, made by `python benchmarks/12_width_pde.py`:"
-    PAGE.write_text(f"{head}{begin}\n{told}\n\n{text}\n{end}{tail}", encoding="utf-8")
+    experiment.save(figure, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--out", type=Path, help="where the picture goes; default: docs/images, with --tiny nowhere")
-    given = parser.parse_args()
+    given = experiment.parser().parse_args()
     found, solved = orders(given.tiny), learned(given.tiny)
     tables = [order_table(found), learned_table(solved), work_table(work(given.tiny))]
     print("\n\n".join(tables))
-    out = given.out or (None if given.tiny else ROOT / "docs" / "images")
+    out = experiment.folder(given)
     if out:
         picture(found, solved, out / "width_pde.png")
-    if not given.tiny and not given.out:
-        write_page("\n\n".join(tables))
+    experiment.publish(given, __file__, "width_pde.md", tables)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ docs/dense_networks.md.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -29,6 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import experiment
 import numpy as np
 import torch
 
@@ -41,7 +41,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from problems import densenet_images
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "dense_networks.md"
 ALPHA = 1e-4  # of every penalty, the usual weight decay
 NETWORKS = {"scaled": "factor τ, penalty R_L", "plain": "plain, weight decay"}
 SHADES = ("#9ecae1", "#4292c6", "#08519c", "#031f40")
@@ -198,15 +197,7 @@ def picture(cells: list[Cell], path: Path) -> None:
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
     figure.suptitle("DenseNets on images: mean of three seeds, band from the smallest to the largest (our experiment)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def write_page(text: str) -> None:
-    """Put the table between the marks of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    begin, end = "<!-- begin: table of benchmarks/14 -->", "<!-- end: table of benchmarks/14 -->"
-    PAGE.write_text(f"{page.split(begin)[0]}{begin}\n{text}\n{end}{page.split(end)[1]}", encoding="utf-8")
+    experiment.save(figure, path)
 
 
 def sets(path: str | None, sizes: Sizes) -> list[dnl.Images]:
@@ -216,11 +207,9 @@ def sets(path: str | None, sizes: Sizes) -> list[dnl.Images]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
+    parser = experiment.parser()
     parser.add_argument("--data", help="an .npz file, or a directory with CIFAR-10 (binary version) or SVHN (.mat)")
     parser.add_argument("--train", type=int, help="training images at most; default: 2000")
-    parser.add_argument("--out", type=Path, help="where the picture goes; default: docs/images, with --tiny nowhere")
     parser.add_argument("--runs", type=Path, help="where trained nets are kept; default: runs/densenet_images")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -237,14 +226,12 @@ def main() -> None:
         runs.mkdir(parents=True, exist_ok=True)
         cells = [cell(d, network, depth, sizes, runs) for d in data for network in NETWORKS for depth in sizes.depths]
     print(table(cells))
-    out = given.out or (None if given.tiny else ROOT / "docs" / "images")
+    out = experiment.folder(given)
     if out:
         picture(cells, out / "densenet_images.png")
-    if not given.tiny and not given.out:
-        asked = {"--data": given.data and Path(given.data).name, "--train": given.train}
-        options = [f"{name} {value}" for name, value in asked.items() if value]
-        command = " ".join(["python benchmarks/14_densenet_images.py", *options])
-        write_page(f"Our experiment, made by `{command}`:\n\n{table(cells)}")
+    asked = {"--data": given.data and Path(given.data).name, "--train": given.train}
+    options = " ".join(f"{name} {value}" for name, value in asked.items() if value)
+    experiment.publish(given, __file__, "dense_networks.md", [table(cells)], options)
 
 
 if __name__ == "__main__":

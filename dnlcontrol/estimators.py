@@ -16,8 +16,9 @@ from dnlcontrol.dynamics import Dense
 from dnlcontrol.losses import Cost, Head, cross_entropy, head, squared
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.regularisers import H1, L2
+from dnlcontrol.request import BATCHED
 from dnlcontrol.solution import Solution
-from dnlcontrol.solving import BATCHED, solve
+from dnlcontrol.solving import solve
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin

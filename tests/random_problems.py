@@ -366,3 +366,20 @@ def build(name: str, seed: int = 0) -> RandomProblem:
         regularisers=[regulariser(kind, k, rng) for k, on in places for kind in case.penalties.get(on, ())],
     )  # fmt: skip
     return RandomProblem(problem, L)
+
+
+def constrained_network() -> dnl.ControlProblem:
+    """Bounds on the control, an equality on one sample, an inequality on the path, an integral, a state bound."""
+    rng = np.random.default_rng(3)
+    return dnl.ControlProblem(
+        name="constrained", x0=rng.uniform(-0.5, 0.5, (3, 2)), dynamics=dnl.Dense(2, "C"),
+        controls={"W": dnl.Control((2, 2), on="ts", lower=-2, upper=2, initial=0.2),
+                  "v": dnl.Control((), on="t", initial=0.1)},
+        terminal=lambda x, c: x[0] ** 2 + x[1] ** 2, running=lambda t, x, u: u.v * x[0] + u.v**2,
+        regularisers=[dnl.H1("W", 0.1), dnl.H1("b", 0.1)],
+        constraints=[
+            dnl.terminal_constraint(lambda x, c: x[0] - 0.3, 0, 0, name="reach", samples=[1]),
+            dnl.path_constraint(lambda t, x, u: u.v + 0.2 * x[1], -0.15, np.inf, name="push"),
+            dnl.integral_constraint(lambda t, x, u: u.v, 0.05, 0.05, name="budget"),
+            dnl.state_bounds(lower=-0.4, name="floor", samples=[0, 2]),
+        ])  # fmt: skip

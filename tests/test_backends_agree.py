@@ -8,6 +8,7 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.space.faces import stationarity
+from tests.random_problems import constrained_network
 
 
 def recomputed_stationarity(solution: dnl.Solution) -> float:
@@ -54,20 +55,7 @@ def test_dense_networks(form, bounded):
 
 
 def test_every_kind_of_constraint_at_once():
-    """Bounds on the control, an equality on one sample, an inequality on the path, an integral, a state bound."""
-    rng = np.random.default_rng(3)
-    made = dnl.ControlProblem(
-        name="constrained", x0=rng.uniform(-0.5, 0.5, (3, 2)), dynamics=dnl.Dense(2, "C"),
-        controls={"W": dnl.Control((2, 2), on="ts", lower=-2, upper=2, initial=0.2),
-                  "v": dnl.Control((), on="t", initial=0.1)},
-        terminal=lambda x, c: x[0] ** 2 + x[1] ** 2, running=lambda t, x, u: u.v * x[0] + u.v**2,
-        regularisers=[dnl.H1("W", 0.1), dnl.H1("b", 0.1)],
-        constraints=[
-            dnl.terminal_constraint(lambda x, c: x[0] - 0.3, 0, 0, name="reach", samples=[1]),
-            dnl.path_constraint(lambda t, x, u: u.v + 0.2 * x[1], -0.15, np.inf, name="push"),
-            dnl.integral_constraint(lambda t, x, u: u.v, 0.05, 0.05, name="budget"),
-            dnl.state_bounds(lower=-0.4, name="floor", samples=[0, 2]),
-        ])  # fmt: skip
+    made = constrained_network()
     exact, adjoint = (dnl.solve(made, 4, backend) for backend in ("exact", "adjoint"))
     for solution in (exact, adjoint):
         assert solution.success, solution.message

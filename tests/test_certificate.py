@@ -47,6 +47,7 @@ PROBLEMS: dict[str, tuple[str, dict[str, Any], int]] = {
     "digits": ("digits_dense", {"samples": 12, "width": 2}, 2),
     "images": ("densenet_images", {"samples": 8, "side": 2, "channels": 2}, 2),
     "width": ("width_pde", {"nodes": 4, "samples": 2}, 3),
+    "images": ("densenet_images", {"samples": 4, "side": 2, "channels": 1, "alpha": 1e-2}, 2),
 }
 
 
@@ -156,7 +157,7 @@ def with_controls(solution: dnl.Solution, w: np.ndarray) -> dnl.Solution:
 
 def consistent(solution: dnl.Solution) -> dnl.Solution:
     """States, value, costates and reported measures recomputed: what a careful forger would do."""
-    from dnlcontrol.solving import costates_of
+    from dnlcontrol.outcome import costates_of
     from dnlcontrol.space.faces import complementarity, stationarity
 
     discrete = dnl.discretise(solution.problem, solution.depth)
@@ -484,7 +485,7 @@ def initial_guess() -> tuple[dnl.Solution, str]:
 
 def another_depth() -> tuple[dnl.Solution, str]:
     """The prolongation of a coarse minimiser is no minimiser."""
-    from dnlcontrol.solving import starting_point
+    from dnlcontrol.starts import starting_point
 
     s = dnl.solve(network(), 2, "adjoint")
     w, _ = starting_point(dnl.discretise(network(), 3), s)

@@ -229,26 +229,45 @@ def in_c(name: str, library: ctypes.CDLL, arguments: list[np.ndarray], sizes: li
     return results
 
 
+@pytest.mark.parametrize("rule", ["left", "trapezoid"])
 @every_problem
-def test_the_c_code_is_the_cost_and_its_gradient(make, depth, tmp_path):
+def test_the_c_code_is_the_cost_and_its_gradient(make, depth, rule, tmp_path):
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler cc on this machine")
     problem = make()
-    file = dnl.export_c(problem, depth, tmp_path / "network.c")
+    file = dnl.export_c(problem, depth, tmp_path / "network.c", rule)
     assert file == tmp_path / "network.c" and (tmp_path / "network.h").is_file()
     binary = tmp_path / "network.so"
     subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True)
     library = ctypes.CDLL(str(binary))
-    evaluator = Evaluator(dnl.discretise(problem, depth))
+    evaluator = Evaluator(dnl.discretise(problem, depth, rule))
     size = evaluator.space.size
     for seed in range(3):
-        w = np.random.default_rng(seed).standard_normal(size)
+        w = 0.5 * np.random.default_rng(seed).standard_normal(size)  # larger ones leave implicit layers without a root
         value, gradient = evaluator.value_and_gradient(w)
         (alone,) = in_c("network_value", library, [w], [1])
         both, slope = in_c("network_gradient", library, [w], [1, size])
         assert alone[0] == pytest.approx(value, rel=1e-12) and both[0] == alone[0]
         assert np.abs(slope - gradient).max() <= 1e-12 * np.abs(gradient).max()
+
+
+def test_the_c_code_of_a_layer_without_a_root_says_so(tmp_path):
+    """x = 1 + ½ (8·1 + u_0 + 8 x² + u_1) has no real root for u = 0, and two for u = -12."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler cc on this machine")
+    problem = dnl.ControlProblem(
+        x0=np.ones((1, 1)), dynamics=dnl.ODE(lambda t, x, u: 8 * x * x + u.u),
+        controls={"u": dnl.Control(())}, terminal=lambda x, c: x[0],
+    )  # fmt: skip
+    file, binary = dnl.export_c(problem, 1, tmp_path / "network.c", "trapezoid"), tmp_path / "network.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True)
+    library = ctypes.CDLL(str(binary))
+    assert all(np.isnan(a).any() for a in in_c("network_gradient", library, [np.zeros(2)], [1, 2]))
+    evaluator, w = Evaluator(dnl.discretise(problem, 1, "trapezoid")), np.full(2, -12.0)
+    (value,) = in_c("network_value", library, [w], [1])
+    assert value[0] == pytest.approx(evaluator.value(w), rel=1e-12)
 
 
 @pytest.mark.parametrize("path", ["network.txt", "2nd.c", "my-net.c", "nowhere/network.c", None, 3])

@@ -24,7 +24,7 @@ LAYERS = (
     "discrete sizes fingerprints",
     "backends",
     "solution",
-    "solving duals hjb",
+    "solving duals hjb outcome request starts",
     "certificates",
     "init storage extrapolation symmetries multistarts studies",
     "imagesets labelled progress plotting estimators checking problem_files cli __main__",

@@ -15,34 +15,38 @@ from dnlcontrol.backends.adjoint.network import Network
 from problems import iris_dense
 from tests.random_problems import CASES, build
 
+RULES = ("left", "trapezoid")
 
-def drawn(name: str, **options):
+
+def drawn(name: str, rule: str = "left", **options):
     """A random problem, its evaluator (the sweep), a random control and the network that has it."""
     case = build(name)
-    discrete = dnl.discretise(case.problem, case.depth)
+    discrete = dnl.discretise(case.problem, case.depth, rule)
     w = 0.5 * np.random.default_rng(3).standard_normal(discrete.space.size)
     evaluator = Evaluator(discrete, stored=False, chunk=2)
     return discrete, evaluator, w, Network(discrete, discrete.space.split(w), **options)
 
 
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", CASES)
-def test_states_are_those_of_the_discrete_problem(name):
+def test_states_are_those_of_the_discrete_problem(name, rule):
     """Against the loops of the reference evaluator and the sweep; both sum a few O(1) terms in another order."""
-    discrete, evaluator, w, network = drawn(name)
+    discrete, evaluator, w, network = drawn(name, rule)
     states = network.states(torch.tensor(discrete.problem.x0))
     np.testing.assert_allclose(states.detach(), discrete.states(w), rtol=0, atol=1e-12)
     np.testing.assert_allclose(states.detach(), evaluator.states(w), rtol=0, atol=1e-12)
     assert torch.equal(network(torch.tensor(discrete.problem.x0)), states[-1])
 
 
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_gradient_is_that_of_the_sweep(name, recompute):
+def test_gradient_is_that_of_the_sweep(name, recompute, rule):
     """d/dw of Σ c·x for a random c over all states, by autograd and by the backward sweep.
 
     Controls that only the cost reads do not move the states: no gradient, zeros in the sweep.
     """
-    discrete, evaluator, w, network = drawn(name, recompute=recompute)
+    discrete, evaluator, w, network = drawn(name, rule, recompute=recompute)
     sweep, data = evaluator.sweep, evaluator.sweep.everyone
     c = torch.tensor(np.random.default_rng(4).standard_normal((discrete.depth + 1, *discrete.problem.x0.shape)))
     (network.states(torch.tensor(discrete.problem.x0)) * c).sum().backward()
@@ -205,11 +209,12 @@ def test_refusals(iris, tmp_path):
                                regularisers=[dnl.H1("K", 1.0), dnl.H1("b", 1.0)])  # fmt: skip
     with pytest.raises(dnl.InputError, match="head: got True; allowed: False for a terminal loss"):
         dnl.solve(plain, 2, "adjoint").to_module(head=True)
-    grid = copy.copy(network.discrete)
-    grid.grid = copy.copy(grid.grid)
-    object.__setattr__(grid.grid, "rule", "midpoint")
-    with pytest.raises(dnl.InputError, match="rule: got 'midpoint'; allowed: 'left'"):
-        Network(grid, network.guesses())
+    implicit = dnl.solve(plain, 3, "adjoint", rule="trapezoid")
+    x0 = torch.ones((2, 1), dtype=torch.float64)
+    assert implicit.to_module()(x0).shape == (2, 1)
+    for call in (implicit.to_module().export, lambda: dnl.export_onnx(implicit, tmp_path / "a.onnx")):
+        with pytest.raises(dnl.InputError, match="export: got layers of the rule 'trapezoid', which are implicit"):
+            call()
 
 
 # in the quick run: joined arrays, constants, a rank-2 state, a batched kernel, a dense network, an ODE

@@ -19,6 +19,7 @@ from dnlcontrol.rules import RULES, Rule
 from dnlcontrol.space.extension import cell_averages, prolong
 from dnlcontrol.space.layout import Layout
 from dnlcontrol.space.metric import Metric
+from tests.random_problems import constrained_network
 
 # depths at which the next term of the expansion is below a tenth of the order's tolerance
 ORDERS = {
@@ -123,19 +124,7 @@ def test_the_state_bound_of_o4_is_kept(backend, depths):
 
 
 def test_every_kind_of_constraint_on_a_network():
-    rng = np.random.default_rng(3)
-    made = dnl.ControlProblem(
-        x0=rng.uniform(-0.5, 0.5, (3, 2)), dynamics=dnl.Dense(2, "C"),
-        controls={"W": dnl.Control((2, 2), on="ts", lower=-2, upper=2, initial=0.2),
-                  "v": dnl.Control((), on="t", initial=0.1)},
-        terminal=lambda x, c: x[0] ** 2 + x[1] ** 2, running=lambda t, x, u: u.v * x[0] + u.v**2,
-        regularisers=[dnl.H1("W", 0.1), dnl.H1("b", 0.1)],
-        constraints=[
-            dnl.terminal_constraint(lambda x, c: x[0] - 0.3, 0, 0, name="reach", samples=[1]),
-            dnl.path_constraint(lambda t, x, u: u.v + 0.2 * x[1], -0.15, np.inf, name="push"),
-            dnl.integral_constraint(lambda t, x, u: u.v, 0.05, 0.05, name="budget"),
-            dnl.state_bounds(lower=-0.4, name="floor", samples=[0, 2]),
-        ])  # fmt: skip
+    made = constrained_network()
     solutions = [dnl.solve(made, 3, rule="trapezoid", formulation=f) for f in ("lifted", "condensed")]
     solutions.append(dnl.solve(made, 3, "adjoint", rule="trapezoid"))
     for solution in solutions:

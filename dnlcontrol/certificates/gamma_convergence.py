@@ -33,10 +33,10 @@ from dnlcontrol import checks
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.problem import ControlProblem
 from dnlcontrol.regularisers import H1, TvG
-from dnlcontrol.solving import starting_point
 from dnlcontrol.space.control_space import Block, ControlSpace
 from dnlcontrol.space.distances import control_distance
 from dnlcontrol.space.extension import cell_averages, prolong
+from dnlcontrol.starts import starting_point
 
 ROUNDING = 1e-12  # sums of O(L²) squares, relative to their value
 HALVED = 0.5  # a quantity vanishes when the last level has at most half of the first

@@ -26,8 +26,8 @@ from dnlcontrol.certificates.second_order import second_order
 from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.controls import smooth_random
 from dnlcontrol.discrete import discretise
+from dnlcontrol.outcome import costates_of
 from dnlcontrol.solution import Solution
-from dnlcontrol.solving import costates_of
 from dnlcontrol.space.control_space import sample
 from dnlcontrol.space.faces import complementarity, held_entries, stationarity
 

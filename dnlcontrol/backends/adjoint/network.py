@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dnlcontrol import checks
+from dnlcontrol.backends.adjoint.stage import Stage
 from dnlcontrol.backends.adjoint.traceable import export, traceable_formulas, write_onnx
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Vectorised, value_and_pull
 from dnlcontrol.discrete import DiscreteProblem
@@ -35,9 +36,13 @@ class Controls(torch.nn.Module):
 
 
 class Network(torch.nn.Module):
-    """x0 (N, *state) -> x^L (N, *state), the layers of the discrete problem (left rule):
+    """x0 (N, *state) -> x^L (N, *state), the layers of the discrete problem:
 
-        x^l = G(t_l, g(t_l, x0), τ Σ_{s<l} k(t_l, t_s, F(t_s, x^s, v^s), w^{l,s}), v^l),    l = 0..L
+        x^l = G(t_l, g(t_l, x0), z^l, v^l),    l = 0..L
+        z^l = Σ_{s<l} c_s k(t_l, t_s, F(t_s, x^s, v^s), w^{l,s}) + d_l k(t_l, t_l, F(t_l, x^l, v^l), w^{l,l})
+
+    Where the rule has d_l > 0 (trapezoidal) a layer solves its equation by Newton's method, sample by sample, to NaN
+    where that does not settle; derivatives are those of the implicit function, the first ones only.
 
     ``network.controls["W"]`` is a parameter (sites, *shape), packed by column as in ``solution.controls["W"].values``.
     It starts in float64 on the CPU; ``.to(...)`` moves and converts as in any module.
@@ -50,16 +55,19 @@ class Network(torch.nn.Module):
     recompute : keep only the states and form every column again in the backward pass: memory O(L·N·d) instead of
         O(L²·N·d) for a control on the triangle; first derivatives only.
     traceable : write the layers so that they can be recorded with a free number of samples, for :meth:`export`; slower.
+        Only for explicit layers: a file cannot hold a loop that ends when it has converged.
     """
 
     nodes: Tensor
-    step: Tensor
+    later: Tensor
+    own: Tensor
 
     def __init__(self, discrete: DiscreteProblem, values: Mapping[str, Any], head: bool = False,
                  recompute: bool = False, traceable: bool = False) -> None:  # fmt: skip
         super().__init__()
-        if discrete.grid.rule != "left":
-            checks.reject("rule", discrete.grid.rule, "'left' (the layers of another rule are implicit)")
+        if traceable and discrete.grid.implicit:
+            seen = f"layers of the rule {discrete.grid.rule!r}, which are implicit"
+            checks.reject("export", seen, "a solution by the rule 'left' (call the module itself in PyTorch)")
         self.discrete, self.problem = discrete, discrete.problem
         self.depth, self.markov = discrete.depth, discrete.problem.markov
         self.has_head = discrete.problem.terminal is not None and set(HEAD) <= set(discrete.problem.terminal.controls)
@@ -68,7 +76,8 @@ class Network(torch.nn.Module):
         self.head, self.recompute, self.traceable = head, recompute, traceable
         self.controls = Controls({b.name: values[b.name] for b in discrete.space})
         self.register_buffer("nodes", torch.tensor(discrete.grid.nodes), persistent=False)
-        self.register_buffer("step", torch.tensor(discrete.grid.step, dtype=torch.float64), persistent=False)
+        for name, weights in (("later", discrete.grid.later), ("own", discrete.grid.own)):
+            self.register_buffer(name, torch.tensor(weights, dtype=torch.float64), persistent=False)
         self._vectorised: tuple[Vectorised, Callable[..., Tensor] | None] | None = None
         self._formulas()
         if traceable:  # meet every constant of the formulas once
@@ -139,16 +148,19 @@ class Network(torch.nn.Module):
         """x^0..x^L; z holds the running sums of the layers that are still to come."""
         self._check(x0)
         formulas, free = self._formulas()
-        outer = self.problem.formulas.outer
+        outer, implicit = self.problem.formulas.outer, self.discrete.grid.own > 0
         first = 1 if self.markov else self.depth + 1
         z = x0.new_zeros(first, x0.shape[0], *self.problem.integral_shape)
-        states = []
+        states: list[Tensor] = []
         for l in range(self.depth + 1):
             g = x0 if free is None else free(self.nodes[l], x0)
-            if formulas.outer is None or outer is None:
-                x = g + z[0]
-            else:  # a clone, or the graph would keep all of z for this one row
-                x = formulas.outer(self.nodes[l], g, z[0].clone(), self._shared(outer, l))
+            shared = self._shared(outer, l) if outer else {}
+
+            def state(z: Tensor, l: int = l, g: Tensor = g, shared: dict[str, Tensor] = shared) -> Tensor:
+                # a clone, or the graph would keep all of z for this one row
+                return formulas.outer(self.nodes[l], g, z.clone(), shared) if formulas.outer else g + z
+
+            x = self._solved(formulas, l, state, z[0], states[-1] if states else g) if implicit[l] else state(z[0])
             states.append(x)
             if l < self.depth:
                 column = self._column(formulas, l, x)
@@ -156,24 +168,44 @@ class Network(torch.nn.Module):
         return states
 
     def _column(self, formulas: Vectorised, s: int, x: Tensor) -> Tensor:
-        """τ k(t_l, t_s, F(t_s, x), w^{l,s}) for l = s+1..L (Markov: only l = s+1), (m, N, *z)."""
-        f, time = self.problem.formulas, self.nodes[s]
+        """c_s k(t_l, t_s, F(t_s, x), w^{l,s}) for l = s+1..L (Markov: only l = s+1), (m, N, *z)."""
         rows = self.nodes[s + 1 : s + 2] if self.markov else self.nodes[s + 1 :]
+        parts = self._inputs(s, own=False)
+        names = [list(part) for part in parts]
+
+        def column(x: Tensor, *flat: Tensor) -> Tensor:
+            values = iter(flat)
+            a, b, c = ({k: next(values) for k in part} for part in names)
+            return self.later[s] * self._kernel(formulas, rows, s, x, a, b, c)
+
+        inputs = (x, *(value for part in parts for value in part.values()))
+        return Recomputed.apply(column, *inputs) if self.recompute else column(*inputs)
+
+    def _solved(
+        self, formulas: Vectorised, l: int, state: Callable[[Tensor], Tensor], z: Tensor, guess: Tensor
+    ) -> Tensor:
+        """x with x = G(z + d_l k(t_l, t_l, F(t_l, x), w^{l,l}))."""
+        inputs, rows = self._inputs(l, own=True), self.nodes[l : l + 1]
+
+        def right(x: Tensor, z: Tensor, inputs: Any) -> Tensor:
+            return state(z + self.own[l] * self._kernel(formulas, rows, l, x, *inputs)[0])
+
+        return Stage(right, (inputs,), implicit=True).solve(guess, z)
+
+    def _kernel(self, formulas: Vectorised, rows: Tensor, s: int, x: Tensor, ts: Any, shared: Any, own: Any) -> Tensor:
+        """k(rows, t_s, F(t_s, x), ...), (rows, N, *z)."""
+        time = self.nodes[s]
+        return formulas.kernel(rows, time, formulas.feature(time, x, own) if formulas.feature else x, ts, shared)
+
+    def _inputs(self, s: int, own: bool) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """The triangular samples of a column (``own``: of its diagonal), what else the kernel and the feature read."""
+        f = self.problem.formulas
         ts = {
-            b.name: self.controls[b.name][b.layout.column(s)]
+            b.name: self.controls[b.name][b.layout.own(s) if own else b.layout.later(s)]
             for b in self.discrete.space
             if b.control.on == "ts" and b.name in f.kernel.reads
         }
-        shared, own = self._shared(f.kernel, s), self._shared(f.feature, s) if f.feature else {}
-
-        def column(x: Tensor, *flat: Tensor) -> Tensor:
-            parts = iter(flat)
-            a, b, c = ({k: next(parts) for k in names} for names in (ts, shared, own))
-            y = formulas.feature(time, x, c) if formulas.feature else x
-            return self.step * formulas.kernel(rows, time, y, a, b)
-
-        inputs = (x, *ts.values(), *shared.values(), *own.values())
-        return Recomputed.apply(column, *inputs) if self.recompute else column(*inputs)
+        return ts, self._shared(f.kernel, s), self._shared(f.feature, s) if f.feature else {}
 
     def _shared(self, formula: Any, l: int) -> dict[str, Tensor]:
         """The path controls at l and the constants that a formula reads."""

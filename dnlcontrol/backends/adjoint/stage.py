@@ -36,11 +36,14 @@ class Stage:
         """x with x = r(x, z); NaN for samples where Newton's method does not settle."""
         if not self.implicit:
             return self.right(guess, z, *self.controls)
-        x = self._root(_primal(guess), _primal(z), tree_map(_primal, self.controls))
-        if forward_ad._current_level < 0:
+        primals = _primal(z), tree_map(_primal, self.controls)
+        with torch.no_grad():
+            x = self._root(_primal(guess), *primals)
+        if forward_ad._current_level < 0 and not torch.is_grad_enabled():
             return x
-        # one more step, which carries the tangents: at the root its derivative is that of the implicit function
-        _, slope = self._linearised(x, _primal(z), tree_map(_primal, self.controls))
+        # one more step, which carries tangents and autograd's graph: its derivative is that of the implicit function
+        with torch.no_grad():
+            _, slope = self._linearised(x, *primals)
         return x - _solve(slope, x - self.right(x, z, *self.controls))
 
     def _root(self, x: Tensor, z: Tensor, controls: Any) -> Tensor:
@@ -98,4 +101,5 @@ def _size(x: Tensor) -> Tensor:
 
 
 def _primal(tensor: Tensor) -> Tensor:
-    return forward_ad.unpack_dual(tensor).primal if forward_ad._current_level >= 0 else tensor
+    """The value without tangent and outside the graph of autograd."""
+    return (forward_ad.unpack_dual(tensor).primal if forward_ad._current_level >= 0 else tensor).detach()

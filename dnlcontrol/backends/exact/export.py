@@ -16,6 +16,11 @@ from dnlcontrol.backends.exact.transcription import Transcription
 from dnlcontrol.discrete import discretise
 from dnlcontrol.problem import ControlProblem
 
+# Newton's method in generated C: it ends with a step below 1e-9, whose successor would be of the size of its square,
+# or after 50 steps without a word: a residual above SETTLED tells
+STAGE = {"abstol": 0.0, "abstolStep": 1e-9, "max_iter": 50}
+SETTLED = 1e-8
+
 
 @dataclass(frozen=True, eq=False)
 class CasadiProgram:
@@ -174,7 +179,9 @@ def export_c(problem: ControlProblem, depth: int, path: Any, rule: str = "left")
 
     w has ``discretise(problem, depth).space.size`` entries, ordered as ``to_casadi(...).controls`` tells. Constraints
     are not part of it. The code holds one line for every elementary operation, O(L² N) of them for kernels with
-    memory: it is for small networks. To compile: ``cc -O1 -shared -fPIC name.c -o libname.so -lm``.
+    memory: it is for small networks. Implicit layers (``rule="trapezoid"``) are solved by Newton's method from the
+    layer before; where it does not settle the results are NaN. To compile:
+    ``cc -O1 -shared -fPIC name.c -o libname.so -lm``.
 
     Parameters
     ----------
@@ -185,17 +192,14 @@ def export_c(problem: ControlProblem, depth: int, path: Any, rule: str = "left")
     The path of the C file.
     """
     file = _c_file(path)
-    discrete = discretise(problem, depth, rule)
-    if discrete.grid.implicit:
-        checks.reject("rule", rule, "a rule that is explicit in the states, 'left'")
-    t = Transcription(discrete)
-    x = _forward(t)
+    t = Transcription(discretise(problem, depth, rule))
+    w, x = _solved(t) if t.discrete.grid.implicit else (t.w, _forward(t))
     # A call of a Function inserts its operations: the states disappear from the expression.
-    value = ca.Function("objective", [t.w, t.x], [t.objective])(t.w, x)
-    gradient = ca.densify(ca.gradient(value, t.w))
+    value = ca.Function("objective", [t.w, t.x], [t.objective])(w, x)
+    gradient = ca.densify(ca.gradient(value, w))
     code = ca.CodeGenerator(file.name, {"with_header": True})
-    code.add(ca.Function(f"{file.stem}_value", [t.w], [value], ["w"], ["value"]))
-    code.add(ca.Function(f"{file.stem}_gradient", [t.w], [value, gradient], ["w"], ["value", "gradient"]))
+    code.add(ca.Function(f"{file.stem}_value", [w], [value], ["w"], ["value"]))
+    code.add(ca.Function(f"{file.stem}_gradient", [w], [value, gradient], ["w"], ["value", "gradient"]))
     code.generate(f"{file.parent}{os.sep}")
     return file
 
@@ -221,3 +225,22 @@ def _forward(t: Transcription) -> Any:
         step = ca.Function("row", [t.w, *columns[: l + 1]], [-row])
         states.append(step(t.w, *states, ca.SX.zeros(*own.shape)))
     return ca.horzcat(*states)
+
+
+def _solved(t: Transcription) -> tuple[Any, Any]:
+    """w and the states as expressions of it, with a solver in the place of every implicit row."""
+    columns, rows = (ca.horzsplit(m, t.samples) for m in (t.x, t.rows))
+    w = ca.MX.sym("w", t.w.numel())
+    states: list[Any] = []
+    for l, (column, row) in enumerate(zip(columns, rows, strict=True)):
+        unknown = ca.SX.sym("unknown", column.numel())
+        known = ca.vertcat(t.w, *map(ca.vec, columns[:l]))
+        residual = ca.substitute(ca.vec(row), ca.vec(column), unknown)
+        stage = ca.rootfinder("stage", "fast_newton", {"x": unknown, "p": known, "g": residual}, STAGE)
+        guess = states[-1] if states else ca.MX.zeros(column.numel())
+        given = ca.vertcat(w, *states)
+        x = stage(x0=guess, p=given)["x"]
+        left = ca.norm_inf(ca.Function("residual", [unknown, known], [residual])(x, given))
+        states.append(x * (1 + ca.log(1 - 2 * ca.logic_not(left <= SETTLED))))  # log 1 = 0, log(-1) is NaN
+    shape = columns[0].shape
+    return w, ca.horzcat(*(ca.reshape(x, *shape) for x in states))
