@@ -54,7 +54,8 @@ def table(name: str, problem: dnl.ControlProblem, depths: list[int], limits: tup
         w = s.work
         print(f"{depth:4d} {s.value:13.10f} {s.stationarity:12.1e} {s.nit:6d} {s.nhev:4d} {s.cg_per_step:7.1f} "
               f"{s.njev + 1:9d} {w['product_cost']:7.2f} {w['coarse']:6.1f} {w['units']:6.1f} {s.seconds:8.1f}"
-              f"{'' if s.success else '  not converged'}", flush=True)  # fmt: skip
+              f"{'' if s.success else '  not converged'}{'  branch lost' if 'branch lost' in s.message else ''}",
+              flush=True)  # fmt: skip
         if levels:
             levels[-1] = replace(levels[-1], preconditioner=None)
         levels.append(s)

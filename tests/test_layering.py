@@ -24,6 +24,7 @@ LAYERS = (
     "discrete sizes fingerprints",
     "backends",
     "solution",
+    "branches",
     "solving duals hjb",
     "certificates",
     "init storage extrapolation symmetries multistarts studies",
