@@ -79,8 +79,8 @@ def test_extrapolation_is_exact_for_quadratics_in_1_over_L():
         values = (1 + t * s + (t + s) / L - t**2 * s**2 / L**2)[:, None, None] * np.ones((2, 2))
         return spaces[L].assemble({"W": values, "b": values[:, 0]})
 
-    levels = [Samples.of(spaces[L], at(L)) for L in (8, 16, 32)]
-    np.testing.assert_allclose(extrapolated(levels, spaces[64]), at(64), atol=1e-11)
+    levels = [Samples.of(spaces[L], at(L)).on(spaces[64]) for L in (8, 16, 32)]
+    np.testing.assert_allclose(extrapolated((8, 16, 32), levels, spaces[64]), at(64), atol=1e-11)
 
 
 # -- the correction ---------------------------------------------------------------------------------------------------
