@@ -38,9 +38,9 @@ def bounded_spirals(samples: int = 64, alpha: float = 1e-2, limit: float = 0.4) 
 CASES = {
     "spirals": (lambda n: spirals.problem(samples=n or 64), 512, (28, 20)),
     "spirals-hard": (lambda n: spirals.problem(samples=n or 64, alpha=2e-3, scale=1.0), 512, (84, 60)),
-    "spirals-bounded": (lambda n: bounded_spirals(samples=n or 64), 256, None),
-    "iris-A": (lambda n: iris_dense.problem(form="A", samples=n or 150), 256, None),
-    "iris-C": (lambda n: iris_dense.problem(form="C", samples=n or 150), 256, None),
+    "spirals-bounded": (lambda n: bounded_spirals(samples=n or 64), 512, None),
+    "iris-A": (lambda n: iris_dense.problem(form="A", samples=n or 150), 512, None),
+    "iris-C": (lambda n: iris_dense.problem(form="C", samples=n or 150), 512, None),
 }
 
 
