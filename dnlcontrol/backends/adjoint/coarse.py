@@ -38,6 +38,7 @@ BLOCK = 4096  # entries of each vector taken at once
 SOFTEST = 1e-6  # λ below are not told from rounding
 SHALLOWEST, DEEPEST, RATIO = 8, 32, 4
 MOST = 80  # vectors before they are compressed to PAIRS
+CHEAP = 20_000  # entries of the controls up to which that is done at once: N grows where the vectors become dependent
 LEARNER = 50_000  # entries of the controls up to which a cold start remembers its last steps: 240 MB at most
 RECENT = 5  # steps that a cold start is remembered by
 
@@ -118,7 +119,7 @@ class Correction:
             return self
         change[k + m :, k + m :] += inverse.T @ inverse
         learnt = Correction(self.space, self.scale, (*self.blocks, added), gram, change - half.T @ half)
-        return learnt if len(gram) <= MOST else learnt.compressed()
+        return learnt if len(gram) <= MOST and self.space.size > CHEAP else learnt.compressed()
 
     def compressed(self) -> Correction:
         """As bulk and few eigenpairs of the small matrices ``change`` and ``gram``, those near 1 left to the bulk."""
