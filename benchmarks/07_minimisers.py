@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dnlcontrol as dnl
 from dnlcontrol.space.faces import stationarity
-from dnlcontrol.space.prolongation import Samples, extrapolated
+from dnlcontrol.space.prolongation import Samples
 from problems import spirals
 
 ALPHA, TOLERANCE, CAP, ASKED = 1e-2, 1e-8, 50.0, 10.0
@@ -121,7 +121,7 @@ def compare(depth: int, samples: int) -> dict[str, tuple[float, float]]:
         levels.append(dnl.solve(problem, L, "adjoint", start=levels or None))
     coarse, discrete = levels[-1], dnl.discretise(problem, depth)
     layouts, values = ({k: f(c) for k, c in coarse.controls.items()} for f in (lambda c: c.layout, lambda c: c.values))
-    start = extrapolated([Samples(layouts, values)], discrete.space)
+    start = np.clip(Samples(layouts, values).on(discrete.space), *discrete.space.bounds)
     began = time.process_time()
     ours = dnl.solve(problem, depth, "adjoint", start=coarse)
     own = time.process_time() - began

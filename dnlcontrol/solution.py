@@ -35,8 +35,9 @@ class Solution:
     formulation : "lifted" or "condensed" (exact backend).
     work : the adjoint solve's cost in gradients at this depth: "units" in all, "product_cost" of a Hessian product
         (measured, at least 2), "coarse" for preparing the coarse-grid correction, "gradient_seconds" of one unit.
-    log : a line for each iteration. Newton and L-BFGS: (iteration, value, stationarity, radius, inner iterations); with
-        constraints those of the last multipliers. IPOPT: (iteration, value, dual infeasibility, barrier parameter, 0).
+    log : a line for each iteration. Newton and L-BFGS: (iteration, value, stationarity, radius, inner iterations);
+        with constraints those of the last multipliers and of the steps on active rows. IPOPT: (iteration, value,
+        dual infeasibility, barrier parameter, 0).
     preconditioner : what the minimiser learnt of the Hessian, for a finer level started from here; not saved.
     multiplier_nodes : constraint name -> [layers, samples] of its rows; see :meth:`multiplier`.
     options, versions, environment : the keywords of the solve, seeds of random guesses among them; versions of the

@@ -12,6 +12,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.backends.found import Found
+from dnlcontrol.branches import branch_note
 from dnlcontrol.checkpoints import Checkpoint
 from dnlcontrol.discrete import DiscreteProblem, discretise
 from dnlcontrol.duals import prolonged_multipliers
@@ -35,7 +36,8 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
     problem, depth : the problem and the number of layers L; the step is τ = T/L.
     backend : "exact" (CasADi and IPOPT, every constraint, small depth) or "adjoint" (PyTorch, large depth).
     start : None (the controls' own guesses), a Solution of any depth (prolonged), several of one branch by increasing
-        depth (extrapolated), or a mapping name -> number, array or callable.
+        depth (extrapolated; the message says so where the minimiser is on another branch), or a mapping
+        name -> number, array or callable.
     device : "cpu", "cuda" or "cuda:k" (adjoint).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
     method : "newton" (trust-region Newton-CG), "gauss-newton" (the same with the Gauss-Newton matrix, which is
@@ -95,6 +97,9 @@ def solve(problem: ControlProblem, depth: int, backend: str = "exact", rule: str
         found = replace(found, message=f"{found.message} (continued from a checkpoint after {keeper.since} iterations)")
     options = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
     solution = solution_of(discrete, found, options, earlier + time.perf_counter() - began)
+    note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
+    if note:
+        solution = replace(solution, message=f"{solution.message}; {note}")
     if keeper:
         keeper.close(solution.success)
     if not solution.success:

@@ -111,6 +111,8 @@ def load_learnt(directory: Any, problem: ControlProblem, solution: Solution) -> 
     from dnlcontrol.backends.adjoint.coarse import Preconditioner
 
     with np.load(path, allow_pickle=False) as stored:
+        if "shifts" not in stored:  # kept by an earlier version in another form: learn it again
+            return None
         return Preconditioner.restored(discretise(problem, solution.depth, solution.rule).space, dict(stored))
 
 

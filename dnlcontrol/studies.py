@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.branches import leaves, lost
 from dnlcontrol.certificates.error_constant import error_constant
 from dnlcontrol.extrapolation import extrapolate, fitted_rate
 from dnlcontrol.files import make_directory
@@ -35,9 +36,7 @@ DISTANCES = {"controls_L2": ("L2", "controls"), "controls_H1": ("H1", "controls"
              "states_sup": ("sup", "states"), "costates_sup": ("sup", "costates")}  # fmt: skip
 COLUMNS = ("value", "stationarity", "feasibility", "complementarity", "success", "status",
            "nit", "nfev", "njev", "nhev", "cg_per_step", "seconds", "peak_memory_mb")  # fmt: skip
-JUMP = 2.0  # consecutive distances of a followed branch shrink; one that doubles instead marks a jump
 OPTIONS = ("max_iterations", "method", "batches", "dtype", "chunk", "warm", "every")  # of the adjoint solve
-LARGE = 0.05  # and is counted when it is at least this share of the control's own size
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,7 @@ class Study:
         found = []
         steps = [row["controls_L2_step"] for row in self.rows]
         for k in range(2, len(steps)):
-            size = np.sqrt(sum(float(np.mean(c.values**2)) for c in self.levels[k].adjoint.controls.values()))
-            if steps[k] > JUMP * steps[k - 1] and steps[k] > LARGE * size:
+            if leaves(self.levels[k].adjoint, steps[k], steps[k - 1]):
                 found.append(k)
         return found
 
@@ -179,10 +177,8 @@ class Study:
         said = []
         for k in self.jumps:
             row, before = self.rows[k], self.rows[k - 1]
-            said.append(
-                f"branch lost at L={row['depth']}: its controls are {row['controls_L2_step']:.1e} from those of "
-                f"L={before['depth']}, the step before was {before['controls_L2_step']:.1e}; rates start there"
-            )
+            words = lost(row["depth"], row["controls_L2_step"], before["depth"], before["controls_L2_step"])
+            said.append(f"{words}; rates start there")
         for level in self.levels:
             for solution in (level.adjoint, level.exact):
                 if solution is not None and not solution.success:
@@ -291,6 +287,8 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
                     more = {**options, "device": device, "progress": follow, "checkpoint": place}
                 begin = [k.adjoint for k in levels] if levels and backend == "adjoint" else chains[backend]
                 solution = solve(problem, depth, backend, rule, begin, tolerance=tolerance, **more)
+                if progress and "branch lost" in solution.message:
+                    progress(f"L={depth} {backend}: {solution.message}")
                 if place is not None:
                     if depth < ladder[-1]:
                         save_learnt(solution, place)  # before the solution, which marks the level as finished

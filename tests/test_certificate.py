@@ -45,7 +45,6 @@ PROBLEMS: dict[str, tuple[str, dict[str, Any], int]] = {
     "spirals": ("spirals", {"samples": 6}, 3),
     "iris": ("iris_dense", {"samples": 9}, 2),
     "digits": ("digits_dense", {"samples": 12, "width": 2}, 2),
-    "images": ("densenet_images", {"samples": 8, "side": 2, "channels": 2}, 2),
     "width": ("width_pde", {"nodes": 4, "samples": 2}, 3),
     "images": ("densenet_images", {"samples": 4, "side": 2, "channels": 1, "alpha": 1e-2}, 2),
 }

@@ -12,7 +12,7 @@ from dnlcontrol.backends.adjoint import coarse, nested
 from dnlcontrol.backends.adjoint.coarse import Correction
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.model import Seen
-from dnlcontrol.backends.adjoint.newton import newton
+from dnlcontrol.backends.adjoint.newton import forcing, newton
 from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.space.faces import Face
 from dnlcontrol.space.layout import Layout
@@ -79,8 +79,8 @@ def test_extrapolation_is_exact_for_quadratics_in_1_over_L():
         values = (1 + t * s + (t + s) / L - t**2 * s**2 / L**2)[:, None, None] * np.ones((2, 2))
         return spaces[L].assemble({"W": values, "b": values[:, 0]})
 
-    levels = [Samples.of(spaces[L], at(L)) for L in (8, 16, 32)]
-    np.testing.assert_allclose(extrapolated(levels, spaces[64]), at(64), atol=1e-11)
+    levels = [Samples.of(spaces[L], at(L)).on(spaces[64]) for L in (8, 16, 32)]
+    np.testing.assert_allclose(extrapolated((8, 16, 32), levels, spaces[64]), at(64), atol=1e-11)
 
 
 # -- the correction ---------------------------------------------------------------------------------------------------
@@ -169,6 +169,17 @@ def test_nothing_stands_out_of_a_multiple_of_the_metric():
     space = dnl.discretise(toy(6), 4).space
     scale = coarse.bulk(space)
     assert coarse.correction(space, space, lambda w, d: scale * space.metric(d), np.zeros(space.size)) is None
+
+
+def test_the_last_model_is_solved_to_what_is_asked():
+    """What the model leaves, and what the next gradient adds to it (bend ‖r‖²), stay below the tolerance."""
+    tolerance = 1e-8
+    for size in (1e-7, 3e-7):
+        for bend in (1e-3, 1.0, 1e4):
+            accuracy = forcing(size, bend, tolerance)
+            assert accuracy + bend * size**2 <= tolerance and accuracy >= 0.3 * tolerance
+    assert forcing(1e-7, 1.0, tolerance) == pytest.approx(0.6e-8, rel=1e-5)
+    assert forcing(1e-3, 1.0, tolerance) == pytest.approx(1e-5)  # a hundredth: what is learnt serves the next model
 
 
 # -- solves -----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ LAYERS = (
     "discrete sizes fingerprints",
     "backends",
     "solution",
+    "branches",
     "solving duals hjb outcome request starts",
     "certificates",
     "init storage extrapolation symmetries multistarts studies",

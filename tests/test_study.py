@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -44,11 +45,38 @@ def test_a_lost_branch_is_said(t7):
     solutions = [level.adjoint for level in t7.levels]
     u = solutions[3].controls["u"]
     flipped = dnl.space.extension.Extension("u", u.layout, -u.values)
-    import dataclasses
-
     jumped = Study("jump", (*t7.levels[:3], Level(dataclasses.replace(solutions[3], controls={"u": flipped}))))
     assert any("branch lost at L=32" in s for s in jumped.statements)
     assert jumped.first_of_branch == 3 and np.isnan(jumped.rates["value"])
+
+
+def test_a_level_that_leaves_its_branch_says_so_in_its_message(t7):
+    """Two coarse levels near each other, far from the only minimiser there is: the third solve cannot continue them."""
+    problem, levels = t7_h1_triangle.problem(), [level.adjoint for level in t7.levels[:3]]
+
+    def away(solution, by):
+        u = solution.controls["u"]
+        moved = dnl.space.extension.Extension("u", u.layout, u.values + by)
+        return dataclasses.replace(solution, controls={"u": moved})
+
+    followed = dnl.solve(problem, 32, backend="adjoint", start=levels)
+    assert "branch" not in followed.message
+    alone = dnl.solve(problem, 32, backend="adjoint", start=away(levels[2], 3.0))
+    assert "branch" not in alone.message  # one level shows no distance to compare with
+    left = dnl.solve(problem, 32, backend="adjoint", start=[away(s, 3.0) for s in levels])
+    assert left.success and left.value == pytest.approx(followed.value, abs=1e-12)
+    assert "branch lost at L=32: its controls are" in left.message
+    study = Study("jump", tuple(Level(s) for s in (*[away(s, 3.0) for s in levels], left)))
+    assert study.statements[0] in f"{left.message}; rates start there"
+    assert not any(level.adjoint.message.count("branch") for level in t7.levels)
+
+
+def test_a_study_logs_it(monkeypatch):
+    """The line of that level, as it happens."""
+    monkeypatch.setattr("dnlcontrol.solving.branch_note", lambda solution, coarser: "branch lost at L=8: for this test")
+    said: list[str] = []
+    made = dnl.study(o1_hager.problem(), [4, 8], progress=said.append)
+    assert [line for line in said if "branch lost" in line] == [f"L=8 adjoint: {made.levels[1].adjoint.message}"]
 
 
 def test_save_load_and_pictures(t7, tmp_path):

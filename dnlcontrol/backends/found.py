@@ -57,7 +57,10 @@ class Found:
 
 @dataclass
 class Counts:
-    """How often each product was formed, and what they cost the minimiser (``coarse``: preparing a preconditioner)."""
+    """How often each product was formed, and what they cost the minimiser.
+
+    ``coarse_seconds``: preparing start and preconditioner; the values formed in that time are ``timed_values``.
+    """
 
     values: int = 0
     gradients: int = 0
@@ -65,6 +68,7 @@ class Counts:
     gradient_seconds: float = 0.0
     hessian_seconds: float = 0.0
     coarse_seconds: float = 0.0
+    timed_values: int = 0
 
     @property
     def product_cost(self) -> float:
@@ -79,7 +83,7 @@ class Counts:
             return {}
         second = self.gradient_seconds / self.gradients
         coarse = self.coarse_seconds / second if second > 0 else 0.0
-        total = self.values + self.gradients + extra + self.product_cost * self.hessians + coarse
+        total = self.values - self.timed_values + self.gradients + extra + self.product_cost * self.hessians + coarse
         return {"units": total, "product_cost": self.product_cost, "coarse": coarse, "gradient_seconds": second}
 
 

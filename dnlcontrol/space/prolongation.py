@@ -62,11 +62,14 @@ def splined(line: np.ndarray, values: np.ndarray, x: np.ndarray, degree: int, ax
     return np.asarray(make_interp_spline(line, values, k=degree, axis=axis)(x))
 
 
-def extrapolated(levels: Sequence[Samples], space: ControlSpace) -> np.ndarray:
-    """The polynomial in 1/L through the levels of one branch, at the depth of ``space``, clipped to the bounds."""
-    h = np.array([1.0 / level.depth for level in levels])
+def extrapolated(depths: Sequence[int], sampled: Sequence[np.ndarray], space: ControlSpace) -> np.ndarray:
+    """The polynomial in 1/L through levels of one branch, at the depth of ``space``, clipped to the bounds.
+
+    ``sampled``: the levels of these ``depths``, each on ``space``.
+    """
+    h = 1.0 / np.array(depths, dtype=float)
     w = np.zeros(space.size)
-    for i, level in enumerate(levels):
+    for i, values in enumerate(sampled):
         others = np.delete(h, i)
-        w += np.prod((1.0 / space.grid.depth - others) / (h[i] - others)) * level.on(space)
+        w += np.prod((1.0 / space.grid.depth - others) / (h[i] - others)) * values
     return np.clip(w, *space.bounds)

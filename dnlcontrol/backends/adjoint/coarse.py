@@ -9,8 +9,10 @@ of the fine one. With them, orthonormal in B,
 positive definite whatever the sign of λ. On a face of the bounds the matching block of Ĥ is inverted, again by
 B_FF^{-1} and a small matrix (Woodbury's identity). Conjugate gradients then see eigenvalues near 1 only.
 
-The pairs come from Lanczos at a coarse level. From then on they are improved by the products of every Newton step
-(Morales and Nocedal 2000 precondition one Newton system by those of the last), and carried on from level to level.
+The pairs come from the last steps of a cold start, or from Lanczos at a coarse level. From then on they are improved
+by the products of every Newton step (Morales and Nocedal 2000 precondition one Newton system by those of the last), and
+carried on from level to level. Within a level what is learnt is kept as it comes, Ĥ = B + B X N XᵀB with a small N;
+bringing it back to pairs costs as much as several gradients, and is left to the way from a level to the next.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ NEAR, RESIDUAL, COUPLING = 0.2, 0.3, 0.1  # pairs with |log|λ|| below NEAR stay
 BLOCK = 4096  # entries of each vector taken at once
 SOFTEST = 1e-6  # λ below are not told from rounding
 SHALLOWEST, DEEPEST, RATIO = 8, 32, 4
-MOST = 120  # vectors before they are compressed to PAIRS
+MOST = 80  # vectors before they are compressed to PAIRS
+CHEAP = 20_000  # entries of the controls up to which that is done at once: N grows where the vectors become dependent
+LEARNER = 50_000  # entries of the controls up to which a cold start remembers its last steps: 240 MB at most
 RECENT = 5  # steps that a cold start is remembered by
 
 
@@ -115,7 +119,7 @@ class Correction:
             return self
         change[k + m :, k + m :] += inverse.T @ inverse
         learnt = Correction(self.space, self.scale, (*self.blocks, added), gram, change - half.T @ half)
-        return learnt if len(gram) <= MOST else learnt.compressed()
+        return learnt if len(gram) <= MOST and self.space.size > CHEAP else learnt.compressed()
 
     def compressed(self) -> Correction:
         """As bulk and few eigenpairs of the small matrices ``change`` and ``gram``, those near 1 left to the bulk."""
@@ -266,8 +270,8 @@ def empty(space: ControlSpace) -> Correction:
 
 
 def learner(space: ControlSpace) -> Preconditioner | None:
-    """For a cold start at a small depth whose bulk is known: what its last steps tell, for the next level."""
-    if space.grid.depth > DEEPEST or any(b.penalty is None for b in space):
+    """For a small cold start whose bulk is known: what its last steps tell, for the next level."""
+    if space.grid.depth > DEEPEST or space.size > LEARNER or any(b.penalty is None for b in space):
         return None
     return Preconditioner(lambda: empty(space), used=False)
 

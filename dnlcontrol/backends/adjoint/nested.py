@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,19 +32,18 @@ class Nested:
         return Evaluator(coarse, self.device, self.dtype, self.chunk)
 
     def start(self, levels: Sequence[Samples], evaluator: Evaluator) -> np.ndarray:
-        """The samples of the last level, extrapolated with one or two more where that pays.
+        """The samples of the last level, or extrapolated with one or two more: the start of lowest cost.
 
-        The last level itself shows how many to use: those whose polynomial in 1/L would have given it the start of
-        lowest cost. With two levels in all there is nothing to show it, and both starts are tried.
+        Its time is that of the coarse levels' work; the values are not counted once more.
         """
-        space = self.discrete.space
-        if len(levels) <= 2:
-            found = [extrapolated(levels[-k:], space) for k in range(1, len(levels) + 1)]
-            return found[0] if len(found) == 1 else min(found, key=lambda w: _cost(evaluator, w))
-        last = self.at(levels[-1].depth)
-        before = levels[-ORDERS - 1 : -1]
-        costs = [_cost(last, extrapolated(before[-k:], last.space)) for k in range(1, len(before) + 1)]
-        return extrapolated(levels[-1 - int(np.argmin(costs)) :], space)
+        began, space = time.perf_counter(), self.discrete.space
+        sampled = [level.on(space) for level in levels[-ORDERS:]]
+        depths = [level.depth for level in levels[-ORDERS:]]
+        found = [extrapolated(depths[-k:], sampled[-k:], space) for k in range(1, len(depths) + 1)]
+        best = found[0] if len(found) == 1 else min(found, key=lambda w: _cost(evaluator, w))
+        evaluator.counts.timed_values += len(found) if len(found) > 1 else 0
+        evaluator.counts.coarse_seconds += time.perf_counter() - began
+        return best
 
     def preconditioner(self, w: np.ndarray, known: Preconditioner | None) -> Preconditioner | None:
         """That of the level before where it is known and deep enough, else from a coarse Hessian at w.

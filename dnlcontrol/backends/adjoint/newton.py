@@ -30,9 +30,10 @@ def newton(objective: SecondOrder, start: np.ndarray, tolerance: float, max_iter
     ``leave_saddles``: where the iterates come to rest, the lowest curvature is looked for, and followed if negative;
     a start on a symmetry of the problem may otherwise end at a saddle.
 
-    The model is solved to min(0.1, ‖r‖^{1/2}) ‖r‖, r the stationarity: superlinear, few inner iterations far out; but
-    not beyond half of bend ‖r‖², what the next stationarity will be however well it is solved. ``bend`` is learnt from
-    the steps; a value from a coarser level saves products in the first. ``keeper``: the checkpoint to go on from.
+    The model is solved to min(0.1, ‖r‖^{1/2}) ‖r‖, r the stationarity: superlinear, few inner iterations far out;
+    but not beyond half of bend ‖r‖², what the next stationarity will be however well it is solved, nor beyond what
+    both together may be at the end. ``bend`` is learnt from the steps; a value from a coarser level saves products
+    in the first. ``keeper``: the checkpoint to go on from.
     """
     space = objective.space
     kept = resumed(keeper, "newton")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -47,10 +46,8 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
     if method in RATES:
         return _run_batches(evaluator, w, tolerance, limit, method, batches or MiniBatches(), progress, cold, keeper)
     nested = Nested(discrete, device, dtype, chunk)
-    began = time.perf_counter()
     if levels and (mu is None or not discrete.rows.size):  # carried multipliers belong to prolonged controls
         w = nested.start(levels, evaluator)
-    evaluator.counts.coarse_seconds += time.perf_counter() - began
     minimiser: Minimiser = lbfgs if method == "lbfgs" else newton
     kind = GaussNewton if method == "gauss-newton" else Objective
     if method in ("msa", "emsa"):
