@@ -1,6 +1,6 @@
 """What every rank of tests/test_distributed.py runs: iris with this rank's share of the flowers.
 
-torchrun --nproc-per-node 2 tests/distributed_iris.py OUT DEPTH METHOD
+torchrun --nproc-per-node 2 tests/distributed_iris.py OUT DEPTH METHOD TOLERANCE
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def problem(rows: slice) -> dnl.ControlProblem:
     )
 
 
-def main(out: str, depth: str, method: str) -> None:
+def main(out: str, depth: str, method: str, tolerance: str) -> None:
     solution = dnl.solve(
-        problem(dnl.share(30)), int(depth), "adjoint", method=method, tolerance=1e-10, distributed=True
+        problem(dnl.share(30)), int(depth), "adjoint", method=method, tolerance=float(tolerance), distributed=True
     )
     arrays = {k: c.values for k, c in solution.controls.items()}
     np.savez(Path(out) / f"{os.environ['RANK']}.npz", value=solution.value, success=solution.success, nit=solution.nit,

@@ -31,21 +31,20 @@ def on_ranks(ranks: int, out: Path, *arguments: str) -> list[dict[str, np.ndarra
 
 
 @pytest.mark.parametrize(
-    ("ranks", "method", "apart"),
+    ("ranks", "method", "tolerance", "apart"),
     [
-        (2, "newton", 2e-8),
-        pytest.param(4, "newton", 2e-8, marks=pytest.mark.slow),
-        pytest.param(2, "lbfgs", 2e-8, marks=pytest.mark.slow),
+        (2, "newton", 4e-12, 1e-9),
+        pytest.param(4, "newton", 4e-12, 1e-9, marks=pytest.mark.slow),
+        pytest.param(2, "lbfgs", 1e-10, 2e-8, marks=pytest.mark.slow),
     ],
 )
-def test_the_same_minimiser_on_every_number_of_ranks(ranks, method, apart, tmp_path):
-    """Stationarities of 1e-10 allow 2e-10/α = 2e-8 between controls."""
-    one = dnl.solve(problem(slice(0, 30)), 2, "adjoint", tolerance=1e-10)
-    found = on_ranks(ranks, tmp_path, "2", method)
+def test_the_same_minimiser_on_every_number_of_ranks(ranks, method, tolerance, apart, tmp_path):
+    """Two stationarities of ε allow 2ε/α between controls, α = 1e-2."""
+    one = dnl.solve(problem(slice(0, 30)), 2, "adjoint", tolerance=tolerance)
+    found = on_ranks(ranks, tmp_path, "2", method, str(tolerance))
     for rank in found:
-        assert (
-            rank["success"] and rank["stationarity"] <= 1e-10 and f"({ranks} ranks, 30 samples)" in str(rank["message"])
-        )
+        assert rank["success"] and rank["stationarity"] <= tolerance
+        assert f"({ranks} ranks, 30 samples)" in str(rank["message"])
         assert float(rank["value"]) == pytest.approx(one.value, abs=1e-13)
         for name, control in one.controls.items():
             np.testing.assert_array_equal(rank[name], found[0][name])
