@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -49,17 +50,26 @@ def resample(source: Layout, values: np.ndarray, target: Layout, smooth: bool) -
     degree = min(3, len(source.line) - 1)
     if not smooth or degree < 1:
         return prolong(source, values, target)
-    array = values.reshape(len(values), -1) if source.on == "t" else source.mirrored(values.reshape(len(values), -1))
-    for axis in range(array.ndim - 1):
-        array = splined(source.line, array, target.line, degree, axis)
-    return target.packed(array).reshape(-1, *values.shape[1:])
+    flat = values.reshape(len(values), -1)
+    if source.on == "t":
+        found = splined(source.line, flat, target.line, degree)
+    else:
+        M = spline_matrix(source, target, degree)
+        found = np.moveaxis(M @ np.moveaxis(source.mirrored(flat), -1, 0) @ M.T, 0, -1)
+    return target.packed(found).reshape(-1, *values.shape[1:])
 
 
-def splined(line: np.ndarray, values: np.ndarray, x: np.ndarray, degree: int, axis: int) -> np.ndarray:
-    """The not-a-knot spline through the values on ``line`` along an axis, at x; its end pieces go on outside."""
+def splined(line: np.ndarray, values: np.ndarray, x: np.ndarray, degree: int) -> np.ndarray:
+    """The not-a-knot spline through the values on ``line`` along the first axis, at x; its end pieces go on outside."""
     from scipy.interpolate import make_interp_spline
 
-    return np.asarray(make_interp_spline(line, values, k=degree, axis=axis)(x))
+    return np.asarray(make_interp_spline(line, values, k=degree)(x))
+
+
+@lru_cache(maxsize=4)
+def spline_matrix(source: Layout, target: Layout, degree: int) -> np.ndarray:
+    """The spline along one axis of a triangle as a matrix (target's side, source's side): many vectors are moved."""
+    return splined(source.line, np.eye(len(source.line)), target.line, degree)
 
 
 def extrapolated(depths: Sequence[int], sampled: Sequence[np.ndarray], space: ControlSpace) -> np.ndarray:

@@ -38,7 +38,7 @@ BLOCK = 4096  # entries of each vector taken at once
 SOFTEST = 1e-6  # λ below are not told from rounding
 SHALLOWEST, DEEPEST, RATIO = 8, 32, 4
 MOST = 80  # vectors before they are compressed to PAIRS
-CHEAP = 2_000  # entries of the controls up to which that is done at once: N grows where the vectors become dependent
+CHEAP = 20_000  # entries of the controls up to which that is done at once: N grows where the vectors become dependent
 LEARNER = 50_000  # entries of the controls up to which a cold start remembers its last steps: 240 MB at most
 RECENT = 5  # steps that a cold start is remembered by
 

@@ -16,7 +16,7 @@ from dnlcontrol.space.faces import Face, complementarity, stationarity
 ACCEPT, SHRINK, GROW = 1e-4, 0.25, 0.75
 ROUNDING = 1e-13  # changes of J below this share of |J| are noise of the sums over samples and layers
 CG_LIMIT = 500
-MOST = 1e-2  # reduction asked of one model: the next one is better preconditioned by what this one learns
+MOST = 2e-2  # reduction asked of one model: the next one is better preconditioned by what this one learns
 FAR = 1e-2  # stationarity above which steps tell nothing about the next ones
 ESCAPES = 5  # saddles left in one solve
 NOT_FINITE = "the cost or its gradient is not finite at the start; start elsewhere or bound the controls"
