@@ -8,6 +8,7 @@ import numpy as np
 
 from dnlcontrol.solution import Solution, distance
 from dnlcontrol.space.extension import prolong
+from dnlcontrol.space.layout import Layout
 from dnlcontrol.space.metric import Metric
 
 JUMP = 2.0  # consecutive distances of a followed branch shrink; one that doubles instead marks a jump
@@ -17,8 +18,8 @@ MARGIN = 2.0  # distances by samples alone differ by O(1/L)
 
 def leaves(solution: Solution, step: float, before: float) -> bool:
     """Whether a level is off its branch: ``step`` from the level before, which was ``before`` from its own (L2)."""
-    size = np.sqrt(sum(float(np.mean(c.values**2)) for c in solution.controls.values()))
-    return step > JUMP * before and step > LARGE * size
+    size = np.sqrt(sum(_squared(c.layout, c.values) for c in solution.controls.values()))
+    return step > JUMP * before and step > LARGE * float(size)
 
 
 def lost(depth: int, step: float, coarser: int, before: float) -> str:
@@ -46,7 +47,10 @@ def _sampled(coarse: Solution, fine: Solution) -> float:
     total = 0.0
     for name, control in coarse.controls.items():
         other = fine.controls[name]
-        off = prolong(other.layout, other.values, control.layout) - control.values
-        mass = Metric(control.layout, smooth=False).mass
-        total += float(mass @ np.sum(off.reshape(len(off), -1) ** 2, axis=1))
+        total += _squared(control.layout, prolong(other.layout, other.values, control.layout) - control.values)
     return float(np.sqrt(total))
+
+
+def _squared(layout: Layout, values: np.ndarray) -> float:
+    """The squared L2 norm of samples (sites, *shape), in the units of :func:`distance`."""
+    return float(Metric(layout, smooth=False).mass @ np.sum(values.reshape(len(values), -1) ** 2, axis=1))

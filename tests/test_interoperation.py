@@ -270,6 +270,21 @@ def test_the_c_code_of_a_layer_without_a_root_says_so(tmp_path):
     assert value[0] == pytest.approx(evaluator.value(w), rel=1e-12)
 
 
+def test_the_c_code_of_large_states(tmp_path):
+    """A residual of 1e-7 is the rounding of a state of 1e9: x^l = x^{l-1} (1 - 0.15 τ) / (1 + 0.15 τ)."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler cc on this machine")
+    problem = dnl.ControlProblem(
+        x0=np.full((1, 1), 1e9), dynamics=dnl.ODE(lambda t, x, u: u.u - 0.3 * x),
+        controls={"u": dnl.Control(())}, terminal=lambda x, c: x[0],
+    )  # fmt: skip
+    file, binary = dnl.export_c(problem, 3, tmp_path / "network.c", "trapezoid"), tmp_path / "network.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True)
+    (value,) = in_c("network_value", ctypes.CDLL(str(binary)), [np.zeros(4)], [1])
+    assert value[0] == pytest.approx(1e9 * ((1 - 0.05) / (1 + 0.05)) ** 3, rel=1e-13)
+
+
 @pytest.mark.parametrize("path", ["network.txt", "2nd.c", "my-net.c", "nowhere/network.c", None, 3])
 def test_a_bad_path_is_refused(path, tmp_path):
     with pytest.raises(dnl.InputError, match="path: got"):

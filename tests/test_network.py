@@ -59,6 +59,30 @@ def test_gradient_is_that_of_the_sweep(name, recompute, rule):
         np.testing.assert_allclose(grad, expected, rtol=0, atol=1e-12 * (1 + float(expected.abs().max())))
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_second_derivatives(rule):
+    """Double backward against differences of the gradient, and forward over backward against it."""
+    problem = dnl.ControlProblem(
+        x0=np.random.default_rng(1).standard_normal((2, 2)),
+        dynamics=dnl.ODE(lambda t, x, u: u.v - x * dnl.namespace(x).sin(2 * x)),
+        controls={"v": dnl.Control((2,), initial=0.3)}, terminal=lambda x, c: dnl.namespace(x).sum(x**2),
+    )  # fmt: skip
+    discrete = dnl.discretise(problem, 3, rule)
+    network, x0 = Network(discrete, discrete.space.split(discrete.space.initial())), torch.tensor(problem.x0)
+    assert torch.autograd.gradgradcheck(network, (x0.requires_grad_(),))
+    twice = torch.func.jacrev(torch.func.jacrev(lambda x: network(x).sum()))(x0.detach())
+    mixed = torch.func.hessian(lambda x: network(x).sum())(x0.detach())
+    np.testing.assert_allclose(mixed.detach(), twice.detach(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["scalar ODE, logistic", "vector Volterra, squared"])
+def test_no_samples(name, rule):
+    discrete, _, _, network = drawn(name, rule)
+    nothing = torch.tensor(discrete.problem.x0[:0])
+    assert network(nothing).shape == nothing.shape
+
+
 def test_recomputing_keeps_less():
     """What the graph keeps for the triangle grows like L² for autograd, like L with columns formed again."""
     kept = {}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
+from dnlcontrol.branches import leaves
 from dnlcontrol.studies import Level, Study
 from problems import o1_hager, t7_h1_triangle, two_class_toy
 
@@ -48,6 +49,17 @@ def test_a_lost_branch_is_said(t7):
     jumped = Study("jump", (*t7.levels[:3], Level(dataclasses.replace(solutions[3], controls={"u": flipped}))))
     assert any("branch lost at L=32" in s for s in jumped.statements)
     assert jumped.first_of_branch == 3 and np.isnan(jumped.rates["value"])
+
+
+@pytest.mark.parametrize("horizon", [1e-4, 1.0, 1e4])
+def test_a_step_is_compared_with_the_size_in_one_unit(horizon):
+    """u = 2 on [0, T] has the L2 norm 2 √T: a step of 6 % of that is a jump, one of 4 % is not."""
+    problem = dnl.ControlProblem(
+        x0=[1.0], horizon=horizon, dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control((), initial=2.0)},
+        running=lambda t, x, u: (u.u - 2.0) ** 2,
+    )  # fmt: skip
+    solution, size = dnl.solve(problem, 4, backend="adjoint"), 2 * np.sqrt(horizon)
+    assert leaves(solution, 0.06 * size, 0.01 * size) and not leaves(solution, 0.04 * size, 0.01 * size)
 
 
 def test_a_level_that_leaves_its_branch_says_so_in_its_message(t7):

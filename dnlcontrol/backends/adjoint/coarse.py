@@ -229,13 +229,17 @@ class Preconditioner:
     """
 
     def __init__(self, prepare: Callable[[], Correction], used: bool = True) -> None:
-        self._prepare, self.used = prepare, used
+        self._prepare: Callable[[], Correction] | None = prepare
+        self.used = used
         self._pending: deque[tuple[Seen, ...]] = deque(maxlen=None if used else RECENT)
         self._now: Correction | None = None
 
     def current(self) -> Correction:
         """What is known now."""
-        now = self._prepare() if self._now is None else self._now
+        if self._prepare is not None:
+            self._now, self._prepare = self._prepare(), None  # what it was prepared from need not be kept
+        now = self._now
+        assert now is not None
         for seen in self._pending:
             now = now.learn(seen)
         self._now = now

@@ -42,7 +42,7 @@ class Network(torch.nn.Module):
         z^l = Σ_{s<l} c_s k(t_l, t_s, F(t_s, x^s, v^s), w^{l,s}) + d_l k(t_l, t_l, F(t_l, x^l, v^l), w^{l,l})
 
     Where the rule has d_l > 0 (trapezoidal) a layer solves its equation by Newton's method, sample by sample, to NaN
-    where that does not settle; derivatives are those of the implicit function, the first ones only.
+    where that does not settle; derivatives are those of the implicit function, first and second ones.
 
     ``network.controls["W"]`` is a parameter (sites, *shape), packed by column as in ``solution.controls["W"].values``.
     It starts in float64 on the CPU; ``.to(...)`` moves and converts as in any module.

@@ -8,6 +8,7 @@ sample, and the implicit function theorem:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,10 +42,13 @@ class Stage:
             x = self._root(_primal(guess), *primals)
         if forward_ad._current_level < 0 and not torch.is_grad_enabled():
             return x
-        # one more step, which carries tangents and autograd's graph: its derivative is that of the implicit function
+        # Steps with a fixed slope, which carry tangents and autograd's graph: k of them have the first k derivatives of
+        # the implicit function, since each multiplies the error by one more perturbation.
         with torch.no_grad():
             _, slope = self._linearised(x, *primals)
-        return x - _solve(slope, x - self.right(x, z, *self.controls))
+        for _ in range(2 if torch.is_grad_enabled() else 1):
+            x = x - _solve(slope, x - self.right(x, z, *self.controls))
+        return x
 
     def _root(self, x: Tensor, z: Tensor, controls: Any) -> Tensor:
         eps, slope, before = torch.finfo(x.dtype).eps, None, None
@@ -83,7 +87,7 @@ class Stage:
 
 def _slope(pull: Callable[..., Any], like: Tensor) -> Tensor:
     """I - r_x of every sample, (n, d, d), from one pull-back for each entry of the state."""
-    n, size = len(like), like[0].numel()
+    n, size = len(like), math.prod(like.shape[1:])
     unit = torch.eye(size, dtype=like.dtype, device=like.device)
     rows = [pull(unit[i].expand(n, size).reshape(like.shape))[0].reshape(n, size) for i in range(size)]
     return unit - torch.stack(rows, dim=1)
@@ -91,13 +95,13 @@ def _slope(pull: Callable[..., Any], like: Tensor) -> Tensor:
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     """matrix^{-1} right, sample by sample; not finite where a matrix is singular or not finite."""
-    solution = torch.linalg.solve_ex(matrix, right.reshape(len(right), -1, 1))[0]
+    solution = torch.linalg.solve_ex(matrix, right.reshape(*matrix.shape[:2], 1))[0]
     return solution.squeeze(-1).reshape(right.shape)
 
 
 def _size(x: Tensor) -> Tensor:
     """The largest entry of each sample."""
-    return x.abs().reshape(len(x), -1).amax(1)
+    return x.abs().reshape(len(x), math.prod(x.shape[1:])).amax(1)
 
 
 def _primal(tensor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from dnlcontrol.discrete import discretise
 from dnlcontrol.problem import ControlProblem
 
 # Newton's method in generated C: it ends with a step below 1e-9, whose successor would be of the size of its square,
-# or after 50 steps without a word: a residual above SETTLED tells
+# or after 50 steps without a word: a residual above SETTLED (1 + |x|) tells
 STAGE = {"abstol": 0.0, "abstolStep": 1e-9, "max_iter": 50}
 SETTLED = 1e-8
 
@@ -241,6 +241,8 @@ def _solved(t: Transcription) -> tuple[Any, Any]:
         given = ca.vertcat(w, *states)
         x = stage(x0=guess, p=given)["x"]
         left = ca.norm_inf(ca.Function("residual", [unknown, known], [residual])(x, given))
-        states.append(x * (1 + ca.log(1 - 2 * ca.logic_not(left <= SETTLED))))  # log 1 = 0, log(-1) is NaN
+        states.append(
+            x * (1 + ca.log(1 - 2 * ca.logic_not(left <= SETTLED * (1 + ca.norm_inf(x)))))
+        )  # log 1 = 0, log(-1) is NaN
     shape = columns[0].shape
     return w, ca.horzcat(*(ca.reshape(x, *shape) for x in states))
