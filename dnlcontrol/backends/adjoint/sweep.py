@@ -218,9 +218,10 @@ class Sweep:
         """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l; adds dJ/du into ``out``.
 
         λ^l is the multiplier of the state equation at layer l: the derivative with respect to a change of its right
-        side.
+        side. ``direct`` is (L+1, n, *state), or (1, n, *state) where only x^L has one.
         """
-        lam, zbar = direct.clone(), torch.zeros_like(z)
+        lam, zbar = torch.zeros_like(x), torch.zeros_like(z)
+        lam[-len(direct) :] = direct
         for l in reversed(range(self.depth + 1)):
             if l < self.depth:
                 lam[l] += self._pull_column(u, l, x[l], zbar[self._rows(l)], out)
