@@ -43,7 +43,7 @@ class Dynamics:
     and ``outer(t, g, z, u)`` (default: g + z) may be None. ``batched(t, s, y, u)`` is an optional PyTorch
     version of the kernel for one source layer: t (m,), s 0-d, y (n, *y), triangular controls (m, *shape), the
     others (*shape) -> (m, n, *z); ``batched_feature(s, x, u)`` is one of the feature map: x (n, *x) -> (n, *y).
-    ``affine`` declares a kernel σ(W y + b), which the sweep then takes at full speed.
+    ``affine`` declares a kernel σ(W y + b), and maps φ(x) and g + σ(z + b), which the sweep then takes at full speed.
     ``is_ode`` says that x' = k(s, x, v(s)): its costate is the classical one.
     """
 
