@@ -186,16 +186,16 @@ def form_a(sizes: list[tuple[int, int, int]], repeats: int) -> None:
 
 
 def hessian_over_gradient(sizes: list[tuple[int, int, int]], repeats: int) -> None:
-    print("          L   d    N  gradient/s  Hessian product/s  ratio")
-    for (L, d, N), dtype in itertools.product(sizes, FLOATS):
-        evaluator, w = dense(L, d, N, dtype=dtype)
+    print("form          L   d    N  gradient/s  Hessian product/s  ratio")
+    for form, (L, d, N), dtype in itertools.product("CA", sizes, FLOATS):
+        evaluator, w = dense(L, d, N, dnl.Dense(d, form), dtype=dtype)
         direction = np.random.default_rng(1).standard_normal(len(w))
         first, second = medians(
             repeats,
             lambda e=evaluator, w=w: e.value_and_gradient(w),
             lambda e=evaluator, w=w, v=direction: e.hessian_product(w, v),
         )
-        print(f"{dtype:8} {L:3d} {d:3d} {N:4d} {first:10.4f} {second:17.4f} {second / first:7.2f}", flush=True)
+        print(f"{form} {dtype:8} {L:4d} {d:3d} {N:4d} {first:10.4f} {second:17.4f} {second / first:7.2f}", flush=True)
 
 
 def formula_over_batched(sizes: list[tuple[int, int, int]], repeats: int) -> None:

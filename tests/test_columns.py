@@ -11,7 +11,7 @@ from dnlcontrol.activations import known
 from dnlcontrol.backends.adjoint import columns as module
 from dnlcontrol.backends.adjoint.columns import elements
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.dynamics import Affine
+from dnlcontrol.dynamics import Affine, Outer
 
 ACTIVATIONS = {f.__name__: f for f in (dnl.tanh, dnl.relu, dnl.leaky_relu, dnl.sigmoid, dnl.softplus, dnl.identity)}
 D, N, L = 3, 7, 5
@@ -60,10 +60,39 @@ def test_the_same_as_by_torch_func(network, activation, rule):
     for dtype, tolerance in TOLERANCE.items():
         evaluator = Evaluator(found, stored=False, dtype=dtype)
         assert evaluator.sweep.affine is not None
+        declared = evaluator.sweep.feature_map is not None, evaluator.sweep.outer_map is not None
+        assert declared == (network == "A" and activation != "identity", True)
         agree(products(evaluator), expected, tolerance)
 
 
-@pytest.mark.parametrize("network", ["A", "C", "ResNet"])
+@pytest.mark.parametrize("form", ["A", "B"])
+def test_the_same_as_autograd_on_stacked_rows(form):
+    """x^l = x0 + W-mixed features + b (A), x0 + tanh of that sum (B): value, gradient, Hessian product."""
+    rng, depth = np.random.default_rng(8), 6
+    x0, target = rng.standard_normal((2, N, D))
+    problem = dnl.ControlProblem(x0=x0, dynamics=dnl.Dense(D, form), terminal=dnl.losses.squared(target))
+    found = dnl.discretise(problem, depth)
+    evaluator = Evaluator(found, stored=False)
+    start, goal = torch.tensor(x0), torch.tensor(target)
+
+    def cost(w):
+        u = {b.name: w[b.part].view(b.layout.count, *b.control.shape) for b in found.space}
+        columns, z = u["W"].split([depth - s for s in range(depth)]), [torch.zeros(N, D)] * (depth + 1)
+        for l in range(depth + 1):
+            inside = z[l] + u["b"][l]
+            x = start + (inside if form == "A" else torch.tanh(inside))
+            y = torch.tanh(x) if form == "A" else x
+            z = [*z[: l + 1], *(a + y @ W.T / depth for a, W in zip(z[l + 1 :], columns[l] if l < depth else [],
+                                                                 strict=True))]  # fmt: skip
+        return ((x - goal) ** 2).sum(1).mean()
+
+    w, d = (torch.tensor(v) for v in 0.7 * np.random.default_rng(5).standard_normal((2, evaluator.space.size)))
+    value, product = torch.autograd.functional.hvp(cost, w, d)
+    gradient = torch.func.grad(cost)(w)
+    agree(products(evaluator), (value.numpy(), gradient.numpy(), product.numpy()), 1e-12)
+
+
+@pytest.mark.parametrize("network", ["A", "B", "C", "ResNet"])
 def test_chunks_pieces_and_threads_do_not_matter(network, monkeypatch):
     found = discrete(NETWORKS[network](dnl.tanh))
     expected = products(Evaluator(found, stored=False))
@@ -114,6 +143,65 @@ def test_other_activations_take_the_general_path():
         evaluator = Evaluator(found, stored=False)
         assert (evaluator.sweep.affine is not None) == written_out
         agree(products(evaluator), products(Evaluator(found, stored=False, batched=False)), 1e-12)
+
+
+def mixing(affine: Affine, on: str = "t") -> dnl.Dynamics:
+    class Own(dnl.Dynamics):
+        own_controls = {"M": dnl.Control((D, D), on="ts"), "v": dnl.Control((D,), on=on)}
+
+        def kernel(self, t, s, y, u):
+            return u.M @ y
+
+        def feature(self, s, x, u):
+            return dnl.softplus(x)
+
+        def outer(self, t, g, z, u):
+            return g + dnl.sigmoid(z + u.v)
+
+        def free_term(self, t, x0):
+            return (1.0 + t) * x0
+
+    Own.affine = affine
+    return Own()
+
+
+@pytest.mark.parametrize("on", ["t", "const"])
+@pytest.mark.parametrize("outer", [None, Outer("v", dnl.sigmoid)])
+@pytest.mark.parametrize("feature", [None, dnl.softplus])
+def test_each_declaration_by_itself(feature, outer, on):
+    found = discrete(mixing(Affine("M", None, None, feature, outer), on))
+    evaluator = Evaluator(found, stored=False, chunk=3)
+    assert (evaluator.sweep.feature_map is None) == (feature is None)
+    assert (evaluator.sweep.outer_map is None) == (outer is None)
+    agree(products(evaluator), products(Evaluator(found, stored=False, batched=False)), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("feature", {"feature": dnl.tanh}),
+        ("outer", {"outer": Outer("v")}),
+        ("outer", {"outer": Outer(None, dnl.sigmoid)}),
+    ],
+)
+def test_a_wrong_map_is_seen(name, wrong):
+    with pytest.raises(ValueError, match=rf"Own\.affine\.{name}: got values that differ from the formula"):
+        Evaluator(discrete(mixing(Affine("M", **wrong))))
+
+
+def test_maps_of_the_user_take_the_general_path():
+    """A feature with controls of its own, and an activation without known derivatives; the columns are written out."""
+
+    def feature(s, x, u):
+        return dnl.tanh(u.a * x)
+
+    own = dnl.Dense(D, "A", feature=feature, feature_controls={"a": dnl.Control((D,), on="t")})
+    other = [dnl.Dense(D, form, lambda x: x + 0.1 * x * x * x) for form in "AB"]
+    for dynamics, outer in ((own, True), (other[0], True), (other[1], False)):
+        found = discrete(dynamics)
+        sweep = Evaluator(found, stored=False).sweep
+        assert sweep.affine is not None and sweep.feature_map is None and (sweep.outer_map is not None) == outer
+        agree(products(Evaluator(found, stored=False)), products(Evaluator(found, stored=False, batched=False)), 1e-12)
 
 
 def declared(affine: Affine) -> dnl.Dynamics:

@@ -9,7 +9,7 @@ from typing import Any
 from dnlcontrol import checks
 from dnlcontrol.activations import tanh
 from dnlcontrol.controls import Control
-from dnlcontrol.dynamics.base import Affine, Dynamics
+from dnlcontrol.dynamics.base import Affine, Dynamics, Outer
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,12 @@ class Dense(Dynamics):
 
     @property
     def affine(self) -> Affine:  # type: ignore[override]
-        inside = self.form == "C"
-        return Affine("W", "b" if inside and self.bias else None, self.activation if inside else None)
+        bias = "b" if self.bias else None
+        if self.form == "C":
+            return Affine("W", bias, self.activation)
+        if self.form == "B":
+            return Affine("W", outer=Outer(bias, self.activation))
+        return Affine("W", feature=None if self.feature_map else self.activation, outer=Outer(bias))
 
     def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
         """All later layers at once: y (n, d), W (m, d, d), b (m, d) -> (m, n, d)."""

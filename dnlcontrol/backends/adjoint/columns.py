@@ -204,6 +204,10 @@ class Columns:
     def add_pair(self, z: Tensor, y: Tensor, read: Read, along: Read, weight: float) -> None:
         """z (rows, 2n) += c (H, σ' P); ``y`` is (Y, Ẏ), (e, 2n)."""
         n = y.shape[1] // 2
+        if self.elements.value is None and read.bias is None:
+            z.addmm_(read.matrix, y, alpha=weight)
+            z[:, n:].addmm_(along.matrix, y[:, :n], alpha=weight)
+            return
         products = Product(read, y, n), Product(along, y[:, :n], n)
         for part, buffer in self._pieces(len(z), z.shape[1], z):
             h, p = self._values(part, *products, buffer)
@@ -218,11 +222,14 @@ class Columns:
         swapped = torch.cat([y[:, n:], y[:, :n]], dim=1)
         products = Product(read, y, n), Product(along, y[:, :n], n)
         for part, buffer in self._pieces(len(zbar), zbar.shape[1], zbar):
-            h, p = self._values(part, *products, buffer)
             g, dg = zbar[part, :n], zbar[part, n:]
-            self.elements.bent(p, h, g, dg)
-            self.elements.times_slope(p, h, out=p)
-            self.elements.times_slope(g, h, out=h)
+            if self.elements.value is None:
+                buffer, h, p = zbar[part], g, dg
+            else:
+                h, p = self._values(part, *products, buffer)
+                self.elements.bent(p, h, g, dg)
+                self.elements.times_slope(p, h, out=p)
+                self.elements.times_slope(g, h, out=h)
             ybar.addmm_(read.matrix[part].T, buffer, alpha=weight)
             ybar[:, n:].addmm_(along.matrix[part].T, h, alpha=weight)
             out.matrix[part].addmm_(buffer, swapped.T, alpha=weight)

@@ -136,7 +136,8 @@ class Evaluator:
         if tapeable(self.sweep):
             return taped(self.sweep, u, data, self._cost(data, multipliers), out)
         x, z = self.sweep.states(u, data)
-        value, direct = self._direct(x, u, data, multipliers, out)
+        seen = x[-1:] if self.lagrangian.reads_end_only(multipliers) else x
+        value, direct = self._direct(seen, u, data, multipliers, out)
         lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
         return value, x, lam, zbar, z
 

@@ -1,7 +1,8 @@
 """Hessian products for kernels σ(W y + b): the derivative of the gradient sweep, columns written out.
 
 States, costates and their tangents along the direction travel side by side, (L+1, d, 2, n), so that one product of
-columns.py serves both. What a layer does besides (feature map, outer map, implicit stage, cost) runs on dual numbers.
+columns.py serves both; maps.py does the same for feature and outer maps that it knows. What a layer does besides (other
+maps, implicit stage, cost) runs on dual numbers.
 """
 
 from __future__ import annotations
@@ -57,15 +58,13 @@ class SecondOrder:
         x, z = self._states(data)
         return _dual(x), _dual(z)
 
-    def _plain(self, l: int) -> bool:
-        """Whether layer l is x = g + z."""
-        return self.sweep.problem.formulas.outer is None and not self.sweep.grid.own[l]
-
     def _pairs(self, n: int, shape: tuple[int, ...]) -> Tensor:
         return torch.zeros(self.sweep.depth + 1, *shape, 2, n, dtype=self.sweep.dtype, device=self.sweep.device)
 
     def _source(self, s: int, x: Tensor) -> tuple[Tensor, Any]:
-        """(Y, Ẏ) of column s, (e, 2n), and the pull-back of the feature map (None: there is none)."""
+        """(Y, Ẏ) of column s, (e, 2n), and the pull-back of the feature map (None: there is none, or it is known)."""
+        if self.sweep.feature_map is not None:
+            return self.sweep.feature_map.pair(x).flatten(1), None
         if self.sweep.formulas.feature is None:
             return x.flatten(1), None
         own = self.sweep.inputs(self.dual, s)[2]
@@ -77,9 +76,8 @@ class SecondOrder:
         sweep, n = self.sweep, data.free.shape[1]
         x, z = (self._pairs(n, shape) for shape in self.shapes)
         for l in range(sweep.depth + 1):
-            if self._plain(l):
-                x[l] = z[l]
-                x[l, :, 0] += data.at(l).T
+            if sweep.outer_map is not None and not sweep.grid.own[l]:
+                sweep.outer_map.value_pair(self.u, self.du, l, data.at(l).T, z[l], x[l])
             else:
                 x[l] = _pair(sweep._stage(self.dual, data, l).solve(_dual(x[l - 1]), _dual(z[l])))
             if l == sweep.depth:
@@ -100,8 +98,8 @@ class SecondOrder:
             lam = direct[l].clone()
             if l < sweep.depth:
                 lam += self._pull_column(l, x[l], zbar[sweep._rows(l)], out)
-            if self._plain(l):
-                zbar[l] = lam
+            if sweep.outer_map is not None and not sweep.grid.own[l]:
+                sweep.outer_map.pull_pair(self.u, self.du, l, z[l], lam, zbar[l], out)
             else:
                 stage = sweep._stage(self.dual, data, l)
                 _, above, (added, *own) = stage.pull_back(_dual(x[l]), _dual(z[l]), _dual(lam))
@@ -121,6 +119,9 @@ class SecondOrder:
         weight = self.sweep.grid.later[s]
         self.affine.pull_pair(_flat(zbar), y, *self._reads(s), weight, ybar, self.affine.read(out, s))
         ybar = ybar.view(len(ybar), 2, -1)
+        if self.sweep.feature_map is not None:
+            self.sweep.feature_map.pull_pair(ybar, y.view(ybar.shape), x)
+            return ybar
         if pull is None:
             return ybar
         xbar, own = pull(_dual(ybar))

@@ -4,7 +4,8 @@ Once x^s is known, its contributions to all later layers are one batched kernel 
 accumulates z column by column; backward recomputes column s and pulls the cotangents z̄^{s+1..L} back
 through it. Only the states are kept: O(L·N·d) memory. Samples are taken in chunks.
 
-A kernel σ(W y + b) takes the products of columns.py (one-step networks: chain.py), any other torch.func.
+A kernel σ(W y + b) takes the products of columns.py (one-step networks: chain.py), with the feature and outer maps of
+maps.py; any other torch.func.
 
 Second order: the same code run on dual numbers (forward-mode AD) gives the derivative of the gradient in a
 direction, exact and with the memory of the sweep; second.py is its form for σ(W y + b).
@@ -21,6 +22,7 @@ import torch
 
 from dnlcontrol.backends.adjoint.chain import chain
 from dnlcontrol.backends.adjoint.columns import columns
+from dnlcontrol.backends.adjoint.maps import feature_map, outer_map
 from dnlcontrol.backends.adjoint.stage import Stage
 from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.discrete import DiscreteProblem
@@ -53,6 +55,8 @@ class Sweep:
         self.nodes = self.tensor(self.grid.nodes)
         self.columns = {b.name: b for b in self.space if b.control.on == "ts"}
         self.affine = columns(discrete, vectorised)
+        self.feature_map = feature_map(vectorised, self.affine)
+        self.outer_map = outer_map(vectorised, self.affine)
         self.chain = chain(discrete, self.affine)
         chunk = chunk or chunk_size(discrete, self.dtype.itemsize)
         self.chunks = [self._data(i, chunk) for i in range(0, self.problem.samples, chunk)]
@@ -131,7 +135,10 @@ class Sweep:
         n = data.free.shape[1]
         x, z = self._zeros(n, self.problem.state_shape), self._zeros(n, self.problem.integral_shape)
         for l in range(self.depth + 1):
-            x[l] = self._stage(u, data, l).solve(x[l - 1], z[l])
+            if self.outer_map is not None and not self.grid.own[l]:
+                self.outer_map.value(u, l, data.at(l).T, z[l].T, x[l].T)
+            else:
+                x[l] = self._stage(u, data, l).solve(x[l - 1], z[l])
             if l == self.depth:
                 break
             self._add_column(u, l, x[l], z[self._rows(l)])
@@ -160,7 +167,10 @@ class Sweep:
         if self.affine is None:
             later += self.column(s, x, *self.inputs(u, s))
         else:
-            y = self._feature(s, x, self._feature_reads(u, s)).T.contiguous()
+            if self.feature_map is not None:
+                y = self.feature_map.value(x.T)
+            else:
+                y = self._feature(s, x, self._feature_reads(u, s)).T.contiguous()
             self.affine.add(_flat(later), y, self.affine.read(u, s), self.grid.later[s])
 
     def _pull_column(self, u: Tensors, s: int, x: Tensor, zbar: Tensor, out: Tensors) -> Tensor:
@@ -173,13 +183,20 @@ class Sweep:
             for parts in shared:
                 self._add_shared(out, parts, s)
             return xbar
-        y, pull = self._pulled_feature(s, x, self._feature_reads(u, s))
-        y = y.T.contiguous()
+        y, pull = self._source(u, s, x)
         ybar, read = torch.zeros_like(y), self.affine.read
         self.affine.pull(_flat(zbar), y, read(u, s), self.grid.later[s], ybar, read(out, s))
-        xbar, own = pull(ybar.T)
+        xbar, own = pull(ybar)
         self._add_shared(out, own, s)
         return xbar
+
+    def _source(self, u: Tensors, s: int, x: Tensor) -> tuple[Tensor, Any]:
+        """y^s (e, n) and the map from its cotangent (may be overwritten) to those of x^s and the feature's controls."""
+        if (known := self.feature_map) is None:
+            y, pull = self._pulled_feature(s, x, self._feature_reads(u, s))
+            return y.T.contiguous(), lambda ybar: pull(ybar.T)
+        y = known.value(x.T)
+        return y, lambda ybar: (known.pull(ybar, y).T, {})
 
     def _pulled_feature(self, s: int, x: Tensor, own: Tensors) -> tuple[Tensor, Any]:
         """y^s and the map from its cotangent to those of x^s and of the feature's controls."""
@@ -201,13 +218,16 @@ class Sweep:
         """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l; adds dJ/du into ``out``.
 
         λ^l is the multiplier of the state equation at layer l: the derivative with respect to a change of its right
-        side.
+        side. ``direct`` is (L+1, n, *state), or (1, n, *state) where only x^L has one.
         """
-        lam, zbar = direct.clone(), torch.zeros_like(z)
+        lam, zbar = torch.zeros_like(x), torch.zeros_like(z)
+        lam[-len(direct) :] = direct
         for l in reversed(range(self.depth + 1)):
             if l < self.depth:
                 lam[l] += self._pull_column(u, l, x[l], zbar[self._rows(l)], out)
-            if self.problem.formulas.outer is None and not self.grid.own[l]:
+            if self.outer_map is not None and not self.grid.own[l]:
+                self.outer_map.pull(u, l, z[l].T, lam[l].T, zbar[l].T, out)
+            elif self.problem.formulas.outer is None and not self.grid.own[l]:
                 zbar[l] = lam[l]  # x = g + z
             else:
                 stage = self._stage(u, data, l)

@@ -120,7 +120,7 @@ class Vectorised:
         mapped, own = self.feature, self.problem.dynamics.batched_feature
         if mapped is not None and own is not None and batched:
             self.feature = self._own_feature(own)
-            check_feature(self, mapped, self.feature)
+            check_feature(self, mapped, self.feature, "batched_feature")
         self.outer = self._mapped(f.outer, (None, 0, 0, None))
 
     def _compare_all(self) -> None:
@@ -220,20 +220,37 @@ def check_batched(vectorised: Vectorised, own: Callable[..., Tensor], what: str)
            "(t (m,), s, y (n, *), u) -> (m, n, *z)")  # fmt: skip
 
 
-def check_feature(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor]) -> None:
+def check_feature(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor],
+                  what: str) -> None:  # fmt: skip
     """The same for a dynamics' own feature map over samples."""
     p = vectorised.problem
     rng, feature = np.random.default_rng(23), p.formulas.feature
-    assert feature is not None
 
     def draw(*shape: int) -> Tensor:
         return torch.as_tensor(0.5 * rng.standard_normal(shape), dtype=vectorised.dtype, device=vectorised.device)
 
-    shared = {k: draw(*c.shape) for k, c in p.controls.items() if k in feature.reads}
+    shared = {k: draw(*c.shape) for k, c in p.controls.items() if feature and k in feature.reads}
     s = torch.tensor(0.3 * p.horizon, dtype=vectorised.dtype, device=vectorised.device)
     point = (s, draw(3, *p.state_shape), shared)
-    _agree(vectorised, f"{type(p.dynamics).__name__}.batched_feature", own, mapped(*point), point,
+    _agree(vectorised, f"{type(p.dynamics).__name__}.{what}", own, mapped(*point), point,
            "(s, x (n, *), u) -> (n, *y)")  # fmt: skip
+
+
+def check_outer(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor],
+                what: str) -> None:  # fmt: skip
+    """The same for an outer map over samples. It is given all path controls and constants."""
+    p = vectorised.problem
+    rng, outer = np.random.default_rng(24), p.formulas.outer
+
+    def draw(*shape: int) -> Tensor:
+        return torch.as_tensor(0.5 * rng.standard_normal(shape), dtype=vectorised.dtype, device=vectorised.device)
+
+    u = {k: draw(*c.shape) for k, c in p.controls.items() if c.on != "ts"}
+    read = {k: v for k, v in u.items() if outer and k in outer.reads}
+    t = torch.tensor(0.6 * p.horizon, dtype=vectorised.dtype, device=vectorised.device)
+    at = t, draw(3, *p.state_shape), draw(3, *p.integral_shape)
+    _agree(vectorised, f"{type(p.dynamics).__name__}.{what}", own, mapped(*at, read), (*at, u),
+           "(t, g (n, *), z (n, *), u) -> (n, *)")  # fmt: skip
 
 
 def _agree(vectorised: Vectorised, name: str, own: Callable[..., Tensor], expected: Tensor, point: tuple[Any, ...],
