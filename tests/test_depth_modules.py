@@ -152,6 +152,7 @@ def test_sums_are_read_whole():
     assert "alpha" in refused(lambda self, x: torch.relu(x.add(self.l(x), alpha=-1)))
     assert "2 inputs" in refused(lambda self, x, y: torch.relu(y + self.l(y)))
     assert "relu" in refused(lambda self, x: [torch.relu(self.l(x))])
+    assert "without an activation after it" in refused(lambda self, x_: x_ + self.l(x_))  # x_ is no operation in place
 
 
 def test_operations_in_place_are_followed():

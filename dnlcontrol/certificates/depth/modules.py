@@ -95,7 +95,10 @@ def from_module(module: Any, *, input_size: tuple[int, int] | None = None, tail:
             stack = _stack(module, last, tail)
             _agree(module, stack, last)
             return stack
-        values[node] = Value("input", "x") if node.op == "placeholder" else _next(node, leaves, values, input_size)
+        if node.op == "placeholder":
+            values[node] = Value("input", "x")
+            continue
+        values[node] = _next(node, leaves, values, input_size)
         _in_place(node, leaves, values)
     raise AssertionError("a graph ends with its output")
 
