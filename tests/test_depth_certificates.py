@@ -607,10 +607,10 @@ def test_no_verdict_says_more_than_its_assumptions(slope, residual):
         tail, minorant = D.Tail(p, beta), D.Tail(low_p, low_beta)
         contradictory = any(
             above is not None and below is not None and above.summable and below.diverges
-            for above, below in ((p, low_p), (beta, low_beta))
+            for above, below in ((p, low_p), (beta, low_beta), (p, HARMONIC if hypotheses[1] in given else None))
         )
-        if contradictory:
-            with pytest.raises(dnl.InputError, match="finite sum"):
+        if contradictory or len(given) == 2:
+            with pytest.raises(dnl.InputError, match=r"finite sum|Decay and NonnegativeTail"):
                 D.certify(stack, np.ones(2), tail=tail, minorant=minorant, hypotheses=given)
             continue
         report = D.certify(stack, np.ones(2), tail=tail, minorant=minorant, hypotheses=given)
@@ -776,6 +776,125 @@ def test_a_rule_can_contradict_what_is_declared(rule, declared):
 def test_a_residual_rule_can_contradict_too(rule, hypothesis):
     with pytest.raises(dnl.InputError, match="at layer"):
         D.certify(D.from_rule(rule, residual=True), 1.0, depth=4, hypotheses=hypothesis)
+
+
+SHRINKS, CONST = D.Decay(HARMONIC), 0.5 * np.eye(2)
+CROSSED = {  # tail, minorant, hypotheses that no layers satisfy, plain or with one inner layer
+    "finite tail, W_k shrinks": (D.Zero(), None, SHRINKS),
+    "finite tail, W_k -> I/2": (D.Zero(), None, D.Contraction(CONST)),
+    "p_k <= 1/k, W_k -> I + tiny": (HARMONIC, None, D.Contraction(np.eye(2) * (1 - 1e-9))),
+    "b_k -> 1, finite sum": (D.Tail(None, D.PowerLaw(1, 2)), None, D.Contraction(CONST, [1.0, 1.0])),
+    "b_k -> 0 summably, Σ b_k = ∞": (None, D.Tail(None, HARMONIC), D.Contraction(CONST)),
+    "W_k = I, p_k >= 1": (None, D.Tail(ONE), D.Contraction(np.eye(2))),
+    "p_k >= 1, W_k -> I/2": (None, D.Tail(ONE), D.Contraction(CONST)),
+    "p_k <= 1/(2k) <= d_k": (D.PowerLaw(0.5, 1), None, SHRINKS),
+    "p_k <= k^-2 / 2 <= p_k": (D.PowerLaw(0.5, 2), D.PowerLaw(1, 2), ()),
+    "shrinks and grows": (D.Tail(None, D.Zero()), None, [SHRINKS, D.NonnegativeTail(increments=HARMONIC)]),
+    "shrinks, W_k -> 2 I": (None, None, [SHRINKS, D.Contraction(2 * np.eye(2))]),
+    "shrinks slower than W_k": (None, None, [D.Decay(D.PowerLaw(0.6, 0)), D.Contraction(CONST)]),
+    "d_k = 2": (None, None, D.Decay(D.PowerLaw(2, 0))),
+    "grows, W_k -> I/2": (None, None, [D.NonnegativeTail(), D.Contraction(CONST)]),
+    "grows, b_k -> -1": (None, None, [D.NonnegativeTail(), D.Contraction(np.eye(2), [0.0, -1.0])]),
+    "finite tail, c_k >= 1/k": (D.PowerLaw(1, 2), None, D.NonnegativeTail(shifts=HARMONIC)),
+}
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("name", CROSSED)
+def test_declarations_can_contradict_each_other(name, residual):
+    tail, minorant, hypotheses = CROSSED[name]
+    stack = D.Stack([[np.zeros((2, 2))]], residual=True) if residual else D.Stack([np.eye(2)])
+    with pytest.raises(dnl.InputError, match=r"Decay|Contraction|minorant|NonnegativeTail"):
+        D.certify(stack, np.ones(2), tail=tail, minorant=minorant, hypotheses=hypotheses)
+
+
+def test_limits_that_are_convolutions():
+    """A large one is looked at in a part of its columns; filters that reach beyond the image do not count."""
+    for size in ((4, 4), (200, 300)):
+        half = D.Convolution(0.5 * np.eye(3)[1].reshape(1, 1, 1, 3), size)
+        limit = D.Contraction(half)
+        stack = D.Stack([half])
+        assert D.certify(stack, hypotheses=limit).degenerate
+        for other in ({"tail": D.Zero()}, {"hypotheses": [limit, D.NonnegativeTail()]}):
+            with pytest.raises(dnl.InputError, match="Contraction"):
+                D.certify(stack, **{"hypotheses": limit} | other)
+    identity = D.Convolution(np.array([7.0, 1.0, 7.0]).reshape(1, 1, 1, 3), (5, 1))
+    assert D.certify(D.Stack([identity]), tail=D.Zero(), hypotheses=D.Contraction(identity)).network == "converges"
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("residual", [False, True])
+def test_true_declarations_do_not_contradict(norm, residual):
+    """W_k = W + E/k, b_k = b + e/k with everything declared that the triangle inequality gives.
+
+    The limit of a contraction is found by iteration, at most 0.9 per step: 0.9^400 < 1e-18.
+    """
+    rng, size = np.random.default_rng(12), lambda a: np.linalg.norm(a, norm)
+    kinds = set()
+    for i in range(40):
+        W, E, b, e = (s * rng.standard_normal(d) for s, d in zip(rng.random(4), [(3, 3), (3, 3), 3, 3], strict=True))
+        if i % 4 == 1:
+            W, b = np.eye(3), np.zeros(3)
+        if i % 4 == 2:
+            W, E, b, e = np.eye(3) + np.abs(W), np.abs(E), np.abs(b), np.abs(e)
+        if i % 4 == 3:
+            W, E = 0.5 * W / size(W), 0.4 * E / size(E)
+        drift = size(E)
+        p, beta = size(W - np.eye(3)), size(b)
+        tail = D.Tail(D.PowerLaw(p + drift, 0), D.PowerLaw(beta + size(e), 0))
+        least = D.Tail(D.PowerLaw(max(0.0, p - drift), 0), D.PowerLaw(max(0.0, beta - size(e)), 0))
+        given = [D.Contraction(W, b, D.PowerLaw(drift, 1), D.PowerLaw(size(e), 1))]
+        if size(W) + drift < 1:
+            given.append(D.Decay(D.PowerLaw(1 - size(W) - drift, 0)))
+        if (W + np.minimum(E, 0) - np.eye(3)).min() >= 0 and min(b.min(), e.min()) >= 0:
+            given.append(D.NonnegativeTail(least.weights, least.biases))
+
+        def rule(k, W=W, E=E, b=b, e=e):
+            full, shift = W + E / k, b + e / k
+            return ([full - np.eye(3)], [shift]) if residual else (full, shift)
+
+        stack = D.from_rule(rule, residual=residual)
+        kinds |= {type(hypothesis) for hypothesis in given}
+        for case in (stack, D.Stack(*zip(*(rule(k) for k in (1, 2)), strict=True), residual=residual)):
+            report = D.certify(case, np.ones(3), depth=2, norm=norm, tail=tail, minorant=least, hypotheses=given)
+            if size(W) <= 0.9:
+                assert report.network == "converges" and report.degenerate
+                limit = np.ones(3)
+                for _ in range(400):
+                    limit = np.maximum(W @ limit + b, 0)
+                assert size(stack(np.ones(3), 2) - limit) <= report.bound * (1 + 1e-12) + 1e-15
+    assert kinds == {D.Contraction, D.Decay, D.NonnegativeTail}
+
+
+def test_layers_beyond_may_differ_from_the_first():
+    """A rule is looked at in more layers than the next: more inner layers later, or plain layers."""
+    half = -0.5 * np.eye(2)
+
+    def deeper(k):
+        return ([half] * (1 if k == 1 else 2), None)
+
+    contraction = D.Contraction(0.5 * np.eye(2), weights=D.PowerLaw(10, 1))
+    with pytest.raises(dnl.InputError, match="one inner layer"):
+        D.certify(D.from_rule(deeper, residual=True), np.ones(2), depth=0, hypotheses=contraction)
+
+    def necessary(rule, hypothesis=None, **declared):
+        stack = D.from_rule(rule, residual=True)
+        hypotheses = [D.PositiveLimits()] if hypothesis is None else [D.PositiveLimits(), hypothesis]
+        report = D.certify(stack, np.ones(2), depth=0, hypotheses=hypotheses, **declared)
+        return report.necessary, report.assumptions[-2]
+
+    text = necessary(lambda k: (np.eye(2), None))[1]
+    assert "W_n -> I" in text and "W_n -> 0" not in text
+    text = necessary(lambda k: (np.eye(2), None) if k % 2 else ([half / k], None))[1]
+    assert "W_n -> I" in text and "W_n -> 0" in text
+    text = necessary(deeper)[1]
+    assert "W_n -> 0" in text and "along the paths" in text  # layer 1 is one of those looked at
+    # 0.5 I in plain layers, a contraction there too: N_n forgets x, so that the limits are not independent
+    told, text = necessary(lambda k: (0.5 * np.eye(2), None), D.Contraction(0.5 * np.eye(2)))
+    assert told == "hypothesis fails" and "same for every input" in text
+    assert necessary(lambda k: (2 * np.eye(2), None), D.Contraction(2 * np.eye(2)))[0] == "violated"
+    with pytest.raises(dnl.InputError, match="the width 3 of W"):
+        necessary(lambda k: (np.eye(2), None), D.Contraction(np.eye(3)))
 
 
 def test_user_declared_tails():

@@ -126,3 +126,90 @@ def test_a_forward_is_read_as_it_is_not_as_it_was_written_down():
             D.from_module(Any(forward))
     with pytest.raises(dnl.InputError, match="eval mode"):
         D.from_module(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU()))
+
+
+def refused(forward) -> str:
+    """What from_module says of a forward of one Linear layer, called l."""
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.l = nn.Linear(3, 3)
+
+    torch.manual_seed(0)
+    Net.forward = forward
+    with pytest.raises(dnl.InputError) as error:
+        D.from_module(Net())
+    return str(error.value)
+
+
+def test_sums_are_read_whole():
+    import torch
+
+    assert "alpha" in refused(lambda self, x: torch.relu(torch.add(x, self.l(x), alpha=2)))
+    assert "alpha" in refused(lambda self, x: torch.relu(x.add(self.l(x), alpha=-1)))
+    assert "2 inputs" in refused(lambda self, x, y: torch.relu(y + self.l(y)))
+    assert "relu" in refused(lambda self, x: [torch.relu(self.l(x))])
+    assert "without an activation after it" in refused(lambda self, x_: x_ + self.l(x_))  # x_ is no operation in place
+
+
+def test_operations_in_place_are_followed():
+    """What was overwritten may not be used again; torch.fx records h += y as h + y, so that only trying it tells."""
+    import torch
+    from torch import nn
+
+    def adds(self, x):
+        h = torch.relu(self.l(x))
+        h.add_(self.l(h))
+        return torch.relu(h + self.l(h))
+
+    def cuts(self, x):
+        h = self.l(x)
+        nn.functional.relu(h, inplace=True)
+        return torch.relu(h)
+
+    def views(self, x):
+        h = torch.relu(self.l(x))
+        view = torch.flatten(h, 1)
+        h.add_(self.l(h))
+        return torch.relu(view + self.l(view))
+
+    def hidden(self, x):
+        h = view = torch.relu(self.l(x))
+        h += self.l(h)
+        return torch.relu(view + self.l(view))
+
+    for forward in (adds, cuts, views):
+        assert "used again" in refused(forward)
+    assert "differs from its recorded layers" in refused(hidden)
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Linear(3, 3), nn.LeakyReLU(0.0, True)).double()
+    for p in net.parameters():  # not representable in float32
+        nn.init.normal_(p)
+    x = torch.linspace(-1, 1, 3, dtype=torch.float64)
+    np.testing.assert_allclose(D.from_module(net)(x.numpy()), net(x).detach(), rtol=1e-14, atol=1e-14)
+
+
+def test_the_stack_is_tried_against_the_module():
+    """A hook is not recorded; the module itself stays as it was. Rounding is no disagreement, also in deep nets."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)).train()
+    D.from_module(net)
+    assert net.training and net[0].weight.dtype == torch.float32
+    net[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+    with pytest.raises(dnl.InputError, match="differs from its recorded layers"):
+        D.from_module(net)
+    for scale in (0.01, 1.0, 1000.0):  # about He's initialisation times the scale; the last overflows in float32
+        layers = [nn.Linear(20, 20).double() for _ in range(20)]
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=scale * 0.3)
+        deep = nn.Sequential(*(m for layer in layers for m in (layer, nn.BatchNorm1d(20).double(), nn.ReLU()))).eval()
+        for norm in deep[1::3]:  # W x + b - μ cancels
+            norm.running_mean += 1e3
+        for layer in layers:
+            layer.bias.data += 1e3
+        assert D.from_module(deep).depth == 20

@@ -197,15 +197,16 @@ class WidthPDE(Dynamics):
 
         Everything separates in y, and there only ξ_s = <w(y, .), f_s> + b(y) matters [derived]:
 
-            min over ξ in R^S of Σ_s p_s(y) σ(ξ_s) + ½ ξᵀ M^{-1} ξ,    M_st = <f_s, f_t>/λ + 1/κ
+            min over η of Σ_s p_s(y) σ(ξ_s) + ½ |η|²,    ξ = C η,    C Cᵀ = M,    M_st = <f_s, f_t>/λ + 1/κ
 
-        solved for ξ = C η, M = C Cᵀ, by damped Newton from the corners of the box that holds all stationary points,
-        η = -Cᵀ(p∘a), a = σ'(ξ) (for a 1-Lipschitz, increasing σ: a in [0, 1]^S). Then w(y, .) = -(1/λ) Σ p_s a_s f_s,
-        b = -(1/κ) Σ p_s a_s: rank w <= S. ``weight_b`` None is the equation without b: M_st = <f_s, f_t>/λ, which must
-        be invertible (linearly independent states).
+        by damped Newton from the corners of the box that holds all stationary points, η = -Cᵀ(p∘a), a = σ'(ξ) (for a
+        1-Lipschitz, increasing σ: a in [0, 1]^S). Then w(y, .) = -(1/λ) Σ p_s a_s f_s, b = -(1/κ) Σ p_s a_s, so that
+        rank w <= S. M may be singular, as with more data than N + 1: ξ moves in its range, where ½ |η|² = ½ ξᵀ M^+ ξ is
+        the least cost of (w, b) with these ξ. ``weight_b`` None is the equation without b: M_st = <f_s, f_t>/λ.
 
         ``states`` (S, N); ``costates`` (S, N) as values p_s(y), with the weight of the sample in them: for the mean
-        over S data p = ψ / (S q). ``start`` (N, S) adds a start for ξ. Returns scaled w (N, N), b (N,), minimum (N,).
+        over S data p = ψ / (S q). ``start`` (N, S) adds a start for ξ, projected onto the range of M.
+        Returns scaled w (N, N), b (N,), minimum (N,).
         """
         from dnlcontrol.dynamics.reduced import minimise_reduced
 
@@ -214,9 +215,6 @@ class WidthPDE(Dynamics):
             checks.reject("minimise_hamiltonian.states", f"shapes {f.shape}, {p.shape}", f"two (data, {self.nodes})")
         lam, root = checks.positive("weight_w", weight_w), np.sqrt(self.q)
         share = 0.0 if weight_b is None else 1.0 / checks.positive("weight_b", weight_b)
-        M = (f * self.q) @ f.T / lam + share
-        if not np.linalg.cond(M) < INDEPENDENT:
-            checks.reject("minimise_hamiltonian.states", "linearly dependent states", "M invertible: other data")
-        slopes, value = minimise_reduced(self.activation, p.T, M, start)
+        slopes, value = minimise_reduced(self.activation, p.T, (f * self.q) @ f.T / lam + share, start)
         w = -np.outer(root, root) * (slopes @ f) / lam
         return w, -root * slopes.sum(1) * share, value

@@ -1,4 +1,4 @@
-"""min over ξ in R^S of Σ_s p_s σ(ξ_s) + ½ ξᵀM^{-1}ξ, for many p at once: a Hamiltonian after its linear algebra."""
+"""min over ξ in the range of M of Σ_s p_s σ(ξ_s) + ½ ξᵀM^+ξ, for many p at once: a reduced Hamiltonian."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ def minimise_reduced(activation: Callable[[Any], Any], p: np.ndarray, M: np.ndar
     """p (n, S), M (S, S) positive semidefinite -> p∘σ'(ξ) (n, S) at the best minimiser found, and its value (n,).
 
     In ξ = C η the quadratic part is ½|η|², so M may be singular, and η = -Cᵀ(p∘σ'(ξ)) at every stationary point.
+    Eigenvalues of M that are rounding (below S ε times the largest) are 0: their roots would not be small.
     """
     S = p.shape[1]
     eigenvalues, vectors = np.linalg.eigh(M)
-    C = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
+    rounding = S * np.finfo(float).eps * eigenvalues[-1]
+    C = vectors * np.sqrt(np.where(eigenvalues > rounding, eigenvalues, 0.0))
     if S <= CORNERS:
         corners = np.array(list(product((0.0, 1.0), repeat=S)))
     else:

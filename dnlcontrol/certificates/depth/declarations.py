@@ -1,12 +1,13 @@
 """What is declared about the layers beyond the known ones, against layers of a rule: a contradiction is an error.
 
-A finite stack has nothing to compare. Of a rule a few layers are looked at, which contradicts or does not; agreement
-proves nothing, and the report says how many were seen.
+A finite stack has nothing to compare, only its declarations with one another (see ``contradictions``). Of a rule a few
+layers are looked at, which contradicts or does not; agreement proves nothing, and the report says how many were seen.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,22 +44,27 @@ class Case:
         own = Tail() if self.stack.residual else self.minorant
         return Tail(declared.increments or own.weights, declared.shifts or own.biases)
 
+    @property
+    def probes(self) -> list[int]:
+        return [self.n + i for i in PROBES]
+
+    @cached_property
+    def inner(self) -> frozenset[int]:
+        """The numbers M of inner layers beyond the known layers, 0 of a plain layer: those of the rule's probed
+        layers, or that of the last known block, which a finite stack is taken to go on with."""
+        if self.stack.depth is None:
+            layers = [self.stack.layer(k) for k in self.probes]
+            return frozenset(len(layer.inner) if isinstance(layer, Block) else 0 for layer in layers)
+        known = (self.stack.layer(k) for k in range(self.n, 0, -1))
+        return frozenset([next((len(layer.inner) for layer in known if isinstance(layer, Block)), 0)])
+
 
 def check_declarations(case: Case) -> int:
     """Compare what is declared with layers of a rule beyond n; the number of layers looked at."""
-    tail, minorant, growth = case.tail, case.minorant, case.growth
-    for name, above, below in (
-        ("weights", tail.weights, minorant.weights),
-        ("biases", tail.biases, minorant.biases),
-        ("weights", tail.weights, growth.weights),  # ‖A_k‖ <= p_k and ‖c_k‖ <= β_k
-        ("biases", tail.biases, growth.biases),
-    ):
-        if above is not None and below is not None and above.summable and below.diverges:
-            seen = f"{above} above {below}"
-            checks.reject(f"tail and minorant of the {name}", seen, "not a finite sum above an infinite one")
+    tail, minorant = case.tail, case.minorant
     if case.stack.depth is not None:
         return 0
-    for k in (case.n + i for i in PROBES):
+    for k in case.probes:
         layer = case.stack.layer(k)
         p, beta = layer.perturbation(case.norm), layer.bias(case.norm)
         _bounded("tail.weights", k, p, tail.weights, above=True)
@@ -103,7 +109,10 @@ def _check_growth(case: Case, k: int, layer: Layer | Block) -> None:
 
 def _check_decay(case: Case, k: int, layer: Layer | Block, gap: float) -> None:
     allowed = f"at most 1 - {gap:.6g}"
-    if isinstance(layer, Layer) and isinstance(layer.weight, Matrix):  # of other maps only bounds of ‖W‖ are known
+    states_only = case.stack.residual  # there only states are declared, x >= 0 for ReLU
+    if (
+        not states_only and isinstance(layer, Layer) and isinstance(layer.weight, Matrix)
+    ):  # of other maps only bounds of ‖W‖ are known
         if layer.weight.norm(case.norm) > (1 - gap) + SLACK:
             checks.reject(f"Decay at layer {k}", f"‖W‖ = {layer.weight.norm(case.norm):.6g}", allowed)
         return
@@ -120,7 +129,11 @@ def _check_decay(case: Case, k: int, layer: Layer | Block, gap: float) -> None:
 
 def _check_limit(case: Case, k: int, layer: Layer | Block, limit: Contraction) -> None:
     plain = layer if isinstance(layer, Layer) else layer.as_plain()
-    assert plain is not None  # more inner layers were refused
+    if plain is None:
+        checks.reject("hypotheses", f"Contraction, and a block with more inner layers at layer {k}", "one inner layer")
+    if (plain.rows, plain.columns) != (limit.operator.rows, limit.operator.columns):
+        seen = f"{plain.columns} -> {plain.rows}"
+        checks.reject(f"Contraction.weight at layer {k}", seen, f"the width {limit.operator.rows} of W")
     drift = vector_norm(plain.shift - limit.bias, case.norm)
     if drift > limit.biases.at(k) * (1 + SLACK) + 1e-14:
         checks.reject(f"Contraction.biases at layer {k}", f"‖b_k - b‖ = {drift:.6g}", f"{limit.biases.at(k):.6g}")

@@ -6,6 +6,7 @@ activation(x + affine(activation(... affine(x))))          a residual block; x i
 
 from __future__ import annotations
 
+import copy
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +14,18 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.certificates.depth.operators import Convolution
-from dnlcontrol.certificates.depth.stacks import Stack
+from dnlcontrol.certificates.depth.operators import Convolution, as_operator
+from dnlcontrol.certificates.depth.stacks import Layer, Stack
 
 ALLOWED = (
     "Linear, Conv2d (odd kernel, stride 1, zero padding to the same size), BatchNorm after them in eval mode, ReLU, "
     "LeakyReLU, Flatten, and sums x + branch"
 )
 SUMS = (operator.add, operator.iadd)
+TRIED = 4  # random inputs at which the stack has to agree with the module
+UNIT = 2.0**-29  # rounding of float64 over that of float32
+LUCK = 1e3  # how much luckier than float64 the float32 rounding of a few outputs is allowed to be
+CAP = 1e-4  # a disagreement in the fourth digit is never rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +60,8 @@ def from_module(module: Any, *, input_size: tuple[int, int] | None = None, tail:
     Raises
     ------
     InputError : another operation, two affine layers without an activation between them, a sum that is not of this
-        form, activations of different slopes, a forward that depends on the values.
+        form, activations of different slopes, a forward that depends on the values or takes several inputs, an
+        operation in place on what is used again; a stack that is not the module at seeded random inputs.
 
     >>> import torch
     >>> class Block(torch.nn.Module):
@@ -78,19 +84,80 @@ def from_module(module: Any, *, input_size: tuple[int, int] | None = None, tail:
     except Exception as error:  # whatever the user's forward raises on a symbol
         seen = f"a forward that torch.fx cannot record ({error})"
         checks.reject("module", seen, "one without branches on the values")
+    inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
+    if len(inputs) != 1:
+        checks.reject("module", f"a forward of {len(inputs)} inputs {inputs}", "one input x")
     leaves: dict[str, Any] = dict(module.named_modules())
     values: dict[Any, Value] = {}
     for node in graph.nodes:
         if node.op == "output":
-            return _stack(module, _value(node, node.args[0], values), tail)
-        values[node] = Value("input", "x") if node.op == "placeholder" else _next(node, leaves, values, input_size)
+            last = _value(node, node.args[0], values)
+            stack = _stack(module, last, tail)
+            _agree(module, stack, last)
+            return stack
+        if node.op == "placeholder":
+            values[node] = Value("input", "x")
+            continue
+        values[node] = _next(node, leaves, values, input_size)
+        _in_place(node, leaves, values)
     raise AssertionError("a graph ends with its output")
 
 
 def _value(node: Any, argument: Any, values: dict[Any, Value]) -> Value:
-    if argument not in values:
+    from torch import fx
+
+    if not isinstance(argument, fx.Node) or argument not in values:
         checks.reject(f"module at {node.name!r}", repr(argument), ALLOWED)
     return values[argument]
+
+
+def _in_place(node: Any, leaves: dict[str, Any], values: dict[Any, Value]) -> None:
+    """After an operation in place its argument, and every view of it, holds the result: none may be used again."""
+    leaf = leaves.get(str(node.target)) if node.op == "call_module" else None
+    name = getattr(node.target, "__name__", str(node.target))
+    flag = getattr(leaf, "inplace", False) or node.kwargs.get("inplace", False) or any(a is True for a in node.args[1:])
+    if not (flag or node.target is operator.iadd or (leaf is None and name.endswith("_"))):
+        return
+    changed = values[node.args[0]]
+    order = list(node.graph.nodes)
+    later = set(order[order.index(node) + 1 :])
+    for other, value in values.items():
+        if value is changed and other is not node and later & set(other.users):
+            what = f"an operation in place on {other.name!r}, which is used again"
+            checks.reject(f"module at {node.name!r}", what, "one that is not in place")
+
+
+def _agree(module: Any, stack: Stack, last: Value) -> None:
+    """The stack, with the read-out if there is one, equals the module at seeded random inputs up to rounding.
+
+    Rounding errors are proportional to the unit: those of the module in float64 are estimated by UNIT times its change
+    from float64 to float32, which sees the conditioning of this very net; LUCK allows for errors that cancel by chance.
+    """
+    import torch
+
+    first = stack.layer(1)
+    weight = first.weight if isinstance(first, Layer) else first.inner[0].weight
+    shape = (weight.filters.shape[1], *weight.size) if isinstance(weight, Convolution) else (stack.width,)
+    x = np.random.default_rng(0).standard_normal((TRIED, *shape))
+    try:
+        ours = copy.deepcopy(module).cpu().eval()
+        with torch.no_grad():
+            fine = ours.double()(torch.tensor(x)).numpy()
+            rough = ours.float()(torch.tensor(x, dtype=torch.float32)).double().numpy()
+    except Exception as error:  # whatever the user's forward raises
+        checks.reject("module", f"a forward that fails on an input of shape {x.shape} ({error})", "one that runs")
+    got = stack(x.reshape(TRIED, -1))
+    if last.kind == "affine":
+        W, b = as_operator("module", last.maps[0][0]), last.maps[0][1]
+        got = W.apply(got) + W.bias("module", b)
+    fine, rough = fine.reshape(TRIED, -1), rough.reshape(TRIED, -1)
+    if got.shape != fine.shape:
+        checks.reject("module", f"outputs of {fine.shape[1]} numbers, by its recorded layers {got.shape[1]}", ALLOWED)
+    scale = max(np.abs(a).max() for a in (x, fine, got))
+    allowed = np.fmin(LUCK * UNIT * (np.abs(fine - rough).max() + 2.0**-23 * scale), CAP * scale)
+    if not np.abs(got - fine).max() <= allowed:
+        seen = f"a forward that differs from its recorded layers by {np.abs(got - fine).max():.3g} at a random input"
+        checks.reject("module", seen, f"at most {allowed:.3g}, the rounding (no hooks, no hidden operations in place)")
 
 
 def _next(node: Any, leaves: dict[str, Any], values: dict[Any, Value], size: Any) -> Value:
@@ -101,6 +168,8 @@ def _next(node: Any, leaves: dict[str, Any], values: dict[Any, Value], size: Any
     leaf = leaves.get(str(node.target)) if node.op == "call_module" else None
     what = type(leaf).__name__ if leaf is not None else getattr(node.target, "__name__", str(node.target))
     if len(node.args) == 2 and (node.target in SUMS or what in ("add", "add_")):
+        if node.kwargs:
+            checks.reject(here, f"a sum with {dict(node.kwargs)}", "x + branch, both as they are")
         return _sum(node.name, *(_value(node, a, values) for a in node.args))
     if not node.args:
         checks.reject(here, what, ALLOWED)

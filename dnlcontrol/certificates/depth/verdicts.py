@@ -18,11 +18,12 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.depth.affine import affine_form
+from dnlcontrol.certificates.depth.contradictions import away_from_identity, check_contradictions
 from dnlcontrol.certificates.depth.declarations import Case, check_declarations
 from dnlcontrol.certificates.depth.hypotheses import Contraction, Decay, NonnegativeTail, PositiveLimits, RegularDomain
 from dnlcontrol.certificates.depth.majorants import Bound, Tail
 from dnlcontrol.certificates.depth.rounding import up
-from dnlcontrol.certificates.depth.stacks import Block, Stack
+from dnlcontrol.certificates.depth.stacks import Stack
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ class Verdicts:
 def decide(case: Case) -> Verdicts:
     """The verdicts, and every assumption that they rest on."""
     given, tail, relu = case.given, case.tail, case.stack.activation.piecewise_linear
-    if Contraction in given and case.stack.residual and inner_layers(case) != 1:
-        checks.reject("hypotheses", "Contraction of a residual stack", "a plain stack, or one with one inner layer")
+    if Contraction in given and case.stack.residual and max(case.inner) > 1:
+        seen = f"Contraction of a residual stack, of blocks with {max(case.inner)} inner layers"
+        checks.reject("hypotheses", seen, "a plain stack, or one with one inner layer")
+    check_contradictions(case)
     notes = _declared(case, check_declarations(case))
     network, degenerate = "undecided", False
     condition = _condition(case) if relu else "undecidable"
@@ -66,15 +69,8 @@ def decide(case: Case) -> Verdicts:
         notes += _growth_notes(case)
         if network == "undecided" and _grows(case, notes):
             network = "diverges"
-    necessary, statement = _necessary(case)
+    necessary, statement = _necessary(case, degenerate)
     return Verdicts(condition, network, degenerate, necessary, (*notes, statement))
-
-
-def inner_layers(case: Case) -> int:
-    """M of the blocks beyond the known layers, as it is in the last known block or the rule's next layer."""
-    known = [case.n + 1] if case.stack.depth is None else range(case.n, 0, -1)
-    blocks = (layer for layer in map(case.stack.layer, known) if isinstance(layer, Block))
-    return next((len(block.inner) for block in blocks), 1)
 
 
 def _decay_note(case: Case, decay: Decay) -> str:
@@ -83,7 +79,9 @@ def _decay_note(case: Case, decay: Decay) -> str:
 
 
 def _growth_notes(case: Case) -> list[str]:
-    what = "every inner W and b is" if case.stack.residual else "W_k - I and b_k are"
+    what = "every inner W and b is" if max(case.inner) else "W_k - I and b_k are"
+    if len(case.inner) > 1 and 0 in case.inner:
+        what = "every inner W and b, of plain layers W - I and b, is"
     notes = [f"declared: the width stays, {what} non-negative entry by entry for all k > {case.n}"]
     given: NonnegativeTail = case.given[NonnegativeTail]
     pairs = (("‖A_k‖", given.increments), ("‖c_k‖", given.shifts))
@@ -113,7 +111,7 @@ def _condition(case: Case) -> str:
 
 def _contracts(stack: Stack, limit: Contraction, norm: float, notes: list[str]) -> bool:
     if stack.residual:
-        notes.append("declared: one inner layer, so that the blocks are the plain layers I + W_k, called W_k here")
+        notes.append("declared: one inner layer at most; a block is then the plain layer of I + W_k, called W_k here")
     rate = float(up(stack.activation.lipschitz * limit.operator.norm(norm)))
     notes.append(f"declared: W_k -> W and b_k -> b, majorants {limit.weights} and {limit.biases}; q ‖W‖ <= {rate:.6g}")
     if stack.activation.function is not None:
@@ -144,13 +142,13 @@ def _grows(case: Case, notes: list[str]) -> bool:
     return False
 
 
-def _necessary(case: Case) -> tuple[str, str]:
+def _necessary(case: Case, degenerate: bool) -> tuple[str, str]:
     """The conditions W_n -> I, b_n -> 0 (residual: the branch -> 0) under a hypothesis that makes them necessary."""
     stack, tail = case.stack, case.tail
     hypothesis = case.given.get(PositiveLimits, case.given.get(RegularDomain))
     if hypothesis is None:
         text = "W_n -> I and b_n -> 0 are not necessary without a hypothesis: W_n = 0, b_n = c >= 0 converges"
-        if stack.residual:
+        if max(case.inner):
             text = "W_n -> 0 is not necessary without a hypothesis: W_n = -1, b_n = c >= 0 converges"
         return "not examined", text
     if not stack.activation.piecewise_linear:
@@ -160,8 +158,12 @@ def _necessary(case: Case) -> tuple[str, str]:
     text = f"under {type(hypothesis).__name__} {_what_is_necessary(case, hypothesis)}"
     if isinstance(hypothesis, RegularDomain) and not _one_domain(stack, case.n, hypothesis):
         return "hypothesis fails", f"{text}; but the points lie in different domains, or a product is singular"
-    if any(bound is not None and bound.stays_away for bound in _necessary_minorants(case)):
-        return "violated", f"{text}; a declared minorant stays away from 0: N_n cannot converge as the hypothesis says"
+    if degenerate:
+        return "hypothesis fails", f"{text}; but the limit is the same for every input"
+    limit: Contraction | None = case.given.get(Contraction)
+    away = any(bound is not None and bound.stays_away for bound in _necessary_minorants(case))
+    if away or (limit is not None and away_from_identity(limit)):
+        return "violated", f"{text}; what is declared stays away from that: N_n cannot converge as the hypothesis says"
     if all(bound is not None and bound.vanishes for bound in (tail.weights, tail.biases)):
         return "satisfied", f"{text}; the declared majorants tend to 0"
     return "undecidable", f"{text}; nothing declared tells whether they hold"
@@ -170,11 +172,17 @@ def _necessary(case: Case) -> tuple[str, str]:
 def _what_is_necessary(case: Case, hypothesis: PositiveLimits | RegularDomain) -> str:
     if not case.stack.residual:
         return "W_n -> I and b_n -> 0 are necessary"
-    if inner_layers(case) == 1:
-        return "W_n -> 0 and b_n -> 0 are necessary (blocks with one inner layer, also beyond)"
-    if isinstance(hypothesis, RegularDomain):
-        return "A_n -> 0 and c_n -> 0 are necessary, the branch being A_n y + c_n on the domain (not W^{n,m} -> 0)"
-    return "f_n(x^{n-1}) -> 0 along the paths is necessary, f_n the branch (not W^{n,m} -> 0)"
+    texts = []
+    if 0 in case.inner:
+        texts.append("W_n -> I and b_n -> 0 are necessary (plain layers, also beyond)")
+    if 1 in case.inner:
+        texts.append("W_n -> 0 and b_n -> 0 are necessary (blocks with one inner layer, also beyond)")
+    if max(case.inner) > 1 and isinstance(hypothesis, RegularDomain):
+        text = "A_n -> 0 and c_n -> 0 are necessary, the branch being A_n y + c_n on the domain (not W^{n,m} -> 0)"
+        texts.append(text)
+    elif max(case.inner) > 1:
+        texts.append("f_n(x^{n-1}) -> 0 along the paths is necessary, f_n the branch (not W^{n,m} -> 0)")
+    return ", and ".join(texts)
 
 
 def _necessary_minorants(case: Case) -> tuple[Bound | None, ...]:
@@ -183,7 +191,7 @@ def _necessary_minorants(case: Case) -> tuple[Bound | None, ...]:
     Under NonnegativeTail the branch is A_n x + c_n at every state x >= 0, and at positive limits it is at least as
     large as c_n and as A_n times the least entry.
     """
-    known = case.minorant if not case.stack.residual or inner_layers(case) == 1 else Tail()
+    known = case.minorant if max(case.inner) <= 1 else Tail()
     return known.weights, known.biases, case.growth.weights, case.growth.biases
 
 
