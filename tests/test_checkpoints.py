@@ -112,7 +112,7 @@ def test_multipliers_and_penalty_go_on(tmp_path: Path, at: int) -> None:
     interrupted(problem, 12, tmp_path, at)
     with np.load(tmp_path / NAME, allow_pickle=False) as stored:
         record = json.loads(str(stored["record"]))
-    assert list(record["stages"]) == ["rounds", "newton"] and record["stages"]["rounds"]["rho"] > 0
+    assert list(record["stages"]) == ["rounds", "newton"] and record["stages"]["rounds"]["rho"] >= 0.1
     solution, _ = resumed(problem, 12, tmp_path)
     assert_same(scratch, solution, 1e-6)
     for name, values in scratch.multipliers.items():

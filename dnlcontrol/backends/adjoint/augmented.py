@@ -148,7 +148,7 @@ def share(max_iterations: int, spent: int) -> int:
 
 
 def initial_weight(evaluator: Evaluator, w: np.ndarray) -> float:
-    """ρ so that the penalty of the present violation is about the value, between 1 and 1000."""
+    """ρ so that the penalty of the present violation is about the value, between 0.1 and 1000."""
     weights = evaluator.rows.weights
     c = evaluator.constraint_values(w)
     violation = evaluator.rows.violation(c)

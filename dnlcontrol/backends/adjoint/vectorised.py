@@ -197,12 +197,7 @@ def check_batched(vectorised: Vectorised, own: Callable[..., Tensor], what: str)
 
     Tolerance: both evaluate one kernel in float64 (float32: its own precision) with sums in another order.
     """
-    p, kernel = vectorised.problem, vectorised.problem.formulas.kernel
-    rng = np.random.default_rng(22)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.as_tensor(0.5 * rng.standard_normal(shape), dtype=vectorised.dtype, device=vectorised.device)
-
+    p, kernel, draw = vectorised.problem, vectorised.problem.formulas.kernel, _drawn(vectorised, 22)
     m, n = (1, 3) if p.markov else (2, 3)
     T = p.horizon
     controls = {k: c for k, c in p.controls.items() if k in kernel.reads}
@@ -223,12 +218,7 @@ def check_batched(vectorised: Vectorised, own: Callable[..., Tensor], what: str)
 def check_feature(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor],
                   what: str) -> None:  # fmt: skip
     """The same for a dynamics' own feature map over samples."""
-    p = vectorised.problem
-    rng, feature = np.random.default_rng(23), p.formulas.feature
-
-    def draw(*shape: int) -> Tensor:
-        return torch.as_tensor(0.5 * rng.standard_normal(shape), dtype=vectorised.dtype, device=vectorised.device)
-
+    p, feature, draw = vectorised.problem, vectorised.problem.formulas.feature, _drawn(vectorised, 23)
     shared = {k: draw(*c.shape) for k, c in p.controls.items() if feature and k in feature.reads}
     s = torch.tensor(0.3 * p.horizon, dtype=vectorised.dtype, device=vectorised.device)
     point = (s, draw(3, *p.state_shape), shared)
@@ -239,18 +229,21 @@ def check_feature(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Ca
 def check_outer(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor],
                 what: str) -> None:  # fmt: skip
     """The same for an outer map over samples. It is given all path controls and constants."""
-    p = vectorised.problem
-    rng, outer = np.random.default_rng(24), p.formulas.outer
-
-    def draw(*shape: int) -> Tensor:
-        return torch.as_tensor(0.5 * rng.standard_normal(shape), dtype=vectorised.dtype, device=vectorised.device)
-
+    p, outer, draw = vectorised.problem, vectorised.problem.formulas.outer, _drawn(vectorised, 24)
     u = {k: draw(*c.shape) for k, c in p.controls.items() if c.on != "ts"}
     read = {k: v for k, v in u.items() if outer and k in outer.reads}
     t = torch.tensor(0.6 * p.horizon, dtype=vectorised.dtype, device=vectorised.device)
     at = t, draw(3, *p.state_shape), draw(3, *p.integral_shape)
     _agree(vectorised, f"{type(p.dynamics).__name__}.{what}", own, mapped(*at, read), (*at, u),
            "(t, g (n, *), z (n, *), u) -> (n, *)")  # fmt: skip
+
+
+def _drawn(vectorised: Vectorised, seed: int) -> Callable[..., Tensor]:
+    """Seeded random tensors of a shape."""
+    rng = np.random.default_rng(seed)
+    return lambda *shape: torch.as_tensor(
+        0.5 * rng.standard_normal(shape), dtype=vectorised.dtype, device=vectorised.device
+    )
 
 
 def _agree(vectorised: Vectorised, name: str, own: Callable[..., Tensor], expected: Tensor, point: tuple[Any, ...],
