@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dnlcontrol as dnl
-from dnlcontrol.studies import Level, Study
+from dnlcontrol.studies.result import Level, Study
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from problems import iris_dense, spirals

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 import dnlcontrol as dnl
-from dnlcontrol.certificates import depth as certificates
+from dnlcontrol.limits import infinite_depth as certificates
 
 METHODS = ("summable", "summable, projected", "He", "Xavier")
 COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")

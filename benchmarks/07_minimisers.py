@@ -24,8 +24,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dnlcontrol as dnl
-from dnlcontrol.space.faces import stationarity
-from dnlcontrol.space.prolongation import Samples
+from dnlcontrol.discretisation.space.prolongation import Samples
+from dnlcontrol.minimise.faces import stationarity
 from problems import spirals
 
 ALPHA, TOLERANCE, CAP, ASKED = 1e-2, 1e-8, 50.0, 10.0

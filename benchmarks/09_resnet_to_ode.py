@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import dnlcontrol as dnl
-from dnlcontrol.extrapolation import extrapolate
+from dnlcontrol.results.extrapolation import extrapolate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from problems import resnet_tvg

@@ -16,7 +16,7 @@ import numpy as np
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.environment import peak_memory
+from dnlcontrol.results.environment import peak_memory
 from problems import spirals
 
 SAMPLES, WIDTH, REPEATS = 64, 2, 7

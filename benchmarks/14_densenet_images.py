@@ -35,7 +35,7 @@ import torch
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.stochastic import stochastic
-from dnlcontrol.files import write_atomic
+from dnlcontrol.files.atomic import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from problems import densenet_images

@@ -16,9 +16,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.sparse.linalg import splu
 
-from dnlcontrol.grid import Grid
-from dnlcontrol.space.layout import Layout
-from dnlcontrol.space.metric import Metric
+from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.discretisation.space.metric import Metric
 
 COMPONENTS, REPEATS = 6, 7
 HEADER = (

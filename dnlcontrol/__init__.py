@@ -12,43 +12,46 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     # the problem
-    "ControlProblem": "problem", "Control": "controls", "smooth_random": "controls", "namespace": "array",
-    "Volterra": "dynamics", "ODE": "dynamics", "Dense": "dynamics", "ResNet": "dynamics", "Dynamics": "dynamics",
-    "Separable": "dynamics", "exponential_memory": "dynamics",
-    "Attention": "dynamics", "DenseTransformer": "dynamics", "Convolution": "dynamics", "DenseNet": "dynamics",
-    "Patches": "dynamics", "images": "imagesets", "Images": "imagesets",
-    "WidthPDE": "dynamics",
-    "tanh": "activations", "relu": "activations", "leaky_relu": "activations", "sigmoid": "activations",
-    "softplus": "activations", "identity": "activations", "cost": "losses", "head": "losses",
-    "H1": "regularisers", "L2": "regularisers", "TvG": "regularisers",
-    "state_bounds": "constraints", "path_constraint": "constraints", "integral_constraint": "constraints",
-    "terminal_constraint": "constraints", "Reference": "reference",
+    "ControlProblem": "problem.problem", "Control": "problem.controls", "smooth_random": "problem.controls", "namespace": "problem.array",
+    "Volterra": "problem.dynamics", "ODE": "problem.dynamics", "Dense": "problem.dynamics", "ResNet": "problem.dynamics", "Dynamics": "problem.dynamics",
+    "Separable": "problem.dynamics", "exponential_memory": "problem.dynamics",
+    "Attention": "problem.dynamics", "DenseTransformer": "problem.dynamics", "Convolution": "problem.dynamics", "DenseNet": "problem.dynamics",
+    "Patches": "problem.dynamics", "images": "problem.datasets", "Images": "problem.datasets",
+    "WidthPDE": "problem.dynamics",
+    "tanh": "problem.activations", "relu": "problem.activations", "leaky_relu": "problem.activations", "sigmoid": "problem.activations",
+    "softplus": "problem.activations", "identity": "problem.activations", "cost": "problem.losses", "head": "problem.losses",
+    "H1": "problem.regularisers", "L2": "problem.regularisers", "TvG": "problem.regularisers",
+    "state_bounds": "problem.constraints", "path_constraint": "problem.constraints", "integral_constraint": "problem.constraints",
+    "terminal_constraint": "problem.constraints", "Reference": "problem.reference",
     # discretise and solve
-    "Grid": "grid", "ControlSpace": "space.control_space", "DiscreteProblem": "discrete", "discretise": "discrete",
-    "solve": "solving", "simulate": "solving", "Solution": "solution", "distance": "solution", "load": "storage",
-    "to_casadi": "backends.exact.export", "export_c": "backends.exact.export",
-    "CasadiProgram": "backends.exact.export", "to_xarray": "labelled",
+    "Grid": "discretisation.grid", "ControlSpace": "discretisation.space.control_space", "DiscreteProblem": "discretisation.discrete", "discretise": "discretisation.discrete",
+    "solve": "solving.solve", "simulate": "solving.solve", "Solution": "results.solution", "distance": "results.solution", "load": "studies.load",
+    "to_casadi": "interop.casadi", "export_c": "interop.casadi",
+    "CasadiProgram": "interop.casadi", "to_xarray": "interop.xarray",
     "MiniBatches": "backends.adjoint.stochastic", "share": "backends.adjoint.distributed",
-    "export_onnx": "backends.adjoint.traceable",
-    "hamilton_jacobi": "hjb", "ValueFunction": "hjb",
+    "export_onnx": "interop.traceable",
+    "hamilton_jacobi": "solving.hamilton_jacobi", "ValueFunction": "solving.hamilton_jacobi",
     # verify, study
     "taylor_test": "certificates.taylor", "certify": "certificates.optimality",
-    "Certificate": "certificates.certificate", "error_constant": "certificates.error_constant",
+    "Certificate": "certificates.certificate", "error_constant": "limits.error_constant",
     "hamiltonian": "certificates.hamiltonian",
-    "recovery_sequence": "certificates.gamma_convergence", "RecoverySequence": "certificates.gamma_convergence",
-    "liminf_check": "certificates.gamma_convergence", "LiminfCheck": "certificates.gamma_convergence",
-    "resnet_limit_report": "certificates.resnet_limit", "ResNetLimitReport": "certificates.resnet_limit",
-    "resnet_continuum": "certificates.resnet_ode", "ResNetContinuum": "certificates.resnet_ode",
-    "continuum_energy": "certificates.resnet_ode",
-    "ErrorConstant": "certificates.error_constant", "study": "studies", "Study": "studies",
-    "multistart": "multistarts", "MultiStart": "multistarts", "align": "symmetries",
-    "HiddenPermutation": "symmetries", "SignFlip": "symmetries", "FiniteSymmetry": "symmetries",
+    "recovery_sequence": "limits.gamma_convergence", "RecoverySequence": "limits.gamma_convergence",
+    "liminf_check": "limits.gamma_convergence", "LiminfCheck": "limits.gamma_convergence",
+    "resnet_limit_report": "limits.resnet_limit", "ResNetLimitReport": "limits.resnet_limit",
+    "resnet_continuum": "limits.resnet_ode", "ResNetContinuum": "limits.resnet_ode",
+    "continuum_energy": "limits.resnet_ode",
+    "ErrorConstant": "limits.error_constant", "study": "studies.study", "Study": "studies.result",
+    "multistart": "studies.multistart", "MultiStart": "studies.multistart", "align": "studies.symmetries",
+    "HiddenPermutation": "studies.symmetries", "SignFlip": "studies.symmetries", "FiniteSymmetry": "studies.symmetries",
     # errors
     "InputError": "checks", "InputTypeError": "checks", "ConvergenceWarning": "checks",
 }  # fmt: skip
-_MODULES = ("losses", "activations", "dynamics", "certificates", "init")
+_MODULES = {
+    "losses": "problem.losses", "activations": "problem.activations", "dynamics": "problem.dynamics",
+    "certificates": "certificates", "init": "limits.init",
+}  # fmt: skip
 # They need scikit-learn: not in __all__, so that ``from dnlcontrol import *`` does without it.
-_OPTIONAL = {"DenseControlClassifier": "estimators", "DenseControlRegressor": "estimators"}
+_OPTIONAL = {"DenseControlClassifier": "interop.estimators", "DenseControlRegressor": "interop.estimators"}
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 
@@ -57,7 +60,7 @@ def __getattr__(name: str) -> Any:
     if name in _EXPORTS or name in _OPTIONAL:
         return getattr(import_module(f"dnlcontrol.{({**_EXPORTS, **_OPTIONAL})[name]}"), name)
     if name in _MODULES:
-        return import_module(f"dnlcontrol.{name}")
+        return import_module(f"dnlcontrol.{_MODULES[name]}")
     raise AttributeError(f"module 'dnlcontrol' has no attribute {name!r}")
 
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from dnlcontrol.cli import main
+from dnlcontrol.shell.cli import main
 
 sys.exit(main())

@@ -7,7 +7,7 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.space.faces import stationarity
+from dnlcontrol.minimise.faces import stationarity
 from tests.random_problems import constrained_network
 
 

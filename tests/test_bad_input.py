@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.extrapolation import extrapolate
-from dnlcontrol.problem_files import load_problem, parse_parameters
+from dnlcontrol.problem.from_file import load_problem, parse_parameters
+from dnlcontrol.results.extrapolation import extrapolate
 
 FINITE = "finite numbers"
 NAMESPACE = "namespace(x)"

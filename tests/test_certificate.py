@@ -18,9 +18,9 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.multipliers import Multipliers
-from dnlcontrol.space.extension import Extension
-from dnlcontrol.space.faces import Face, held_entries
+from dnlcontrol.discretisation.space.extension import Extension
+from dnlcontrol.minimise.faces import Face, held_entries
+from dnlcontrol.minimise.multipliers import Multipliers
 
 EPS = 1e-8
 PROBLEMS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -65,7 +65,7 @@ def test_accepts_the_reference_problems(case: str, backend: str):
 
 
 def test_every_reference_problem_with_controls_is_here():
-    from dnlcontrol.problem_files import listed
+    from dnlcontrol.problem.from_file import listed
 
     known = {name for name, _, _ in PROBLEMS.values()}
     for name, _ in listed():
@@ -156,8 +156,8 @@ def with_controls(solution: dnl.Solution, w: np.ndarray) -> dnl.Solution:
 
 def consistent(solution: dnl.Solution) -> dnl.Solution:
     """States, value, costates and reported measures recomputed: what a careful forger would do."""
-    from dnlcontrol.outcome import costates_of
-    from dnlcontrol.space.faces import complementarity, stationarity
+    from dnlcontrol.minimise.faces import complementarity, stationarity
+    from dnlcontrol.results.assemble import costates_of
 
     discrete = dnl.discretise(solution.problem, solution.depth)
     w, rows, space = flat(solution), discrete.rows, discrete.space
@@ -484,7 +484,7 @@ def initial_guess() -> tuple[dnl.Solution, str]:
 
 def another_depth() -> tuple[dnl.Solution, str]:
     """The prolongation of a coarse minimiser is no minimiser."""
-    from dnlcontrol.starts import starting_point
+    from dnlcontrol.solving.starts import starting_point
 
     s = dnl.solve(network(), 2, "adjoint")
     w, _ = starting_point(dnl.discretise(network(), 3), s)

@@ -16,9 +16,9 @@ from test_certificate import PROBLEMS, constrained, flat, maximum, network, sadd
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
-from dnlcontrol.backends.multipliers import Multipliers
 from dnlcontrol.certificates import pontryagin, second_order
-from dnlcontrol.storage import plain
+from dnlcontrol.minimise.multipliers import Multipliers
+from dnlcontrol.results.records import plain
 
 # -- the Hamiltonian ---------------------------------------------------------------------------------------------
 UNCOUPLED = [name for name in CASES if any(not b.metric.smooth and b.layout.on != "const"
@@ -138,7 +138,7 @@ def test_saddles_on_a_symmetry_are_left(name: str, seed: int, monkeypatch: pytes
     made = build(name, seed)
     solution = dnl.solve(made.problem, made.depth, "adjoint")
     assert solution.success and dnl.certify(solution, seed=0).passed
-    monkeypatch.setattr("dnlcontrol.backends.adjoint.newton.ESCAPES", 0)
+    monkeypatch.setattr("dnlcontrol.minimise.newton.ESCAPES", 0)
     stuck = dnl.solve(made.problem, made.depth, "adjoint")
     certificate = dnl.certify(stuck, seed=0)
     assert stuck.success and certificate.failed == (certificate["second order"],), certificate
@@ -230,7 +230,7 @@ def problem(target=1.0):
 
 
 def command(*arguments: Any) -> int:
-    from dnlcontrol.cli import main
+    from dnlcontrol.shell.cli import main
 
     return main([str(a) for a in arguments])
 

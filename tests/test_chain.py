@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.adjoint import chain as module
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.multipliers import Multipliers
-from dnlcontrol.dynamics import Affine
+from dnlcontrol.backends.adjoint.sweep import affine_chain as module
+from dnlcontrol.minimise.multipliers import Multipliers
+from dnlcontrol.problem.dynamics import Affine
 
 D, N, L = 3, 7, 6
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.adjoint.objective import Iterate
-from dnlcontrol.checkpoints import NAME, Checkpoint
-from dnlcontrol.cli import main
-from dnlcontrol.progress import ProgressLine, TimeLeft
-from dnlcontrol.storage import load
+from dnlcontrol.files.checkpoint import NAME, Checkpoint
+from dnlcontrol.minimise.outcome import Iterate
+from dnlcontrol.shell.cli import main
+from dnlcontrol.shell.progress import ProgressLine, TimeLeft
+from dnlcontrol.studies.load import load
 from problems import o4_bryson_denham, spirals, two_class_toy
 
 ROOT = Path(__file__).parents[1]
@@ -195,10 +195,10 @@ def test_writes_are_seldom_and_whole(tmp_path: Path) -> None:
 
 
 def test_stages_inside_begin_anew(tmp_path: Path) -> None:
-    keeper = Checkpoint(tmp_path, 0.0, {}).open()
-    keeper.offer("rounds", {"round": 0})
-    keeper.offer("newton", {"w": np.ones(2), "bend": np.inf})
-    keeper.offer("rounds", {"round": 1})
+    checkpoint = Checkpoint(tmp_path, 0.0, {}).open()
+    checkpoint.offer("rounds", {"round": 0})
+    checkpoint.offer("newton", {"w": np.ones(2), "quadratic_rate": np.inf})
+    checkpoint.offer("rounds", {"round": 1})
     again = Checkpoint(tmp_path, 0.0, {}).open()
     assert again.found("rounds") == {"round": 1} and again.found("newton") == {}
 
@@ -254,9 +254,9 @@ def test_terminals_see_progress_and_pipes_do_not(
 
 def test_offering_is_cheap(tmp_path: Path) -> None:
     """An offer that writes nothing costs microseconds, whatever the iteration."""
-    keeper = Checkpoint(tmp_path, 1e9, {}).open()
+    checkpoint = Checkpoint(tmp_path, 1e9, {}).open()
     w = np.zeros(10**6)
     began = time.perf_counter()
     for _ in range(1000):
-        keeper.offer("newton", {"w": w, "log": ()})
+        checkpoint.offer("newton", {"w": w, "log": ()})
     assert time.perf_counter() - began < 0.5  # 1000 copies of w alone would take a second or more

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.adjoint import coarse, nested
-from dnlcontrol.backends.adjoint.coarse import Correction
+from dnlcontrol.backends.adjoint import nested
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.model import Seen
-from dnlcontrol.backends.adjoint.newton import forcing, newton
 from dnlcontrol.backends.adjoint.objective import Objective
-from dnlcontrol.space.faces import Face
-from dnlcontrol.space.layout import Layout
-from dnlcontrol.space.prolongation import Samples, extrapolated, resample
+from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.discretisation.space.prolongation import Samples, extrapolated, resample
+from dnlcontrol.minimise import preconditioner as coarse
+from dnlcontrol.minimise.faces import Face
+from dnlcontrol.minimise.newton import forcing, newton
+from dnlcontrol.minimise.preconditioner import Correction
+from dnlcontrol.minimise.quadratic_model import Seen
 from problems import iris_dense, o1_hager, spirals
 
 
@@ -172,12 +173,12 @@ def test_nothing_stands_out_of_a_multiple_of_the_metric():
 
 
 def test_the_last_model_is_solved_to_what_is_asked():
-    """What the model leaves, and what the next gradient adds to it (bend ‖r‖²), stay below the tolerance."""
+    """What the model leaves, and what the next gradient adds to it (quadratic_rate ‖r‖²), stay below the tolerance."""
     tolerance = 1e-8
     for size in (1e-7, 3e-7):
-        for bend in (1e-3, 1.0, 1e4):
-            accuracy = forcing(size, bend, tolerance)
-            assert accuracy + bend * size**2 <= tolerance and accuracy >= 0.3 * tolerance
+        for quadratic_rate in (1e-3, 1.0, 1e4):
+            accuracy = forcing(size, quadratic_rate, tolerance)
+            assert accuracy + quadratic_rate * size**2 <= tolerance and accuracy >= 0.3 * tolerance
     assert forcing(1e-7, 1.0, tolerance) == pytest.approx(0.6e-8, rel=1e-5)
     assert forcing(1e-3, 1.0, tolerance) == pytest.approx(2e-5)  # a fiftieth: what is learnt serves the next model
 

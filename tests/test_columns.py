@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import dnlcontrol as dnl
-from dnlcontrol.activations import known
-from dnlcontrol.backends.adjoint import columns as module
-from dnlcontrol.backends.adjoint.columns import elements
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.dynamics import Affine, Outer
+from dnlcontrol.backends.adjoint.sweep import affine_columns as module
+from dnlcontrol.backends.adjoint.sweep.affine_columns import elements
+from dnlcontrol.problem.activations import known
+from dnlcontrol.problem.dynamics import Affine, Outer
 
 ACTIVATIONS = {f.__name__: f for f in (dnl.tanh, dnl.relu, dnl.leaky_relu, dnl.sigmoid, dnl.softplus, dnl.identity)}
 D, N, L = 3, 7, 5
@@ -137,7 +137,7 @@ def test_other_activations_take_the_general_path():
     def softmax(x):
         return dnl.namespace(x).softmax(x)
 
-    quick = known(slope=lambda y: 2.0 * y - y * y, bend=lambda y: 2.0 - 2.0 * y)(shifted)
+    quick = known(slope=lambda y: 2.0 * y - y * y, curvature_ratio=lambda y: 2.0 - 2.0 * y)(shifted)
     for activation, written_out in ((cube, False), (softmax, False), (quick, True)):
         found = discrete(dnl.Dense(D, "C", activation))
         evaluator = Evaluator(found, stored=False)

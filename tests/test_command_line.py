@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.cli import main
+from dnlcontrol.shell.cli import main
 
 PROBLEMS = Path(__file__).parents[1] / "problems"
 SOLVE_KEYS = {
@@ -375,7 +375,7 @@ def test_process_refuses():
 
 
 def test_process_lists_problems_without_heavy_imports():
-    code = "import sys; from dnlcontrol.cli import main; main(['problems']); print(*sys.modules)"
+    code = "import sys; from dnlcontrol.shell.cli import main; main(['problems']); print(*sys.modules)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())

@@ -9,10 +9,10 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.lagrangian import Multipliers
-from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.adjoint.sweep.lagrangian import Multipliers
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.run import refuse_too_large
-from dnlcontrol.sizes import forecast
+from dnlcontrol.discretisation.sizes import forecast
 from tests.random_problems import CASES, build
 from tests.test_reference_problems import FILES, LADDERS
 
@@ -74,7 +74,7 @@ def test_the_dense_hessian_and_the_products_lead_to_one_minimiser(monkeypatch):
     from problems.two_class_toy import problem
 
     products = dnl.solve(problem(), 12, formulation="condensed")
-    monkeypatch.setattr("dnlcontrol.backends.condensed.objective.DENSE", 10_000)
+    monkeypatch.setattr("dnlcontrol.backends.exact.condensed.objective.DENSE", 10_000)
     dense = dnl.solve(problem(), 12, formulation="condensed")
     lifted = dnl.solve(problem(), 12, formulation="lifted")
     assert products.success and dense.success and lifted.success
@@ -100,7 +100,7 @@ def test_auto_takes_what_the_forecast_calls_cheaper():
 
 
 def test_the_forecast_counts_what_is_built():
-    from dnlcontrol.backends.exact.transcription import Transcription
+    from dnlcontrol.backends.exact.lifted.transcription import Transcription
     from problems import o5b_van_der_pol, two_class_toy
 
     for problem, depth in ((two_class_toy.problem(samples=5), 6), (o5b_van_der_pol.problem(), 20)):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.certificates import depth as D
-from dnlcontrol.certificates.depth.operators import Matrix
-from dnlcontrol.certificates.depth.rounding import vector_norm
+from dnlcontrol.limits import infinite_depth as D
+from dnlcontrol.limits.infinite_depth.operators import Matrix
+from dnlcontrol.limits.infinite_depth.rounding import vector_norm
 
 STACKS, DEEP, LATEST, POOL = 200, 2000, 30, 16
 NORMS = (1, 2, np.inf)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.certificates import depth as D
+from dnlcontrol.limits import infinite_depth as D
 
 
 def test_from_module():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.extrapolation import extrapolate
+from dnlcontrol.results.extrapolation import extrapolate
 
 # case: file, parameters, depths, backend
 REFERENCES = {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.estimators import DenseControlClassifier, DenseControlRegressor
+from dnlcontrol.interop.estimators import DenseControlClassifier, DenseControlRegressor
 from problems import iris_dense
 
 sklearn = pytest.importorskip("sklearn")

@@ -16,7 +16,7 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.exact.transcription import Transcription
+from dnlcontrol.backends.exact.lifted.transcription import Transcription
 from tests.random_problems import CASES, build
 
 RULES = ("left", "trapezoid")

@@ -15,12 +15,18 @@ import pytest
 from scipy.linalg import eigh
 
 import dnlcontrol as dnl
-from dnlcontrol.regularisers import H1
-from dnlcontrol.solution import Solution
-from dnlcontrol.space.distances import control_distance, path_distance
-from dnlcontrol.space.extension import Extension, cell_averages, prolong, restrict, tensor_values
-from dnlcontrol.space.layout import Layout
-from dnlcontrol.space.metric import differences, penalty_matrix
+from dnlcontrol.discretisation.space.distances import control_distance, path_distance
+from dnlcontrol.discretisation.space.extension import (
+    Extension,
+    cell_averages,
+    prolong,
+    restrict,
+    tensor_values,
+)
+from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.discretisation.space.metric import differences, penalty_matrix
+from dnlcontrol.problem.regularisers import H1
+from dnlcontrol.results.solution import Solution
 
 T = 1.7  # the horizon; not 1, so that every power of τ shows
 DEPTHS = (1, 2, 3, 5, 8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.certificates.gamma_convergence import averages, extended_penalty
+from dnlcontrol.limits.gamma_convergence import averages, extended_penalty
 from problems import t3b_h1_path, t4_l2_triangle_terminal, t7_h1_triangle
 
 DEPTHS = [8, 16, 32, 64]

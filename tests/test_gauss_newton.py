@@ -8,7 +8,7 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.gauss_newton import gauss_newton_product
-from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 
 
 def network(form: str) -> dnl.ControlProblem:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.certificates import depth as D
-from dnlcontrol.init import project_matrix, project_vector
+from dnlcontrol.limits import infinite_depth as D
+from dnlcontrol.limits.init import project_matrix, project_vector
 
 ROOT = Path(__file__).parents[1]
 NORMS = (1, 2, np.inf)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
-from dnlcontrol.backends.condensed.structure import Reduced
-from dnlcontrol.backends.exact.active_newton import ActiveNewton
-from dnlcontrol.backends.exact.interior_point import InteriorPoint
-from dnlcontrol.backends.exact.node_program import NodeProgram, applies
-from dnlcontrol.backends.exact.transcription import Transcription
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.exact.condensed.structure import Reduced
+from dnlcontrol.backends.exact.lifted.active_newton import ActiveNewton
+from dnlcontrol.backends.exact.lifted.interior_point import InteriorPoint
+from dnlcontrol.backends.exact.lifted.node_program import NodeProgram, applies
+from dnlcontrol.backends.exact.lifted.transcription import Transcription
 from problems import double_integrator_bang_bang, o4_bryson_denham
 from tests.random_problems import CASES, build
 from tests.test_condensed import constrained

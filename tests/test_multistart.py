@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import dnlcontrol as dnl
-from dnlcontrol.multistarts import _Gathering
-from dnlcontrol.problem_files import load_problem
-from dnlcontrol.space.layout import Layout
-from dnlcontrol.symmetries import aligned, check_symmetries, gap, masses_of, verify
+from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.problem.from_file import load_problem
+from dnlcontrol.studies.multistart import _Gathering
+from dnlcontrol.studies.symmetries import aligned, check_symmetries, gap, masses_of, verify
 from problems.two_class_toy import problem as two_class_toy
 
 UNITS = {"W": 0, "b": 0, "V": 1}  # k = V tanh(W x + b)

@@ -11,7 +11,7 @@ import torch
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.network import Network
+from dnlcontrol.interop.network import Network
 from problems import iris_dense
 from tests.random_problems import CASES, build
 

@@ -66,7 +66,7 @@ def test_attention_is_torchs_scaled_dot_product_attention(tokens, channels, head
 
 
 def test_normalisation_is_torchs_layer_norm():
-    from dnlcontrol.dynamics.attention import normalised
+    from dnlcontrol.problem.dynamics.attention import normalised
 
     x = np.random.default_rng(3).standard_normal((4, 6))
     np.testing.assert_allclose(normalised(x), F.layer_norm(tensor(x), (6,)).numpy(), rtol=1e-12, atol=1e-12)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.grid import Grid
-from dnlcontrol.space.control_space import ControlSpace
+from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.space.control_space import ControlSpace
 
 FOLDER = Path(__file__).parents[1] / "problems"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))

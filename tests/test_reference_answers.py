@@ -12,7 +12,7 @@ from scipy.linalg import null_space
 from scipy.optimize import lsq_linear, minimize, nnls
 
 import dnlcontrol as dnl
-from dnlcontrol.engines import numpy_engine
+from dnlcontrol.problem.engines import numpy_engine
 from problems.double_integrator_bang_bang import DISCRETE_VALUE_100
 
 EXACT = [

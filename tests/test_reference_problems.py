@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.extrapolation import extrapolate
+from dnlcontrol.results.extrapolation import extrapolate
 
 # depths for Richardson extrapolation: enough for the declared exponents (see each problem's reference)
 LADDERS = {
@@ -94,8 +94,8 @@ def test_backends_agree(case, ladder):
 @pytest.mark.parametrize("case", ["t7_h1_triangle", "o1_hager", "v1_rational_memory", "v8_double_integral"])
 def test_controls_converge_to_the_continuous_optimum(case, ladder):
     """The L² error of the piecewise-linear extension falls at first order."""
-    from dnlcontrol.extrapolation import fitted_rate
-    from dnlcontrol.space.distances import function_distance
+    from dnlcontrol.discretisation.space.distances import function_distance
+    from dnlcontrol.results.extrapolation import fitted_rate
 
     _, reference, depths = files(case)
     solutions = ladder(case, "adjoint")

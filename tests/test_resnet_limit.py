@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.certificates.resnet_parts import energy_terms, model_of, parts_of
 from dnlcontrol.certificates.taylor import random_control
-from dnlcontrol.extrapolation import extrapolate
-from dnlcontrol.space.transport import tl2_distance
+from dnlcontrol.discretisation.space.transport import tl2_distance
+from dnlcontrol.limits.resnet_parts import energy_terms, model_of, parts_of
+from dnlcontrol.results.extrapolation import extrapolate
 from problems import resnet_tvg
 
 FOUR = {"alpha": 0.1, "alpha_b": 0.2, "alpha_head": 0.05, "alpha_c": 0.3, "tau1": 0.7}
@@ -241,7 +241,7 @@ def test_tl2_is_a_distance_below_the_monotone_coupling(monkeypatch):
     d = [[tl2_distance(grids[i], values[i], grids[j], values[j]) for j in range(3)] for i in range(3)]
     assert all(d[i][i] == 0 for i in range(3)) and d[0][1] == pytest.approx(d[1][0], rel=1e-12)
     assert d[0][2] <= d[0][1] + d[1][2]
-    monkeypatch.setattr("dnlcontrol.space.transport.LARGEST", 1)
+    monkeypatch.setattr("dnlcontrol.discretisation.space.transport.LARGEST", 1)
     assert tl2_distance(grids[0], values[0], grids[1], values[1]) >= d[0][1]
 
 

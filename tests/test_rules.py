@@ -13,12 +13,12 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.extrapolation import fitted_rate
-from dnlcontrol.grid import Grid
-from dnlcontrol.rules import RULES, Rule
-from dnlcontrol.space.extension import cell_averages, prolong
-from dnlcontrol.space.layout import Layout
-from dnlcontrol.space.metric import Metric
+from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.rules import RULES, Rule
+from dnlcontrol.discretisation.space.extension import cell_averages, prolong
+from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.discretisation.space.metric import Metric
+from dnlcontrol.results.extrapolation import fitted_rate
 from tests.random_problems import constrained_network
 
 # depths at which the next term of the expansion is below a tenth of the order's tolerance

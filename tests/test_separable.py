@@ -9,7 +9,7 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 
 
 def scalar() -> dnl.Separable:
@@ -100,7 +100,7 @@ def test_fast_decay_does_not_lose_digits():
 
 def test_cost_grows_linearly():
     """Kernel evaluations of the forecast: L, against L(L+1)/2."""
-    from dnlcontrol.sizes import forecast
+    from dnlcontrol.discretisation.sizes import forecast
 
     one, other = pair("scalar")
     assert forecast(dnl.discretise(one, 100)).kernel_evaluations == 4 * 100

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.space.faces import Face, complementarity, held_entries, stationarity
-from dnlcontrol.space.layout import Layout
-from dnlcontrol.space.metric import Metric, penalty_matrix
+from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.discretisation.space.metric import Metric, penalty_matrix
+from dnlcontrol.minimise.faces import Face, complementarity, held_entries, stationarity
 
 DEPTHS = (1, 2, 3, 5, 8)
 PLACES = {"triangle": ("ts", False), "path": ("t", False), "path at nodes": ("t", True)}

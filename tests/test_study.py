@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.branches import leaves
-from dnlcontrol.studies import Level, Study
+from dnlcontrol.results.branches import leaves
+from dnlcontrol.studies.result import Level, Study
 from problems import o1_hager, t7_h1_triangle, two_class_toy
 
 TIMES = ["seconds", "peak_memory_mb", "work", "product_cost"]
@@ -85,7 +85,7 @@ def test_a_level_that_leaves_its_branch_says_so_in_its_message(t7):
 
 def test_a_study_logs_it(monkeypatch):
     """The line of that level, as it happens."""
-    monkeypatch.setattr("dnlcontrol.solving.branch_note", lambda solution, coarser: "branch lost at L=8: for this test")
+    monkeypatch.setattr("dnlcontrol.solving.solve.branch_note", lambda solution, coarser: "branch lost at L=8: for this test")
     said: list[str] = []
     made = dnl.study(o1_hager.problem(), [4, 8], progress=said.append)
     assert [line for line in said if "branch lost" in line] == [f"L=8 adjoint: {made.levels[1].adjoint.message}"]

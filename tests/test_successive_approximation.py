@@ -9,8 +9,8 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.newton import newton
 from dnlcontrol.backends.adjoint.successive import FrozenHamiltonian
+from dnlcontrol.minimise.newton import newton
 from problems import (
     double_integrator_bang_bang,
     o1_hager,

@@ -8,8 +8,8 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint import evaluator as module
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.tape import tapeable
-from dnlcontrol.backends.multipliers import Multipliers
+from dnlcontrol.backends.adjoint.sweep.one_step_tape import tapeable
+from dnlcontrol.minimise.multipliers import Multipliers
 from problems import o4_bryson_denham, o5b_van_der_pol, resnet_tvg, spirals, t2_scalar_resnet
 
 ONE_STEP = [o4_bryson_denham, o5b_van_der_pol, resnet_tvg, t2_scalar_resnet]

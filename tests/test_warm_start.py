@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.discrete import discretise
-from dnlcontrol.duals import prolonged_multipliers
+from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.solving.prolonged_multipliers import prolonged_multipliers
 from problems import o4_bryson_denham, o5b_van_der_pol, v2_transient_impact
 
 SOLVERS = {

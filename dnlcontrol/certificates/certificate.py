@@ -90,8 +90,8 @@ class Certificate:
 
     def save(self, path: Any) -> None:
         """Write it as one JSON file; numbers that are not finite become null."""
-        from dnlcontrol.files import make_directory
-        from dnlcontrol.storage import write_json
+        from dnlcontrol.files.atomic import make_directory
+        from dnlcontrol.results.records import write_json
 
         make_directory(Path(path).parent)
         write_json(Path(path), {"format": 1, "kind": "certificate", **self.to_dict()})

@@ -8,8 +8,8 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.point import problem_of, stored_point
-from dnlcontrol.discrete import DiscreteProblem, discretise
-from dnlcontrol.solution import Solution
+from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.results.solution import Solution
 
 
 def hamiltonian(solution: Solution) -> np.ndarray:
@@ -59,7 +59,7 @@ def path_hamiltonian(discrete: DiscreteProblem, w: np.ndarray, mu: np.ndarray) -
     import torch
 
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.multipliers import Multipliers
+    from dnlcontrol.minimise.multipliers import Multipliers
 
     evaluator = Evaluator(discrete)
     sweep, lagrangian, problem, grid = evaluator.sweep, evaluator.lagrangian, discrete.problem, discrete.grid

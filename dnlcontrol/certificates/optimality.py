@@ -20,16 +20,16 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at_most
-from dnlcontrol.certificates.point import Point, problem_of, stored_point
+from dnlcontrol.certificates.point import StoredPoint, problem_of, stored_point
 from dnlcontrol.certificates.pontryagin import pontryagin
 from dnlcontrol.certificates.second_order import second_order
 from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
-from dnlcontrol.controls import smooth_random
-from dnlcontrol.discrete import discretise
-from dnlcontrol.outcome import costates_of
-from dnlcontrol.solution import Solution
-from dnlcontrol.space.control_space import sample
-from dnlcontrol.space.faces import complementarity, held_entries, stationarity
+from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.discretisation.space.control_space import sample
+from dnlcontrol.minimise.faces import complementarity, held_entries, stationarity
+from dnlcontrol.problem.controls import smooth_random
+from dnlcontrol.results.assemble import costates_of
+from dnlcontrol.results.solution import Solution
 
 LOOPS = 10_000
 CHUNK = 61  # samples per chunk: another order of summation than the solver's
@@ -72,12 +72,12 @@ def certify(solution: Solution, tolerance: float | None = None, seed: int | None
     w, mu = stored_point(solution, discrete)
 
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.multipliers import Multipliers
+    from dnlcontrol.minimise.multipliers import Multipliers
 
     evaluator = Evaluator(discrete, chunk=CHUNK, batched=False, stored=False)
     multipliers = Multipliers(mu)
     with np.errstate(all="ignore"):  # what is not finite fails its row
-        point = Point(evaluator, w, multipliers, evaluator.trajectory(w, multipliers), tolerance)
+        point = StoredPoint(evaluator, w, multipliers, evaluator.trajectory(w, multipliers), tolerance)
         rows = [*_forward(solution, point), *_first_order(solution, point), *_costates(solution, point), *_signs(point)]
         if discrete.space.size and np.all(np.isfinite(point.at.gradient)):
             rng, products = np.random.default_rng(seed), Evaluator(discrete)
@@ -88,7 +88,7 @@ def certify(solution: Solution, tolerance: float | None = None, seed: int | None
 
 
 # -- rows --------------------------------------------------------------------------------------------------------
-def _forward(solution: Solution, point: Point) -> list[Check]:
+def _forward(solution: Solution, point: StoredPoint) -> list[Check]:
     """Feasibility, states and value, by a fresh forward solve."""
     evaluator, w, eps = point.evaluator, point.w, point.tolerance
     discrete = evaluator.discrete
@@ -116,7 +116,7 @@ def _forward(solution: Solution, point: Point) -> list[Check]:
     return rows
 
 
-def _first_order(solution: Solution, point: Point) -> list[Check]:
+def _first_order(solution: Solution, point: StoredPoint) -> list[Check]:
     """Stationarity, and what the solution reports about itself."""
     space, at = point.evaluator.space, point.at
     rows = point.evaluator.rows
@@ -136,7 +136,7 @@ def _first_order(solution: Solution, point: Point) -> list[Check]:
     ]  # fmt: skip
 
 
-def _costates(solution: Solution, point: Point) -> list[Check]:
+def _costates(solution: Solution, point: StoredPoint) -> list[Check]:
     costates, terminal = costates_of(point.evaluator, point.w, point.at)
     kind = "ψ" if point.evaluator.discrete.problem.dynamics.is_ode else "p and p(T)"
     return [
@@ -148,7 +148,7 @@ def _costates(solution: Solution, point: Point) -> list[Check]:
     ]
 
 
-def _signs(point: Point) -> list[Check]:
+def _signs(point: StoredPoint) -> list[Check]:
     """Complementarity and signs, for constraints with inequalities and for bounded controls."""
     rows, space, eps = point.evaluator.rows, point.evaluator.space, point.tolerance
     c, mu, (lower, upper) = point.at.constraints, point.multipliers.mu, rows.bounds
@@ -183,7 +183,7 @@ def _signs(point: Point) -> list[Check]:
     return found
 
 
-def _taylor(point: Point, products: Any, rng: np.random.Generator) -> list[Check]:
+def _taylor(point: StoredPoint, products: Any, rng: np.random.Generator) -> list[Check]:
     """The orders along smooth random directions into the bounds: the derivatives are those of the value there."""
     space = point.evaluator.space
     directions = []

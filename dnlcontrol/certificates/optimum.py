@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnlcontrol.discrete import DiscreteProblem
-from dnlcontrol.engines import numpy_engine
-from dnlcontrol.formula import Formula
-from dnlcontrol.problem import ControlProblem
-from dnlcontrol.regularisers import Regulariser
-from dnlcontrol.space.control_space import Block
-from dnlcontrol.space.faces import held_entries
+from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.discretisation.space.control_space import ControlBlock
+from dnlcontrol.minimise.faces import held_entries
+from dnlcontrol.problem.engines import numpy_engine
+from dnlcontrol.problem.formula import Formula
+from dnlcontrol.problem.problem import ControlProblem
+from dnlcontrol.problem.regularisers import Regulariser
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
@@ -47,11 +47,11 @@ class Optimum:
         return self.discrete.grid.step
 
     @property
-    def triangular(self) -> list[Block]:
+    def triangular(self) -> list[ControlBlock]:
         return [b for b in self.discrete.space if b.layout.on == "ts"]
 
     @property
-    def on_last_layer(self) -> list[Block]:
+    def on_last_layer(self) -> list[ControlBlock]:
         """Controls without a difference penalty whose last samples only x^L reads (none where the rule has nodes)."""
         if self.discrete.grid.at_nodes:
             return []
@@ -88,7 +88,7 @@ class Optimum:
         """Path controls and constants at the nodes, (L+1, *shape) by name."""
         return {b.name: self._at_nodes(b) for b in self.discrete.space if b.layout.on != "ts"}
 
-    def _at_nodes(self, block: Block) -> np.ndarray:
+    def _at_nodes(self, block: ControlBlock) -> np.ndarray:
         v = block.values(self.w)
         if block.layout.on == "const":
             return np.repeat(v, self.depth + 1, axis=0)
@@ -164,6 +164,6 @@ def _mended(values: np.ndarray) -> np.ndarray:
     return np.concatenate([first, values[1:-1], last])
 
 
-def mass(problem: ControlProblem, block: Block, *kinds: type[Regulariser]) -> float:
+def mass(problem: ControlProblem, block: ControlBlock, *kinds: type[Regulariser]) -> float:
     """The weights of a control's penalties of these kinds together."""
     return sum(item.weight for item in problem.regularisers_of(block.name) if isinstance(item, kinds))

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.discrete import DiscreteProblem
-from dnlcontrol.problem import ControlProblem
-from dnlcontrol.solution import Solution
+from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.problem.problem import ControlProblem
+from dnlcontrol.results.solution import Solution
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
-    from dnlcontrol.backends.multipliers import Multipliers
+    from dnlcontrol.minimise.multipliers import Multipliers
 
 
 @dataclass(frozen=True)
-class Point:
+class StoredPoint:
     """Controls and multipliers with everything that follows from them; ``evaluator`` recomputes every column."""
 
     evaluator: Evaluator
@@ -32,7 +32,7 @@ def problem_of(solution: Solution) -> ControlProblem:
     """The problem that a solution belongs to; that of a loaded one is built again from its problem file."""
     if solution.problem is not None:
         return solution.problem
-    from dnlcontrol.problem_files import rebuild
+    from dnlcontrol.problem.from_file import rebuild
 
     return rebuild(solution.source)
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.certificates.certificate import Check, at_least, at_most
-from dnlcontrol.certificates.point import Point
-from dnlcontrol.space.control_space import Block
-from dnlcontrol.space.faces import Face, held_entries
+from dnlcontrol.certificates.point import StoredPoint
+from dnlcontrol.discretisation.space.control_space import ControlBlock
+from dnlcontrol.minimise.faces import Face, held_entries
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
@@ -25,7 +25,7 @@ WORK = 20_000_000  # entries of kernel and cost values up to which every node is
 NOISE = 64 * np.finfo(float).eps
 
 
-def pontryagin(point: Point, rng: np.random.Generator) -> list[Check]:
+def pontryagin(point: StoredPoint, rng: np.random.Generator) -> list[Check]:
     """One or two rows for each control."""
     from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
 
@@ -47,7 +47,7 @@ def pontryagin(point: Point, rng: np.random.Generator) -> list[Check]:
     return rows
 
 
-def _stationary(point: Point, block: Block, name: str, what: str) -> Check:
+def _stationary(point: StoredPoint, block: ControlBlock, name: str, what: str) -> Check:
     """The share of one control in the stationarity."""
     space, r = point.evaluator.space, np.zeros(point.evaluator.space.size)
     r[block.part] = point.at.gradient[block.part]
@@ -55,7 +55,7 @@ def _stationary(point: Point, block: Block, name: str, what: str) -> Check:
     return at_most(name, face.dual_norm(r), 1.01 * point.tolerance, what)
 
 
-def _work(point: Point, block: Block) -> int:
+def _work(point: StoredPoint, block: ControlBlock) -> int:
     """Values of the kernel and of the costs that a sample at every node takes."""
     p, L = point.evaluator.discrete.problem, point.evaluator.discrete.depth
     kernels = L if p.markov else L * (L + 1) // 2
@@ -65,7 +65,7 @@ def _work(point: Point, block: Block) -> int:
 
 
 # -- the sampled minimum -----------------------------------------------------------------------------------------
-def _minimum(point: Point, h: Hamiltonian, block: Block, name: str, rng: np.random.Generator) -> Check:
+def _minimum(point: StoredPoint, h: Hamiltonian, block: ControlBlock, name: str, rng: np.random.Generator) -> Check:
     """H at the control against H at sampled admissible values, at every node.
 
     Allowed for convex H: H(u) - H(v) <= |H_u|·|u - v|, with |H_u| <= ε/√mass on free entries of a control of
@@ -98,7 +98,7 @@ def _minimum(point: Point, h: Hamiltonian, block: Block, name: str, rng: np.rand
     return _needles(point, block, name, best, chosen)
 
 
-def _needles(point: Point, block: Block, name: str, best: np.ndarray, chosen: np.ndarray) -> Check:
+def _needles(point: StoredPoint, block: ControlBlock, name: str, best: np.ndarray, chosen: np.ndarray) -> Check:
     """J_L with the control changed at one node alone, where H promises most."""
     value, lowest = point.at.value, np.inf
     worst = np.argsort(-best)[:NEEDLES]
@@ -110,7 +110,7 @@ def _needles(point: Point, block: Block, name: str, best: np.ndarray, chosen: np
     return at_most(name, max(value - lowest, 0.0), point.tolerance * (1 + abs(value)), what)
 
 
-def admissible_values(point: Point, block: Block, rng: np.random.Generator) -> np.ndarray:
+def admissible_values(point: StoredPoint, block: ControlBlock, rng: np.random.Generator) -> np.ndarray:
     """SAMPLE values (SAMPLE, sites, components) within the bounds: half spread over the box, half near the control.
 
     A side without a bound is put at 1 + max |u| beyond the values of the control.
@@ -134,7 +134,7 @@ def admissible_values(point: Point, block: Block, rng: np.random.Generator) -> n
 
 
 # -- second derivatives ------------------------------------------------------------------------------------------
-def _legendre(point: Point, h: Hamiltonian, block: Block, rng: np.random.Generator, name: str = "",
+def _legendre(point: StoredPoint, h: Hamiltonian, block: ControlBlock, rng: np.random.Generator, name: str = "",
               what: str = "second derivatives of H") -> Check:  # fmt: skip
     """dᵀH_vv d >= 0 along unit and random directions of the free entries, at some of the nodes.
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.certificates.certificate import Check, at_least
-from dnlcontrol.certificates.point import Point
-from dnlcontrol.space.faces import Face, held_entries
+from dnlcontrol.certificates.point import StoredPoint
+from dnlcontrol.minimise.faces import Face, held_entries
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
@@ -23,7 +23,7 @@ LANCZOS_ACCURACY, LANCZOS_LIMIT = 1e-3, 300
 RESOLVED = 1e-4  # of the largest eigenvalue: below it Lanczos iterations cannot tell a cluster from zero
 
 
-def second_order(point: Point, products: Evaluator, rng: np.random.Generator) -> Check:
+def second_order(point: StoredPoint, products: Evaluator, rng: np.random.Generator) -> Check:
     """One row; ``products`` forms the Hessian products. What cannot be decided does not pass."""
     face, weak = critical_face(point)
     rows, weak_rows = active_rows(point)
@@ -49,7 +49,7 @@ def second_order(point: Point, products: Evaluator, rng: np.random.Generator) ->
     return at_least("second order", low, allowed, what + note)
 
 
-def critical_face(point: Point) -> tuple[Face, int]:
+def critical_face(point: StoredPoint) -> tuple[Face, int]:
     """All entries but the strongly held, and the number of the weakly held."""
     space, r = point.evaluator.space, point.at.gradient
     held = held_entries(space, point.w, r)
@@ -58,7 +58,7 @@ def critical_face(point: Point) -> tuple[Face, int]:
     return Face(space, strong), int(np.count_nonzero(held & ~strong))
 
 
-def active_rows(point: Point) -> tuple[np.ndarray, int]:
+def active_rows(point: StoredPoint) -> tuple[np.ndarray, int]:
     """Indices of the equalities and the strongly active constraints, and the number of the weakly active."""
     c, (lower, upper) = point.at.constraints, point.evaluator.rows.bounds
     at_side = (np.abs(c - lower) <= point.tolerance) | (np.abs(c - upper) <= point.tolerance)
@@ -66,7 +66,7 @@ def active_rows(point: Point) -> tuple[np.ndarray, int]:
     return np.flatnonzero(strong), int(np.count_nonzero(at_side & ~strong))
 
 
-def constraint_gradients(point: Point, products: Evaluator, face: Face, rows: np.ndarray) -> np.ndarray:
+def constraint_gradients(point: StoredPoint, products: Evaluator, face: Face, rows: np.ndarray) -> np.ndarray:
     """∇c_i on the free entries, (rows, size)."""
     C = np.zeros((len(rows), point.evaluator.space.size))
     for k, i in enumerate(rows):
@@ -76,7 +76,7 @@ def constraint_gradients(point: Point, products: Evaluator, face: Face, rows: np
     return C
 
 
-def _dense(point: Point, products: Evaluator, face: Face, C: np.ndarray,
+def _dense(point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray,
            rng: np.random.Generator) -> tuple[float, float, int]:  # fmt: skip
     """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, Z a basis of the directions; its dimension."""
     from scipy.linalg import eigh, null_space
@@ -94,7 +94,7 @@ def _dense(point: Point, products: Evaluator, face: Face, C: np.ndarray,
     return float(values[0]), float(values[-1]), len(values)
 
 
-def _lanczos(point: Point, products: Evaluator, face: Face, C: np.ndarray,
+def _lanczos(point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray,
              rng: np.random.Generator) -> tuple[float, float, int]:  # fmt: skip
     """The same by Lanczos iterations in the metric (random start, residuals below LANCZOS_ACCURACY).
 

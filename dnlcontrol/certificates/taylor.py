@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.discrete import DiscreteProblem, discretise
-from dnlcontrol.problem import ControlProblem
+from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.problem.problem import ControlProblem
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.multipliers import Multipliers
+    from dnlcontrol.minimise.multipliers import Multipliers
 
 DIRECTIONS = 3  # along one of them alone the leading coefficient may nearly vanish
 NOISE = 64 * np.finfo(float).eps  # of J: rounding of its sums, in units of |J|

@@ -22,10 +22,11 @@ import torch.distributed as dist
 
 from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.objective import Objective, Outcome
-from dnlcontrol.backends.found import Trajectory
-from dnlcontrol.backends.multipliers import Multipliers
-from dnlcontrol.discrete import DiscreteProblem
+from dnlcontrol.backends.adjoint.objective import Objective
+from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.minimise.evaluator import Trajectory
+from dnlcontrol.minimise.multipliers import Multipliers
+from dnlcontrol.minimise.outcome import Outcome
 
 STOP, VALUE, GRADIENT, PRODUCT = range(4)
 

@@ -10,18 +10,19 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol import checks
-from dnlcontrol.backends.adjoint.chain import Chain
-from dnlcontrol.backends.adjoint.columns import side_by_side
-from dnlcontrol.backends.adjoint.derivatives import Derivatives
-from dnlcontrol.backends.adjoint.lagrangian import Lagrangian
-from dnlcontrol.backends.adjoint.linearised import Linearised
-from dnlcontrol.backends.adjoint.second import SecondOrder
-from dnlcontrol.backends.adjoint.sweep import Data, Sweep
-from dnlcontrol.backends.adjoint.tape import tapeable, taped, taped_product
-from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors, Vectorised, value_and_pull
-from dnlcontrol.backends.found import Counts, Trajectory
-from dnlcontrol.backends.multipliers import Multipliers
-from dnlcontrol.discrete import DiscreteProblem
+from dnlcontrol.backends.adjoint.sweep.affine_chain import Chain
+from dnlcontrol.backends.adjoint.sweep.affine_columns import side_by_side
+from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
+from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
+from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
+from dnlcontrol.backends.adjoint.sweep.one_step_tape import tapeable, taped, taped_product
+from dnlcontrol.backends.adjoint.sweep.stored_jacobians import Linearised
+from dnlcontrol.backends.adjoint.sweep.stored_products import StoredProducts
+from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, Vectorised, value_and_pull
+from dnlcontrol.backends.found import Counts
+from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.minimise.evaluator import Trajectory
+from dnlcontrol.minimise.multipliers import Multipliers
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -53,16 +54,16 @@ class Evaluator:
         self._stored = few if stored is None else stored
         self._narrow: tuple[Tensor, Tensor] | None = None  # control and gradient in float32
         self._point: tuple[bytes, Linearised] | None = None
-        self._products: tuple[Linearised, Multipliers | None, Derivatives] | None = None
+        self._products: tuple[Linearised, Multipliers | None, StoredProducts] | None = None
 
-    def _derivatives(self, w: np.ndarray, multipliers: Multipliers | None) -> Derivatives:
+    def _derivatives(self, w: np.ndarray, multipliers: Multipliers | None) -> StoredProducts:
         """Stored derivatives at w; those of the last control and of the last multipliers are kept."""
         key = np.asarray(w, dtype=float).tobytes()
         if self._point is None or self._point[0] != key:
             self._point = key, Linearised(self.sweep, self.lagrangian, w)
         at = self._point[1]
         if self._products is None or self._products[0] is not at or self._products[1] is not multipliers:
-            self._products = at, multipliers, Derivatives(at, multipliers)
+            self._products = at, multipliers, StoredProducts(at, multipliers)
         return self._products[2]
 
     # -- the three products -----------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ class Evaluator:
         with torch.no_grad(), forward_ad.dual_level():
             if self.sweep.affine is not None:
                 product = self._zeros()
-                second = SecondOrder(self.sweep, self.lagrangian, self._controls(w), self._controls(d))
+                second = AffineTangent(self.sweep, self.lagrangian, self._controls(w), self._controls(d))
                 for data in self.sweep.chunks:
                     second.add(data, multipliers, self._views(product))
                 return _numpy(product)

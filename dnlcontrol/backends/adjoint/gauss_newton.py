@@ -17,21 +17,21 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.model import Step, solve_model
 from dnlcontrol.backends.adjoint.objective import Objective
-from dnlcontrol.backends.adjoint.second import SecondOrder
-from dnlcontrol.backends.adjoint.vectorised import value_and_pull
-from dnlcontrol.backends.multipliers import Multipliers
-from dnlcontrol.space.faces import Face
+from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
+from dnlcontrol.backends.adjoint.sweep.vectorised import value_and_pull
+from dnlcontrol.minimise.faces import Face
+from dnlcontrol.minimise.multipliers import Multipliers
+from dnlcontrol.minimise.quadratic_model import Step, solve_model
 
 
 @dataclass(frozen=True)
-class GaussNewton(Objective):
+class GaussNewtonObjective(Objective):
     """An objective whose quadratic model has the Gauss-Newton matrix; its Hessian products stay exact."""
 
-    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
+    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, max_products: int) -> Step:
         """By conjugate gradients with Gauss-Newton products."""
-        return solve_model(self.space, partial(self.product, w), w, g, face, radius, accuracy, limit, None)
+        return solve_model(self.space, partial(self.product, w), w, g, face, radius, accuracy, max_products, None)
 
     def product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
         """H_GN d, timed and counted as a Hessian product."""
@@ -49,7 +49,7 @@ def gauss_newton_product(evaluator: Evaluator, w: np.ndarray, d: np.ndarray,
     primal, out = evaluator._controls(w), evaluator._views(total)
     with torch.no_grad(), forward_ad.dual_level():
         u = evaluator._views(forward_ad.make_dual(evaluator._tensor(w), evaluator._tensor(d)))
-        tangents = SecondOrder(sweep, evaluator.lagrangian, primal, evaluator._controls(d)) if sweep.affine else None
+        tangents = AffineTangent(sweep, evaluator.lagrangian, primal, evaluator._controls(d)) if sweep.affine else None
         for data in sweep.chunks:
             x, z = tangents.dual_states(data) if tangents else sweep.states(u, data)
             value, pull = value_and_pull(

@@ -24,10 +24,10 @@ import torch
 from torch.func import grad, jvp, vmap
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
-from dnlcontrol.backends.adjoint.sweep import Inputs
-from dnlcontrol.backends.adjoint.vectorised import Tensor
-from dnlcontrol.backends.multipliers import Multipliers
-from dnlcontrol.space.control_space import Block
+from dnlcontrol.backends.adjoint.sweep.columnwise import Inputs
+from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
+from dnlcontrol.discretisation.space.control_space import ControlBlock
+from dnlcontrol.minimise.multipliers import Multipliers
 
 Function = Callable[[Tensor], Tensor]
 
@@ -50,25 +50,25 @@ class Hamiltonian:
         f = self.problem.formulas
         self.in_costs = frozenset().union(*(g.reads for g in (f.running, *f.constraints) if g is not None))
 
-    def nodes(self, block: Block) -> range:
+    def nodes(self, block: ControlBlock) -> range:
         """The source layers s: their sites make up the control."""
         return range(block.layout.side if block.layout.on == "ts" else block.layout.count)
 
-    def sites(self, block: Block, s: int) -> slice:
+    def sites(self, block: ControlBlock, s: int) -> slice:
         """Column s on the triangle, v^s on the path."""
         return block.layout.column(s) if block.layout.on == "ts" else slice(s, s + 1)
 
-    def values(self, block: Block, s: int, candidates: np.ndarray) -> np.ndarray:
+    def values(self, block: ControlBlock, s: int, candidates: np.ndarray) -> np.ndarray:
         """h at candidates (m, sites of s, components), each site on its own; (m, sites of s)."""
         with torch.no_grad():
             return np.asarray(vmap(self._function(block, s))(self._shaped(block, candidates)))
 
-    def gradient(self, block: Block, s: int) -> np.ndarray:
+    def gradient(self, block: ControlBlock, s: int) -> np.ndarray:
         """∂h/∂v at the control, (sites of s, components)."""
         function, v = self._function(block, s), self.u[block.name][self.sites(block, s)]
         return np.asarray(grad(lambda v: function(v).sum())(v)).reshape(len(v), -1)
 
-    def second_derivatives(self, block: Block, s: int, directions: np.ndarray) -> np.ndarray:
+    def second_derivatives(self, block: ControlBlock, s: int, directions: np.ndarray) -> np.ndarray:
         """dᵀ h_vv d at the control along directions (m, sites of s, components); (m, sites of s)."""
         function, v = self._function(block, s), self.u[block.name][self.sites(block, s)]
         zero, one = v.new_zeros(()), v.new_ones(())
@@ -82,10 +82,10 @@ class Hamiltonian:
         with torch.no_grad():
             return np.asarray(vmap(along)(self._shaped(block, directions)))
 
-    def _shaped(self, block: Block, values: np.ndarray) -> Tensor:
+    def _shaped(self, block: ControlBlock, values: np.ndarray) -> Tensor:
         return self.sweep.tensor(values).reshape(*values.shape[:2], *block.control.shape)
 
-    def _function(self, block: Block, s: int) -> Function:
+    def _function(self, block: ControlBlock, s: int) -> Function:
         """v (sites of s, *shape) -> h (sites of s,)."""
         part = self.sites(block, s)
         data_part = self._column(block, s) if block.layout.on == "ts" else self._path(block, s)
@@ -106,7 +106,7 @@ class Hamiltonian:
             parts.append((column * cotangents).flatten(1).sum(1))
         return torch.cat(parts)
 
-    def _column(self, block: Block, s: int) -> Function:
+    def _column(self, block: ControlBlock, s: int) -> Function:
         first = self.sweep.grid.at_nodes  # the sites after w^{s,s}
 
         def h(w: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class Hamiltonian:
 
         return h
 
-    def _path(self, block: Block, s: int) -> Function:
+    def _path(self, block: ControlBlock, s: int) -> Function:
         name, f, sweep = block.name, self.problem.formulas, self.sweep
         parts: list[Function] = []
         if s < sweep.grid.side and (name in f.kernel.reads or (f.feature and name in f.feature.reads)):

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.coarse import Correction, Preconditioner, coarse_depth, correction, empty
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.discrete import DiscreteProblem, discretise
-from dnlcontrol.space.prolongation import Samples, extrapolated
+from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.discretisation.space.prolongation import Samples, extrapolated
+from dnlcontrol.minimise.preconditioner import (
+    Correction,
+    Preconditioner,
+    coarse_depth,
+    correction,
+    empty,
+)
 
 DEEP_ENOUGH = 8  # a level from whose depth on its preconditioner serves the next one
 ORDERS = 3  # levels used at most: w_L = w + c/L + e/L²

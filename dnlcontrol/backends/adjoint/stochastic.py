@@ -21,13 +21,14 @@ import torch
 
 from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.model import binding
-from dnlcontrol.backends.adjoint.newton import newton
-from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress, kept_log, lines
-from dnlcontrol.backends.adjoint.sweep import Data, Sweep
-from dnlcontrol.checkpoints import Checkpoint, resumed
-from dnlcontrol.space.control_space import ControlSpace
-from dnlcontrol.space.faces import Face, complementarity, stationarity
+from dnlcontrol.backends.adjoint.objective import Objective
+from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
+from dnlcontrol.discretisation.space.control_space import ControlSpace
+from dnlcontrol.files.checkpoint import Checkpoint, resumed
+from dnlcontrol.minimise.faces import Face, complementarity, stationarity
+from dnlcontrol.minimise.newton import newton
+from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress, kept_log, lines
+from dnlcontrol.minimise.quadratic_model import binding
 
 RATES = {"adam": 0.05, "sgd": 0.05}  # the best of 0.02 to 2 after ten epochs on iris (L = 4) and the spirals (L = 8)
 FIRST, SECOND, SMALL = 0.9, 0.999, 1e-8  # β1, β2, ε of the paper's algorithm 1
@@ -74,17 +75,17 @@ class MiniBatches:
 
 
 def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: MiniBatches, tolerance: float,
-               limit: int, progress: Progress | None = None, leave_saddles: bool = False,
-               keeper: Checkpoint | None = None) -> Outcome:  # fmt: skip
+               limit: int, progress: Progress | None = None, cold: bool = False,
+               checkpoint: Checkpoint | None = None) -> Outcome:  # fmt: skip
     """Epochs of mini-batches, then (``polish``) Newton's method with ``limit`` iterations; one log through both.
 
     A line of an epoch has the mean of its batches' values, the dual norm of the mean of their gradients (both while w
     moves on), its rate and the number of its batches. Where values overflow, the result is the start of the best epoch.
     """
-    space, samples, kept = evaluator.space, evaluator.discrete.problem.samples, resumed(keeper, "epochs")
+    space, samples, kept = evaluator.space, evaluator.discrete.problem.samples, resumed(checkpoint, "epochs")
     w, log = np.clip(kept.get("w", start), *space.bounds), kept_log(kept, batches.epochs)
     best = (kept.get("lowest", np.inf), kept.get("best", w))
-    move: Move = Adam(space.size) if method == "adam" else Sgd(space, batches.momentum)
+    move: Move = AdamMove(space.size) if method == "adam" else SgdMove(space, batches.momentum)
     move.moments, move.steps = kept.get("moments", move.moments), kept.get("steps", 0)
     rate = RATES[method] if batches.rate is None else batches.rate
     rng = np.random.default_rng(batches.seed)
@@ -101,15 +102,15 @@ def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: Mi
             message = f"diverged in epoch {e} at the rate {step:g}; lower MiniBatches.rate (first rate: {rate:g})"
             return _ended(evaluator, best[1], tolerance, message, log)
         best = min(best, (value, before), key=lambda pair: pair[0])
-        if keeper:
-            keeper.offer("epochs", {"w": w, "log": lines(log), "lowest": best[0], "best": best[1],
+        if checkpoint:
+            checkpoint.offer("epochs", {"w": w, "log": lines(log), "lowest": best[0], "best": best[1],
                                     "moments": move.moments, "steps": move.steps})  # fmt: skip
     if not batches.polish:
         message = f"stopped after {batches.epochs} epochs; polish=True goes on to a minimiser"
         return _ended(evaluator, w, tolerance, message, log)
     shift = len(log)
     follow = None if progress is None else lambda i: progress(replace(i, iteration=i.iteration + shift))
-    outcome = newton(Objective(evaluator), w, tolerance, limit, follow, leave_saddles, keeper=keeper)
+    outcome = newton(Objective(evaluator), w, tolerance, limit, follow, cold, checkpoint=checkpoint)
     polish = tuple(replace(i, iteration=i.iteration + shift) for i in outcome.log)
     return replace(outcome, message=f"{shift} epochs, then {outcome.message}", log=(*log, *polish))
 
@@ -166,7 +167,7 @@ class Move:
         raise NotImplementedError
 
 
-class Adam(Move):
+class AdamMove(Move):
     def __init__(self, size: int) -> None:
         super().__init__([np.zeros(size), np.zeros(size)])
 
@@ -177,7 +178,7 @@ class Adam(Move):
         return w - rate * (m / (1 - FIRST**self.steps)) / (np.sqrt(v / (1 - SECOND**self.steps)) + SMALL)
 
 
-class Sgd(Move):
+class SgdMove(Move):
     def __init__(self, space: ControlSpace, momentum: float) -> None:
         super().__init__([np.zeros(space.size)])
         self.space, self.momentum = space, momentum

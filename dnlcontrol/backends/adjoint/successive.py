@@ -30,13 +30,14 @@ from torch.func import grad, jvp, vmap
 
 from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.model import Step, solve_model
-from dnlcontrol.backends.adjoint.newton import NOT_FINITE, newton
-from dnlcontrol.backends.adjoint.objective import Iterate, Objective, Outcome, Progress
-from dnlcontrol.backends.adjoint.vectorised import Tensor, Tensors
-from dnlcontrol.backends.found import Trajectory
-from dnlcontrol.space.control_space import ControlSpace
-from dnlcontrol.space.faces import Face, complementarity, stationarity
+from dnlcontrol.backends.adjoint.objective import Objective
+from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors
+from dnlcontrol.discretisation.space.control_space import ControlSpace
+from dnlcontrol.minimise.evaluator import Trajectory
+from dnlcontrol.minimise.faces import Face, complementarity, stationarity
+from dnlcontrol.minimise.newton import NOT_FINITE, newton
+from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress
+from dnlcontrol.minimise.quadratic_model import Step, solve_model
 
 # J(v) - J(u) over its slope times (v - u) is 1 - c/2 where J is c times as curved as h: 0.25 leaves |1 - c| <= 1/2 of
 # the error, 0.45 is c = 1.1, where a lower ρ may pay
@@ -141,10 +142,10 @@ def is_stepwise(evaluator: Evaluator) -> bool:
 
 
 def successive(objective: Objective, start: np.ndarray, tolerance: float, max_iterations: int = 1000,
-               progress: Progress | None = None, extended: bool = False, keeper: None = None) -> Outcome:  # fmt: skip
+               progress: Progress | None = None, extended: bool = False, checkpoint: None = None) -> Outcome:  # fmt: skip
     """Minimise to stationarity ``tolerance`` by msa or, ``extended``, by emsa; in the log θ or ρ is the radius.
 
-    There is no checkpoint (``keeper``) to go on from.
+    There is no checkpoint (``checkpoint``) to go on from.
     """
     evaluator, space = objective.evaluator, objective.space
     w, log = np.clip(start, *space.bounds), []

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.active_set import newton_on_active
-from dnlcontrol.backends.adjoint.newton import newton
-from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
-from dnlcontrol.backends.condensed.objective import ReducedObjective
-from dnlcontrol.backends.exact.active_newton import ActiveNewton
-from dnlcontrol.backends.exact.interior_point import InteriorPoint, LiftedPoint
-from dnlcontrol.backends.multipliers import Multipliers
-from dnlcontrol.space.faces import complementarity, held_entries, stationarity
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.exact.condensed.objective import ReducedObjective
+from dnlcontrol.backends.exact.lifted.active_newton import ActiveNewton
+from dnlcontrol.backends.exact.lifted.interior_point import InteriorPoint, LiftedPoint
+from dnlcontrol.minimise.active_set import newton_on_active
+from dnlcontrol.minimise.faces import complementarity, held_entries, stationarity
+from dnlcontrol.minimise.multipliers import Multipliers
+from dnlcontrol.minimise.newton import newton
 
 ROUNDS = 3
 POLISH_ITERATIONS = 50

@@ -5,22 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.backends.condensed.evaluator import ReducedEvaluator
-from dnlcontrol.backends.condensed.solver import minimise
 from dnlcontrol.backends.exact.clean_up import settle
-from dnlcontrol.backends.exact.interior_point import (
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.exact.condensed.solver import minimise
+from dnlcontrol.backends.exact.ipopt import LogLine, first_barrier
+from dnlcontrol.backends.exact.lifted.interior_point import (
     InteriorPoint,
     LiftedPoint,
-    LogLine,
     Program,
     carried_point,
-    first_barrier,
 )
-from dnlcontrol.backends.exact.node_program import NodeProgram, applies
-from dnlcontrol.backends.exact.transcription import Transcription
-from dnlcontrol.backends.found import INFEASIBLE, LIMIT, STALLED, Found
-from dnlcontrol.discrete import DiscreteProblem
-from dnlcontrol.sizes import Forecast, forecast
+from dnlcontrol.backends.exact.lifted.node_program import NodeProgram, applies
+from dnlcontrol.backends.exact.lifted.transcription import Transcription
+from dnlcontrol.backends.found import INFEASIBLE, LIMIT, STALLED, BackendResult
+from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.discretisation.sizes import Forecast, forecast
 
 ITERATIONS = 3000
 MEMORY_LIMIT_MB = 8000.0
@@ -28,7 +27,7 @@ SECONDS_LIMIT = 3600.0
 
 
 def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, formulation: str, verbose: bool,
-        force: bool, cold: bool, mu: np.ndarray | None = None) -> Found:  # fmt: skip
+        force: bool, cold: bool, mu: np.ndarray | None = None) -> BackendResult:  # fmt: skip
     """Minimise from the controls w and multipliers μ; the size is forecast, refused above the limits unless forced."""
     sizes = forecast(discrete)
     chosen = sizes.better if formulation == "auto" else formulation
@@ -51,7 +50,7 @@ def refuse_too_large(sizes: Forecast, formulation: str) -> None:
 
 
 def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool,
-           mu: np.ndarray | None = None) -> Found:  # fmt: skip
+           mu: np.ndarray | None = None) -> BackendResult:  # fmt: skip
     """States as unknowns, IPOPT, then Newton's method on the active set; without multipliers where those do not help.
 
     ``mu``: multipliers to start from.
@@ -74,7 +73,7 @@ def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: in
     if not point.infeasible and not point.limit:
         point = settle(solver, evaluator, point, tolerance)
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
-    return Found(evaluator, point.w, point.multipliers, point.message, status, spent + point.iterations,
+    return BackendResult(evaluator, point.w, point.multipliers, point.message, status, spent + point.iterations,
                  (*lines, *point.log), point.evaluations, point.costates, program.one_step, "lifted")  # fmt: skip
 
 
@@ -86,12 +85,12 @@ def condensed(
     verbose: bool,
     cold: bool,
     mu: np.ndarray | None = None,
-) -> Found:
+) -> BackendResult:
     """States eliminated: dense Newton, or IPOPT on the reduced functions where there are constraints."""
     reduced = ReducedEvaluator(discrete)
     point = minimise(reduced, w, tolerance, limit, verbose, cold, mu)
     lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
     one_step = discrete.problem.dynamics.is_ode
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
-    return Found(reduced, point.w, point.multipliers, point.message, status, point.iterations, point.log, None,
+    return BackendResult(reduced, point.w, point.multipliers, point.message, status, point.iterations, point.log, None,
                  zbar if one_step else lam, one_step, "condensed")  # fmt: skip

@@ -1,0 +1,1 @@
+"""Forward, adjoint and tangent recursions over the layers."""

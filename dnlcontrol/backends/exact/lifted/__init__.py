@@ -1,0 +1,1 @@
+"""States are unknowns: the nonlinear program and IPOPT."""

@@ -1,0 +1,1 @@
+"""A problem at a depth."""

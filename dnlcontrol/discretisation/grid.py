@@ -1,0 +1,101 @@
+"""Nodes and weights of one discretisation: a rule at one depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dnlcontrol import checks
+from dnlcontrol.discretisation.rules import RULES
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A rule on t_l = lτ, τ = T/L; see :class:`dnlcontrol.discretisation.rules.base.Rule` for its weights.
+
+        x^l = G(t_l, g(t_l), z^l, v^l),      z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})
+
+    >>> Grid(4, 2.0).nodes.tolist()
+    [0.0, 0.5, 1.0, 1.5, 2.0]
+    >>> Grid(2, 1.0, "trapezoid").running_weights.tolist()
+    [0.25, 0.5, 0.25]
+    """
+
+    depth: int
+    horizon: float
+    rule: str = "left"
+
+    def __post_init__(self) -> None:
+        checks.whole("depth", self.depth)
+        checks.choice("rule", self.rule, tuple(RULES))
+
+    @property
+    def step(self) -> float:
+        """τ = T/L."""
+        return self.horizon / self.depth
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """t_0..t_L, shape (L+1,)."""
+        return self.horizon * np.arange(self.depth + 1) / self.depth
+
+    @property
+    def at_nodes(self) -> bool:
+        """Whether control samples sit at the nodes (with s = l and l = L), not at cell centres."""
+        return RULES[self.rule].at_nodes
+
+    @property
+    def side(self) -> int:
+        """The number of sources, and of control samples along one axis: L, or L+1 at the nodes."""
+        return self.depth + self.at_nodes
+
+    @cached_property
+    def path(self) -> np.ndarray:
+        """The layers of running cost and path constraints: 0..L-1, or 0..L at the nodes."""
+        return np.arange(self.side)
+
+    @cached_property
+    def running_weights(self) -> np.ndarray:
+        """ω_l of the running cost at the nodes 0..L."""
+        return RULES[self.rule].running(self.depth, self.step)
+
+    @cached_property
+    def later(self) -> np.ndarray:
+        """c_s, s = 0..L-1."""
+        return RULES[self.rule].later(self.depth, self.step)
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """d_l, l = 0..L; positive where the state equation is implicit in x^l."""
+        return RULES[self.rule].own(self.depth, self.step)
+
+    @property
+    def implicit(self) -> bool:
+        return bool(np.any(self.own))
+
+    def rows(self, s: int) -> np.ndarray:
+        """The layers l of the samples w^{l,s}: s+1..L, or s..L at the nodes."""
+        return np.arange(s + 1 - self.at_nodes, self.depth + 1)
+
+    def pairs(self, one_step: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """(l, s) of every kernel evaluation, column by column; ``one_step``: of each column l = s and s+1 only."""
+        last = [2 if self.at_nodes else 1] if one_step else [None]
+        rows = [self.rows(s)[: last[0]] for s in range(self.side)]
+        return np.concatenate(rows), np.repeat(np.arange(self.side), [len(r) for r in rows])
+
+    def pair_weights(self, layers: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        """The weight of k(t_l, t_s, ...) in z^l."""
+        return np.where(layers == sources, self.own[layers], np.append(self.later, 0.0)[sources])
+
+    def pair_cotangents(self, zbar: np.ndarray, layers: np.ndarray, sources: np.ndarray, one_step: bool) -> np.ndarray:
+        """The cotangents (pairs, ...) of the contributions of pairs (l, s), from z̄ (L+1, ...).
+
+        In a recursion of one step z̄^l also carries the later layers, which the layer's own source does not reach.
+        """
+        out = zbar[layers]
+        if one_step:
+            own = (layers == sources) & (layers < self.depth)
+            out[own] -= zbar[layers[own] + 1]
+        return np.asarray(out)

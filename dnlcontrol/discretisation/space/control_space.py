@@ -1,0 +1,193 @@
+"""All controls of a discrete problem as one flat vector, with bounds, penalties, metric and initial guess."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol import checks
+from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.discretisation.space.metric import Metric, is_smooth, penalty_matrix
+from dnlcontrol.problem.controls import Control, SmoothRandom
+from dnlcontrol.problem.problem import ControlProblem
+
+
+@dataclass(frozen=True)
+class ControlBlock:
+    """One control inside the flat vector: entries offset..offset+size, sites first, then components."""
+
+    name: str
+    control: Control
+    layout: Layout
+    metric: Metric
+    penalty: Any
+    offset: int
+
+    @property
+    def components(self) -> int:
+        return int(np.prod(self.control.shape, dtype=int))
+
+    @property
+    def size(self) -> int:
+        return self.layout.count * self.components
+
+    @property
+    def part(self) -> slice:
+        return slice(self.offset, self.offset + self.size)
+
+    def view(self, w: np.ndarray) -> np.ndarray:
+        """(sites, components) view of this control in a flat vector."""
+        return w[self.part].reshape(self.layout.count, self.components)
+
+    def values(self, w: np.ndarray) -> np.ndarray:
+        """(sites, *shape)."""
+        return w[self.part].reshape(self.layout.count, *self.control.shape)
+
+
+class ControlSpace:
+    """The product of all controls' sample spaces at one depth.
+
+    A flat vector w has ``size`` entries; ``blocks`` say where each control lies. Inner product <w, A w> with
+    the metric A of space/metric.py, penalties R = ½ wᵀQ w.
+    """
+
+    def __init__(self, problem: ControlProblem, grid: Grid) -> None:
+        self.grid = grid
+        self.blocks: dict[str, ControlBlock] = {}
+        offset = 0
+        for name, control in problem.controls.items():
+            layout = Layout(grid, control.on, name in problem.node_controls)
+            items = problem.regularisers_of(name)
+            block = ControlBlock(
+                name, control, layout, Metric(layout, is_smooth(items)), penalty_matrix(layout, items), offset
+            )
+            self.blocks[name] = block
+            offset += block.size
+        self.size = offset
+
+    def __iter__(self) -> Iterator[ControlBlock]:
+        return iter(self.blocks.values())
+
+    # -- vectors ------------------------------------------------------------------------------------------
+    def assemble(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """A flat vector from packed arrays (sites, *shape) by name."""
+        w = np.zeros(self.size)
+        for block in self:
+            w[block.part] = np.asarray(parts[block.name], dtype=float).reshape(-1)
+        return w
+
+    def split(self, w: np.ndarray) -> dict[str, np.ndarray]:
+        """Packed arrays (sites, *shape) by name, views of w."""
+        return {block.name: block.values(w) for block in self}
+
+    @cached_property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds, flat."""
+        sides = []
+        for side in ("lower", "upper"):
+            parts = {
+                b.name: np.broadcast_to(getattr(b.control, side), (b.layout.count, *b.control.shape)) for b in self
+            }
+            sides.append(self.assemble(parts))
+        return sides[0], sides[1]
+
+    @property
+    def bounded(self) -> bool:
+        return any(block.control.bounded for block in self)
+
+    def initial(self, given: Mapping[str, Any] | None = None) -> np.ndarray:
+        """The initial guess: the controls' own, or the given ones by name; clipped to the bounds."""
+        unknown = set(given or {}) - set(self.blocks)
+        if unknown:
+            checks.reject("start", f"unknown control {min(unknown, key=str)!r}", f"names among {sorted(self.blocks)}")
+        parts = {b.name: sample(b, (given or {}).get(b.name, b.control.initial)) for b in self}
+        return np.clip(self.assemble(parts), *self.bounds)
+
+    # -- quadratic forms -------------------------------------------------------------------------------------
+    def _per_block(self, w: np.ndarray, fn: Any) -> np.ndarray:
+        out = np.zeros(self.size)
+        for block in self:
+            out[block.part] = fn(block, block.view(w)).reshape(-1)
+        return out
+
+    def add_penalty_gradient(self, w: np.ndarray, out: np.ndarray) -> float:
+        """Add Q w to ``out`` in place; returns the penalty R = ½ <w, Q w>."""
+        total = 0.0
+        for block in self:
+            if block.penalty is not None:
+                v = block.view(w)
+                product = np.asarray(block.penalty @ v)
+                out[block.part] += product.reshape(-1)
+                total += 0.5 * float(np.vdot(v, product))
+        return total
+
+    def penalty_gradient(self, w: np.ndarray) -> np.ndarray:
+        """Q w."""
+        out = np.zeros(self.size)
+        self.add_penalty_gradient(w, out)
+        return out
+
+    def penalty(self, w: np.ndarray) -> float:
+        """R = ½ <w, Q w>."""
+        return self.add_penalty_gradient(w, np.zeros(self.size))
+
+    def metric(self, w: np.ndarray) -> np.ndarray:
+        """A w."""
+        return self._per_block(w, lambda b, v: b.metric.apply(v))
+
+    def riesz(self, r: np.ndarray) -> np.ndarray:
+        """A^{-1} r."""
+        return self._per_block(r, lambda b, v: b.metric.solve(v))
+
+    @cached_property
+    def metric_diagonal(self) -> np.ndarray:
+        ones = {b.name: np.repeat(b.metric.diagonal[:, None], b.components, 1) for b in self}
+        return self.assemble(ones)
+
+
+def sample(block: ControlBlock, value: Any) -> np.ndarray:
+    """An initial guess sampled at the control's sites, (sites, *shape).
+
+    Numbers and arrays of the control's shape are repeated; arrays with one row per layer are taken in the
+    dense form of ``solution.controls[name].array()`` or packed.
+    """
+    layout, shape = block.layout, block.control.shape
+    if isinstance(value, SmoothRandom):
+        value = value.function(block.name, block.control, layout.grid.horizon)
+    if callable(value):
+        return _sample_function(block, value)
+    array = checks.array_of(f"initial of {block.name!r}", value)
+    full = (layout.count, *shape)
+    if layout.on == "ts" and array.shape == (layout.side, layout.side, *shape):
+        array = layout.packed(array)
+    elif array.shape != full:
+        try:
+            array = np.array(np.broadcast_to(array, shape))
+        except ValueError:
+            checks.reject(f"initial of {block.name!r}", array, f"a number, shape {shape}, or grid shape {full}")
+        array = np.array(np.broadcast_to(array, full))
+    return checks.numbers(f"initial of {block.name!r}", array)
+
+
+def _sample_function(block: ControlBlock, fn: Any) -> np.ndarray:
+    layout, shape = block.layout, block.control.shape
+    argument = f"initial of {block.name!r}"
+    points = np.stack(layout.positions, axis=1) if layout.positions else np.zeros((1, 0))
+    rows = []
+    for point in points:
+        try:
+            value = np.asarray(fn(*point.tolist()), dtype=float)
+            rows.append(np.broadcast_to(value, shape))
+        except Exception as error:
+            names = {"ts": "(t, s)", "t": "(t)", "const": "()"}[layout.on]
+            checks.reject(
+                argument,
+                f"a callable that failed ({error})",
+                f"a function of {names} that returns shape {shape}",
+            )
+    return checks.numbers(argument, np.stack(rows))

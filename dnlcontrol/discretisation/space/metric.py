@@ -1,0 +1,140 @@
+"""The metric of a control and its Riesz map.
+
+The H¹ form with weight 1 has the matrix A, with ω = ½ on the sites s = l-1 and 1 elsewhere:
+
+    triangle   wᵀA w = τ² Σ ω|w|² + Σ |differences|²          (diagonalised by DCT-II on the mirrored square)
+    path       vᵀA v = τ Σ |v|² + τ^{-1} Σ |differences|²     (diagonalised by DCT-II)
+
+Without an H¹ term A is the L² mass τ² or τ (ω = 1), and the identity for constants.
+
+Samples at the nodes of a rule (trapezoidal) carry the weights m of its line, τ and τ/2 at both ends. There the form is
+half the energy of the mirrored array, diagonalised by DCT-I after scaling by m^{1/2}:
+
+    triangle   wᵀA w = Σ ω m_l m_s |w|² + τ^{-1} Σ m |differences|²,   m that of the other axis, ω = ½ on s = l
+    path       vᵀA v = Σ m |v|² + τ^{-1} Σ |differences|²
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.problem.regularisers import H1, Regulariser, TvG
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The matrix A between sites and its inverse; it acts on arrays (sites, components)."""
+
+    layout: Layout
+    smooth: bool
+
+    @cached_property
+    def mass(self) -> np.ndarray:
+        """The diagonal L² part."""
+        layout = self.layout
+        if layout.on == "const":
+            return np.ones(1)
+        m = layout.line_mass
+        if layout.on == "t":
+            return m
+        i, j = layout.index_pairs
+        halved = layout.diagonal & (self.smooth or layout.grid.at_nodes)
+        return np.where(halved, 0.5, 1.0) * m[i] * m[j]
+
+    @cached_property
+    def matrix(self) -> Any:
+        """A as a scipy.sparse CSC matrix, (sites, sites)."""
+        from scipy import sparse
+
+        mass = sparse.diags(self.mass)
+        if not self.smooth or self.layout.on == "const":
+            return mass.tocsc()
+        D, weights = differences(self.layout)
+        return (mass + D.T @ sparse.diags(weights / self.layout.grid.step) @ D).tocsc()
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        return np.asarray(self.matrix.diagonal())
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """A w for w of shape (sites, components)."""
+        return np.asarray(self.matrix @ values)
+
+    def solve(self, values: np.ndarray) -> np.ndarray:
+        """The Riesz map A^{-1} r for r of shape (sites, components)."""
+        if not self.smooth or self.layout.on == "const":
+            return values / self.mass[:, None]
+        from scipy import fft
+
+        layout, kind = self.layout, 1 if self.layout.grid.at_nodes else 2
+        root = np.sqrt(layout.line_mass)
+        if layout.on == "t":
+            spectrum = fft.dct(values / root[:, None], kind, axis=0, norm="ortho") / self._eigenvalues[:, None]
+            return np.asarray(fft.idct(spectrum, kind, axis=0, norm="ortho")) / root[:, None]
+        roots = np.outer(root, root)[:, :, None]
+        square = layout.mirrored(np.where(layout.diagonal, 1.0, 0.5)[:, None] * values) / roots
+        spectrum = fft.dctn(square, kind, axes=(0, 1), norm="ortho") / self._eigenvalues[:, :, None]
+        solved = fft.idctn(spectrum, kind, axes=(0, 1), norm="ortho") / roots
+        return 2.0 * np.asarray(solved[layout.index_pairs])
+
+    @cached_property
+    def _eigenvalues(self) -> np.ndarray:
+        """Of the whole array's form over its mass: one plus second differences with natural boundary conditions."""
+        n = self.layout.side
+        angle = np.pi * np.arange(n) / (2 * (n - 1 if self.layout.grid.at_nodes else n))
+        second = 4.0 * np.sin(angle) ** 2 / self.layout.grid.step**2
+        return 1.0 + (second if self.layout.on == "t" else np.add.outer(second, second))
+
+
+def differences(layout: Layout) -> tuple[Any, np.ndarray]:
+    """First differences between neighbouring sites, a sparse matrix (edges, sites), and the weight of each.
+
+    The weight is that of the sample on the other axis; 1 on the path.
+    """
+    from scipy import sparse
+
+    n = layout.count
+    if layout.on == "t":
+        return sparse.diags([-np.ones(n - 1), np.ones(n - 1)], [0, 1], shape=(n - 1, n)).tocsr(), np.ones(n - 1)
+    number = np.full((layout.side, layout.side), -1)
+    number[layout.index_pairs] = np.arange(n)
+    line = np.broadcast_to(layout.line_mass, number.shape)
+    edges, weights = [], []
+    for left, right, m in ((number[:-1], number[1:], line[:-1]), (number[:, :-1], number[:, 1:], line.T[:, :-1])):
+        both = (left >= 0) & (right >= 0)
+        edges.append(np.stack([left[both], right[both]], axis=1))
+        weights.append(m[both])
+    pairs = np.concatenate(edges)
+    rows = np.repeat(np.arange(len(pairs)), 2)
+    values = np.tile([-1.0, 1.0], len(pairs))
+    matrix = sparse.csr_matrix((values, (rows, pairs.ravel())), shape=(len(pairs), n))
+    return matrix, np.concatenate(weights)
+
+
+def penalty_matrix(layout: Layout, regularisers: list[Regulariser]) -> Any:
+    """Q with R = ½ wᵀQ w for the penalties of one control, a sparse matrix (sites, sites), or None."""
+    from scipy import sparse
+
+    total = None
+    for item in regularisers:
+        if isinstance(item, TvG):
+            D, _ = differences(layout)
+            first = sparse.csc_matrix(([1.0], ([0], [0])), shape=(layout.count, layout.count))
+            part = 2.0 * item.weight * (D.T @ D / layout.grid.step + item.tau * first)
+        else:
+            part = item.weight * Metric(layout, isinstance(item, H1)).matrix
+        total = part if total is None else total + part
+    if total is not None:
+        total = total.tocsc()
+        total.sort_indices()
+    return total
+
+
+def is_smooth(regularisers: list[Regulariser]) -> bool:
+    """Whether a control's metric is H¹: it has an H1 or TvG term of positive weight."""
+    return any(isinstance(r, (H1, TvG)) and r.weight > 0 for r in regularisers)

@@ -1,0 +1,62 @@
+"""Extreme curvatures of a model, by Lanczos in the metric: is a point a minimiser, which directions are stiff?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dnlcontrol.minimise.faces import Face
+
+STEPS = 20  # H is a multiple of A plus a compact part: an eigenvalue below its bulk is found in a few steps
+NEGATIVE = 1e-6  # of the largest curvature seen: below, a sign is not told from rounding
+Map = Callable[[np.ndarray], np.ndarray]
+
+
+def ritz_pairs(
+    product: Map, riesz: Map, metric: Map, start: np.ndarray, steps: int, enough: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ritz values θ (ascending), vectors (k, n) with ‖v‖_B = 1 and residuals ‖Hv - θBv‖_{B^{-1}} of H v = θ B v.
+
+    Lanczos with full orthogonalisation, B the ``metric`` and B^{-1} its ``riesz`` map; it ends early where the
+    Krylov space is invariant, or its coupling β to the rest is at most ``enough``.
+    """
+    basis: list[np.ndarray] = []
+    duals: list[np.ndarray] = []
+    products: list[np.ndarray] = []
+    q = start
+    first = beta = 0.0
+    for _ in range(steps):
+        Bq = metric(q)
+        beta = float(np.sqrt(max(float(q @ Bq), 0.0)))
+        first = first or beta
+        if beta <= max(1e-10 * first, enough if basis else 0.0):
+            break
+        basis.append(q / beta)
+        duals.append(Bq / beta)
+        products.append(product(basis[-1]))
+        q = riesz(products[-1])
+        Q, D = np.stack(basis), np.stack(duals)
+        for _ in range(2):
+            q = q - Q.T @ (D @ q)
+    if not basis:
+        return np.zeros(0), np.zeros((0, len(start))), np.zeros(0)
+    beta = float(np.sqrt(max(float(q @ metric(q)), 0.0)))
+    Q = np.stack(basis)
+    T = Q @ np.stack(products).T
+    values, vectors = np.linalg.eigh(0.5 * (T + T.T))
+    return values, vectors.T @ Q, beta * np.abs(vectors[-1])
+
+
+def lowest_curvature(product: Map, face: Face) -> tuple[float, np.ndarray]:
+    """The smallest Ritz value of H v = λ A v on the free entries, with its vector (‖v‖_A = 1).
+
+    From a seeded random vector; 0 with a zero vector where λ is not negative beyond NEGATIVE.
+    """
+    size = face.space.size
+    start = face.riesz(face.restrict(np.random.default_rng(24).standard_normal(size)))
+    steps = min(STEPS, int(np.count_nonzero(face.free)))
+    values, vectors, _ = ritz_pairs(lambda v: face.restrict(product(v)), face.riesz, face.space.metric, start, steps)
+    if not len(values) or values[0] >= -NEGATIVE * np.abs(values).max():
+        return 0.0, np.zeros(size)
+    return float(values[0]), vectors[0]

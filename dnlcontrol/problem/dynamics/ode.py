@@ -1,0 +1,27 @@
+"""Ordinary differential equations, the special case without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dnlcontrol import checks
+from dnlcontrol.problem.dynamics.base import Dynamics
+
+
+@dataclass(frozen=True)
+class ODE(Dynamics):
+    """x' = f(t, x, u), x(0) = x0: a kernel k = f(s, x(s), u(s)) that does not depend on t.
+
+    The left rule gives Euler's method x^{l+1} = x^l + τ f(t_l, x^l, u^l), O(L) steps.
+    """
+
+    f: Callable[..., Any]
+    is_ode = True
+
+    def __post_init__(self) -> None:
+        checks.function("ODE.f", self.f)
+
+    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+        return self.f(s, y, u)

@@ -1,0 +1,176 @@
+"""A formula: one function of one sample at one node, evaluated on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn
+
+import numpy as np
+
+from dnlcontrol.checks import InputError, InputTypeError
+from dnlcontrol.problem.array import Array, unwrap
+from dnlcontrol.problem.engines import Engine, numpy_engine
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, "Shape | Mapping[str, Shape]"]
+
+
+class Values:
+    """The controls and constants that a formula sees at its node: ``u.W`` or ``u["W"]``."""
+
+    __slots__ = ("_entries", "_formula", "_seen")
+
+    def __init__(self, entries: Mapping[str, Array], formula: str, seen: Callable[[str], None] | None = None) -> None:
+        self._entries = entries
+        self._formula = formula
+        self._seen = seen
+
+    def __getattr__(self, name: str) -> Array:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._entries:
+            known = ", ".join(sorted(self._entries)) or "none"
+            raise InputError(f"{self._formula}: got unknown control {name!r}; allowed here: {known}")
+        if self._seen is not None:
+            self._seen(name)
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """``function(*arguments) -> array of shape`` with the arguments' names and shapes declared.
+
+    ``shapes`` maps each argument, in order, to its shape, or for ``u`` and ``c`` to the shapes of the
+    controls that the formula may read. ``reads`` are the names (arguments and controls) that it does read.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    shapes: Shapes
+    shape: Shape
+    reads: frozenset[str]
+
+    def __call__(self, engine: Engine, *values: Any) -> Any:
+        """Evaluate on native arrays of one engine; a mapping goes with ``u`` or ``c``."""
+        try:
+            result = unwrap(self.function(*(self._shell(engine, v) for v in values)), engine)
+        except Exception as error:
+            _tell(self.name, error, engine)
+        shape = tuple(int(n) for n in result.shape)
+        if shape != self.shape:
+            raise InputError(
+                f"{self.name}: got a result of shape {shape} on {engine.name}; allowed: shape {self.shape}"
+            )
+        return result
+
+    def _shell(self, engine: Engine, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return Values({k: Array(v, engine) for k, v in value.items()}, self.name)
+        return Array(engine.asarray(value), engine)
+
+    def visible(self, **values: Any) -> tuple[Any, ...]:
+        """The values of this formula's arguments, in order, controls cut down to those that it reads."""
+        return tuple(self.only(values[k]) if isinstance(s, Mapping) else values[k] for k, s in self.shapes.items())
+
+    def only(self, entries: Mapping[str, Any]) -> dict[str, Any]:
+        """The entries whose control this formula reads."""
+        return {k: v for k, v in entries.items() if k in self.reads}
+
+    def random_point(self, rng: np.random.Generator, horizon: float) -> tuple[Any, ...]:
+        """Seeded arguments: times 0 <= s < t <= horizon, everything else normal."""
+        s, t = np.sort(rng.uniform(0.05 * horizon, 0.95 * horizon, 2))
+        times = {"t": t, "s": s}
+
+        def draw(name: str, shape: Any) -> Any:
+            if isinstance(shape, Mapping):
+                return {k: np.asarray(0.5 * rng.standard_normal(v)) for k, v in shape.items()}
+            return np.asarray(times.get(name, 0.5 * rng.standard_normal(shape)))
+
+        return tuple(draw(k, v) for k, v in self.shapes.items())
+
+
+def trace(name: str, function: Callable[..., Any], shapes: Shapes, shape: Shape | None, horizon: float = 1.0,
+          fixed: Mapping[str, np.ndarray] | None = None) -> Formula:  # fmt: skip
+    """Run a user's function at two seeded points with NumPy: check the result's shape, find what it reads.
+
+    ``shape=None`` accepts any shape of rank <= 2. ``fixed`` replaces the random value of an argument (targets).
+    """
+    engine = numpy_engine()
+    reads: set[str] = set()
+    draft = Formula(name, function, shapes, shape or (), frozenset())
+    rng = np.random.default_rng(20)
+    for _ in range(2):
+        values: list[Any] = []
+        for (key, spec), value in zip(shapes.items(), draft.random_point(rng, horizon), strict=True):
+            if isinstance(spec, Mapping):
+                entries = {k: Array(v, engine) for k, v in value.items()}
+                values.append(Values(entries, name, reads.add))
+            else:
+                value = np.asarray((fixed or {}).get(key, value))
+                values.append(Array(value, engine, partial(reads.add, key)))
+        try:
+            with np.errstate(all="ignore"):
+                result = unwrap(function(*values), engine)
+        except Exception as error:
+            _tell(name, error, engine)
+        seen = tuple(int(n) for n in result.shape)
+        if shape is None:
+            if len(seen) > 2:
+                raise InputError(f"{name}: got a result of shape {seen}; allowed: rank <= 2")
+            shape = seen
+        elif seen != shape:
+            raise InputError(f"{name}: got a result of shape {seen}; allowed: shape {shape}")
+    assert shape is not None
+    return Formula(name, function, shapes, shape, frozenset(reads))
+
+
+def compare(formula: Formula, engine: Engine, evaluate: Callable[..., np.ndarray], horizon: float,
+            fixed: Mapping[str, np.ndarray] | None = None, rtol: float = 1e-11) -> None:  # fmt: skip
+    """Compare another evaluator of a formula with NumPy at two seeded points; NaN equals NaN.
+
+    ``rtol``: both evaluate the same expression tree in float64, so they differ by rounding amplified by the
+    expression's own conditioning; 1e-11 leaves five digits for that.
+    """
+    rng = np.random.default_rng(21)
+    for _ in range(2):
+        point = formula.random_point(rng, horizon)
+        point = tuple(np.asarray((fixed or {}).get(k, v)) if not isinstance(v, Mapping) else v
+                      for k, v in zip(formula.shapes, point, strict=True))  # fmt: skip
+        with np.errstate(all="ignore"):
+            expected = np.asarray(formula(numpy_engine(), *point))
+        got = np.asarray(evaluate(*point)).reshape(expected.shape)
+        if not np.allclose(got, expected, rtol=rtol, atol=rtol * (1 + _scale(expected)), equal_nan=True):
+            seen = f"different values on {engine.name} ({got.ravel()[:3]}) and NumPy ({expected.ravel()[:3]})"
+            raise InputError(
+                f"{formula.name}: got {seen} at the same point; allowed: a deterministic function of its arguments"
+            )
+
+
+def _scale(values: np.ndarray) -> float:
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max(initial=0.0))
+
+
+def _tell(name: str, error: Exception, engine: Engine) -> NoReturn:
+    text = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        if text.startswith(f"{name}:"):
+            raise error
+        raise type(error)(f"{name}: {text}") from error
+    kind = InputTypeError if isinstance(error, TypeError) else InputError
+    hint = "its arguments, numbers and namespace(x)" if kind is InputTypeError else "what runs at every point"
+    if "__array_ufunc__" in text:
+        text = "a NumPy function of a formula's array"
+    seen = f"{type(error).__name__} on {engine.name} ({text[:160]})"
+    raise kind(f"{name}: got {seen}; allowed in a formula: {hint}") from error

@@ -1,0 +1,1 @@
+"""What a solve returns, and how it is kept."""

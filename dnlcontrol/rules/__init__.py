@@ -1,9 +1,0 @@
-"""Discretisation rules, one file each; a further rule is a file and its entry here."""
-
-from __future__ import annotations
-
-from dnlcontrol.rules.base import Rule
-from dnlcontrol.rules.left import Left
-from dnlcontrol.rules.trapezoid import Trapezoid
-
-RULES: dict[str, Rule] = {rule.name: rule for rule in (Left(), Trapezoid())}

@@ -1,0 +1,1 @@
+"""Several depths, several starts."""
