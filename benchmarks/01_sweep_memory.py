@@ -1,8 +1,8 @@
 """How much memory do the states of one gradient take: the column sweep against plain autograd?
 
-Dense form C, d = 16, N = 256, float64. "beyond the controls" is the peak resident size during one value and
-gradient less the size before it and less one gradient. Each measurement runs in a process of its own. At L = 2048 the
-controls and one gradient are 9 GB.
+Dense form C, d = 16, N = 256, float64. "beyond the controls" is the peak resident size during one
+value and gradient less the size before it and less one gradient. Each measurement runs in a process
+of its own. At L = 2048 the controls and one gradient are 9 GB.
 
     python benchmarks/01_sweep_memory.py [--tiny]
 """
@@ -32,8 +32,11 @@ def measure(kind: str, depth: int, samples: int) -> float:
 
     def made(L: int, N: int):
         problem = dnl.ControlProblem(
-            name="memory", x0=rng.standard_normal((N, WIDTH)), dynamics=dnl.Dense(WIDTH, "C"),
-            terminal=dnl.losses.squared(np.zeros((N, WIDTH))))  # fmt: skip
+            name="memory",
+            x0=rng.standard_normal((N, WIDTH)),
+            dynamics=dnl.Dense(WIDTH, "C"),
+            terminal=dnl.losses.squared(np.zeros((N, WIDTH))),
+        )
         discrete = dnl.discretise(problem, L)
         return discrete, 0.1 * rng.standard_normal(discrete.space.size)
 
@@ -53,7 +56,11 @@ def measure(kind: str, depth: int, samples: int) -> float:
         def run():
             states, columns_out = [x0], []
             for s in range(L):
-                columns_out.append(torch.tanh(states[s] @ W[columns[s]].transpose(1, 2) + b[columns[s]].unsqueeze(1)))
+                columns_out.append(
+                    torch.tanh(
+                        states[s] @ W[columns[s]].transpose(1, 2) + b[columns[s]].unsqueeze(1)
+                    )
+                )
                 states.append(x0 + sum(c[s - k] for k, c in enumerate(columns_out)) / L)
             (states[L] ** 2).sum(1).mean().backward()
 
@@ -77,8 +84,13 @@ def main() -> None:
         kind, depth, samples = given.measure
         print(json.dumps(measure(kind, int(depth), int(samples))))
         return
-    depths, taped, samples = ((8, 16), 16, 32) if given.tiny else ((64, 128, 256, 512, 1024, 2048), LARGEST, SAMPLES)
-    print(f"states of one gradient, d = {WIDTH}, N = {samples}, MB beyond the controls and one gradient")
+    depths, taped, samples = (
+        ((8, 16), 16, 32) if given.tiny else ((64, 128, 256, 512, 1024, 2048), LARGEST, SAMPLES)
+    )
+    print(
+        f"states of one gradient, d = {WIDTH}, N = {samples}, MB beyond the controls and one "
+        "gradient"
+    )
     print("    L    sweep  autograd  autograd/sweep", flush=True)
     found: dict[str, list[float]] = {"sweep": [], "autograd": []}
     for depth in depths:
@@ -86,14 +98,22 @@ def main() -> None:
             if kind == "autograd" and depth > taped:
                 continue
             command = [sys.executable, __file__, "--measure", kind, str(depth), str(samples)]
-            values.append(float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)))
+            values.append(
+                float(
+                    json.loads(
+                        subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                    )
+                )
+            )
         ours = found["sweep"][-1]
         theirs = found["autograd"][-1] if depth <= taped else float("nan")
         ratio = f"{theirs / ours:14.1f}" if ours > 0 else "below 1 page  "
         print(f"{depth:5d} {ours:8.1f} {theirs:9.1f} {ratio}", flush=True)
     if not given.tiny:
         for kind, values in found.items():
-            slope = np.polyfit(np.log(depths[: len(values)]), np.log(np.maximum(values, 1e-3)), 1)[0]
+            slope = np.polyfit(np.log(depths[: len(values)]), np.log(np.maximum(values, 1e-3)), 1)[
+                0
+            ]
             print(f"{kind}: grows like L^{slope:.2f}")
 
 

@@ -1,11 +1,13 @@
-"""How much faster is the exact backend than what one would write by hand with CasADi, or with rockit?
+"""How much faster is the exact backend than what one would write by hand with CasADi, or with
+rockit?
 
-Toy rows: the condensed formulation against a hand-written lifted CasADi + IPOPT script; the first of them is the
-baseline. ODE rows: L = 200 against CasADi's Opti and rockit-meco (peers.py says how each is written). Every time runs
-from the definition of the problem to its solution, after all libraries were loaded; medians of three, ours and the
-peers' in turn. A peer that takes 50 times our time is stopped once ("> ratio"). The problems are not convex: where
-values differ, the two stopped at different minimisers; in the Bryson-Denham rows because IPOPT as the peers use it
-relaxes bounds by 1e-8.
+Toy rows: the condensed formulation against a hand-written lifted CasADi + IPOPT script; the first
+of them is the baseline. ODE rows: L = 200 against CasADi's Opti and rockit-meco (peers.py says how
+each is written). Every time runs from the definition of the problem to its solution, after all
+libraries were loaded; medians of three, ours and the peers' in turn. A peer that takes 50 times our
+time is stopped once ("> ratio"). The problems are not convex: where values differ, the two stopped
+at different minimisers; in the Bryson-Denham rows because IPOPT as the peers use it relaxes bounds
+by 1e-8.
 
     python benchmarks/02_condensed.py [--tiny] [--rows baseline ode iris wide]
 """
@@ -56,8 +58,12 @@ def capped(run: Callable[..., float], arguments: tuple, limit: float) -> tuple[f
         process.join()
 
 
-def medians(repeats: int, *runs: Callable[[], tuple[float, float | None]]) -> list[tuple[float, float | None]]:
-    """Median seconds and the last value of each, run in turn; what was stopped once is not run again."""
+def medians(
+    repeats: int, *runs: Callable[[], tuple[float, float | None]]
+) -> list[tuple[float, float | None]]:
+    """Median seconds and the last value of each, run in turn; what was stopped once is not run
+    again.
+    """
     seconds: list[list[float]] = [[] for _ in runs]
     values: list[float | None] = [0.0] * len(runs)
     for _ in range(repeats):
@@ -69,7 +75,11 @@ def medians(repeats: int, *runs: Callable[[], tuple[float, float | None]]) -> li
 
 
 def row(name: str, ours: float, theirs: float, value: float | None, other: float | None) -> None:
-    ratio = f"{theirs / ours:10.1f}" if other is not None else f"{'> ' + format(theirs / ours, '.0f'):>10}"
+    ratio = (
+        f"{theirs / ours:10.1f}"
+        if other is not None
+        else f"{'> ' + format(theirs / ours, '.0f'):>10}"
+    )
     told = f"{other:.9f}" if other is not None else "stopped"
     print(f"{name:48} {ours:8.3f} {theirs:8.3f} {ratio}  {value:.9f}  {told}", flush=True)
 
@@ -78,7 +88,9 @@ def toy(parameters: dict, L: int, repeats: int) -> float:
     """A row of the two-class toy; the peer's seconds."""
 
     def ours() -> float:
-        return dnl.solve(two_class_toy.problem(alpha=ALPHA, **parameters), L, formulation="condensed").value
+        return dnl.solve(
+            two_class_toy.problem(alpha=ALPHA, **parameters), L, formulation="condensed"
+        ).value
 
     limit = max(PATIENCE * max(timed(ours)[0] for _ in range(repeats)), 5.0)
     arguments = two_class_toy.problem(alpha=ALPHA, **parameters), L, ALPHA
@@ -91,20 +103,32 @@ def against_the_baseline(tiny: bool, repeats: int, baseline: float) -> None:
     """Rows that are measured in the baseline's time: set-up at its depth, twice its depth."""
 
     def first_iteration(L: int) -> float:
-        """From the definition to the end of the first iteration, report included: more than the set-up."""
+        """From the definition to the end of the first iteration, report included: more than the
+        set-up.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dnl.ConvergenceWarning)
-            return dnl.solve(two_class_toy.problem(), L, formulation="condensed", max_iterations=1).value
+            return dnl.solve(
+                two_class_toy.problem(), L, formulation="condensed", max_iterations=1
+            ).value
 
     L = 3 if tiny else 16
     (seconds, _), (deeper, _) = medians(
         repeats,
         lambda: timed(lambda: first_iteration(L)),
-        lambda: timed(lambda: dnl.solve(two_class_toy.problem(), 2 * L, formulation="condensed").value),
+        lambda: timed(
+            lambda: dnl.solve(two_class_toy.problem(), 2 * L, formulation="condensed").value
+        ),
     )
     what = f"toy L={L}: set-up and first iteration"
-    print(f"{what:48} {seconds:8.3f} {baseline:8.3f} {100 * seconds / baseline:9.2f}%  of the baseline's time")
-    print(f"{f'toy L={2 * L} against the peer at L={L}':48} {deeper:8.3f} {baseline:8.3f} {baseline / deeper:10.1f}")
+    print(
+        f"{what:48} {seconds:8.3f} {baseline:8.3f} {100 * seconds / baseline:9.2f}%  of the "
+        "baseline's time"
+    )
+    print(
+        f"{f'toy L={2 * L} against the peer at L={L}':48} {deeper:8.3f} {baseline:8.3f} "
+        f"{baseline / deeper:10.1f}"
+    )
 
 
 def iris(tiny: bool, repeats: int, baseline: float) -> None:
@@ -122,21 +146,32 @@ def iris(tiny: bool, repeats: int, baseline: float) -> None:
 
 
 def same_minimiser(L: int, samples: int) -> None:
-    """From the cold start the two may end at different minimisers; from beside ours the peer ends at ours."""
+    """From the cold start the two may end at different minimisers; from beside ours the peer ends
+    at ours.
+    """
     problem = two_class_toy.problem(alpha=ALPHA, samples=samples, width=4)
     ours = dnl.solve(problem, L, formulation="condensed", tolerance=1e-10)
     gap = peers.lifted_toy_near(problem, L, ALPHA, ours, 1e-3)
-    print(f"toy, d=4, N={samples}, L={L}: the peer, started 1e-3 beside our minimiser, ends {gap:.1e} from it")
+    print(
+        f"toy, d=4, N={samples}, L={L}: the peer, started 1e-3 beside our minimiser, ends "
+        f"{gap:.1e} from it"
+    )
 
 
 def odes(tiny: bool, repeats: int) -> None:
     L = 20 if tiny else 200
-    cases = (peers.VAN_DER_POL, peers.bounded_van_der_pol), (peers.BRYSON_DENHAM, o4_bryson_denham.problem)
+    cases = (
+        (peers.VAN_DER_POL, peers.bounded_van_der_pol),
+        (peers.BRYSON_DENHAM, o4_bryson_denham.problem),
+    )
     found = {"Opti, a constraint a step": peers.opti_loop, "Opti, one array": peers.opti_array}
     if peers.rockit_is_here():
         found["rockit-meco"] = peers.rockit_euler
     for name, problem in cases:
-        runs = [lambda p=problem: dnl.solve(p(), L).value, *(lambda f=f, n=name: f(n, L) for f in found.values())]
+        runs = [
+            lambda p=problem: dnl.solve(p(), L).value,
+            *(lambda f=f, n=name: f(n, L) for f in found.values()),
+        ]
         for run in runs:
             run()  # loads what a first call loads
         ours, *others = medians(repeats, *(lambda r=r: timed(r) for r in runs))
@@ -151,9 +186,14 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     arguments = parser.parse_args()
-    tiny, repeats, rows = arguments.tiny, 1 if arguments.tiny else 3, arguments.rows
+    tiny = arguments.tiny
+    repeats = 1 if arguments.tiny else 3
+    rows = arguments.rows
     dnl.solve(two_class_toy.problem(samples=4), 2)  # loads every library
-    print(f"{'problem':48} {'ours/s':>8} {'peer/s':>8} {'peer/ours':>10}  {'our value':11}  peer's value")
+    print(
+        f"{'problem':48} {'ours/s':>8} {'peer/s':>8} {'peer/ours':>10}  {'our value':11}  peer's "
+        "value"
+    )
     baseline = 0.0
     if "baseline" in rows:
         baseline = toy({"samples": 4}, 3, repeats) if tiny else toy({}, 16, repeats)

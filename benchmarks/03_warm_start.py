@@ -1,9 +1,10 @@
 """When does carrying the duals pay?
 
-Each depth starts from the solution of the depth before: its prolonged controls alone ("cold" duals), or with the
-prolonged multipliers of its constraints too ("carried"). The columns count iterations, gradients and Hessian products
-of the last depth and its seconds, cold / carried; the ratio is of seconds. Adjoint: 0 iterations are Newton steps on
-the active set that the carried multipliers name, and nothing else. Both must end at the same minimiser.
+Each depth starts from the solution of the depth before: its prolonged controls alone ("cold"
+duals), or with the prolonged multipliers of its constraints too ("carried"). The columns count
+iterations, gradients and Hessian products of the last depth and its seconds, cold / carried; the
+ratio is of seconds. Adjoint: 0 iterations are Newton steps on the active set that the carried
+multipliers name, and nothing else. Both must end at the same minimiser.
 
     python benchmarks/03_warm_start.py [--tiny]
 """
@@ -36,8 +37,14 @@ def van_der_pol(arrive: bool) -> dnl.ControlProblem:
     end = [dnl.terminal_constraint(lambda x, c: x[0], 0.3, 0.3, name="end")] if arrive else []
     speed = dnl.state_bounds(lower=[-np.inf, -0.5 if arrive else -0.4], name="speed")
     return dnl.ControlProblem(
-        name="van der Pol", horizon=plain.horizon, x0=plain.x0, dynamics=plain.dynamics, running=plain.running,
-        controls={"u": dnl.Control((), lower=-0.3, upper=1.0)}, constraints=[speed, *end])  # fmt: skip
+        name="van der Pol",
+        horizon=plain.horizon,
+        x0=plain.x0,
+        dynamics=plain.dynamics,
+        running=plain.running,
+        controls={"u": dnl.Control((), lower=-0.3, upper=1.0)},
+        constraints=[speed, *end],
+    )
 
 
 def main() -> None:
@@ -47,24 +54,40 @@ def main() -> None:
     repeats = 1 if tiny else 3
     cases = {
         "Bryson-Denham": (o4_bryson_denham.problem(), (12, 24) if tiny else (12, 24, 48, 96)),
-        "V2, integral constraint": (v2_transient_impact.problem(), (8, 16) if tiny else (8, 16, 32, 64)),
+        "V2, integral constraint": (
+            v2_transient_impact.problem(),
+            (8, 16) if tiny else (8, 16, 32, 64),
+        ),
         "van der Pol, bounds": (van_der_pol(False), (10, 20) if tiny else (10, 20, 40, 80)),
         "van der Pol, bounds and end": (van_der_pol(True), (10, 20) if tiny else (10, 20, 40, 80)),
     }
-    print(f"{'problem':28} {'solver':9} {'L':>4} {'iterations':>11} {'gradients':>11} {'H products':>11} "
-          f"{'seconds':>13} {'ratio':>6}  {'controls':>8}")  # fmt: skip
+    print(
+        f"{'problem':28} {'solver':9} {'L':>4} {'iterations':>11} {'gradients':>11} "
+        f"{'H products':>11} "
+        f"{'seconds':>13} {'ratio':>6}  {'controls':>8}"
+    )
     for name, (problem, depths) in cases.items():
         for solver, how in SOLVERS.items():
             previous = dnl.solve(problem, depths[0], **how)
             for L in depths[1:]:
-                cold, carried = (_solved(problem, L, previous, w, how, repeats) for w in ("controls", "duals"))
+                cold, carried = (
+                    _solved(problem, L, previous, w, how, repeats) for w in ("controls", "duals")
+                )
                 _row(f"{name:28} {solver:9} {L:4}", cold, carried)
                 previous = carried[0]
 
 
-def _solved(problem: dnl.ControlProblem, L: int, start: dnl.Solution, warm: str, how: dict[str, str],
-            repeats: int) -> tuple[dnl.Solution, float]:  # fmt: skip
-    runs = [dnl.solve(problem, L, start=start, warm=warm, tolerance=1e-9, **how) for _ in range(repeats)]
+def _solved(
+    problem: dnl.ControlProblem,
+    L: int,
+    start: dnl.Solution,
+    warm: str,
+    how: dict[str, str],
+    repeats: int,
+) -> tuple[dnl.Solution, float]:
+    runs = [
+        dnl.solve(problem, L, start=start, warm=warm, tolerance=1e-9, **how) for _ in range(repeats)
+    ]
     return runs[0], statistics.median(s.seconds for s in runs)
 
 

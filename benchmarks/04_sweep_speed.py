@@ -2,15 +2,17 @@
 
 Value and gradient of dense form C (tanh, bias, terminal cost) against
 
-- a lower bound, ``Bound``: the four matrix products per column and two passes of the activation at the same shapes,
-  with preallocated outputs, on chunks of samples and pieces of columns of the best size; nothing else;
-- autograd on samples as stacked rows, ``by_columns`` and ``by_rows`` (the faster counts): parameters in the precision
-  and the layout that suit it, gradients left where autograd puts them.
+- a lower bound, ``Bound``: the four matrix products per column and two passes of the activation at
+  the same shapes, with preallocated outputs, on chunks of samples and pieces of columns of the best
+  size; nothing else;
+- autograd on samples as stacked rows, ``by_columns`` and ``by_rows`` (the faster counts):
+  parameters in the precision and the layout that suit it, gradients left where autograd puts them.
 
-Ours is timed from the flat float64 control to the flat float64 gradient. Form A, whose columns are one product each,
-against autograd written in the same two ways. Then a Hessian product over a gradient, and a user's formula through vmap
-over the same network's batched version, both as ``dnl.Volterra``. Medians of interleaved runs, sweep and bound, then
-sweep and autograd; with one thread seconds are of processor time, which other processes on the machine disturb less.
+Ours is timed from the flat float64 control to the flat float64 gradient. Form A, whose columns are
+one product each, against autograd written in the same two ways. Then a Hessian product over a
+gradient, and a user's formula through vmap over the same network's batched version, both as
+``dnl.Volterra``. Medians of interleaved runs, sweep and bound, then sweep and autograd; with one
+thread seconds are of processor time, which other processes on the machine disturb less.
 
     python benchmarks/04_sweep_speed.py [--tiny] [--threads 2] [--repeats 5]
 """
@@ -39,7 +41,10 @@ class Bound:
         self.W = [0.1 * torch.randn((L - s) * d, d, dtype=dtype) for s in range(L)]
         self.gradients = [torch.empty_like(W) for W in self.W]
         self.states = [torch.randn(d, chunk, dtype=dtype) for _ in range(L)]
-        self.costate, self.buffer = torch.empty(d, chunk, dtype=dtype), torch.empty(rows, chunk, dtype=dtype)
+        self.costate, self.buffer = (
+            torch.empty(d, chunk, dtype=dtype),
+            torch.empty(rows, chunk, dtype=dtype),
+        )
         self.chunks, self.rows = N // chunk, rows
 
     def __call__(self) -> None:
@@ -56,8 +61,12 @@ class Bound:
                     torch.mm(h, x.T, out=out)
 
 
-def by_columns(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor) -> torch.Tensor:
-    """The final states: column s is one product; what the later layers have so far is one tensor."""
+def by_columns(
+    L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor
+) -> torch.Tensor:
+    """The final states: column s is one product; what the later layers have so far is one
+    tensor.
+    """
     d = x0.shape[1]
     g = x0.T
     z = torch.zeros(L * d, len(x0), dtype=x0.dtype)
@@ -70,7 +79,9 @@ def by_columns(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.T
 
 
 def by_rows(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor) -> torch.Tensor:
-    """The final states: layer l is one batched product with all earlier states; W[l] (l+1, d, d) of layer l + 1."""
+    """The final states: layer l is one batched product with all earlier states; W[l] (l+1, d, d) of
+    layer l + 1.
+    """
     states = [x0]
     for l in range(L):
         mixed = torch.baddbmm(b[l].unsqueeze(1), torch.stack(states), W[l])
@@ -78,7 +89,9 @@ def by_rows(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tens
     return states[-1]
 
 
-def mixing_by_columns(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor) -> torch.Tensor:
+def mixing_by_columns(
+    L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor
+) -> torch.Tensor:
     """Form A: column s adds one product to what all later layers have so far; b[l] of layer l."""
     d = x0.shape[1]
     z, x = torch.zeros(L * d, len(x0), dtype=x0.dtype), x0.T + b[0].unsqueeze(1)
@@ -88,8 +101,12 @@ def mixing_by_columns(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: 
     return x.T
 
 
-def mixing_by_rows(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor) -> torch.Tensor:
-    """Form A: layer l is one product with all earlier features as one row; W[l] ((l+1) d, d) of layer l + 1."""
+def mixing_by_rows(
+    L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor
+) -> torch.Tensor:
+    """Form A: layer l is one product with all earlier features as one row; W[l] ((l+1) d, d) of
+    layer l + 1.
+    """
     features, x = [], x0 + b[0]
     for l in range(L):
         features.append(torch.tanh(x))
@@ -97,24 +114,37 @@ def mixing_by_rows(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: tor
     return x
 
 
-def mixing(final: Callable[..., torch.Tensor], L: int, d: int, x0: torch.Tensor) -> Callable[[], None]:
-    shapes = [((L - s) * d, d) if final is mixing_by_columns else ((s + 1) * d, d) for s in range(L)]
+def mixing(
+    final: Callable[..., torch.Tensor], L: int, d: int, x0: torch.Tensor
+) -> Callable[[], None]:
+    shapes = [
+        ((L - s) * d, d) if final is mixing_by_columns else ((s + 1) * d, d) for s in range(L)
+    ]
     W = [(0.1 * torch.randn(shape, dtype=x0.dtype)).requires_grad_() for shape in shapes]
     b = [(0.1 * torch.randn(d, dtype=x0.dtype)).requires_grad_() for _ in range(L + 1)]
     return lambda: _backward(final, L, W, b, x0)
 
 
-def _backward(final: Callable[..., torch.Tensor], L: int, W: list, b: list, x0: torch.Tensor) -> None:
+def _backward(
+    final: Callable[..., torch.Tensor], L: int, W: list, b: list, x0: torch.Tensor
+) -> None:
     for parameter in (*W, *b):
         parameter.grad = None
     (final(L, W, b, x0) ** 2).sum(1).mean().backward()
 
 
-def autograd(final: Callable[..., torch.Tensor], L: int, d: int, x0: torch.Tensor) -> Callable[[], None]:
+def autograd(
+    final: Callable[..., torch.Tensor], L: int, d: int, x0: torch.Tensor
+) -> Callable[[], None]:
     sizes = [L - s if final is by_columns else s + 1 for s in range(L)]
-    shape = ((lambda m: (m * d, d)), (lambda m: (m * d,))) if final is by_columns else (
-        (lambda m: (m, d, d)), (lambda m: (m, d)))  # fmt: skip
-    W, b = ([(0.1 * torch.randn(f(m), dtype=x0.dtype)).requires_grad_() for m in sizes] for f in shape)
+    shape = (
+        ((lambda m: (m * d, d)), (lambda m: (m * d,)))
+        if final is by_columns
+        else ((lambda m: (m, d, d)), (lambda m: (m, d)))
+    )
+    W, b = (
+        [(0.1 * torch.randn(f(m), dtype=x0.dtype)).requires_grad_() for m in sizes] for f in shape
+    )
 
     return lambda: _backward(final, L, W, b, x0)
 
@@ -128,10 +158,15 @@ def dense(L: int, d: int, N: int, dynamics: dnl.Dynamics | None = None, **option
         else {"W": dnl.Control((d, d), on="ts"), "b": dnl.Control((d,), on="ts")}
     )
     problem = dnl.ControlProblem(
-        x0=rng.standard_normal((N, d)), dynamics=dynamics or dnl.Dense(d), controls=controls,
-        terminal=dnl.losses.squared(np.zeros((N, d))))  # fmt: skip
+        x0=rng.standard_normal((N, d)),
+        dynamics=dynamics or dnl.Dense(d),
+        controls=controls,
+        terminal=dnl.losses.squared(np.zeros((N, d))),
+    )
     discrete = dnl.discretise(problem, L)
-    return Evaluator(discrete, stored=False, **options), 0.1 * rng.standard_normal(discrete.space.size)
+    return Evaluator(discrete, stored=False, **options), 0.1 * rng.standard_normal(
+        discrete.space.size
+    )
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -161,17 +196,25 @@ def best_bound(L: int, d: int, N: int, dtype: torch.dtype) -> tuple[Bound, str]:
 
 
 def against_the_bound(sizes: list[tuple[int, int, int]], dtype: str, repeats: int) -> None:
-    print(f"{dtype:8}   L   d    N    bound/s  sweep/s  autograd/s  sweep/bound  autograd/sweep  bound's pieces")
+    print(
+        f"{dtype:8}   L   d    N    bound/s  sweep/s  autograd/s  sweep/bound  autograd/sweep  "
+        "bound's pieces"
+    )
     for L, d, N in sizes:
         bound, pieces = best_bound(L, d, N, FLOATS[dtype])
         evaluator, w = dense(L, d, N, dtype=dtype)
         x0 = torch.randn(N, d, dtype=FLOATS[dtype])
         peers = [autograd(f, L, d, x0) for f in (by_columns, by_rows)]
         run = lambda e=evaluator, w=w: e.value_and_gradient(w)  # noqa: E731
-        lowest, ours = medians(repeats, bound, run)  # autograd's gigabyte, freed between runs, would slow the next
+        # autograd's gigabyte, freed between runs, would slow the next
+        lowest, ours = medians(repeats, bound, run)
         beside, *theirs = medians(repeats, run, *peers)
-        print(f"{'':8} {L:3d} {d:3d} {N:4d} {lowest:10.4f} {ours:8.4f} {min(theirs):11.4f} {ours / lowest:12.2f} "
-              f"{min(theirs) / beside:15.2f}  {pieces}", flush=True)  # fmt: skip
+        print(
+            f"{'':8} {L:3d} {d:3d} {N:4d} {lowest:10.4f} {ours:8.4f} {min(theirs):11.4f} "
+            f"{ours / lowest:12.2f} "
+            f"{min(theirs) / beside:15.2f}  {pieces}",
+            flush=True,
+        )
 
 
 def form_a(sizes: list[tuple[int, int, int]], repeats: int) -> None:
@@ -182,7 +225,11 @@ def form_a(sizes: list[tuple[int, int, int]], repeats: int) -> None:
         x0 = torch.randn(N, d, dtype=FLOATS[dtype])
         peers = [mixing(f, L, d, x0) for f in (mixing_by_columns, mixing_by_rows)]
         ours, *theirs = medians(repeats, lambda e=evaluator, w=w: e.value_and_gradient(w), *peers)
-        print(f"{dtype:8} {L:4d} {d:3d} {N:4d} {ours:8.4f} {min(theirs):11.4f} {min(theirs) / ours:15.2f}", flush=True)
+        print(
+            f"{dtype:8} {L:4d} {d:3d} {N:4d} {ours:8.4f} {min(theirs):11.4f} "
+            f"{min(theirs) / ours:15.2f}",
+            flush=True,
+        )
 
 
 def hessian_over_gradient(sizes: list[tuple[int, int, int]], repeats: int) -> None:
@@ -195,11 +242,17 @@ def hessian_over_gradient(sizes: list[tuple[int, int, int]], repeats: int) -> No
             lambda e=evaluator, w=w: e.value_and_gradient(w),
             lambda e=evaluator, w=w, v=direction: e.hessian_product(w, v),
         )
-        print(f"{form} {dtype:8} {L:4d} {d:3d} {N:4d} {first:10.4f} {second:17.4f} {second / first:7.2f}", flush=True)
+        print(
+            f"{form} {dtype:8} {L:4d} {d:3d} {N:4d} {first:10.4f} {second:17.4f} "
+            f"{second / first:7.2f}",
+            flush=True,
+        )
 
 
 def formula_over_batched(sizes: list[tuple[int, int, int]], repeats: int) -> None:
-    """A user's tanh(W y + b), mapped by vmap and with an own batched version; the built-in network beside them."""
+    """A user's tanh(W y + b), mapped by vmap and with an own batched version; the built-in network
+    beside them.
+    """
 
     def kernel(t, s, y, u):
         return dnl.tanh(u.W @ y + u.b)
@@ -209,11 +262,16 @@ def formula_over_batched(sizes: list[tuple[int, int, int]], repeats: int) -> Non
 
     print("          L   d    N  formula/s  batched/s  built-in/s  formula/batched")
     for L, d, N in sizes:
-        found = [dense(L, d, N, k) for k in (dnl.Volterra(kernel), dnl.Volterra(kernel, batched=batched), None)]
+        found = [
+            dense(L, d, N, k)
+            for k in (dnl.Volterra(kernel), dnl.Volterra(kernel, batched=batched), None)
+        ]
         runs = [lambda e=e, w=w: e.value_and_gradient(w) for e, w in found]
         mapped, own, built_in = medians(repeats, *runs)
         print(
-            f"float64  {L:3d} {d:3d} {N:4d} {mapped:9.4f} {own:10.4f} {built_in:11.4f} {mapped / own:16.2f}", flush=True
+            f"float64  {L:3d} {d:3d} {N:4d} {mapped:9.4f} {own:10.4f} {built_in:11.4f} "
+            f"{mapped / own:16.2f}",
+            flush=True,
         )
 
 

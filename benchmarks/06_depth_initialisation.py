@@ -1,14 +1,17 @@
-"""Does starting (and staying) on the summable set let networks of 50 and 100 layers train on real data?
+"""Does starting (and staying) on the summable set let networks of 50 and 100 layers train on real
+data?
 
-Plain ReLU nets and residual nets with M = 2 inner layers of constant width between a first layer and a linear
-read-out, trained with Adam on cross-entropy. Initialisations: dnl.init.summable; the same with projection onto the
-summable set after every step; He; Xavier (both with zero biases). Every cell takes its learning rate from the same
-list: the one with the lowest final training loss for seed 0; a diverged run counts as infinite and stays in the table.
+Plain ReLU nets and residual nets with M = 2 inner layers of constant width between a first layer
+and a linear read-out, trained with Adam on cross-entropy. Initialisations: dnl.init.summable; the
+same with projection onto the summable set after every step; He; Xavier (both with zero biases).
+Every cell takes its learning rate from the same list: the one with the lowest final training loss
+for seed 0; a diverged run counts as infinite and stays in the table.
 
     python benchmarks/06_depth_initialisation.py [--tiny] [--cifar FILE.npz] [--out DIR]
 
-Without --tiny the pictures go to docs/images and the table into docs/depth_certificates.md. FILE.npz has x_train,
-y_train, x_test, y_test with images (N, 32, 32, 3) in 0..255; they are averaged over 4 by 4 pixels.
+Without --tiny the pictures go to docs/images and the table into docs/depth_certificates.md.
+FILE.npz has x_train, y_train, x_test, y_test with images (N, 32, 32, 3) in 0..255; they are
+averaged over 4 by 4 pixels.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ TINY = Sizes(width=6, depths=(4,), epochs=2, batch=64, seeds=2, rates=(1e-3,), s
 
 @dataclass(frozen=True)
 class Data:
-    """Standardised inputs and labels; ``share`` of the epochs, so that every data set gets about as many steps."""
+    """Standardised inputs and labels; ``share`` of the epochs, so that every data set gets about as
+    many steps.
+    """
 
     name: str
     share: float
@@ -79,7 +84,9 @@ def cifar(path: str) -> Data:
     return standardised("CIFAR-10 subset", 0.5, small(x), y, small(x_test), y_test)
 
 
-def standardised(name: str, share: float, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> Data:
+def standardised(
+    name: str, share: float, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray
+) -> Data:
     mean, deviation = x.mean(0), x.std(0) + 1e-6
     inputs = (torch.tensor((a - mean) / deviation, dtype=torch.float32) for a in (x, x_test))
     labels = (torch.tensor(a, dtype=torch.int64) for a in (y, y_test))
@@ -157,7 +164,9 @@ def scores(net: Net, data: Data, x: torch.Tensor, y: torch.Tensor) -> tuple[floa
 
 
 def certified(net: Net, kind: str, data: Data) -> float:
-    """Median over ten test points of the bound of ‖N_∞ - N_L‖ / ‖N_L‖, if the stack went on inside the set."""
+    """Median over ten test points of the bound of ‖N_∞ - N_L‖ / ‖N_L‖, if the stack went on inside
+    the set.
+    """
     W = [layer.weight.detach().double().numpy() for layer in net.stack]
     b = [layer.bias.detach().double().numpy() for layer in net.stack]
     M = INNER[kind]
@@ -185,7 +194,9 @@ def cell(data: Data, kind: str, depth: int, method: str, sizes: Sizes) -> Cell:
     tried = {rate: train(data, kind, depth, method, sizes, 0, rate) for rate in sizes.rates}
     rate = min(tried, key=lambda r: np.nan_to_num(tried[r][0][-1, 0], nan=np.inf))
     curves = [tried[rate][0]]
-    curves += [train(data, kind, depth, method, sizes, seed, rate)[0] for seed in range(1, sizes.seeds)]
+    curves += [
+        train(data, kind, depth, method, sizes, seed, rate)[0] for seed in range(1, sizes.seeds)
+    ]
     bound = certified(tried[rate][1], kind, data) if method == "summable, projected" else np.nan
     return Cell(kind, depth, method, rate, np.array(curves), bound)
 
@@ -196,13 +207,18 @@ def table(name: str, cells: list[Cell]) -> str:
     def spread(values: np.ndarray, form: str) -> str:
         return f"{values.mean():{form}} [{values.min():{form}}, {values.max():{form}}]"
 
-    rows = [f"| {name} | depth | initialisation | rate | training loss | test accuracy | certified error |",
-            "|---|---|---|---|---|---|---|"]  # fmt: skip
+    rows = [
+        f"| {name} | depth | initialisation | rate | training loss | test accuracy | certified "
+        "error |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for c in cells:
         last = c.curves[:, -1]
         bound = "" if np.isnan(c.bound) else f"{100 * c.bound:.0f} %"
-        rows.append(f"| {c.kind} | {c.depth} | {c.method} | {c.rate:g} | {spread(last[:, 0], '.3g')} "
-                    f"| {spread(last[:, 1], '.3f')} | {bound} |")  # fmt: skip
+        rows.append(
+            f"| {c.kind} | {c.depth} | {c.method} | {c.rate:g} | {spread(last[:, 0], '.3g')} "
+            f"| {spread(last[:, 1], '.3f')} | {bound} |"
+        )
     return "\n".join(rows)
 
 
@@ -216,18 +232,28 @@ def picture(cells: list[Cell], name: str, path: Path) -> None:
         loss, accuracy = axes[:, column]
         for c in (c for c in cells if (c.kind, c.depth) == (kind, depth)):
             colour, epochs = COLOURS[METHODS.index(c.method)], np.arange(c.curves.shape[1])
-            for axis, values in ((loss, np.clip(c.curves[..., 0], None, 1e3)), (accuracy, c.curves[..., 1])):
+            for axis, values in (
+                (loss, np.clip(c.curves[..., 0], None, 1e3)),
+                (accuracy, c.curves[..., 1]),
+            ):
                 axis.plot(epochs, values.mean(0), color=colour, label=c.method)
-                axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+                axis.fill_between(
+                    epochs, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0
+                )
         loss.set(title=f"{kind}, depth {depth}", yscale="log")
         accuracy.set(xlabel="epoch", ylim=(0, 1))
     least = min(float(np.nanmin(c.curves[..., 0])) for c in cells)
     axes[0, 0].set(ylabel="training loss", ylim=(max(0.7 * least, 1e-4), 20))
     axes[1, 0].set_ylabel("test accuracy")
     figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS), frameon=False
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(METHODS),
+        frameon=False,
     )
-    figure.suptitle(f"{name}: mean of the seeds, band from the smallest to the largest (our experiment)")
+    figure.suptitle(
+        f"{name}: mean of the seeds, band from the smallest to the largest (our experiment)"
+    )
     experiment.save(figure, path)
 
 
@@ -242,7 +268,10 @@ def main() -> None:
     for data in sets:
         began = time.perf_counter()
         cells = [
-            cell(data, kind, depth, method, sizes) for kind in INNER for depth in sizes.depths for method in METHODS
+            cell(data, kind, depth, method, sizes)
+            for kind in INNER
+            for depth in sizes.depths
+            for method in METHODS
         ]
         tables.append(table(data.name, cells))
         print(tables[-1], f"\n{time.perf_counter() - began:.0f} s\n", flush=True)

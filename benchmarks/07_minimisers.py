@@ -1,10 +1,12 @@
-"""How much cheaper is the nested Newton method than optimisers on plain autograd? Two spirals, α = 1e-2.
+"""How much cheaper is the nested Newton method than optimisers on plain autograd? Two spirals, α =
+1e-2.
 
-All start from the same samples, the minimiser of depth L/2 prolonged to L, and go on to a stationarity of 1e-8 (dual
-norm, the library's measure). Peers: torch.optim.LBFGS (strong Wolfe, history 20) and Adam, with J written in PyTorch
-(one batched kernel call for each source layer) and differentiated by autograd. A unit is one value and gradient, of
-each method's own code; our Hessian products count their measured cost, at least 2. Seconds are processor time of one
-thread; the peers' stopping test is left out. A peer stops at 50 times our units and time; one that was stopped counts
+All start from the same samples, the minimiser of depth L/2 prolonged to L, and go on to a
+stationarity of 1e-8 (dual norm, the library's measure). Peers: torch.optim.LBFGS (strong Wolfe,
+history 20) and Adam, with J written in PyTorch (one batched kernel call for each source layer) and
+differentiated by autograd. A unit is one value and gradient, of each method's own code; our Hessian
+products count their measured cost, at least 2. Seconds are processor time of one thread; the peers'
+stopping test is left out. A peer stops at 50 times our units and time; one that was stopped counts
 as if it had arrived.
 
     python benchmarks/07_minimisers.py [--tiny | --full | --depths 32,64]
@@ -28,26 +30,47 @@ from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.minimise.faces import stationarity
 from problems import spirals
 
-ALPHA, TOLERANCE, CAP, ASKED = 1e-2, 1e-8, 50.0, 10.0
+ALPHA = 1e-2
+TOLERANCE = 1e-8
+CAP = 50.0
+ASKED = 10.0
 RATES = (1e-2, 1e-3)  # of Adam; the better one counts
 
 
 def autograd_cost(discrete: dnl.DiscreteProblem) -> Callable[[torch.Tensor], torch.Tensor]:
-    """J of the flat controls as a user would write it: form C with tanh, squared loss, H¹ penalties."""
-    problem, space, L = discrete.problem, discrete.space, discrete.depth
+    """J of the flat controls as a user would write it: form C with tanh, squared loss, H¹
+    penalties.
+    """
+    problem = discrete.problem
+    space = discrete.space
+    L = discrete.depth
     x0, target = torch.tensor(problem.x0), torch.tensor(problem.terminal.target)
     W, b = space.blocks["W"], space.blocks["b"]
     columns = [W.layout.column(s) for s in range(L)]
     site = {(s + 1 + k, s): columns[s].start + k for s in range(L) for k in range(L - s)}
-    pairs = [(i, site[near]) for (l, s), i in site.items() for near in ((l + 1, s), (l, s + 1)) if near in site]
+    pairs = [
+        (i, site[near])
+        for (l, s), i in site.items()
+        for near in ((l + 1, s), (l, s + 1))
+        if near in site
+    ]
     first, second = (torch.tensor(side) for side in zip(*pairs, strict=True))
-    mass = torch.tensor([0.5 if l == s + 1 else 1.0 for l, s in site], dtype=torch.float64)[:, None] / L**2
+    mass = (
+        torch.tensor([0.5 if l == s + 1 else 1.0 for l, s in site], dtype=torch.float64)[:, None]
+        / L**2
+    )
 
     def cost(w: torch.Tensor) -> torch.Tensor:
         weights, biases = w[W.part].reshape(-1, 2, 2), w[b.part].reshape(-1, 2)
         x, z = x0, torch.zeros(L, *x0.shape, dtype=torch.float64)
         for s in range(L):  # z: the sums of the layers s+1..L
-            z = z + torch.tanh(x @ weights[columns[s]].transpose(1, 2) + biases[columns[s]].unsqueeze(1)) / L
+            z = (
+                z
+                + torch.tanh(
+                    x @ weights[columns[s]].transpose(1, 2) + biases[columns[s]].unsqueeze(1)
+                )
+                / L
+            )
             x, z = x0 + z[0], z[1:]
         penalty = torch.zeros((), dtype=torch.float64)
         for v in (weights.flatten(1), biases):
@@ -100,13 +123,26 @@ class Peer:
             return self
 
 
-def peers(discrete: dnl.DiscreteProblem, start: np.ndarray, units: float, seconds: float) -> dict[str, Peer]:
+def peers(
+    discrete: dnl.DiscreteProblem, start: np.ndarray, units: float, seconds: float
+) -> dict[str, Peer]:
     def fresh() -> Peer:
         return Peer(discrete, units, seconds, torch.tensor(start, requires_grad=True))
 
     lbfgs = fresh()
-    found = {"LBFGS": lbfgs.run(torch.optim.LBFGS([lbfgs.w], max_iter=10**6, max_eval=10**6, tolerance_grad=0.0,
-             tolerance_change=0.0, history_size=20, line_search_fn="strong_wolfe").step)}  # fmt: skip
+    found = {
+        "LBFGS": lbfgs.run(
+            torch.optim.LBFGS(
+                [lbfgs.w],
+                max_iter=10**6,
+                max_eval=10**6,
+                tolerance_grad=0.0,
+                tolerance_change=0.0,
+                history_size=20,
+                line_search_fn="strong_wolfe",
+            ).step
+        )
+    }
     for rate in RATES:
         adam = fresh()
         found[f"Adam {rate:g}"] = adam.run(torch.optim.Adam([adam.w], lr=rate).step)
@@ -120,24 +156,38 @@ def compare(depth: int, samples: int) -> dict[str, tuple[float, float]]:
     for L in [8 * 2**k for k in range(10) if 8 * 2**k < depth] or [depth // 2]:
         levels.append(dnl.solve(problem, L, "adjoint", start=levels or None))
     coarse, discrete = levels[-1], dnl.discretise(problem, depth)
-    layouts, values = ({k: f(c) for k, c in coarse.controls.items()} for f in (lambda c: c.layout, lambda c: c.values))
+    layouts, values = (
+        {k: f(c) for k, c in coarse.controls.items()}
+        for f in (lambda c: c.layout, lambda c: c.values)
+    )
     start = np.clip(Samples(layouts, values).on(discrete.space), *discrete.space.bounds)
     began = time.process_time()
     ours = dnl.solve(problem, depth, "adjoint", start=coarse)
     own = time.process_time() - began
-    print(f"\nL={depth}, {samples} samples, {ours.size} controls, from the minimiser of L={coarse.depth}")
     print(
-        f"{'':>11} {'value':>13} {'stationarity':>12} {'units':>7} {'seconds':>8} {'units/ours':>10} {'time/ours':>9}"
+        f"\nL={depth}, {samples} samples, {ours.size} controls, from the minimiser of "
+        f"L={coarse.depth}"
     )
-    print(f"{'ours':>11} {ours.value:13.10f} {ours.stationarity:12.1e} {ours.work['units']:7.1f} {own:8.2f}"
-          f"   {ours.nit} Newton steps, {ours.nhev} products of {ours.work['product_cost']:.1f} units")  # fmt: skip
+    print(
+        f"{'':>11} {'value':>13} {'stationarity':>12} {'units':>7} {'seconds':>8} "
+        f"{'units/ours':>10} {'time/ours':>9}"
+    )
+    print(
+        f"{'ours':>11} {ours.value:13.10f} {ours.stationarity:12.1e} {ours.work['units']:7.1f} "
+        f"{own:8.2f}"
+        f"   {ours.nit} Newton steps, {ours.nhev} products of {ours.work['product_cost']:.1f} units"
+    )
     ratios = {}
     for name, p in peers(discrete, start, CAP * ours.work["units"], CAP * own).items():
         ratios[name] = (p.count / ours.work["units"], p.spent / own)
         sign, told = (" ", "") if p.norm <= TOLERANCE else (">", "  not reached")
         away = np.sqrt(max(_square(discrete, p.w.detach().numpy(), ours), 0.0))
-        print(f"{name:>11} {p.value:13.10f} {p.norm:12.1e} {p.count:7d} {p.spent:8.2f} {sign}{ratios[name][0]:9.1f} "
-              f"{sign}{ratios[name][1]:8.1f}  {away:.1e} from ours in H1{told}", flush=True)  # fmt: skip
+        print(
+            f"{name:>11} {p.value:13.10f} {p.norm:12.1e} {p.count:7d} {p.spent:8.2f} "
+            f"{sign}{ratios[name][0]:9.1f} "
+            f"{sign}{ratios[name][1]:8.1f}  {away:.1e} from ours in H1{told}",
+            flush=True,
+        )
     return ratios
 
 
@@ -158,7 +208,10 @@ def main() -> None:
     if given.depths:
         depths = [int(d) for d in given.depths.split(",")]
     found = {L: compare(L, samples) for L in depths}
-    print(f"\nunits and time over ours, to be at least {ASKED:g} (cap {CAP:g}); Adam with the better rate")
+    print(
+        f"\nunits and time over ours, to be at least {ASKED:g} (cap {CAP:g}); Adam with the "
+        "better rate"
+    )
     for L, ratios in found.items():
         best = min((r for name, r in ratios.items() if name != "LBFGS"), key=max)
         for name, (units, seconds) in (("LBFGS", ratios["LBFGS"]), ("Adam", best)):

@@ -1,8 +1,9 @@
 """Does a residual network with smooth weights converge to its ODE, and at which rates?
 
-The network and functional of Thorpe and van Gennip (arXiv 1810.11741) with all four penalties, on few points, at
-growing depth; every identity of a stationary point is checked at every depth, and the limit is computed on its own by
-a boundary-value solver. Then the same with penalties so large that the weights vanish: rates are refused.
+The network and functional of Thorpe and van Gennip (arXiv 1810.11741) with all four penalties, on
+few points, at growing depth; every identity of a stationary point is checked at every depth, and
+the limit is computed on its own by a boundary-value solver. Then the same with penalties so large
+that the weights vanish: rates are refused.
 
     python benchmarks/09_resnet_to_ode.py [--tiny] [--out DIR]
 
@@ -27,7 +28,13 @@ from problems import resnet_tvg
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 WEIGHTS = {"alpha": 0.1, "alpha_b": 0.2, "alpha_head": 0.05, "alpha_c": 0.3, "tau1": 0.7}
-STEPS = {"value_step": "value", "K_TL2": "K, TL²", "b_TL2": "b, TL²", "states_sup": "states, sup", "head": "head"}
+STEPS = {
+    "value_step": "value",
+    "K_TL2": "K, TL²",
+    "b_TL2": "b, TL²",
+    "states_sup": "states, sup",
+    "head": "head",
+}
 
 
 def ladder(problem: dnl.ControlProblem, depths: tuple[int, ...]) -> list[dnl.Solution]:
@@ -35,7 +42,12 @@ def ladder(problem: dnl.ControlProblem, depths: tuple[int, ...]) -> list[dnl.Sol
     for depth in depths:
         found.append(
             dnl.solve(
-                problem, depth, "adjoint", start=found[-1] if found else None, tolerance=1e-10, max_iterations=200
+                problem,
+                depth,
+                "adjoint",
+                start=found[-1] if found else None,
+                tolerance=1e-10,
+                max_iterations=200,
             )
         )
     return found
@@ -43,14 +55,28 @@ def ladder(problem: dnl.ControlProblem, depths: tuple[int, ...]) -> list[dnl.Sol
 
 def table(report: dnl.ResNetLimitReport) -> str:
     """Distances to the level before, checks passed, and rates."""
-    names = ("value", *STEPS, "start_K", "end_K", "second_differences_K", "second_differences_b", "norm_K")
+    names = (
+        "value",
+        *STEPS,
+        "start_K",
+        "end_K",
+        "second_differences_K",
+        "second_differences_b",
+        "norm_K",
+    )
     rows = [
         "| | " + " | ".join(f"L = {d}" for d in report.depths) + " | rate |",
         "|---" * (len(report.depths) + 2) + "|",
     ]
     for name in names:
-        cells = ["" if np.isnan(row[name]) else f"{row[name]:.7f}" if name == "value" else f"{row[name]:.3e}"
-                 for row in report.rows]  # fmt: skip
+        cells = [
+            ""
+            if np.isnan(row[name])
+            else f"{row[name]:.7f}"
+            if name == "value"
+            else f"{row[name]:.3e}"
+            for row in report.rows
+        ]
         rate = f"{report.rates[name]:.2f}" if name in report.rates else ""
         rows.append(f"| {name} | " + " | ".join(cells) + f" | {rate} |")
     held = [f"{len(c.checks) - len(c.failed)} of {len(c.checks)}" for c in report.certificates]
@@ -67,7 +93,10 @@ def against_the_limit(found: list[dnl.Solution], limit: dnl.ResNetContinuum) -> 
         "| | finest depth | extrapolated | boundary-value problem | gap of the extrapolated |",
         "|---|---|---|---|---|",
     ]
-    rows.append(f"| value | {found[-1].value:.9f} | {value:.9f} | {limit.value:.9f} | {abs(value - limit.value):.1e} |")
+    rows.append(
+        f"| value | {found[-1].value:.9f} | {value:.9f} | {limit.value:.9f} | "
+        f"{abs(value - limit.value):.1e} |"
+    )
     for name in ("K", "b"):
         a, b = found[-2].controls[name](t), found[-1].controls[name](t)
         exact = limit.controls[name](t)
@@ -77,7 +106,9 @@ def against_the_limit(found: list[dnl.Solution], limit: dnl.ResNetContinuum) -> 
     return "\n".join(rows)
 
 
-def picture(found: list[dnl.Solution], report: dnl.ResNetLimitReport, limit: dnl.ResNetContinuum, path: Path) -> None:
+def picture(
+    found: list[dnl.Solution], report: dnl.ResNetLimitReport, limit: dnl.ResNetContinuum, path: Path
+) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 8), layout="constrained")
@@ -85,11 +116,21 @@ def picture(found: list[dnl.Solution], report: dnl.ResNetLimitReport, limit: dnl
     t, depths = np.linspace(0, 1, 401), report.depths
     for entry, colour in zip(np.ndindex(2, 2), COLOURS, strict=False):
         label = f"K{entry[0] + 1}{entry[1] + 1}"
-        weights.plot(t, limit.controls["K"](t)[(slice(None), *entry)], color=colour, label=f"{label}, ODE")
+        weights.plot(
+            t, limit.controls["K"](t)[(slice(None), *entry)], color=colour, label=f"{label}, ODE"
+        )
         for s, marker in ((found[0], "o"), (found[1], ".")):
-            weights.plot(s.controls["K"].positions[0], s.controls["K"].values[(slice(None), *entry)], marker,
-                         color=colour, markersize=5)  # fmt: skip
-    weights.set(title=f"weights: samples at L = {found[0].depth} (o), {found[1].depth} (.), and the limit", xlabel="t")
+            weights.plot(
+                s.controls["K"].positions[0],
+                s.controls["K"].values[(slice(None), *entry)],
+                marker,
+                color=colour,
+                markersize=5,
+            )
+    weights.set(
+        title=f"weights: samples at L = {found[0].depth} (o), {found[1].depth} (.), and the limit",
+        xlabel="t",
+    )
     J = [s.value for s in found]
     values.plot(depths, J, "o-", color=COLOURS[0], label="J_L")
     values.axhline(limit.value, color="0.4", linestyle="--", label="boundary-value problem")
@@ -99,11 +140,19 @@ def picture(found: list[dnl.Solution], report: dnl.ResNetLimitReport, limit: dnl
         rate = f", rate {report.rates[name]:.2f}" if name in report.rates else ""
         steps.plot(depths[1:], gaps, "o-", color=colour, label=label + rate)
     steps.set(title="distance to the level before", xlabel="depth L", xscale="log", yscale="log")
-    for name, label, colour in (("start_K", "|K'(0) - τ₁K(0)|", COLOURS[0]), ("end_K", "|K'(1)|", COLOURS[1]),
-                                ("second_differences_K", "n³Σ|Δ²K|²", COLOURS[2]),
-                                ("second_differences_b", "n³Σ|Δ²b|²", COLOURS[3])):  # fmt: skip
+    for name, label, colour in (
+        ("start_K", "|K'(0) - τ₁K(0)|", COLOURS[0]),
+        ("end_K", "|K'(1)|", COLOURS[1]),
+        ("second_differences_K", "n³Σ|Δ²K|²", COLOURS[2]),
+        ("second_differences_b", "n³Σ|Δ²b|²", COLOURS[3]),
+    ):
         ends.plot(depths, [row[name] for row in report.rows], "o-", color=colour, label=label)
-    ends.set(title="boundary conditions and second differences", xlabel="depth L", xscale="log", yscale="log")
+    ends.set(
+        title="boundary conditions and second differences",
+        xlabel="depth L",
+        xscale="log",
+        yscale="log",
+    )
     for axis in (weights, values, steps, ends):
         axis.legend(fontsize=8, frameon=False)
         if axis is not weights:

@@ -1,8 +1,9 @@
 """How does the cost grow with the depth, and what does a minimiser at L = 1024 take?
 
-The time of a value and gradient is fitted by C·L^p between the largest depths, for a dense network, an ODE network
-(Markov) and a separable kernel; processor time, the median of seven. Then the two-spiral toy (N = 64, d = 2, α = 1e-2)
-is solved from nothing, nested over doubling depths, to stationarity 1e-8 at the last.
+The time of a value and gradient is fitted by C·L^p between the largest depths, for a dense network,
+an ODE network (Markov) and a separable kernel; processor time, the median of seven. Then the
+two-spiral toy (N = 64, d = 2, α = 1e-2) is solved from nothing, nested over doubling depths, to
+stationarity 1e-8 at the last.
 
     python benchmarks/10_large_depth.py [--tiny]
 """
@@ -19,7 +20,9 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.results.environment import peak_memory
 from problems import spirals
 
-SAMPLES, WIDTH, REPEATS = 64, 2, 7
+SAMPLES = 64
+WIDTH = 2
+REPEATS = 7
 
 
 def problems(samples: int) -> dict[str, dnl.ControlProblem]:
@@ -39,11 +42,15 @@ def problems(samples: int) -> dict[str, dnl.ControlProblem]:
     }
     return {
         name: dnl.ControlProblem(
-            name=name, x0=x0, dynamics=dynamics, controls=own, terminal=dnl.losses.squared(target),
+            name=name,
+            x0=x0,
+            dynamics=dynamics,
+            controls=own,
+            terminal=dnl.losses.squared(target),
             regularisers=[dnl.H1("b", 1e-2)],
         )
         for name, (dynamics, own) in made.items()
-    }  # fmt: skip
+    }
 
 
 def gradient_seconds(problem: dnl.ControlProblem, depth: int) -> float:
@@ -74,11 +81,16 @@ def nested(depths: list[int]) -> None:
     study = dnl.study(spirals.problem(alpha=1e-2), depths, exact_to=0)
     for level in study.levels:
         s = level.adjoint
-        print(f"L={s.depth:>5}  J={s.value:.10f}  stationarity {s.stationarity:.1e}  steps {s.nit}  products {s.nhev}"
-              f"  {s.seconds:.1f} s")  # fmt: skip
+        print(
+            f"L={s.depth:>5}  J={s.value:.10f}  stationarity {s.stationarity:.1e}  steps {s.nit} "
+            f" products {s.nhev}"
+            f"  {s.seconds:.1f} s"
+        )
     last = study.levels[-1].adjoint
-    print(f"all levels {time.perf_counter() - began:.0f} s, peak memory {peak_memory():.0f} MB, "
-          f"{'solved' if last.success else last.message}")  # fmt: skip
+    print(
+        f"all levels {time.perf_counter() - began:.0f} s, peak memory {peak_memory():.0f} MB, "
+        f"{'solved' if last.success else last.message}"
+    )
 
 
 def main() -> None:
@@ -89,8 +101,14 @@ def main() -> None:
         exponents(dict.fromkeys(("dense", "Markov", "separable"), (8, 16)), 8)
         nested([4, 8])
         return
-    exponents({"dense": (128, 256, 512, 1024), "Markov": (512, 1024, 2048, 4096),
-               "separable": (512, 1024, 2048, 4096)}, SAMPLES)  # fmt: skip
+    exponents(
+        {
+            "dense": (128, 256, 512, 1024),
+            "Markov": (512, 1024, 2048, 4096),
+            "separable": (512, 1024, 2048, 4096),
+        },
+        SAMPLES,
+    )
     nested([8, 16, 32, 64, 128, 256, 512, 1024])
 
 

@@ -1,8 +1,9 @@
 """Does the value function on a grid meet the open-loop optimum, and at which order in the grid?
 
-For O1, O2, van der Pol and a residual network of one neuron in training on two samples: V(0, x_0) on finer and finer
-grids against J_L of the same depth (Newton), and the cost of the closed loop. The picture shows V at t = 0 with the
-closed-loop velocities and paths, away from the faces of the box, the feedback law, and the errors.
+For O1, O2, van der Pol and a residual network of one neuron in training on two samples: V(0, x_0)
+on finer and finer grids against J_L of the same depth (Newton), and the cost of the closed loop.
+The picture shows V at t = 0 with the closed-loop velocities and paths, away from the faces of the
+box, the feedback law, and the errors.
 
     python benchmarks/11_hamilton_jacobi.py [--tiny] [--out DIR]
 
@@ -53,9 +54,12 @@ def neuron() -> dnl.ControlProblem:
     """x' = tanh(K x + b), two samples that must both move up, the lower one by more."""
     x0 = np.array([[-0.3], [0.5]])
     return dnl.ControlProblem(
-        name="neuron", x0=x0, dynamics=dnl.ResNet(1), terminal=dnl.losses.squared(np.array([[0.6], [0.8]])),
+        name="neuron",
+        x0=x0,
+        dynamics=dnl.ResNet(1),
+        terminal=dnl.losses.squared(np.array([[0.6], [0.8]])),
         regularisers=[dnl.L2("K", 0.05), dnl.L2("b", 0.05)],
-    )  # fmt: skip
+    )
 
 
 def cases(tiny: bool) -> list[Case]:
@@ -65,17 +69,27 @@ def cases(tiny: bool) -> list[Case]:
     return [
         Case("O1", o1_hager.problem(), (-0.2, 1.4), {"u": (-4, 4)}, depth, line),
         Case("O2", o2_dt_qp.problem(), (-2, 12), {"u": (-15, 15)}, depth, line),
-        Case("O5b, van der Pol", o5b_van_der_pol.problem(), (-2.4, 2.4), {"u": (-2, 2)}, depth, plane),
-        Case("one neuron, two samples", neuron(), (-0.8, 1.6), {"K": (-3, 3), "b": (-3, 3)}, min(depth, 8), network,
-             (-1.0, 0.1, 1.0)),
-    ]  # fmt: skip
+        Case(
+            "O5b, van der Pol", o5b_van_der_pol.problem(), (-2.4, 2.4), {"u": (-2, 2)}, depth, plane
+        ),
+        Case(
+            "one neuron, two samples",
+            neuron(),
+            (-0.8, 1.6),
+            {"K": (-3, 3), "b": (-3, 3)},
+            min(depth, 8),
+            network,
+            (-1.0, 0.1, 1.0),
+        ),
+    ]
 
 
 def rows(case: Case) -> tuple[list[Row], dnl.ValueFunction]:
     """One row for each grid, and the value function on the finest."""
     names = case.problem.controls
     exact = min(
-        dnl.solve(case.problem, case.depth, backend="adjoint", start=dict.fromkeys(names, a)).value for a in case.starts
+        dnl.solve(case.problem, case.depth, backend="adjoint", start=dict.fromkeys(names, a)).value
+        for a in case.starts
     )
     found = []
     for n in case.points:
@@ -85,7 +99,15 @@ def rows(case: Case) -> tuple[list[Row], dnl.ValueFunction]:
         if not loop.inside:
             print(f"{case.name}, {n} points: the closed loop left the box", file=sys.stderr)
         spacing = (case.box[1] - case.box[0]) / (n - 1)
-        found.append(Row(n, spacing, V.value(0.0, V.transition.flat_start[0]) - exact, loop.cost - exact, seconds))
+        found.append(
+            Row(
+                n,
+                spacing,
+                V.value(0.0, V.transition.flat_start[0]) - exact,
+                loop.cost - exact,
+                seconds,
+            )
+        )
     return found, V
 
 
@@ -97,10 +119,15 @@ def table(results: dict[str, tuple[Case, list[Row], dnl.ValueFunction]]) -> str:
     for name, (case, found, _) in results.items():
         for i, r in enumerate(found):
             before = found[i - 1]
-            order = np.log(abs(before.error / r.error)) / np.log(before.spacing / r.spacing) if i else np.nan
+            order = (
+                np.log(abs(before.error / r.error)) / np.log(before.spacing / r.spacing)
+                if i
+                else np.nan
+            )
             shown = f"{order:.2f}" if i else ""
             lines.append(
-                f"| {name} | {case.depth} | {r.points} | {r.error:.1e} | {shown} | {r.loop:.1e} | {r.seconds:.1f} |"
+                f"| {name} | {case.depth} | {r.points} | {r.error:.1e} | {shown} | {r.loop:.1e} "
+                f"| {r.seconds:.1f} |"
             )
     return "\n".join(lines)
 
@@ -120,14 +147,20 @@ def picture(results: dict[str, tuple[Case, list[Row], dnl.ValueFunction]], path:
     _value_panel(figure, axes[2], W, [(-0.3, 0.5), (0.9, -0.4), (-0.3, -0.4), (1.2, 0.3)])
     axes[2].plot(0.6, 0.8, "*", color="white", markersize=13, markeredgecolor="black", zorder=5)
     axes[2].set(
-        xlabel="state of sample 1", ylabel="state of sample 2", title="one neuron: V(0, x), closed loop, target ★"
+        xlabel="state of sample 1",
+        ylabel="state of sample 2",
+        title="one neuron: V(0, x), closed loop, target ★",
     )
     for (name, (_, found, _)), colour in zip(results.items(), COLOURS, strict=True):
         h = np.array([r.spacing for r in found]) / found[0].spacing
         error = np.abs([r.error for r in found])
         axes[3].loglog(h, error / error[0], "o-", color=colour, label=name)
     axes[3].loglog(h, h**2, "k--", linewidth=1, label="second order")
-    axes[3].set(xlabel="spacing, coarsest = 1", ylabel="|V(0, x₀) - J_L|, coarsest = 1", title="error of the grid")
+    axes[3].set(
+        xlabel="spacing, coarsest = 1",
+        ylabel="|V(0, x₀) - J_L|, coarsest = 1",
+        title="error of the grid",
+    )
     axes[3].legend(fontsize=8)
     experiment.save(figure, path)
 
@@ -150,7 +183,9 @@ def _value_panel(figure, axis, V: dnl.ValueFunction, starts: list[tuple[float, f
 
 
 def _seen(axis: np.ndarray) -> tuple[float, float]:
-    """The middle three quarters: V is constant beyond the box, and states near its faces feel it."""
+    """The middle three quarters: V is constant beyond the box, and states near its faces
+    feel it.
+    """
     margin = (axis[-1] - axis[0]) / 8
     return float(axis[0] + margin), float(axis[-1] - margin)
 
@@ -162,7 +197,11 @@ def _feedback_panel(figure, axis, V: dnl.ValueFunction, case: Case) -> None:
     top = float(np.abs(u).max())
     drawn = axis.contourf(*lines, u.T, levels=np.linspace(-top, top, 25), cmap="RdBu_r")
     figure.colorbar(drawn, ax=axis, shrink=0.85)
-    axis.set(xlabel="x₁", ylabel="x₂", title=f"van der Pol: feedback u(0, x), |u| <= {case.bounds['u'][1]}")
+    axis.set(
+        xlabel="x₁",
+        ylabel="x₂",
+        title=f"van der Pol: feedback u(0, x), |u| <= {case.bounds['u'][1]}",
+    )
 
 
 def main() -> None:

@@ -1,14 +1,17 @@
-"""How fast are gradients of a residual network against torchdiffeq, Volterra solves against idesolver and voles?
+"""How fast are gradients of a residual network against torchdiffeq, Volterra solves against
+idesolver and voles?
 
-Part 1: ResNet with tanh, d = 16, N = 256, squared loss: one value and gradient in all weights. Peers: torchdiffeq's
-odeint (Euler, one step a layer) differentiated by autograd, and its odeint_adjoint, which integrates the continuous
-adjoint equation backwards. "off" is the relative distance of a gradient from autograd's through our own loop.
+Part 1: ResNet with tanh, d = 16, N = 256, squared loss: one value and gradient in all weights.
+Peers: torchdiffeq's odeint (Euler, one step a layer) differentiated by autograd, and its
+odeint_adjoint, which integrates the continuous adjoint equation backwards. "off" is the relative
+distance of a gradient from autograd's through our own loop.
 
-Part 2: Volterra equations with known solutions, to a given largest error at the nodes. Ours: `simulate` by the left
-rule at L = 4, 8, 12, ..., extrapolated in 1/L, as many levels as are needed; all of them, tracing and checks are in the
-time. idesolver: the fastest of its settings (points, smoothing) that is accurate enough, its tolerances a tenth of the
-error asked for. voles (linear convolution equations only, by collocation in compiled code): the fastest of its settings
-(points, collocation nodes) that is accurate enough; sampling the kernel and g is in the time.
+Part 2: Volterra equations with known solutions, to a given largest error at the nodes. Ours:
+`simulate` by the left rule at L = 4, 8, 12, ..., extrapolated in 1/L, as many levels as are needed;
+all of them, tracing and checks are in the time. idesolver: the fastest of its settings (points,
+smoothing) that is accurate enough, its tolerances a tenth of the error asked for. voles (linear
+convolution equations only, by collocation in compiled code): the fastest of its settings (points,
+collocation nodes) that is accurate enough; sampling the kernel and g is in the time.
 
     python benchmarks/13_forward_peers.py [--tiny] [--peers DIRECTORY]
 
@@ -36,18 +39,25 @@ import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from problems import f1_cubic_memory
 
-INSTALL = "pip install --no-deps --target DIRECTORY torchdiffeq idesolver voles, then --peers DIRECTORY"
+INSTALL = (
+    "pip install --no-deps --target DIRECTORY torchdiffeq idesolver voles, then --peers DIRECTORY"
+)
 FEWEST = 4  # layers of the coarsest level
 LINEAR = "linear convolution"
-Gradient = Callable[[], tuple[float, np.ndarray, np.ndarray]]  # the value and its gradient in K and b
+# the value and its gradient in K and b
+Gradient = Callable[[], tuple[float, np.ndarray, np.ndarray]]
 
 
-# -- gradients of a residual network ---------------------------------------------------------------------------------
+# -- gradients of a residual network
+# ---------------------------------------------------------------------------------
 def resnet(depth: int, width: int, samples: int) -> tuple[dnl.DiscreteProblem, np.ndarray]:
     rng = np.random.default_rng(0)
     problem = dnl.ControlProblem(
-        name="resnet", x0=rng.standard_normal((samples, width)), dynamics=dnl.ResNet(width),
-        terminal=dnl.losses.squared(rng.standard_normal((samples, width))))  # fmt: skip
+        name="resnet",
+        x0=rng.standard_normal((samples, width)),
+        dynamics=dnl.ResNet(width),
+        terminal=dnl.losses.squared(rng.standard_normal((samples, width))),
+    )
     discrete = dnl.discretise(problem, depth)
     return discrete, rng.standard_normal(discrete.space.size) / np.sqrt(width)
 
@@ -63,7 +73,9 @@ def ours(discrete: dnl.DiscreteProblem, w: np.ndarray) -> Gradient:
     return gradient
 
 
-def in_torch(discrete: dnl.DiscreteProblem, w: np.ndarray, integrate: Callable[..., Any]) -> Gradient:
+def in_torch(
+    discrete: dnl.DiscreteProblem, w: np.ndarray, integrate: Callable[..., Any]
+) -> Gradient:
     """A value and gradient by ``integrate(net, x0, nodes)``, which returns x(T)."""
     problem, L = discrete.problem, discrete.depth
 
@@ -77,7 +89,9 @@ def in_torch(discrete: dnl.DiscreteProblem, w: np.ndarray, integrate: Callable[.
             layer = min(round(float(t.detach()) * L), L - 1)
             return torch.tanh(torch.addmm(self.b[layer], x, self.K[layer].T))
 
-    net, x0, target = Net(), torch.tensor(problem.x0), torch.tensor(problem.terminal.target)
+    net = Net()
+    x0 = torch.tensor(problem.x0)
+    target = torch.tensor(problem.terminal.target)
     nodes = torch.linspace(0.0, 1.0, L + 1, dtype=torch.float64)
 
     def gradient() -> tuple[float, np.ndarray, np.ndarray]:
@@ -115,23 +129,37 @@ def compare_gradients(depths: list[int], width: int, samples: int, repeats: int)
         if find_spec("torchdiffeq"):
             from torchdiffeq import odeint, odeint_adjoint
 
-            methods["torchdiffeq"] = in_torch(discrete, w, lambda *a: odeint(*a, method="euler")[-1])
-            methods["torchdiffeq adjoint"] = in_torch(discrete, w, lambda *a: odeint_adjoint(*a, method="euler")[-1])
+            methods["torchdiffeq"] = in_torch(
+                discrete, w, lambda *a: odeint(*a, method="euler")[-1]
+            )
+            methods["torchdiffeq adjoint"] = in_torch(
+                discrete, w, lambda *a: odeint_adjoint(*a, method="euler")[-1]
+            )
         _, *exact = methods["autograd"]()
         exact = [g.copy() for g in exact]
         seconds = fastest(methods, repeats)
         for name, run in methods.items():
             value, *found = run()
-            off = max(np.linalg.norm(g[:depth] - e) / np.linalg.norm(e) for g, e in zip(found, exact, strict=True))
-            print(f"{depth:5d} {name:>18} {1e3 * seconds[name]:8.2f} {seconds[name] / seconds['ours']:6.2f} "
-                  f"{value:12.8f} {off:8.1e}", flush=True)  # fmt: skip
+            off = max(
+                np.linalg.norm(g[:depth] - e) / np.linalg.norm(e)
+                for g, e in zip(found, exact, strict=True)
+            )
+            print(
+                f"{depth:5d} {name:>18} {1e3 * seconds[name]:8.2f} "
+                f"{seconds[name] / seconds['ours']:6.2f} "
+                f"{value:12.8f} {off:8.1e}",
+                flush=True,
+            )
     if not find_spec("torchdiffeq"):
         print(f"torchdiffeq is not installed: {INSTALL}")
 
 
-# -- Volterra equations ----------------------------------------------------------------------------------------------
+# -- Volterra equations
+# ----------------------------------------------------------------------------------------------
 def fading() -> dnl.ControlProblem:
-    """x' = c(t) + ∫_0^t e^{-(t-s)} x(s)³ ds with x = e^{-t}; integrated, the kernel is (1 - e^{-(t-s)}) x³."""
+    """x' = c(t) + ∫_0^t e^{-(t-s)} x(s)³ ds with x = e^{-t}; integrated, the kernel is (1 -
+    e^{-(t-s)}) x³.
+    """
 
     def free_term(t, x0):
         exp = dnl.namespace(t).exp
@@ -140,7 +168,9 @@ def fading() -> dnl.ControlProblem:
     def kernel(t, s, y, u):
         return (1 - dnl.namespace(y).exp(s - t)) * y**3
 
-    return dnl.ControlProblem(name="fading memory", x0=[1.0], dynamics=dnl.Volterra(kernel, free_term))
+    return dnl.ControlProblem(
+        name="fading memory", x0=[1.0], dynamics=dnl.Volterra(kernel, free_term)
+    )
 
 
 def convolution_term(t: Any) -> Any:
@@ -154,22 +184,45 @@ def convolution() -> dnl.ControlProblem:
         return dnl.namespace(y).exp(s - t) * y
 
     return dnl.ControlProblem(
-        name=LINEAR, x0=[1.0], horizon=2.0, dynamics=dnl.Volterra(kernel, lambda t, x0: convolution_term(t) + 0 * x0)
+        name=LINEAR,
+        x0=[1.0],
+        horizon=2.0,
+        dynamics=dnl.Volterra(kernel, lambda t, x0: convolution_term(t) + 0 * x0),
     )
 
 
 # name -> ours, the solution, and idesolver's x' = c(t, x) + ∫_0^t k(t, s) F(x(s)) ds with x(0) = 1
-EQUATIONS: dict[str, tuple[Callable[[], dnl.ControlProblem], Callable[[Any], Any], dict[str, Any]]] = {
-    "cubic memory (F1)": (f1_cubic_memory.problem, np.exp, {
-        "c": lambda t, x: np.exp(t) + (1 - np.exp(3 * t)) / 3 - t * np.exp(3 * t) + t * x**3,
-        "k": lambda t, s: 1.0, "f": lambda x: x**3}),
-    "fading memory": (fading, lambda t: np.exp(-np.asarray(t)), {
-        "c": lambda t, x: -np.exp(-t) - np.exp(-t) * (1 - np.exp(-2 * t)) / 2,
-        "k": lambda t, s: np.exp(s - t), "f": lambda x: x**3}),
-    LINEAR: (convolution, np.cos, {
-        "c": lambda t, x: x - np.sin(t) - 0.5 * (np.cos(t) - np.sin(t) + np.exp(-t)),
-        "k": lambda t, s: -np.exp(s - t), "f": lambda x: x}),
-}  # fmt: skip
+EQUATIONS: dict[
+    str, tuple[Callable[[], dnl.ControlProblem], Callable[[Any], Any], dict[str, Any]]
+] = {
+    "cubic memory (F1)": (
+        f1_cubic_memory.problem,
+        np.exp,
+        {
+            "c": lambda t, x: np.exp(t) + (1 - np.exp(3 * t)) / 3 - t * np.exp(3 * t) + t * x**3,
+            "k": lambda t, s: 1.0,
+            "f": lambda x: x**3,
+        },
+    ),
+    "fading memory": (
+        fading,
+        lambda t: np.exp(-np.asarray(t)),
+        {
+            "c": lambda t, x: -np.exp(-t) - np.exp(-t) * (1 - np.exp(-2 * t)) / 2,
+            "k": lambda t, s: np.exp(s - t),
+            "f": lambda x: x**3,
+        },
+    ),
+    LINEAR: (
+        convolution,
+        np.cos,
+        {
+            "c": lambda t, x: x - np.sin(t) - 0.5 * (np.cos(t) - np.sin(t) + np.exp(-t)),
+            "k": lambda t, s: -np.exp(s - t),
+            "f": lambda x: x,
+        },
+    ),
+}
 
 
 def simulated(name: str, error: float) -> tuple[float, float, str]:
@@ -179,8 +232,13 @@ def simulated(name: str, error: float) -> tuple[float, float, str]:
     t = np.linspace(0.0, problem.horizon, FEWEST + 1)
 
     def solve(levels: int) -> np.ndarray:
-        """Neville's scheme in τ on L = 4, 8, 12, ...: each step removes one power of the left rule's error."""
-        table = [dnl.simulate(problem, FEWEST * k).reshape(FEWEST * k + 1)[::k] for k in range(1, levels + 1)]
+        """Neville's scheme in τ on L = 4, 8, 12, ...: each step removes one power of the left
+        rule's error.
+        """
+        table = [
+            dnl.simulate(problem, FEWEST * k).reshape(FEWEST * k + 1)[::k]
+            for k in range(1, levels + 1)
+        ]
         for order in range(1, levels):
             table = [b + (b - a) * k / order for k, (a, b) in enumerate(pairwise(table), start=1)]
         return table[0]
@@ -201,20 +259,33 @@ def by_idesolver(name: str, error: float, points: tuple[int, ...]) -> tuple[floa
     """The fastest setting that is accurate enough."""
     import idesolver.idesolver as module
 
-    # version 1.1.0 is older than NumPy 2, which moved one name and has another meaning of copy=False
+    # version 1.1.0 is older than NumPy 2, which moved one name and has another meaning of
+    # copy=False
     module.coerce_to_array = np.atleast_1d
     vars(np).setdefault("ComplexWarning", np.exceptions.ComplexWarning)
     problem, exact, terms = EQUATIONS[name]
-    t_end, accuracy, found = problem().horizon, 0.1 * error, []
+    t_end = problem().horizon
+    accuracy = 0.1 * error
+    found = []
 
     def solve(count: int, smoothing: float) -> tuple[float, float]:
         """Processor seconds and the error reached."""
         t = np.linspace(0.0, t_end, count)
         began = time.process_time()
         solver = module.IDESolver(
-            x=t, y_0=np.ones(1), **terms, lower_bound=lambda _: 0.0, upper_bound=lambda x: x, max_iterations=40,
-            smoothing_factor=smoothing, global_error_tolerance=accuracy, ode_atol=accuracy, ode_rtol=accuracy,
-            int_atol=accuracy, int_rtol=accuracy)  # fmt: skip
+            x=t,
+            y_0=np.ones(1),
+            **terms,
+            lower_bound=lambda _: 0.0,
+            upper_bound=lambda x: x,
+            max_iterations=40,
+            smoothing_factor=smoothing,
+            global_error_tolerance=accuracy,
+            ode_atol=accuracy,
+            ode_rtol=accuracy,
+            int_atol=accuracy,
+            int_rtol=accuracy,
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             states = solver.solve()
@@ -241,8 +312,13 @@ def by_voles(error: float, points: tuple[int, ...]) -> tuple[float, float, str]:
         """Processor seconds and the error reached."""
         began = time.process_time()
         t = np.linspace(0.0, horizon, count)
-        states = solve_VIE_2(kernel_values=np.exp(-t), g_values=convolution_term(t), time_step=horizon / (count - 1),
-                             coll_divs=nodes, show_warnings=False)  # fmt: skip
+        states = solve_VIE_2(
+            kernel_values=np.exp(-t),
+            g_values=convolution_term(t),
+            time_step=horizon / (count - 1),
+            coll_divs=nodes,
+            show_warnings=False,
+        )
         return time.process_time() - began, float(np.max(np.abs(states - np.cos(t))))
 
     for setting in product(points, (1, 2, 3, 4)):
@@ -256,22 +332,32 @@ def by_voles(error: float, points: tuple[int, ...]) -> tuple[float, float, str]:
 
 
 def compare_volterra(errors: list[float], points: tuple[int, ...]) -> None:
-    print(f"\n{'Volterra equation':>18} {'error':>7} {'':>10} {'reached':>8} {'ms':>9} {'/ours':>7}")
+    print(
+        f"\n{'Volterra equation':>18} {'error':>7} {'':>10} {'reached':>8} {'ms':>9} {'/ours':>7}"
+    )
     simulated("fading memory", 1.0)  # loads PyTorch
     for name in EQUATIONS:
         for error in errors:
             seconds, reached, how = simulated(name, error)
             print(
-                f"{name:>18} {error:7.0e} {'ours':>10} {reached:8.1e} {1e3 * seconds:9.2f} {1:7.1f}  {how}", flush=True
+                f"{name:>18} {error:7.0e} {'ours':>10} {reached:8.1e} {1e3 * seconds:9.2f} "
+                f"{1:7.1f}  {how}",
+                flush=True,
             )
             if find_spec("idesolver"):
                 theirs, reached, how = by_idesolver(name, error, points)
-                print(f"{'':>26} {'idesolver':>10} {reached:8.1e} {1e3 * theirs:9.2f} {theirs / seconds:7.1f}  {how}",
-                      flush=True)  # fmt: skip
+                print(
+                    f"{'':>26} {'idesolver':>10} {reached:8.1e} {1e3 * theirs:9.2f} "
+                    f"{theirs / seconds:7.1f}  {how}",
+                    flush=True,
+                )
             if name == LINEAR and find_spec("voles"):
                 theirs, reached, how = by_voles(error, (7, 13, 25, 49, 97, 193, 385, 769))
-                print(f"{'':>26} {'voles':>10} {reached:8.1e} {1e3 * theirs:9.2f} {theirs / seconds:7.3f}  {how}",
-                      flush=True)  # fmt: skip
+                print(
+                    f"{'':>26} {'voles':>10} {reached:8.1e} {1e3 * theirs:9.2f} "
+                    f"{theirs / seconds:7.3f}  {how}",
+                    flush=True,
+                )
     if not find_spec("idesolver"):
         print(f"idesolver is not installed: {INSTALL}")
 

@@ -1,20 +1,24 @@
 """Does the factor τ with the penalty R_L let a DenseNet train alike at every depth?
 
-Two networks with equal layers, x^l = x_0 + tanh(c Σ_{s<l} W^{l,s} * x^s + b^l), and a linear read-out of the last one:
+Two networks with equal layers, x^l = x_0 + tanh(c Σ_{s<l} W^{l,s} * x^s + b^l), and a linear
+read-out of the last one:
 
-    scaled   c = τ = 1/L, penalty R_L = (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹}) and (α/2) |head|²; W starts as a smooth function
-    plain    c = 1, weight decay (α/2) Σ |w|²; W starts independent, with the variance 1/(fan-in of the layer)
+    scaled   c = τ = 1/L, penalty R_L = (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹}) and (α/2) |head|²; W starts as
+    a smooth function plain    c = 1, weight decay (α/2) Σ |w|²; W starts independent, with the
+    variance 1/(fan-in of the layer)
 
-trained on cross-entropy by the library's mini-batches (Adam). Every cell takes its rate from one list: the one with the
-lowest training loss after a few epochs for seed 0; a diverged run counts as infinite and stays in the table.
+trained on cross-entropy by the library's mini-batches (Adam). Every cell takes its rate from one
+list: the one with the lowest training loss after a few epochs for seed 0; a diverged run counts as
+infinite and stays in the table.
 
-    python benchmarks/14_densenet_images.py [--data PATH] [--train N] [--tiny] [--out DIR] [--runs DIR]
+    python benchmarks/14_densenet_images.py [--data PATH] [--train N] [--tiny] [--out DIR] [--runs
+    DIR]
 
-The digits of scikit-learn are always taken; PATH adds an .npz file, or a directory with CIFAR-10's binary batches or
-SVHN's .mat files (see dnl.images). The first N = 2000 training and 1000 test images are taken and averaged to 8 x 8
-pixels; networks have 3 channels. Every trained net is kept under --runs (default: runs/densenet_images), and a run that
-was interrupted goes on from there. Without --tiny the picture goes to docs/images and the table into
-docs/dense_networks.md.
+The digits of scikit-learn are always taken; PATH adds an .npz file, or a directory with CIFAR-10's
+binary batches or SVHN's .mat files (see dnl.images). The first N = 2000 training and 1000 test
+images are taken and averaged to 8 x 8 pixels; networks have 3 channels. Every trained net is kept
+under --runs (default: runs/densenet_images), and a run that was interrupted goes on from there.
+Without --tiny the picture goes to docs/images and the table into docs/dense_networks.md.
 """
 
 from __future__ import annotations
@@ -43,7 +47,8 @@ from problems import densenet_images
 ROOT = Path(__file__).resolve().parents[1]
 ALPHA = 1e-4  # of every penalty, the usual weight decay
 NETWORKS = {"scaled": "factor τ, penalty R_L", "plain": "plain, weight decay"}
-SHADES = ("#9ecae1", "#4292c6", "#08519c", "#D55E00")  # with lines ever thinner, so that equal curves are all seen
+# with lines ever thinner, so that equal curves are all seen
+SHADES = ("#9ecae1", "#4292c6", "#08519c", "#D55E00")
 WIDTHS = (5.0, 3.5, 2.0, 1.0)
 
 
@@ -79,16 +84,29 @@ class Task:
     sizes: Sizes
 
     def name(self) -> str:
-        sizes = {k: v for k, v in asdict(self.sizes).items() if k in ("train", "test", "side", "channels", "batch")}
-        about = json.dumps([self.data, self.network, ALPHA, self.depth, self.seed, self.rate,
-                            self.epochs, sizes])  # fmt: skip
-        return f"{self.network}-L{self.depth}-seed{self.seed}-{hashlib.sha256(about.encode()).hexdigest()[:16]}.json"
+        sizes = {
+            k: v
+            for k, v in asdict(self.sizes).items()
+            if k in ("train", "test", "side", "channels", "batch")
+        }
+        about = json.dumps(
+            [self.data, self.network, ALPHA, self.depth, self.seed, self.rate, self.epochs, sizes]
+        )
+        digest = hashlib.sha256(about.encode()).hexdigest()[:16]
+        return f"{self.network}-L{self.depth}-seed{self.seed}-{digest}.json"
 
 
 def problem(task: Task, data: dnl.Images) -> dnl.ControlProblem:
     plain = task.depth if task.network == "plain" else 0
-    return densenet_images.problem(data=data, samples=None, side=task.sizes.side, channels=task.sizes.channels,
-                                   plain=plain, alpha=ALPHA, seed=task.seed)  # fmt: skip
+    return densenet_images.problem(
+        data=data,
+        samples=None,
+        side=task.sizes.side,
+        channels=task.sizes.channels,
+        plain=plain,
+        alpha=ALPHA,
+        seed=task.seed,
+    )
 
 
 def trained(task: Task, data: dnl.Images, runs: Path) -> dict[str, Any]:
@@ -100,13 +118,19 @@ def trained(task: Task, data: dnl.Images, runs: Path) -> dict[str, Any]:
     record = train(task, data)
     record["seconds"] = time.process_time() - began
     write_atomic(path, json.dumps(record).encode())
-    print(f"{data.name}, {task.network}, L = {task.depth}, seed {task.seed}, rate {task.rate:g}, {task.epochs} epochs: "
-          f"loss {record['loss'][-1]:.3f}, {record['seconds']:.0f} s", flush=True)  # fmt: skip
+    print(
+        f"{data.name}, {task.network}, L = {task.depth}, seed {task.seed}, rate {task.rate:g}, "
+        f"{task.epochs} epochs: "
+        f"loss {record['loss'][-1]:.3f}, {record['seconds']:.0f} s",
+        flush=True,
+    )
     return record
 
 
 def train(task: Task, data: dnl.Images) -> dict[str, Any]:
-    """Training loss (without penalties) at the start and after each epoch, test accuracy at the end."""
+    """Training loss (without penalties) at the start and after each epoch, test accuracy at the
+    end.
+    """
     given = problem(task, data)
     evaluator = Evaluator(dnl.discretise(given, task.depth), dtype="float32")
     space = evaluator.space
@@ -116,11 +140,19 @@ def train(task: Task, data: dnl.Images) -> dict[str, Any]:
         return evaluator.value(w) - space.penalty(w)
 
     curve = [loss(start)]
-    batches = dnl.MiniBatches(task.sizes.batch, task.epochs, task.rate, seed=task.seed, polish=False)
-    found = stochastic(evaluator, start, "adam", batches, 1e-8, 1, lambda i: curve.append(loss(i.controls)))
+    batches = dnl.MiniBatches(
+        task.sizes.batch, task.epochs, task.rate, seed=task.seed, polish=False
+    )
+    found = stochastic(
+        evaluator, start, "adam", batches, 1e-8, 1, lambda i: curve.append(loss(i.controls))
+    )
     lost = task.epochs + 1 - len(curve)  # a net that diverged has fewer epochs
     curve = [x if np.isfinite(x) else float("inf") for x in curve] + [float("inf")] * lost
-    return {"loss": curve, "accuracy": accuracy(given, data, task.depth, found.w), "size": space.size}
+    return {
+        "loss": curve,
+        "accuracy": accuracy(given, data, task.depth, found.w),
+        "size": space.size,
+    }
 
 
 def accuracy(given: dnl.ControlProblem, data: dnl.Images, depth: int, w: np.ndarray) -> float:
@@ -151,16 +183,23 @@ def cell(data: dnl.Images, network: str, depth: int, sizes: Sizes, runs: Path) -
     task = Task(fingerprint(data), network, depth, 0, 0.0, sizes.epochs, sizes)
     rate = sizes.rates[0]
     if len(sizes.rates) > 1:
-        pilots = {r: trained(replace(task, rate=r, epochs=sizes.pilot), data, runs)["loss"][-1] for r in sizes.rates}
+        pilots = {
+            r: trained(replace(task, rate=r, epochs=sizes.pilot), data, runs)["loss"][-1]
+            for r in sizes.rates
+        }
         rate = min(pilots, key=lambda r: pilots[r])
-    records = [trained(replace(task, rate=rate, seed=seed), data, runs) for seed in range(sizes.seeds)]
+    records = [
+        trained(replace(task, rate=rate, seed=seed), data, runs) for seed in range(sizes.seeds)
+    ]
     curves, accuracies = (np.array([r[k] for r in records]) for k in ("loss", "accuracy"))
     return Cell(data.name, network, depth, rate, records[0]["size"], curves, accuracies)
 
 
 def fingerprint(data: dnl.Images) -> str:
     parts = (data.x_train, data.y_train, data.x_test, data.y_test)
-    return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in parts)).hexdigest()[:16]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in parts)).hexdigest()[
+        :16
+    ]
 
 
 def change(coarse: Cell, fine: Cell) -> str:
@@ -170,17 +209,29 @@ def change(coarse: Cell, fine: Cell) -> str:
 
 
 def table(cells: list[Cell]) -> str:
-    """Mean over the seeds, smallest and largest in brackets; the change is from the depth in the row above."""
+    """Mean over the seeds, smallest and largest in brackets; the change is from the depth in the
+    row above.
+    """
 
     def spread(values: np.ndarray, form: str) -> str:
         return f"{values.mean():{form}} [{values.min():{form}}, {values.max():{form}}]"
 
-    rows = ["| data | network | L | parameters | rate | training loss | change of its curve | test accuracy |",
-            "|---|---|--:|--:|--:|---|--:|---|"]  # fmt: skip
+    rows = [
+        "| data | network | L | parameters | rate | training loss | change of its curve | test "
+        "accuracy |",
+        "|---|---|--:|--:|--:|---|--:|---|",
+    ]
     for before, c in zip([None, *cells], cells, strict=False):
-        moved = change(before, c) if before and (before.data, before.network) == (c.data, c.network) else ""
-        rows.append(f"| {c.data} | {c.network} | {c.depth} | {c.size} | {c.rate:g} | {spread(c.curves[:, -1], '.3f')} "
-                    f"| {moved} | {spread(c.accuracies, '.3f')} |")  # fmt: skip
+        moved = (
+            change(before, c)
+            if before and (before.data, before.network) == (c.data, c.network)
+            else ""
+        )
+        rows.append(
+            f"| {c.data} | {c.network} | {c.depth} | {c.size} | {c.rate:g} | "
+            f"{spread(c.curves[:, -1], '.3f')} "
+            f"| {moved} | {spread(c.accuracies, '.3f')} |"
+        )
     return "\n".join(rows)
 
 
@@ -194,8 +245,12 @@ def picture(cells: list[Cell], path: Path) -> None:
     for c in cells:
         axis, i = axes[names.index(c.data), list(NETWORKS).index(c.network)], depths.index(c.depth)
         epochs, values = np.arange(c.curves.shape[1]), np.clip(c.curves, None, 10)
-        axis.plot(epochs, values.mean(0), color=SHADES[i], linewidth=WIDTHS[i], label=f"L = {c.depth}")
-        axis.fill_between(epochs, values.min(0), values.max(0), color=SHADES[i], alpha=0.2, linewidth=0)
+        axis.plot(
+            epochs, values.mean(0), color=SHADES[i], linewidth=WIDTHS[i], label=f"L = {c.depth}"
+        )
+        axis.fill_between(
+            epochs, values.min(0), values.max(0), color=SHADES[i], alpha=0.2, linewidth=0
+        )
         axis.set_title(f"{c.data}: {NETWORKS[c.network]}")
         if values.min() < 0.1:
             axis.set_yscale("log")
@@ -204,21 +259,30 @@ def picture(cells: list[Cell], path: Path) -> None:
         row[0].legend(frameon=False, fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
-    figure.suptitle("DenseNets on images: mean of three seeds, band from the smallest to the largest (our experiment)")
+    figure.suptitle(
+        "DenseNets on images: mean of three seeds, band from the smallest to the largest (our "
+        "experiment)"
+    )
     experiment.save(figure, path)
 
 
 def sets(path: str | None, sizes: Sizes) -> list[dnl.Images]:
     """The digits, and the images of the path."""
     found = [dnl.images("digits")] + ([dnl.images(path)] if path else [])
-    return [f.first(min(sizes.train, len(f.y_train)), min(sizes.test, len(f.y_test))) for f in found]
+    return [
+        f.first(min(sizes.train, len(f.y_train)), min(sizes.test, len(f.y_test))) for f in found
+    ]
 
 
 def main() -> None:
     parser = experiment.parser()
-    parser.add_argument("--data", help="an .npz file, or a directory with CIFAR-10 (binary version) or SVHN (.mat)")
+    parser.add_argument(
+        "--data", help="an .npz file, or a directory with CIFAR-10 (binary version) or SVHN (.mat)"
+    )
     parser.add_argument("--train", type=int, help="training images at most; default: 2000")
-    parser.add_argument("--runs", type=Path, help="where trained nets are kept; default: runs/densenet_images")
+    parser.add_argument(
+        "--runs", type=Path, help="where trained nets are kept; default: runs/densenet_images"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     sizes = TINY if given.tiny else Sizes()
@@ -232,7 +296,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as nowhere:
         runs = given.runs or (Path(nowhere) if given.tiny else ROOT / "runs" / "densenet_images")
         runs.mkdir(parents=True, exist_ok=True)
-        cells = [cell(d, network, depth, sizes, runs) for d in data for network in NETWORKS for depth in sizes.depths]
+        cells = [
+            cell(d, network, depth, sizes, runs)
+            for d in data
+            for network in NETWORKS
+            for depth in sizes.depths
+        ]
     print(table(cells))
     out = experiment.folder(given)
     if out:

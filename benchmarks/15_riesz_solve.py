@@ -1,8 +1,9 @@
-"""Which Riesz solve is faster: the cosine transform of the mirrored square, or a sparse factorisation?
+"""Which Riesz solve is faster: the cosine transform of the mirrored square, or a sparse
+factorisation?
 
-Both solve A z = r with the H¹ matrix on the triangle, for the six components of a 2 x 2 weight and its bias; processor
-time, medians of seven, on one thread. The library takes the transform where every entry is free; on a face of the
-bounds, where the matrix loses rows, it factorises.
+Both solve A z = r with the H¹ matrix on the triangle, for the six components of a 2 x 2 weight and
+its bias; processor time, medians of seven, on one thread. The library takes the transform where
+every entry is free; on a face of the bounds, where the matrix loses rows, it factorises.
 
     python benchmarks/15_riesz_solve.py [--tiny]
 """
@@ -22,7 +23,8 @@ from dnlcontrol.discretisation.space.metric import Metric
 
 COMPONENTS, REPEATS = 6, 7
 HEADER = (
-    "   L      sites   transform [ms]   factorise [ms]   solve [ms]   solve / transform   entries of L and U   apart"
+    "   L      sites   transform [ms]   factorise [ms]   solve [ms]   solve / transform   "
+    "entries of L and U   apart"
 )
 
 
@@ -41,12 +43,16 @@ def row(depth: int, rule: str) -> str:
     matrix = metric.matrix
     factor = splu(matrix)
     metric.solve(r)  # its tables are made once
-    transform, factorise, solve = (seconds(f) for f in (lambda: metric.solve(r), lambda: splu(matrix),
-                                                         lambda: factor.solve(r)))  # fmt: skip
+    transform, factorise, solve = (
+        seconds(f) for f in (lambda: metric.solve(r), lambda: splu(matrix), lambda: factor.solve(r))
+    )
     z = factor.solve(r)
     apart = np.abs(metric.solve(r) - z).max() / np.abs(z).max()
-    return (f"{depth:4d} {metric.layout.count:10d} {1e3 * transform:16.2f} {1e3 * factorise:16.2f} {1e3 * solve:12.2f}"
-            f" {solve / transform:19.2f} {factor.nnz:20d} {apart:7.1e}")  # fmt: skip
+    return (
+        f"{depth:4d} {metric.layout.count:10d} {1e3 * transform:16.2f} {1e3 * factorise:16.2f} "
+        f"{1e3 * solve:12.2f}"
+        f" {solve / transform:19.2f} {factor.nnz:20d} {apart:7.1e}"
+    )
 
 
 def main() -> None:

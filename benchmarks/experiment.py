@@ -1,4 +1,6 @@
-"""What the scripts share whose pictures and tables stand in docs/: arguments, where pictures go, the page's table."""
+"""What the scripts share whose pictures and tables stand in docs/: arguments, where pictures go,
+the page's table.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ def parser() -> argparse.ArgumentParser:
     """--tiny and --out."""
     made = argparse.ArgumentParser()
     made.add_argument("--tiny", action="store_true", help="small sizes, to see that it runs")
-    made.add_argument("--out", type=Path, help="where pictures go; default: docs/images, with --tiny nowhere")
+    made.add_argument(
+        "--out", type=Path, help="where pictures go; default: docs/images, with --tiny nowhere"
+    )
     return made
 
 
@@ -29,8 +33,11 @@ def save(figure: Any, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def publish(given: argparse.Namespace, script: str, page: str, tables: list[str], options: str = "") -> None:
-    """Put the tables, below the command that made them, between the marks of a page of docs/; not with --tiny or --out.
+def publish(
+    given: argparse.Namespace, script: str, page: str, tables: list[str], options: str = ""
+) -> None:
+    """Put the tables, below the command that made them, between the marks of a page of docs/; not
+    with --tiny or --out.
 
     ``script`` is the ``__file__`` of a script NN_name.py, ``options`` what it was called with.
     """
@@ -41,4 +48,6 @@ def publish(given: argparse.Namespace, script: str, page: str, tables: list[str]
     text = path.read_text(encoding="utf-8")
     command = f"python benchmarks/{name} {options}".rstrip()
     body = "\n\n".join([f"Our experiment, made by `{command}`:", *tables])
-    path.write_text(f"{text.split(begin)[0]}{begin}\n{body}\n{end}{text.split(end)[1]}", encoding="utf-8")
+    path.write_text(
+        f"{text.split(begin)[0]}{begin}\n{body}\n{end}{text.split(end)[1]}", encoding="utf-8"
+    )

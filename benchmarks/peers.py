@@ -1,11 +1,14 @@
-"""The problems of benchmark 02 as a user would write them for a peer, as well as we can; every one returns its value.
+"""The problems of benchmark 02 as a user would write them for a peer, as well as we can; every one
+returns its value.
 
-    lifted_toy     CasADi by hand: mapped SX Functions, exact Hessian, IPOPT with mumps_pivot_order = 5
-    opti_loop      CasADi's Opti as its manual writes it, one constraint a step; expand=True, which is the faster way
-    opti_array     Opti with all steps in one array expression; possible where f is made of elementwise operations
-    rockit_euler   rockit-meco: multiple shooting, one explicit Euler step an interval; expand=True
+    lifted_toy     CasADi by hand: mapped SX Functions, exact Hessian, IPOPT with mumps_pivot_order
+    = 5 opti_loop      CasADi's Opti as its manual writes it, one constraint a step; expand=True,
+    which is the faster way opti_array     Opti with all steps in one array expression; possible
+    where f is made of elementwise operations rockit_euler   rockit-meco: multiple shooting, one
+    explicit Euler step an interval; expand=True
 
-All ODE peers solve the same program (left rectangle rule) with IPOPT to 1e-9 from x = u = 0, their own default.
+All ODE peers solve the same program (left rectangle rule) with IPOPT to 1e-9 from x = u = 0, their
+own default.
 """
 
 from __future__ import annotations
@@ -30,8 +33,14 @@ def bounded_van_der_pol() -> dnl.ControlProblem:
     """Ours: problem O5b with -0.3 <= u <= 1."""
     plain = o5b_van_der_pol.problem()
     return dnl.ControlProblem(
-        name="van der Pol, bounded", horizon=plain.horizon, x0=plain.x0, dynamics=plain.dynamics, running=plain.running,
-        regularisers=plain.regularisers, controls={"u": dnl.Control((), lower=-0.3, upper=1.0)})  # fmt: skip
+        name="van der Pol, bounded",
+        horizon=plain.horizon,
+        x0=plain.x0,
+        dynamics=plain.dynamics,
+        running=plain.running,
+        regularisers=plain.regularisers,
+        controls={"u": dnl.Control((), lower=-0.3, upper=1.0)},
+    )
 
 
 def lifted_toy(problem: dnl.ControlProblem, L: int, alpha: float) -> float:
@@ -40,7 +49,9 @@ def lifted_toy(problem: dnl.ControlProblem, L: int, alpha: float) -> float:
     return float(solver(x0=guess, lbg=0, ubg=0)["f"])
 
 
-def lifted_toy_near(problem: dnl.ControlProblem, L: int, alpha: float, ours: dnl.Solution, noise: float) -> float:
+def lifted_toy_near(
+    problem: dnl.ControlProblem, L: int, alpha: float, ours: dnl.Solution, noise: float
+) -> float:
     """How far from our controls the script ends (largest entry) when it starts beside them."""
     solver, _, order = _lifted(problem, L, alpha)
     W, b = ours.controls["W"], ours.controls["b"]
@@ -52,8 +63,11 @@ def lifted_toy_near(problem: dnl.ControlProblem, L: int, alpha: float, ours: dnl
     return float(np.abs(found[: controls.size] - controls).max())
 
 
-def _lifted(problem: dnl.ControlProblem, L: int, alpha: float) -> tuple[Any, np.ndarray, list[tuple[int, int]]]:
-    """Dense form C with H1 penalty and squared loss on x_1: states x^1..x^L and controls are unknowns.
+def _lifted(
+    problem: dnl.ControlProblem, L: int, alpha: float
+) -> tuple[Any, np.ndarray, list[tuple[int, int]]]:
+    """Dense form C with H1 penalty and squared loss on x_1: states x^1..x^L and controls are
+    unknowns.
 
     The solver, the cold start and the order (l, s) of the controls.
     """
@@ -61,9 +75,14 @@ def _lifted(problem: dnl.ControlProblem, L: int, alpha: float) -> tuple[Any, np.
     N, d = X.shape
     W0, b0 = (problem.controls[k].initial for k in ("W", "b"))
     start = np.concatenate([np.ravel(W0, order="F"), np.ravel(b0)])
-    x, W, b = ca.SX.sym("x", d), ca.SX.sym("W", d, d), ca.SX.sym("b", d)
+    x = ca.SX.sym("x", d)
+    W = ca.SX.sym("W", d, d)
+    b = ca.SX.sym("b", d)
     kernel = ca.Function("k", [x, W, b], [ca.tanh(W @ x + b)]).map(N)
-    tau, u, unknowns, guess = 1 / L, {}, [], []
+    tau = 1 / L
+    u = {}
+    unknowns = []
+    guess = []
     for s in range(L):
         for l in range(s + 1, L + 1):
             u[l, s] = ca.MX.sym("u", d * d + d)
@@ -96,7 +115,9 @@ def _lifted(problem: dnl.ControlProblem, L: int, alpha: float) -> tuple[Any, np.
 def opti_loop(name: str, L: int) -> float:
     """One constraint for each step, as in Opti's manual."""
     opti, (h, start) = ca.Opti(), _setting(name, L)
-    x, u, cost = opti.variable(2, L + 1), opti.variable(1, L), 0
+    x = opti.variable(2, L + 1)
+    u = opti.variable(1, L)
+    cost = 0
     for k in range(L):
         f, running = _step(name, x[:, k], u[k])
         opti.subject_to(x[:, k + 1] == x[:, k] + h * f)

@@ -16,7 +16,9 @@ class InputTypeError(InputError, TypeError):
 
 
 class ConvergenceWarning(UserWarning):
-    """A solve stopped before it met its tolerance; its best iterate is returned with ``success=False``."""
+    """A solve stopped before it met its tolerance; its best iterate is returned with
+    ``success=False``.
+    """
 
 
 def reject(argument: str, seen: Any, allowed: str) -> NoReturn:
@@ -35,7 +37,8 @@ def describe(seen: Any) -> str:
         return f"array of shape {seen.shape}, dtype {seen.dtype}"
     text = seen if isinstance(seen, str) and " " in seen else repr(seen)
     text = " ".join(text.split())
-    return text if len(text) <= 160 else f"{text[:60]} ... {text[-95:]}"  # the reason stands at the end
+    # the reason stands at the end
+    return text if len(text) <= 160 else f"{text[:60]} ... {text[-95:]}"
 
 
 def positive(argument: str, value: Any) -> float:
@@ -83,7 +86,9 @@ def shape_of(argument: str, value: Any) -> tuple[int, ...]:
     allowed = "a tuple of at most two integers >= 1"
     if not isinstance(value, (tuple, list)):
         reject_type(argument, value, allowed)
-    if len(value) > 2 or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in value):
+    if len(value) > 2 or any(
+        isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in value
+    ):
         reject(argument, value, allowed)
     if any(n < 1 for n in value):
         reject(argument, value, allowed)

@@ -1,18 +1,22 @@
 """Images classified by a DenseNet: every convolutional layer is fed by all earlier ones.
 
-    scaled   x(t) = x_0 + σ(∫_0^t W(t,s) * x(s) ds + b(t)), that is x^l = x_0 + σ(τ Σ_{s<l} W^{l,s} * x^s + b^l),
+    scaled   x(t) = x_0 + σ(∫_0^t W(t,s) * x(s) ds + b(t)), that is x^l = x_0 + σ(τ Σ_{s<l} W^{l,s}
+    * x^s + b^l),
              penalty (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} + |head_W|² + |head_c|²)
     plain    x^l = x_0 + σ(Σ_{s<l} W^{l,s} * x^s + b^l), weight decay (α/2) Σ |w|² over all weights
 
-and min (1/N) Σ_n cross-entropy(head_W x_n^L + head_c, y_n) + penalty, with σ = tanh. The plain network is the same
-equation on [0, L], where the step τ is 1: give `plain` the depth L that it is solved at.
+and min (1/N) Σ_n cross-entropy(head_W x_n^L + head_c, y_n) + penalty, with σ = tanh. The plain
+network is the same equation on [0, L], where the step τ is 1: give `plain` the depth L that it is
+solved at.
 
-The images are averaged over blocks to `side` x `side` pixels, each channel is standardised, and channels of zeros are
-added up to `channels`. The first `samples` training images are used. W starts as a smooth random function (scaled), or
-entry by entry with the variance 1/(fan-in of a layer) (plain); the head starts at 0.
+The images are averaged over blocks to `side` x `side` pixels, each channel is standardised, and
+channels of zeros are added up to `channels`. The first `samples` training images are used. W starts
+as a smooth random function (scaled), or entry by entry with the variance 1/(fan-in of a layer)
+(plain); the head starts at 0.
 
-Source: the model is that of Huang, Su, Tai, Wu, arXiv 2510.02049, with convolutions; the digits data are
-scikit-learn's, other images (an .npz file, CIFAR-10, SVHN) are read from the path `data`, see dnl.images.
+Source: the model is that of Huang, Su, Tai, Wu, arXiv 2510.02049, with convolutions; the digits
+data are scikit-learn's, other images (an .npz file, CIFAR-10, SVHN) are read from the path `data`,
+see dnl.images.
 """
 
 from __future__ import annotations
@@ -27,8 +31,16 @@ from dnlcontrol import checks
 WINDOW = 3
 
 
-def problem(*, data: Any = "digits", samples: int | None = 256, side: int = 8, channels: int = 4, plain: int = 0,
-            alpha: float = 1e-3, seed: int = 0) -> dnl.ControlProblem:  # fmt: skip
+def problem(
+    *,
+    data: Any = "digits",
+    samples: int | None = 256,
+    side: int = 8,
+    channels: int = 4,
+    plain: int = 0,
+    alpha: float = 1e-3,
+    seed: int = 0,
+) -> dnl.ControlProblem:
     """`plain`: 0 for the scaled network, or the depth L of the plain one."""
     found = data if isinstance(data, dnl.Images) else dnl.images(data)
     found = found.first(samples)
@@ -43,16 +55,20 @@ def problem(*, data: Any = "digits", samples: int | None = 256, side: int = 8, c
         dynamics=dnl.DenseNet((side, side), channels, WINDOW),
         controls={"W": dnl.Control((channels, entries), on="ts", initial=start)},
         terminal=dnl.losses.cross_entropy(
-            found.y_train, head=dnl.head(len(found.classes), side * side * channels), classes=len(found.classes)
+            found.y_train,
+            head=dnl.head(len(found.classes), side * side * channels),
+            classes=len(found.classes),
         ),
         regularisers=[penalty(name, alpha) for name in names],
     )
 
 
 def independent(depth: int, channels: int, seed: int) -> Any:
-    """W^{l,s} of the plain network: normal entries of variance 1/(l · entries of a filter), all independent.
+    """W^{l,s} of the plain network: normal entries of variance 1/(l · entries of a filter), all
+    independent.
 
-    A function of the control's position ((l - ½), (s + ½)), since that is how a control is started on its grid.
+    A function of the control's position ((l - ½), (s + ½)), since that is how a control is started
+    on its grid.
     """
     shape = (depth, depth, channels, WINDOW**2 * channels)
     values = np.random.default_rng(seed).standard_normal(shape) / np.sqrt(shape[-1])

@@ -2,11 +2,11 @@
 
     min ∫_0^5 x_1² dt,    x_1' = x_2,  x_2' = u,    x(0) = (0, 1),    -1 <= u <= 1
 
-The control enters linearly, so it sits on its bounds between switches: at L = 100 it is -1, +1, -1 with one
-or two samples between the bounds at each switch, and 0 once the state has come to rest. The discrete
-problem is a convex bounded least-squares problem; its last two samples do not act on the cost, so they are
-not unique. Solved as such at L = 100 it has the value DISCRETE_VALUE_100 (0.34253571 at L = 50, 0.28559280
-at L = 200).
+The control enters linearly, so it sits on its bounds between switches: at L = 100 it is -1, +1, -1
+with one or two samples between the bounds at each switch, and 0 once the state has come to rest.
+The discrete problem is a convex bounded least-squares problem; its last two samples do not act on
+the cost, so they are not unique. Solved as such at L = 100 it has the value DISCRETE_VALUE_100
+(0.34253571 at L = 50, 0.28559280 at L = 200).
 
 Source: derived for this project.
 """

@@ -2,9 +2,9 @@
 
     x(t) = e^t + t (1 - e^{3t})/3 + ∫_0^t t x(s)³ ds,    0 <= t <= ½
 
-x = e^t by substitution. The left rule errs by τ e + o(τ), e(t) = -½ [k(t,t) - k(t,0)] + ∫_0^t k_x(t,s) e(s)
-ds. Here e = t E, E = -½ (e^{3t} - 1) + ∫ 3s e^{2s} E ds, that is E' = -(3/2) e^{3t} + φ' E with
-φ' = 3t e^{2t}, φ = ¾ (2t-1) e^{2t}, hence e(t) = -(3t/2) ∫_0^t exp(3s + φ(t) - φ(s)) ds.
+x = e^t by substitution. The left rule errs by τ e + o(τ), e(t) = -½ [k(t,t) - k(t,0)] + ∫_0^t
+k_x(t,s) e(s) ds. Here e = t E, E = -½ (e^{3t} - 1) + ∫ 3s e^{2s} E ds, that is E' = -(3/2) e^{3t} +
+φ' E with φ' = 3t e^{2t}, φ = ¾ (2t-1) e^{2t}, hence e(t) = -(3t/2) ∫_0^t exp(3s + φ(t) - φ(s)) ds.
 
 Source: Gutleb, arXiv 2005.06081.
 """

@@ -2,8 +2,8 @@
 
     x(t) = sin t + ¼ sin²t - ¼ t² + ∫_0^t (t-s) x(s)² ds,    0 <= t <= 1
 
-x = sin t by substitution. The error of the left rule, τ e + o(τ) with e(t) = -½ [k(t,t) - k(t,0)] + ∫ k_x e
-ds, has k(t,t) = 0 and k(t,0) = t sin²0 = 0: e = 0 and the rule is of second order here.
+x = sin t by substitution. The error of the left rule, τ e + o(τ) with e(t) = -½ [k(t,t) - k(t,0)] +
+∫ k_x e ds, has k(t,t) = 0 and k(t,0) = t sin²0 = 0: e = 0 and the rule is of second order here.
 
 Source: Gutleb, arXiv 2005.06081.
 """

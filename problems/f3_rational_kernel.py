@@ -2,9 +2,9 @@
 
     x(t) = tan t - ¼ sin 2t - ½ t + ∫_0^t ds/(1 + x(s)²),    0 <= t <= 1
 
-x = tan t by substitution. The left rule errs by τ e + o(τ), e(t) = -½ [k(t,t) - k(t,0)] + ∫_0^t k_x e
-ds = ½ sin²t - ∫ 2 sin s cos³s e ds, that is e' = sin t cos t - φ' e with φ = -½ cos⁴t, hence e(t) = ∫_0^t
-sin s cos s exp(φ(s) - φ(t)) ds.
+x = tan t by substitution. The left rule errs by τ e + o(τ), e(t) = -½ [k(t,t) - k(t,0)] + ∫_0^t k_x
+e ds = ½ sin²t - ∫ 2 sin s cos³s e ds, that is e' = sin t cos t - φ' e with φ = -½ cos⁴t, hence e(t)
+= ∫_0^t sin s cos s exp(φ(s) - φ(t)) ds.
 
 Source: a manufactured solution; its error constant is derived for this project.
 """

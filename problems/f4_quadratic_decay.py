@@ -2,9 +2,9 @@
 
     x(t) = 3/2 - ½ e^{-2t} - ∫_0^t (x(s)² + x(s)) ds,    0 <= t <= 1
 
-x = e^{-t} by substitution. The left rule errs by τ e + o(τ), e(t) = -½ [k(t,t) - k(t,0)] + ∫_0^t k_x e
-ds = -½ (2 - e^{-t} - e^{-2t}) - ∫ (2e^{-s} + 1) e ds, that is e' = -½ e^{-t} - e^{-2t} - φ' e with
-φ = t - 2e^{-t}, hence e(t) = -∫_0^t (½ e^{-s} + e^{-2s}) exp(φ(s) - φ(t)) ds.
+x = e^{-t} by substitution. The left rule errs by τ e + o(τ), e(t) = -½ [k(t,t) - k(t,0)] + ∫_0^t
+k_x e ds = -½ (2 - e^{-t} - e^{-2t}) - ∫ (2e^{-s} + 1) e ds, that is e' = -½ e^{-t} - e^{-2t} - φ' e
+with φ = t - 2e^{-t}, hence e(t) = -∫_0^t (½ e^{-s} + e^{-2s}) exp(φ(s) - φ(t)) ds.
 
 Source: a manufactured solution; its error constant is derived for this project.
 """

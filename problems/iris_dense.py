@@ -3,10 +3,11 @@
     min (1/N) Σ_n cross-entropy(head_W x_n(1) + head_c, y_n)
         + (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} + |head_W|² + |head_c|²)
 
-Form C: x(t) = x_0 + ∫_0^t tanh(W(t,s) x(s) + b(t,s)) ds; x_0 are the four measurements, each with mean 0
-and variance 1 over all 150 flowers; fewer `samples` are rows evenly spread over the three classes. The head
-must be penalised: setosa is linearly separable from the others, so without it the loss could be lowered for
-ever by a growing head and the infimum would not be attained. The start is 0.
+Form C: x(t) = x_0 + ∫_0^t tanh(W(t,s) x(s) + b(t,s)) ds; x_0 are the four measurements, each with
+mean 0 and variance 1 over all 150 flowers; fewer `samples` are rows evenly spread over the three
+classes. The head must be penalised: setosa is linearly separable from the others, so without it the
+loss could be lowered for ever by a growing head and the infimum would not be attained. The start is
+0.
 
 Source: the iris data of scikit-learn.
 """

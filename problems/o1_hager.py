@@ -3,9 +3,9 @@
     min ∫_0^1 (u² + x u + 5/4 x²) dt,    x' = ½ x + u,  x(0) = 1
 
 With v = u + ½ x the cost is v² + x² and x' = v, so v = -tanh(1-t) x: u = -(tanh(1-t) + ½) x,
-x = cosh(1-t)/cosh 1, J* = tanh 1. From the error constant of Euler's method, c = ½ ∫ ψ' x' dt - ½ [H] with
-ψ = 2 tanh(1-t) x, one gets c = ½ tanh²1. At depth L the value is the Riccati recursion P_l x², P_L = 0:
-u = -K x, K = (½ + aP)/(1 + τP), P <- τ (K² - K + 5/4) + P (a - τK)², a = 1 + τ/2.
+x = cosh(1-t)/cosh 1, J* = tanh 1. From the error constant of Euler's method, c = ½ ∫ ψ' x' dt - ½
+[H] with ψ = 2 tanh(1-t) x, one gets c = ½ tanh²1. At depth L the value is the Riccati recursion P_l
+x², P_L = 0: u = -K x, K = (½ + aP)/(1 + τP), P <- τ (K² - K + 5/4) + P (a - τK)², a = 1 + τ/2.
 
 Source: Hager (2000).
 """
@@ -46,7 +46,9 @@ def reference() -> dnl.Reference:
 
 def _riccati(L: int) -> tuple[float, np.ndarray]:
     """J_L and the samples u^0..u^{L-1}."""
-    tau, P, gains = 1 / L, 0.0, np.empty(L)
+    tau = 1 / L
+    P = 0.0
+    gains = np.empty(L)
     a = 1 + tau / 2
     for l in range(L - 1, -1, -1):
         gains[l] = K = (0.5 + a * P) / (1 + tau * P)

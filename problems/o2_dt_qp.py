@@ -2,11 +2,11 @@
 
     min ∫_0^1 (11 u² + x²) dt + 10 x(1)²,    x' = -x + u,  x(0) = 10
 
-With the costate ψ = -22 u the optimality system is x'' = μ² x, μ² = 12/11, and u(1) = -10 x(1)/11 makes
-x'(1) = -21/11 x(1): x(t) is proportional to h(1-t), h(r) = cosh μr + 21/(11μ) sinh μr, and u = x' + x. The
-value is P x(0)² with P = ψ(0)/(2 x(0)) = -11 u(0)/10. H is constant, so c = ½ ∫ ψ' x' dt = -11 ∫ u' x' dt.
-At depth L the value is the Riccati recursion P_l x², P_L = 10: u = -K x, K = aP/(11 + τP),
-P <- τ (11K² + 1) + P (a - τK)², a = 1 - τ.
+With the costate ψ = -22 u the optimality system is x'' = μ² x, μ² = 12/11, and u(1) = -10 x(1)/11
+makes x'(1) = -21/11 x(1): x(t) is proportional to h(1-t), h(r) = cosh μr + 21/(11μ) sinh μr, and u
+= x' + x. The value is P x(0)² with P = ψ(0)/(2 x(0)) = -11 u(0)/10. H is constant, so c = ½ ∫ ψ' x'
+dt = -11 ∫ u' x' dt. At depth L the value is the Riccati recursion P_l x², P_L = 10: u = -K x, K =
+aP/(11 + τP), P <- τ (11K² + 1) + P (a - τK)², a = 1 - τ.
 
 Source: the dt-qp example collection.
 """
@@ -59,7 +59,9 @@ def _state(t, order: int):
 
 def _riccati(L: int) -> tuple[float, np.ndarray]:
     """J_L and the samples u^0..u^{L-1}."""
-    tau, P, gains = 1 / L, 10.0, np.empty(L)
+    tau = 1 / L
+    P = 10.0
+    gains = np.empty(L)
     a = 1 - tau
     for l in range(L - 1, -1, -1):
         gains[l] = K = a * P / (11 + tau * P)

@@ -2,12 +2,12 @@
 
     min ½ ∫_0^1 u² dt,    x' = v, v' = u,    x(0) = x(1) = 0, v(0) = 1, v(1) = -1,    x <= bound
 
-For bound b <= 1/6 the state meets the bound on [3b, 1-3b]. Before it u is linear and brings x from 0 to b
-and v from 1 to 0 in a time θ at the cost ½ ∫u² = 2/θ - 6b/θ² + 6b²/θ³, which decreases in θ (derivative
--2(θ-3b)²/θ⁴); beyond θ = 3b the arc would overshoot the bound. So u = -(2/(3b)) (1 - t/(3b)) at the cost
-2/(9b), and by symmetry J* = 4/(9b), here 4. Under Euler's method the error has no first-order term: at
-b = 1/9 we find J_L = 4 + 90/L² + O(L^-3), the last term depending on L mod 6. x_1 = 1/L for every control,
-so L >= 1/b is needed.
+For bound b <= 1/6 the state meets the bound on [3b, 1-3b]. Before it u is linear and brings x from
+0 to b and v from 1 to 0 in a time θ at the cost ½ ∫u² = 2/θ - 6b/θ² + 6b²/θ³, which decreases in θ
+(derivative -2(θ-3b)²/θ⁴); beyond θ = 3b the arc would overshoot the bound. So u = -(2/(3b)) (1 -
+t/(3b)) at the cost 2/(9b), and by symmetry J* = 4/(9b), here 4. Under Euler's method the error has
+no first-order term: at b = 1/9 we find J_L = 4 + 90/L² + O(L^-3), the last term depending on L mod
+6. x_1 = 1/L for every control, so L >= 1/b is needed.
 
 Source: Bryson and Denham; value re-derived for this project.
 """

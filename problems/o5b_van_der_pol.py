@@ -1,13 +1,14 @@
 """Van der Pol oscillator with quadratic cost (O5b).
 
-    min ½ ∫_0^2 (x_1² + x_2² + u²) dt,    x_1' = x_2,  x_2' = (1 - x_1²) x_2 - x_1 + u,  x(0) = (1, 0)
+    min ½ ∫_0^2 (x_1² + x_2² + u²) dt,    x_1' = x_2,  x_2' = (1 - x_1²) x_2 - x_1 + u,  x(0) = (1,
+    0)
 
 No closed form. Pontryagin's principle gives u = -ψ_2 and a boundary-value problem for (x, ψ),
 
     ψ_1' = -x_1 + (1 + 2 x_1 x_2) ψ_2,    ψ_2' = -x_2 - ψ_1 - (1 - x_1²) ψ_2,    ψ(2) = 0.
 
-Shooting from t = 0 at tolerance 1e-13 gives J*; the error constant c = 2·(½ ∫ ψ'·x' dt) by quadrature along
-it (H is constant). Both agree with extrapolated values of the discrete problem.
+Shooting from t = 0 at tolerance 1e-13 gives J*; the error constant c = 2·(½ ∫ ψ'·x' dt) by
+quadrature along it (H is constant). Both agree with extrapolated values of the discrete problem.
 
 Source: derived for this project.
 """

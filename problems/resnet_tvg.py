@@ -1,23 +1,24 @@
-"""Residual network with the Thorpe-van Gennip regularisers on its layers and a penalised linear head.
+"""Residual network with the Thorpe-van Gennip regularisers on its layers and a penalised linear
+head.
 
-    min Σ_n (W x_n(1) + c - y_n)² + α (∫|K'|² + τ_1 |K(0)|²) + α_b (∫|b'|² + τ_1 |b(0)|²) + α_head |W|² + α_c |c|²
-    x' = tanh(K(t) x + b(t)),    x_n(0) = the n-th point
+    min Σ_n (W x_n(1) + c - y_n)² + α (∫|K'|² + τ_1 |K(0)|²) + α_b (∫|b'|² + τ_1 |b(0)|²) + α_head
+    |W|² + α_c |c|² x' = tanh(K(t) x + b(t)),    x_n(0) = the n-th point
 
 with α_b = α and α_c = α_head unless they are given.
 
-The loss is a sum over the data and the penalties carry no ½, so the mean is multiplied by N here and the
-weights of the quadratic penalties on the head are doubled. At depth L:
-x^{l+1} = x^l + (1/L) tanh(K^l x^l + b^l), and the penalties are L Σ|K^l - K^{l-1}|² + τ_1 |K^0|² and the
-same for b.
+The loss is a sum over the data and the penalties carry no ½, so the mean is multiplied by N here
+and the weights of the quadratic penalties on the head are doubled. At depth L:
+x^{l+1} = x^l + (1/L) tanh(K^l x^l + b^l), and the penalties are L Σ|K^l - K^{l-1}|² + τ_1 |K^0|²
+and the same for b.
 
-The data are random points of the square [-1, 1]² with y = x_1 + x_2²: varied labels that no affine head can
-give, so that the layers must bend the plane. (With labels that hardly vary, or large α, K collapses to 0
-and rates in the depth mean nothing.) The start is K = I, b = 0, W = (1, 0), c = 0; it leads to a minimiser
-with |K| about 1.4 and mean squared error 0.005, J = 0.7905, 0.7719, 0.7617 at L = 4, 8, 16. Other starts
-find other minimisers.
+The data are random points of the square [-1, 1]² with y = x_1 + x_2²: varied labels that no affine
+head can give, so that the layers must bend the plane. (With labels that hardly vary, or large α, K
+collapses to 0 and rates in the depth mean nothing.) The start is K = I, b = 0, W = (1, 0), c = 0;
+it leads to a minimiser with |K| about 1.4 and mean squared error 0.005, J = 0.7905, 0.7719, 0.7617
+at L = 4, 8, 16. Other starts find other minimisers.
 
-Source: the model of Thorpe and van Gennip, Research in the Mathematical Sciences 2023 (arXiv 1810.11741);
-the data are made for this project.
+Source: the model of Thorpe and van Gennip, Research in the Mathematical Sciences 2023 (arXiv
+1810.11741); the data are made for this project.
 """
 
 from __future__ import annotations

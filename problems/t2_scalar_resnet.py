@@ -3,10 +3,10 @@
     min ½ (x(1) - y)² + ½ ∫_0^1 u² dt,    x' = u x,  x(0) = 1
 
 The product ψ x of costate and state is constant along x' = u x, ψ' = -u ψ, and u = -ψ x, so every
-stationary control is a constant w: J* = min_w ½ (e^w - y)² + ½ w², stationary where (e^w - y) e^w + w = 0.
-For y <= 2√2 the derivative 2e^{2w} - y e^w + 1 is positive and w is unique; y = 2 + ½ ln 2 gives w = ln 2
-and J* = ⅝ ln²2. With Euler's method e^w becomes (1 + w/L)^L = e^w (1 - w²/(2L) + O(L^-2)), hence
-c = -(e^w - y) e^w w²/2 = ½ w³.
+stationary control is a constant w: J* = min_w ½ (e^w - y)² + ½ w², stationary where (e^w - y) e^w +
+w = 0. For y <= 2√2 the derivative 2e^{2w} - y e^w + 1 is positive and w is unique; y = 2 + ½ ln 2
+gives w = ln 2 and J* = ⅝ ln²2. With Euler's method e^w becomes (1 + w/L)^L = e^w (1 - w²/(2L) +
+O(L^-2)), hence c = -(e^w - y) e^w w²/2 = ½ w³.
 
 Source: derived for this project.
 """
@@ -37,7 +37,11 @@ def problem(*, target: float = TARGET) -> dnl.ControlProblem:
 def reference(*, target: float = TARGET) -> dnl.Reference:
     if not 1.0 <= target <= 2.0 * math.sqrt(2.0):
         checks.reject("target", target, "1 <= target <= 2√2 (the stationary control is unique)")
-    w = math.log(2.0) if target == TARGET else _root(lambda w: (math.exp(w) - target) * math.exp(w) + w, target)
+    w = (
+        math.log(2.0)
+        if target == TARGET
+        else _root(lambda w: (math.exp(w) - target) * math.exp(w) + w, target)
+    )
     return dnl.Reference(
         source="derived for this project",
         value=0.5 * (math.exp(w) - target) ** 2 + 0.5 * w**2,

@@ -5,8 +5,8 @@
 x(1) = <k, u> in L², k(s) = e^{-2(1-s)}. Let w be its Riesz representer in H¹: w - w'' = k,
 w'(0) = w'(1) = 0, so w = -e^{2(t-1)}/3 + A cosh t + B sinh t, B = ⅔ e^{-2}, A = ⅔ (1 - e^{-2} cosh
 1)/sinh 1. With κ = <k, w> the problem is one-dimensional: J* = ½ y²/(1 + κ/α), u = (m/α) w,
-m = y/(1 + κ/α). The discrete problem is the same with k_s = (1 - 2τ)^{L-1-s}, w_L = (I + DᵀD)^{-1} k, D the
-differences divided by τ, κ_L = τ k·w_L. At the cell centres r = 1 - (s + ½)τ one has
+m = y/(1 + κ/α). The discrete problem is the same with k_s = (1 - 2τ)^{L-1-s}, w_L = (I + DᵀD)^{-1}
+k, D the differences divided by τ, κ_L = τ k·w_L. At the cell centres r = 1 - (s + ½)τ one has
 k_s = e^{-2r} (1 + τ(1 - 2r)) + O(τ²); all else is of second order, so κ_L = κ + κ_1/L + O(L^-2),
 κ_1 = 2 ∫ e^{-2r} (1 - 2r) w dt, and c = -½ y² κ_1 / (α (1 + κ/α)²).
 
@@ -76,7 +76,9 @@ def _representer(t):
 def _response(t):
     """∫_0^t e^{-2(t-s)} w(s) ds, term by term."""
     t = np.asarray(t, dtype=float)
-    decay, c, s = np.exp(-2 * t), np.cosh(t), np.sinh(t)
+    decay = np.exp(-2 * t)
+    c = np.cosh(t)
+    s = np.sinh(t)
     first = (np.exp(2 * t) - decay) * math.exp(-2.0) / 4
     return -first / 3 + A * (2 * c - s - 2 * decay) / 3 + B * (2 * s - c + decay) / 3
 

@@ -2,11 +2,12 @@
 
     min ½ (x(1) - y)² + (α/2) ‖u‖²_{H¹(triangle)},    x(t) = x_0 + ∫_0^t u(t,s) ds
 
-x(1) - x_0 = ∫_0^1 u(1,s) ds has the H¹ representer w = (cosh t + cosh s)/sinh 1: it solves w = Δw with
-normal derivative 1 on t = 1 and 0 on s = 0 and on the diagonal. So κ = ∫ w(1,s) ds = 1 + coth 1 and, with
-d = y - x_0, J* = ½ d²/(1 + κ/α), u = (m/α) w, m = d/(1 + κ/α). In the discrete form (diagonal mass ½, the
-energy of the mirrored array) the same ansatz is exact: w_{ls} = [cosh θ(l-½) + cosh θ(s+½)]/sinh θL with
-4 sinh²(θ/2) = τ², hence κ_L = 1 + cosh(θ(L-½))/sinh(θL) = κ - 1/(2L) + O(L^-2) and c = d²/(4α (1 + κ/α)²).
+x(1) - x_0 = ∫_0^1 u(1,s) ds has the H¹ representer w = (cosh t + cosh s)/sinh 1: it solves w = Δw
+with normal derivative 1 on t = 1 and 0 on s = 0 and on the diagonal. So κ = ∫ w(1,s) ds = 1 + coth
+1 and, with d = y - x_0, J* = ½ d²/(1 + κ/α), u = (m/α) w, m = d/(1 + κ/α). In the discrete form
+(diagonal mass ½, the energy of the mirrored array) the same ansatz is exact: w_{ls} = [cosh θ(l-½)
++ cosh θ(s+½)]/sinh θL with 4 sinh²(θ/2) = τ², hence κ_L = 1 + cosh(θ(L-½))/sinh(θL) = κ - 1/(2L) +
+O(L^-2) and c = d²/(4α (1 + κ/α)²).
 
 Source: derived for this project.
 """

@@ -3,8 +3,8 @@
     min (1/N) Σ_n (x_{n,1}(1) - y_n)² + (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹})
     x(t) = x_0 + ∫_0^t tanh(W(t,s) x(s) + b(t,s)) ds
 
-N points at random angles, at radius ½ (even n, y = -1) or 1 (odd n, y = +1); further coordinates are 0. The
-start is one random (W, b), the same on the whole triangle at every depth.
+N points at random angles, at radius ½ (even n, y = -1) or 1 (odd n, y = +1); further coordinates
+are 0. The start is one random (W, b), the same on the whole triangle at every depth.
 
 Source: made for this project; the network is of the kind of Huang, Su, Tai, Wu, arXiv 2510.02049.
 """
@@ -29,7 +29,9 @@ def problem(*, samples: int = 32, width: int = 2, alpha: float = 2e-2) -> dnl.Co
         x0=x0,
         dynamics=dnl.Dense(width, form="C"),
         controls={
-            "W": dnl.Control((width, width), on="ts", initial=0.1 * start.standard_normal((width, width))),
+            "W": dnl.Control(
+                (width, width), on="ts", initial=0.1 * start.standard_normal((width, width))
+            ),
             "b": dnl.Control((width,), on="ts", initial=0.1 * start.standard_normal(width)),
         },
         terminal=dnl.cost(lambda x, c, y: (x[0] - y) ** 2, target=np.where(n % 2 == 0, -1.0, 1.0)),

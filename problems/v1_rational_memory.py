@@ -1,16 +1,17 @@
-"""Volterra equation with the kernel (t-s)²(u-x), maximise the final state with quadratic effort (V1).
+"""Volterra equation with the kernel (t-s)²(u-x), maximise the final state with quadratic effort
+(V1).
 
     min -x(1) + ∫_0^1 u² dt,    x(t) = ∫_0^t (t-s)² (u(s) - x(s)) ds
 
-By Laplace transform x(t) = ∫_0^t p(t-s) u(s) ds, p having the transform 2/(z³ + 2): with ω = 2^{1/3}, p(r)
-= (2/(3ω²)) [e^{-ωr} - e^{ωr/2} (cos(√3ωr/2) - √3 sin(√3ωr/2))]. So u(t) = ½ p(1-t) and J* = -¼ ∫ p². At
-depth L the response is p_j = (jτ)² - τ Σ_{0<i<j} ((j-i)τ)² p_i, with u_s = ½ p_{L-s},
-J_L = -¼ τ Σ_{j=1..L} p_j². The defect of the left rule, -½τ D(t) with D(t) = k(t,t) - k(t,0) = -t² u(0),
-moves x(1) by ½τ u(0) p(1), and that of ∫u² is -½τ [u²]_0^1 = ½τ u(0)²; with u(0) = ½ p(1) together
-c = -p(1)²/8.
+By Laplace transform x(t) = ∫_0^t p(t-s) u(s) ds, p having the transform 2/(z³ + 2): with ω =
+2^{1/3}, p(r) = (2/(3ω²)) [e^{-ωr} - e^{ωr/2} (cos(√3ωr/2) - √3 sin(√3ωr/2))]. So u(t) = ½ p(1-t)
+and J* = -¼ ∫ p². At depth L the response is p_j = (jτ)² - τ Σ_{0<i<j} ((j-i)τ)² p_i, with u_s = ½
+p_{L-s}, J_L = -¼ τ Σ_{j=1..L} p_j². The defect of the left rule, -½τ D(t) with D(t) = k(t,t) -
+k(t,0) = -t² u(0), moves x(1) by ½τ u(0) p(1), and that of ∫u² is -½τ [u²]_0^1 = ½τ u(0)²; with u(0)
+= ½ p(1) together c = -p(1)²/8.
 
-Source: Giordano, Yurchenko-Tytarenko, doi 10.1007/s10203-023-00409-x (the deterministic part of their
-problem).
+Source: Giordano, Yurchenko-Tytarenko, doi 10.1007/s10203-023-00409-x (the deterministic part of
+their problem).
 """
 
 from __future__ import annotations

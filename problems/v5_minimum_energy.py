@@ -2,11 +2,12 @@
 
     min x(1)² + ∫_0^1 u² dt,    x(t) = x_0 + ∫_0^t K(t-s) u(s) ds,    K(r) = r^{α-1}/Γ(α),  α > ½
 
-u = -x(1) K(1-t) with x(1) = x_0/(1 + κ), κ = ∫ K² = 1/((2α-1) Γ(α)²), and J* = x_0²/(1 + κ). At depth L the
-same with κ_L = τ Σ_{j<L} K(1-t_j)² = τ Σ_{i=1..L} (iτ)^{2α-2}/Γ(α)². With β = 2α - 1, Euler-Maclaurin gives
-κ_L = κ + [ζ(1-β) τ^β + ½ τ + ((β-1)/12) τ² + ...]/Γ(α)²: for α > 1, c = -½ x_0²/(Γ(α) (1 + κ))²; for α < 1
-the rate is β and the exponents of J_L are the sums of β, 1 and 2. For α = ¾ these are all multiples of ½;
-Richardson extrapolation with them from L = 8, 16, 32, 64 is exact to 7e-6.
+u = -x(1) K(1-t) with x(1) = x_0/(1 + κ), κ = ∫ K² = 1/((2α-1) Γ(α)²), and J* = x_0²/(1 + κ). At
+depth L the same with κ_L = τ Σ_{j<L} K(1-t_j)² = τ Σ_{i=1..L} (iτ)^{2α-2}/Γ(α)². With β = 2α - 1,
+Euler-Maclaurin gives κ_L = κ + [ζ(1-β) τ^β + ½ τ + ((β-1)/12) τ² + ...]/Γ(α)²: for α > 1, c = -½
+x_0²/(Γ(α) (1 + κ))²; for α < 1 the rate is β and the exponents of J_L are the sums of β, 1 and 2.
+For α = ¾ these are all multiples of ½; Richardson extrapolation with them from L = 8, 16, 32, 64 is
+exact to 7e-6.
 
 Source: derived for this project; the cost is that of Gomoyunov, arXiv 1909.10985.
 """

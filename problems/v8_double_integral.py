@@ -2,9 +2,10 @@
 
     min ½ ∫_0^1 u² dt,    x(t) = ∫_0^t (t-s) u(s) ds,    x(1) = 1
 
-u = k/|k|² with k(s) = 1 - s: u = 3(1-t), J* = ½/|k|² = 3/2. At depth L the same with k_s = (L-s)τ and
-τ Σ_{s<L} k_s² = (1 + 1/L)(2 + 1/L)/6, so J_L = 3/((1 + 1/L)(2 + 1/L)) and c = -9/4. A result of
-3/((1 - 1/L)(2 - 1/L)) means that the kernel was given another time than that of the state being computed.
+u = k/|k|² with k(s) = 1 - s: u = 3(1-t), J* = ½/|k|² = 3/2. At depth L the same with k_s = (L-s)τ
+and τ Σ_{s<L} k_s² = (1 + 1/L)(2 + 1/L)/6, so J_L = 3/((1 + 1/L)(2 + 1/L)) and c = -9/4. A result of
+3/((1 - 1/L)(2 - 1/L)) means that the kernel was given another time than that of the state being
+computed.
 
 Source: derived for this project.
 """

@@ -30,12 +30,25 @@ def problem(rows: slice) -> dnl.ControlProblem:
 
 def main(out: str, depth: str, method: str, tolerance: str) -> None:
     solution = dnl.solve(
-        problem(dnl.share(30)), int(depth), "adjoint", method=method, tolerance=float(tolerance), distributed=True
+        problem(dnl.share(30)),
+        int(depth),
+        "adjoint",
+        method=method,
+        tolerance=float(tolerance),
+        distributed=True,
     )
     arrays = {k: c.values for k, c in solution.controls.items()}
-    np.savez(Path(out) / f"{os.environ['RANK']}.npz", value=solution.value, success=solution.success, nit=solution.nit,
-             stationarity=solution.stationarity, message=solution.message, states=solution.states,
-             costates=solution.costates, **arrays)  # fmt: skip
+    np.savez(
+        Path(out) / f"{os.environ['RANK']}.npz",
+        value=solution.value,
+        success=solution.success,
+        nit=solution.nit,
+        stationarity=solution.stationarity,
+        message=solution.message,
+        states=solution.states,
+        costates=solution.costates,
+        **arrays,
+    )
 
 
 if __name__ == "__main__":

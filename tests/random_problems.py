@@ -1,8 +1,8 @@
 """Random problems over every dynamics, loss and regulariser, for tests that hold for all of them.
 
-``CASES`` names the combinations; ``build(name, seed)`` draws sizes (N 1..4, d 1..3, L 1..5), data and
-parameters. Every formula is smooth and O(1) at controls of size O(1), so that values, slopes and curvatures
-are O(1) too and tolerances can be stated in units of rounding.
+``CASES`` names the combinations; ``build(name, seed)`` draws sizes (N 1..4, d 1..3, L 1..5), data
+and parameters. Every formula is smooth and O(1) at controls of size O(1), so that values, slopes
+and curvatures are O(1) too and tolerances can be stated in units of rounding.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class RandomProblem:
 
 @dataclass(frozen=True)
 class System:
-    """A dynamics with the state's shape, its controls and whether they include one named v on the path."""
+    """A dynamics with the state's shape, its controls and whether they include one named v on the
+    path.
+    """
 
     dynamics: dnl.Dynamics
     shape: tuple[int, ...]
@@ -51,7 +53,8 @@ class Case:
     least: int = 1  # the smallest d
 
 
-# -- dynamics: one builder each, (rng, d) -> System --------------------------------------------------------
+# -- dynamics: one builder each, (rng, d) -> System
+# --------------------------------------------------------
 def volterra_scalar(rng: Rng, d: int) -> System:
     a = rng.uniform(0.5, 1.5)
 
@@ -67,7 +70,11 @@ def volterra_vector(rng: Rng, d: int) -> System:
         xp = dnl.namespace(y)
         return xp.tanh(u.W @ y + u.c) * xp.cos(t - s) - 0.2 * y * u.v
 
-    controls = {"W": dnl.Control((d, d), on="ts"), "c": dnl.Control((d,), on="const"), "v": dnl.Control(())}
+    controls = {
+        "W": dnl.Control((d, d), on="ts"),
+        "c": dnl.Control((d,), on="const"),
+        "v": dnl.Control(()),
+    }
     return System(dnl.Volterra(kernel), (d,), controls)
 
 
@@ -135,7 +142,11 @@ def volterra_outer(rng: Rng, d: int) -> System:
         xp = dnl.namespace(z)
         return g + xp.tanh(z[:-1] * u.v + z[-1]) + u.c * t
 
-    controls = {"w": dnl.Control((d,), on="ts"), "v": dnl.Control((d,)), "c": dnl.Control((d,), on="const")}
+    controls = {
+        "w": dnl.Control((d,), on="ts"),
+        "v": dnl.Control((d,)),
+        "c": dnl.Control((d,), on="const"),
+    }
     return System(dnl.Volterra(kernel, free_term=free_term, outer=outer), (d,), controls)
 
 
@@ -159,9 +170,11 @@ def volterra_everything(rng: Rng, d: int) -> System:
 
     m = rows * (d + 1)
     controls = {
-        "W": dnl.Control((m - 1, rows * d), on="ts"), "b": dnl.Control((m - 1,), on="ts"),
-        "v": dnl.Control(()), "c": dnl.Control((1,), on="const"),
-    }  # fmt: skip
+        "W": dnl.Control((m - 1, rows * d), on="ts"),
+        "b": dnl.Control((m - 1,), on="ts"),
+        "v": dnl.Control(()),
+        "c": dnl.Control((1,), on="const"),
+    }
     dynamics = dnl.Volterra(kernel, free_term=free_term, feature=feature, outer=outer)
     return System(dynamics, (rows, d), controls)
 
@@ -193,7 +206,11 @@ def markov_outer(rng: Rng, d: int) -> System:
         feature=lambda s, x, u: dnl.namespace(x).sin(x) * u.c,
         outer=outer,
     )
-    controls = {"K": dnl.Control((d, d)), "v": dnl.Control((d,)), "c": dnl.Control((d,), on="const")}
+    controls = {
+        "K": dnl.Control((d, d)),
+        "v": dnl.Control((d,)),
+        "c": dnl.Control((d,), on="const"),
+    }
     return System(dynamics, (d,), controls)
 
 
@@ -228,7 +245,9 @@ def ode_vector(rng: Rng, d: int) -> System:
     def f(t, x, u):
         xp = dnl.namespace(x)
         first, *others = x
-        return xp.stack([first * u.v - first**3 / 3.0, *(first * y + u.c for y in others)]) + xp.cos(t)
+        return xp.stack(
+            [first * u.v - first**3 / 3.0, *(first * y + u.c for y in others)]
+        ) + xp.cos(t)
 
     return System(dnl.ODE(f), (d,), {"v": dnl.Control(()), "c": dnl.Control((), on="const")})
 
@@ -262,7 +281,8 @@ def resnet(activation: Any = dnl.tanh) -> Callable[[Rng, int], System]:
     return lambda rng, d: System(dnl.ResNet(d, activation), (d,))
 
 
-# -- costs -------------------------------------------------------------------------------------------------
+# -- costs
+# -------------------------------------------------------------------------------------------------
 def terminal_cost(kind: str | None, rng: Rng, N: int, shape: tuple[int, ...]) -> Any:
     size = int(np.prod(shape, dtype=int))
     head = None if kind is None or "head" not in kind else (1 if "logistic" in kind else 3)
@@ -307,7 +327,8 @@ def regulariser(kind: str, name: str, rng: Rng) -> dnl.H1 | dnl.L2 | dnl.TvG:
     return {"H1": dnl.H1, "L2": dnl.L2}[kind](name, weight)
 
 
-# -- the table ---------------------------------------------------------------------------------------------
+# -- the table
+# ---------------------------------------------------------------------------------------------
 H1 = {"ts": ("H1",), "t": ("H1",), "const": ("H1",)}
 L2 = {"ts": ("L2",), "t": ("L2",), "const": ("L2",)}
 TVG = {"ts": ("H1",), "t": ("TvG",), "const": ("L2",)}
@@ -338,13 +359,17 @@ CASES: dict[str, Case] = {
     "vector ODE, target": Case(ode_vector, "target", "target", H1, least=2),
     "matrix ODE, cross-entropy head": Case(ode_matrix, "cross_entropy head", None, L2),
     "Dense A, squared": Case(dense("A"), "squared", None, H1),
-    "Dense A without bias, logistic": Case(dense("A", dnl.sigmoid, bias=False), "logistic head", None, L2),
+    "Dense A without bias, logistic": Case(
+        dense("A", dnl.sigmoid, bias=False), "logistic head", None, L2
+    ),
     "Dense A with feature, user": Case(dense_feature("A"), "user", "plain", TVG),
     "Dense B, cross-entropy": Case(dense("B"), "cross_entropy", "target", H1, least=2),
     "Dense B without bias, target": Case(dense("B", dnl.softplus, bias=False), "target", None, H1),
     "Dense B with feature, squared": Case(dense_feature("B"), "squared", "plain", L2),
     "Dense C, cross-entropy head": Case(dense("C"), "cross_entropy head", None, H1),
-    "Dense C without bias, squared": Case(dense("C", dnl.sigmoid, bias=False), "squared", "plain", NONE),
+    "Dense C without bias, squared": Case(
+        dense("C", dnl.sigmoid, bias=False), "squared", "plain", NONE
+    ),
     "Dense C with feature, target": Case(dense_feature("C"), "target", None, BOTH),
     "ResNet, squared head": Case(resnet(), "squared head", None, TVG),
     "ResNet, user": Case(resnet(dnl.softplus), "user", "target", H1),
@@ -354,32 +379,47 @@ CASES: dict[str, Case] = {
 def build(name: str, seed: int = 0) -> RandomProblem:
     """The problem of one case; the same for the same seed."""
     case, rng = CASES[name], np.random.default_rng([seed, zlib.crc32(name.encode())])
-    N, d, L = int(rng.integers(1, 5)), int(rng.integers(case.least, 4)), int(rng.integers(1, 6))
+    N = int(rng.integers(1, 5))
+    d = int(rng.integers(case.least, 4))
+    L = int(rng.integers(1, 6))
     system = case.system(rng, d)
     controls = {**system.dynamics.own_controls, **system.controls}
     places = [(k, c.on) for k, c in controls.items()]
     problem = dnl.ControlProblem(
-        name=name, horizon=float(rng.uniform(0.5, 1.5)), x0=0.7 * rng.standard_normal((N, *system.shape)),
-        dynamics=system.dynamics, controls=dict(system.controls),
+        name=name,
+        horizon=float(rng.uniform(0.5, 1.5)),
+        x0=0.7 * rng.standard_normal((N, *system.shape)),
+        dynamics=system.dynamics,
+        controls=dict(system.controls),
         terminal=terminal_cost(case.terminal, rng, N, system.shape),
         running=running_cost(case.running, rng, N, system),
-        regularisers=[regulariser(kind, k, rng) for k, on in places for kind in case.penalties.get(on, ())],
-    )  # fmt: skip
+        regularisers=[
+            regulariser(kind, k, rng) for k, on in places for kind in case.penalties.get(on, ())
+        ],
+    )
     return RandomProblem(problem, L)
 
 
 def constrained_network() -> dnl.ControlProblem:
-    """Bounds on the control, an equality on one sample, an inequality on the path, an integral, a state bound."""
+    """Bounds on the control, an equality on one sample, an inequality on the path, an integral, a
+    state bound.
+    """
     rng = np.random.default_rng(3)
     return dnl.ControlProblem(
-        name="constrained", x0=rng.uniform(-0.5, 0.5, (3, 2)), dynamics=dnl.Dense(2, "C"),
-        controls={"W": dnl.Control((2, 2), on="ts", lower=-2, upper=2, initial=0.2),
-                  "v": dnl.Control((), on="t", initial=0.1)},
-        terminal=lambda x, c: x[0] ** 2 + x[1] ** 2, running=lambda t, x, u: u.v * x[0] + u.v**2,
+        name="constrained",
+        x0=rng.uniform(-0.5, 0.5, (3, 2)),
+        dynamics=dnl.Dense(2, "C"),
+        controls={
+            "W": dnl.Control((2, 2), on="ts", lower=-2, upper=2, initial=0.2),
+            "v": dnl.Control((), on="t", initial=0.1),
+        },
+        terminal=lambda x, c: x[0] ** 2 + x[1] ** 2,
+        running=lambda t, x, u: u.v * x[0] + u.v**2,
         regularisers=[dnl.H1("W", 0.1), dnl.H1("b", 0.1)],
         constraints=[
             dnl.terminal_constraint(lambda x, c: x[0] - 0.3, 0, 0, name="reach", samples=[1]),
             dnl.path_constraint(lambda t, x, u: u.v + 0.2 * x[1], -0.15, np.inf, name="push"),
             dnl.integral_constraint(lambda t, x, u: u.v, 0.05, 0.05, name="budget"),
             dnl.state_bounds(lower=-0.4, name="floor", samples=[0, 2]),
-        ])  # fmt: skip
+        ],
+    )

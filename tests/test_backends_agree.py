@@ -39,11 +39,19 @@ def test_dense_networks(form, bounded):
     from problems.two_class_toy import problem
 
     toy = problem(samples=8)
-    controls = {"W": dnl.Control((2, 2), on="ts", lower=-0.15, upper=0.12, initial=0.1)} if bounded else {}
-    alpha = 0.2  # a weaker penalty leaves several minimisers, and different methods may find different ones
+    controls = (
+        {"W": dnl.Control((2, 2), on="ts", lower=-0.15, upper=0.12, initial=0.1)} if bounded else {}
+    )
+    # a weaker penalty leaves several minimisers, and different methods may find different ones
+    alpha = 0.2
     made = dnl.ControlProblem(
-        name=f"form {form}", x0=toy.x0, dynamics=dnl.Dense(2, form), controls=controls, terminal=toy.terminal,
-        regularisers=[dnl.H1("W", alpha), dnl.H1("b", alpha)])  # fmt: skip
+        name=f"form {form}",
+        x0=toy.x0,
+        dynamics=dnl.Dense(2, form),
+        controls=controls,
+        terminal=toy.terminal,
+        regularisers=[dnl.H1("W", alpha), dnl.H1("b", alpha)],
+    )
     exact, adjoint = (dnl.solve(made, 5, backend) for backend in ("exact", "adjoint"))
     assert exact.success and adjoint.success, (exact.message, adjoint.message)
     assert exact.value == pytest.approx(adjoint.value, rel=1e-8)
@@ -84,11 +92,20 @@ def test_multiplier_signs():
 
 def test_costates_are_those_of_the_theory():
     """ODE: ψ(t) = ∇Φ along x' = u, Φ = ½x². Volterra: p = λ/τ with p(T) = k_x(T,T)ᵀ∇Φ."""
-    ode = dnl.ControlProblem(x0=[2.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control(())},
-                             terminal=lambda x, c: 0.5 * x**2, regularisers=[dnl.L2("u", 1.0)])  # fmt: skip
-    memory = dnl.ControlProblem(x0=[2.0], dynamics=dnl.Volterra(lambda t, s, x, u: (1 + t - s) * u.u - (t + 1) * x),
-                                controls={"u": dnl.Control(())}, terminal=lambda x, c: 0.5 * x**2,
-                                regularisers=[dnl.L2("u", 1.0)])  # fmt: skip
+    ode = dnl.ControlProblem(
+        x0=[2.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control(())},
+        terminal=lambda x, c: 0.5 * x**2,
+        regularisers=[dnl.L2("u", 1.0)],
+    )
+    memory = dnl.ControlProblem(
+        x0=[2.0],
+        dynamics=dnl.Volterra(lambda t, s, x, u: (1 + t - s) * u.u - (t + 1) * x),
+        controls={"u": dnl.Control(())},
+        terminal=lambda x, c: 0.5 * x**2,
+        regularisers=[dnl.L2("u", 1.0)],
+    )
     for backend in ("exact", "adjoint"):
         solution = dnl.solve(ode, 5, backend)
         np.testing.assert_allclose(solution.costates[:, 0], solution.states[-1, 0], atol=1e-8)
@@ -105,11 +122,16 @@ def test_costates_are_those_of_the_theory():
 
 def test_infeasible_is_told_in_the_problems_words():
     made = dnl.ControlProblem(
-        x0=[[0.0]], dynamics=dnl.ODE(lambda t, x, u: dnl.namespace(x).stack([u.u])),
-        controls={"u": dnl.Control((), lower=-1, upper=1)}, regularisers=[dnl.L2("u", 1.0)],
-        constraints=[dnl.terminal_constraint(lambda x, c: x[0], 2.0, 2.0, name="too far")])  # fmt: skip
+        x0=[[0.0]],
+        dynamics=dnl.ODE(lambda t, x, u: dnl.namespace(x).stack([u.u])),
+        controls={"u": dnl.Control((), lower=-1, upper=1)},
+        regularisers=[dnl.L2("u", 1.0)],
+        constraints=[dnl.terminal_constraint(lambda x, c: x[0], 2.0, 2.0, name="too far")],
+    )
     for backend in ("exact", "adjoint"):
-        with pytest.warns(dnl.ConvergenceWarning, match="too far: entry 0 of sample 0|too far: entry of sample 0"):
+        with pytest.warns(
+            dnl.ConvergenceWarning, match="too far: entry 0 of sample 0|too far: entry of sample 0"
+        ):
             solution = dnl.solve(made, 4, backend)
         assert not solution.success and solution.status == 2
         assert solution.feasibility == pytest.approx(1.0, abs=1e-3)
@@ -139,7 +161,10 @@ def test_two_spirals_are_solved_at_mesh_independent_cost(alpha):
 def test_lbfgs_reaches_the_same_minimiser():
     from problems.two_class_toy import problem
 
-    newton, lbfgs = (dnl.solve(problem(samples=8, alpha=0.2), 6, "adjoint", method=m) for m in ("newton", "lbfgs"))
+    newton, lbfgs = (
+        dnl.solve(problem(samples=8, alpha=0.2), 6, "adjoint", method=m)
+        for m in ("newton", "lbfgs")
+    )
     assert lbfgs.success and newton.value == pytest.approx(lbfgs.value, rel=1e-10)
 
 
@@ -153,11 +178,19 @@ def test_start_from_a_solution_of_another_depth():
 
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
 def test_a_start_at_a_saddle_is_left(backend):
-    """J = ¼(x² - 1)² + ..., x = ∫u: u = 0 is stationary with the curvature -1, the minimisers are near x = ±1."""
+    """J = ¼(x² - 1)² + ..., x = ∫u: u = 0 is stationary with the curvature -1, the minimisers are
+    near x = ±1.
+    """
     made = dnl.ControlProblem(
-        x0=[0.0], dynamics=dnl.Volterra(lambda t, s, x, u: u.u), controls={"u": dnl.Control((), on="t")},
-        terminal=lambda x, c: 0.25 * (x**2 - 1) ** 2, regularisers=[dnl.L2("u", 0.1)])  # fmt: skip
-    solution = dnl.solve(made, 6, backend, **({"formulation": "condensed"} if backend == "exact" else {}))
+        x0=[0.0],
+        dynamics=dnl.Volterra(lambda t, s, x, u: u.u),
+        controls={"u": dnl.Control((), on="t")},
+        terminal=lambda x, c: 0.25 * (x**2 - 1) ** 2,
+        regularisers=[dnl.L2("u", 0.1)],
+    )
+    solution = dnl.solve(
+        made, 6, backend, **({"formulation": "condensed"} if backend == "exact" else {})
+    )
     # x (x² - 1) + 0.1 x = 0 at x² = 0.9
     assert solution.success and abs(solution.states[-1, 0]) == pytest.approx(np.sqrt(0.9), abs=1e-7)
 
@@ -171,28 +204,42 @@ def test_random_problems_do_not_end_at_a_saddle(name):
 
 
 def test_entries_far_from_their_bounds_are_not_put_there():
-    """van der Pol with bounds on control and speed and an end point: large multipliers make every entry look held."""
+    """van der Pol with bounds on control and speed and an end point: large multipliers make every
+    entry look held.
+    """
     from problems import o5b_van_der_pol
 
     plain = o5b_van_der_pol.problem()
     made = dnl.ControlProblem(
-        horizon=plain.horizon, x0=plain.x0, dynamics=plain.dynamics, running=plain.running,
+        horizon=plain.horizon,
+        x0=plain.x0,
+        dynamics=plain.dynamics,
+        running=plain.running,
         controls={"u": dnl.Control((), lower=-0.3, upper=1.0)},
-        constraints=[dnl.state_bounds(lower=[-np.inf, -0.5], name="speed"),
-                     dnl.terminal_constraint(lambda x, c: x[0], 0.3, 0.3, name="end")])  # fmt: skip
+        constraints=[
+            dnl.state_bounds(lower=[-np.inf, -0.5], name="speed"),
+            dnl.terminal_constraint(lambda x, c: x[0], 0.3, 0.3, name="end"),
+        ],
+    )
     exact, adjoint = (dnl.solve(made, 10, backend) for backend in ("exact", "adjoint"))
     assert exact.success and adjoint.success, adjoint.message
     assert adjoint.value == pytest.approx(exact.value, rel=1e-8)
 
 
 def test_penalties_do_not_depend_on_the_mesh():
-    """A violation of a path constraint by 0.1 for two samples over [0, 3]: the weighted penalty is 3 · 0.1²."""
+    """A violation of a path constraint by 0.1 for two samples over [0, 3]: the weighted penalty is
+    3 · 0.1².
+    """
     for depth in (10, 40):
         problem = dnl.ControlProblem(
-            name="path", horizon=3.0, x0=np.ones((2, 1)), dynamics=dnl.ODE(lambda t, x, u: 0 * x + 0 * u.u),
-            controls={"u": dnl.Control((), on="t", initial=0.1)}, terminal=lambda x, c: x[0],
+            name="path",
+            horizon=3.0,
+            x0=np.ones((2, 1)),
+            dynamics=dnl.ODE(lambda t, x, u: 0 * x + 0 * u.u),
+            controls={"u": dnl.Control((), on="t", initial=0.1)},
+            terminal=lambda x, c: x[0],
             constraints=[dnl.path_constraint(lambda t, x, u: u.u + 0 * x[0], upper=0.0)],
-        )  # fmt: skip
+        )
         rows = dnl.discretise(problem, depth).rows
         violation = rows.violation(np.full(rows.size, 0.1))
         assert rows.weights @ violation**2 == pytest.approx(0.03, rel=1e-14)

@@ -22,12 +22,15 @@ def test_publish(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "DOCS", tmp_path)
     page = tmp_path / "page.md"
     page.write_text(
-        "before\n<!-- begin: table of benchmarks/08 -->\nold\n<!-- end: table of benchmarks/08 -->\nafter\n"
+        "before\n<!-- begin: table of benchmarks/08 -->\nold\n<!-- end: table of benchmarks/08 "
+        "-->\nafter\n"
     )
     for given in (Namespace(tiny=True, out=None), Namespace(tiny=False, out=tmp_path)):
         experiment.publish(given, "08_name.py", "page.md", ["| new |"])
         assert "old" in page.read_text()
-    experiment.publish(Namespace(tiny=False, out=None), "a/08_name.py", "page.md", ["| new |", "more"], "--full")
+    experiment.publish(
+        Namespace(tiny=False, out=None), "a/08_name.py", "page.md", ["| new |", "more"], "--full"
+    )
     made = "Our experiment, made by `python benchmarks/08_name.py --full`:"
     begin, end = (f"<!-- {side}: table of benchmarks/08 -->" for side in ("begin", "end"))
     assert page.read_text() == f"before\n{begin}\n{made}\n\n| new |\n\nmore\n{end}\nafter\n"

@@ -1,7 +1,8 @@
 """certify: it accepts what is solved, by either backend, and rejects every kind of damage.
 
-A sharp damage has a size in units of what the certificate allows: at ten times it is rejected, by the row that it
-is meant for, and at a tenth of it the solution still passes. A gross damage has no size.
+A sharp damage has a size in units of what the certificate allows: at ten times it is rejected, by
+the row that it is meant for, and at a tenth of it the solution still passes. A gross damage has no
+size.
 """
 
 from __future__ import annotations
@@ -59,7 +60,14 @@ def test_accepts_the_reference_problems(case: str, backend: str):
     certificate = dnl.certify(solution, seed=0)
     assert certificate.passed, certificate
     names = {c.name for c in certificate.checks}
-    assert {"states", "value", "stationarity", "costates", "second order", "Taylor, gradient"} <= names
+    assert {
+        "states",
+        "value",
+        "stationarity",
+        "costates",
+        "second order",
+        "Taylor, gradient",
+    } <= names
     assert {f"Pontryagin: {k}" for k in problem.controls} <= names
     assert {f"feasible: {c.name}" for c in problem.constraints} <= names
 
@@ -73,61 +81,103 @@ def test_every_reference_problem_with_controls_is_here():
         assert name in known or not problem.controls, f"add {name} to PROBLEMS"
 
 
-# -- the solutions that are damaged ------------------------------------------------------------------------------
+# -- the solutions that are damaged
+# ------------------------------------------------------------------------------
 def quadratic(**more: Any) -> dnl.ControlProblem:
     """Linear dynamics, bounds that hold the first controls, two samples of different targets."""
-    return dnl.ControlProblem(**{
-        "name": "bounded", "x0": [1.0, 0.5], "dynamics": dnl.ODE(lambda t, x, u: 0.5 * x + u.u),
-        "controls": {"u": dnl.Control((), lower=-0.6, upper=2.0)},
-        "running": dnl.cost(lambda t, x, u, y: u.u**2 + x * u.u + (x - y) ** 2, target=[0.0, 0.1]),
-        "terminal": dnl.cost(lambda x, c, y: 0.5 * (x - y) ** 2, target=[0.2, 0.0]), **more})  # fmt: skip
+    return dnl.ControlProblem(
+        **{
+            "name": "bounded",
+            "x0": [1.0, 0.5],
+            "dynamics": dnl.ODE(lambda t, x, u: 0.5 * x + u.u),
+            "controls": {"u": dnl.Control((), lower=-0.6, upper=2.0)},
+            "running": dnl.cost(
+                lambda t, x, u, y: u.u**2 + x * u.u + (x - y) ** 2, target=[0.0, 0.1]
+            ),
+            "terminal": dnl.cost(lambda x, c, y: 0.5 * (x - y) ** 2, target=[0.2, 0.0]),
+            **more,
+        }
+    )
 
 
-def constrained(ceiling: float = 0.385, budget: float = 0.4, push: float = 0.55, arrive: float = 0.22,
-                **more: Any) -> dnl.ControlProblem:  # fmt: skip
-    """A Volterra equation under one constraint of every kind: an equality, active and inactive sides."""
+def constrained(
+    ceiling: float = 0.385,
+    budget: float = 0.4,
+    push: float = 0.55,
+    arrive: float = 0.22,
+    **more: Any,
+) -> dnl.ControlProblem:
+    """A Volterra equation under one constraint of every kind: an equality, active and inactive
+    sides.
+    """
 
     def kernel(t, s, y, u):
         return dnl.namespace(y).exp(s - t) * (u.v - y**2)
 
-    return dnl.ControlProblem(**{
-        "name": "constrained", "x0": [0.0, 0.2], "dynamics": dnl.Volterra(kernel),
-        "controls": {"v": dnl.Control((), initial=0.5)},
-        "running": lambda t, x, u: 0.5 * (x - 1) ** 2 + 0.1 * u.v**2 - 0.6 * t * u.v,
-        "constraints": [
-            dnl.path_constraint(lambda t, x, u: u.v + 0.2 * x, upper=push, name="push"),
-            dnl.integral_constraint(lambda t, x, u: u.v, budget, budget, name="budget"),
-            dnl.state_bounds(-0.1, ceiling, name="ceiling", samples=[1]),
-            dnl.terminal_constraint(lambda x, c: x, arrive, 0.9, name="arrive"),
-        ], **more})  # fmt: skip
+    return dnl.ControlProblem(
+        **{
+            "name": "constrained",
+            "x0": [0.0, 0.2],
+            "dynamics": dnl.Volterra(kernel),
+            "controls": {"v": dnl.Control((), initial=0.5)},
+            "running": lambda t, x, u: 0.5 * (x - 1) ** 2 + 0.1 * u.v**2 - 0.6 * t * u.v,
+            "constraints": [
+                dnl.path_constraint(lambda t, x, u: u.v + 0.2 * x, upper=push, name="push"),
+                dnl.integral_constraint(lambda t, x, u: u.v, budget, budget, name="budget"),
+                dnl.state_bounds(-0.1, ceiling, name="ceiling", samples=[1]),
+                dnl.terminal_constraint(lambda x, c: x, arrive, 0.9, name="arrive"),
+            ],
+            **more,
+        }
+    )
 
 
 def network(**more: Any) -> dnl.ControlProblem:
     from problems.two_class_toy import problem
 
     toy = problem(samples=4, alpha=0.1)
-    return dnl.ControlProblem(**{
-        "name": "network", "x0": toy.x0, "dynamics": toy.dynamics, "controls": toy.controls, "terminal": toy.terminal,
-        "regularisers": toy.regularisers, **more})  # fmt: skip
+    return dnl.ControlProblem(
+        **{
+            "name": "network",
+            "x0": toy.x0,
+            "dynamics": toy.dynamics,
+            "controls": toy.controls,
+            "terminal": toy.terminal,
+            "regularisers": toy.regularisers,
+            **more,
+        }
+    )
 
 
 def concave(curvature: float, bound: float = np.inf) -> dnl.ControlProblem:
-    """½ ∫ (curvature·u² + v²): u = v = 0 is stationary; free controls, or u >= 0 with a gradient of 0."""
+    """½ ∫ (curvature·u² + v²): u = v = 0 is stationary; free controls, or u >= 0 with a gradient of
+    0.
+    """
     return dnl.ControlProblem(
-        name="concave", x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u + u.v),
+        name="concave",
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u + u.v),
         controls={"u": dnl.Control((), lower=-bound), "v": dnl.Control(())},
-        running=lambda t, x, u: 0.5 * (curvature * u.u**2 + u.v**2))  # fmt: skip
+        running=lambda t, x, u: 0.5 * (curvature * u.u**2 + u.v**2),
+    )
 
 
 def two_wells(tilt: float) -> dnl.ControlProblem:
     """∫ (u² - 1)² + tilt·u: the well near u = 1 is the higher one by 2·tilt."""
     return dnl.ControlProblem(
-        name="two wells", x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control((), initial=0.9)},
-        running=lambda t, x, u: (u.u**2 - 1) ** 2 + tilt * u.u)  # fmt: skip
+        name="two wells",
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control((), initial=0.9)},
+        running=lambda t, x, u: (u.u**2 - 1) ** 2 + tilt * u.u,
+    )
 
 
 MAKERS: dict[str, tuple[Callable[[], dnl.ControlProblem], int]] = {
-    "bounded": (quadratic, 6), "constrained": (constrained, 6), "network": (network, 3)}  # fmt: skip
+    "bounded": (quadratic, 6),
+    "constrained": (constrained, 6),
+    "network": (network, 3),
+}
 
 
 @cache
@@ -136,7 +186,8 @@ def solved(name: str, backend: str = "") -> dnl.Solution:
     backend = backend or ("exact" if name == "constrained" else "adjoint")
     solution = dnl.solve(make(), depth, backend, tolerance=1e-10)
     assert solution.success, solution.message
-    return replace(solution, tolerance=EPS)  # solved further than certified: a tenth of the tolerance is room
+    # solved further than certified: a tenth of the tolerance is room
+    return replace(solution, tolerance=EPS)
 
 
 def allowed(solution: dnl.Solution, row: str) -> float:
@@ -148,7 +199,9 @@ def flat(solution: dnl.Solution) -> np.ndarray:
 
 
 def with_controls(solution: dnl.Solution, w: np.ndarray) -> dnl.Solution:
-    """Other controls, with the states, costates and value that belong to them: only optimality can be wrong."""
+    """Other controls, with the states, costates and value that belong to them: only optimality can
+    be wrong.
+    """
     discrete = dnl.discretise(solution.problem, solution.depth)
     controls = {b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in discrete.space}
     return consistent(replace(solution, controls=controls))
@@ -160,22 +213,37 @@ def consistent(solution: dnl.Solution) -> dnl.Solution:
     from dnlcontrol.results.assemble import costates_of
 
     discrete = dnl.discretise(solution.problem, solution.depth)
-    w, rows, space = flat(solution), discrete.rows, discrete.space
+    w = flat(solution)
+    rows = discrete.rows
+    space = discrete.space
     evaluator, mu = Evaluator(discrete), stacked(solution)
     at = evaluator.trajectory(w, Multipliers(mu))
     costates, terminal = costates_of(evaluator, w, at)
     outside = np.maximum(space.bounds[0] - w, w - space.bounds[1])
     largest = {
-        "feasibility": float(max(rows.violation(at.constraints).max(initial=0.0), outside.max(initial=0.0))),
-        "complementarity": max(complementarity(space, w, at.gradient), *rows.slack(at.constraints, mu), 0.0),
+        "feasibility": float(
+            max(rows.violation(at.constraints).max(initial=0.0), outside.max(initial=0.0))
+        ),
+        "complementarity": max(
+            complementarity(space, w, at.gradient), *rows.slack(at.constraints, mu), 0.0
+        ),
     }
-    return replace(solution, states=at.states, costates=costates, terminal_gradient=terminal, value=evaluator.value(w),
-                   stationarity=stationarity(space, w, at.gradient), **largest)  # fmt: skip
+    return replace(
+        solution,
+        states=at.states,
+        costates=costates,
+        terminal_gradient=terminal,
+        value=evaluator.value(w),
+        stationarity=stationarity(space, w, at.gradient),
+        **largest,
+    )
 
 
 def stacked(solution: dnl.Solution) -> np.ndarray:
     blocks = dnl.discretise(solution.problem, solution.depth).rows.blocks
-    return np.concatenate([np.zeros(0), *(solution.multipliers[b.constraint.name].ravel() for b in blocks)])
+    return np.concatenate(
+        [np.zeros(0), *(solution.multipliers[b.constraint.name].ravel() for b in blocks)]
+    )
 
 
 def shifted(array: np.ndarray, index: Any, by: float) -> np.ndarray:
@@ -195,7 +263,8 @@ def off_by(solution: dnl.Solution, direction: np.ndarray, size: float) -> dnl.So
     return with_controls(solution, w + size * EPS / norm * d)
 
 
-# -- damage with a size ------------------------------------------------------------------------------------------
+# -- damage with a size
+# ------------------------------------------------------------------------------------------
 Damage = Callable[[float], tuple[dnl.Solution, str]]
 
 
@@ -241,17 +310,23 @@ def penalty_weight(size: float) -> tuple[dnl.Solution, str]:
     s = solved("network")
     space = dnl.discretise(s.problem, s.depth).space
     weight = 0.1 * (1 + size * allowed(s, "value") / space.penalty(flat(s)))
-    return replace(s, problem=network(regularisers=[dnl.H1("W", weight), dnl.H1("b", weight)])), "value"
+    return replace(
+        s, problem=network(regularisers=[dnl.H1("W", weight), dnl.H1("b", weight)])
+    ), "value"
 
 
 def costate_entry(size: float) -> tuple[dnl.Solution, str]:
     s = solved("bounded", "exact")
-    return replace(s, costates=shifted(s.costates, (2, 0), size * allowed(s, "costates"))), "costates"
+    return replace(
+        s, costates=shifted(s.costates, (2, 0), size * allowed(s, "costates"))
+    ), "costates"
 
 
 def final_costate(size: float) -> tuple[dnl.Solution, str]:
     s = solved("network", "exact")
-    return replace(s, costates=shifted(s.costates, (-1, 0, 1), size * allowed(s, "costates"))), "costates"
+    return replace(
+        s, costates=shifted(s.costates, (-1, 0, 1), size * allowed(s, "costates"))
+    ), "costates"
 
 
 def terminal_gradient(size: float) -> tuple[dnl.Solution, str]:
@@ -261,7 +336,9 @@ def terminal_gradient(size: float) -> tuple[dnl.Solution, str]:
 
 
 def multiplier_off(name: str) -> Damage:
-    """The multiplier of an equality or of an active side, moved until the stationarity is size times the tolerance."""
+    """The multiplier of an equality or of an active side, moved until the stationarity is size
+    times the tolerance.
+    """
 
     def damage(size: float) -> tuple[dnl.Solution, str]:
         s = solved("constrained")
@@ -286,15 +363,21 @@ def slack_multiplier(size: float) -> tuple[dnl.Solution, str]:
     index = (2, 0, ...)  # sample 1, layer 3
     distance = 0.385 - s.states[3, 1]
     mu = shifted(s.multipliers["ceiling"], index, size * EPS / distance)
-    return consistent(replace(s, multipliers={**s.multipliers, "ceiling": mu})), "complementary: ceiling"
+    return consistent(
+        replace(s, multipliers={**s.multipliers, "ceiling": mu})
+    ), "complementary: ceiling"
 
 
 def wrong_sign(size: float) -> tuple[dnl.Solution, str]:
-    """A multiplier that pulls at a side: on a lower bound that the solution touches with multiplier 0."""
+    """A multiplier that pulls at a side: on a lower bound that the solution touches with multiplier
+    0.
+    """
     s = solved("constrained")
     touching = constrained(arrive=float(s.states[-1, 0]))
     mu = shifted(s.multipliers["arrive"], (0, 0), size * EPS)
-    return consistent(replace(s, problem=touching, multipliers={**s.multipliers, "arrive": mu})), "sign: arrive"
+    return consistent(
+        replace(s, problem=touching, multipliers={**s.multipliers, "arrive": mu})
+    ), "sign: arrive"
 
 
 def outside_the_bounds(size: float) -> tuple[dnl.Solution, str]:
@@ -336,7 +419,9 @@ def negative_curvature(size: float) -> tuple[dnl.Solution, str]:
 
 
 def higher_well(size: float) -> tuple[dnl.Solution, str]:
-    """A strict local minimiser of J whose controls do not minimise H: another value at one node lowers J."""
+    """A strict local minimiser of J whose controls do not minimise H: another value at one node
+    lowers J.
+    """
     depth = 4
     tilt = 0.5 * size * EPS * depth
     solution = dnl.solve(two_wells(tilt), depth, "adjoint", tolerance=1e-10)
@@ -393,7 +478,8 @@ def test_damage_at_ten_times_the_tolerance(name: str):
     assert certificate.passed and certificate[row].passed, certificate
 
 
-# -- damage without a size ---------------------------------------------------------------------------------------
+# -- damage without a size
+# ---------------------------------------------------------------------------------------
 def costates_of_another_sign() -> tuple[dnl.Solution, str]:
     s = solved("network")
     return replace(s, costates=-s.costates), "costates"
@@ -420,7 +506,9 @@ def costates_without_the_step() -> tuple[dnl.Solution, str]:
 def density_for_an_ode() -> tuple[dnl.Solution, str]:
     """p = -ψ' in the place of ψ."""
     s = solved("bounded")
-    return replace(s, costates=np.append(-np.diff(s.costates, axis=0) * s.depth, s.costates[-1:], axis=0)), "costates"
+    return replace(
+        s, costates=np.append(-np.diff(s.costates, axis=0) * s.depth, s.costates[-1:], axis=0)
+    ), "costates"
 
 
 def samples_exchanged() -> tuple[dnl.Solution, str]:
@@ -436,17 +524,23 @@ def targets_exchanged() -> tuple[dnl.Solution, str]:
 
 def multipliers_of_another_sign() -> tuple[dnl.Solution, str]:
     s = solved("constrained")
-    return consistent(replace(s, multipliers={k: -v for k, v in s.multipliers.items()})), "stationarity"
+    return consistent(
+        replace(s, multipliers={k: -v for k, v in s.multipliers.items()})
+    ), "stationarity"
 
 
 def inequality_of_another_sign() -> tuple[dnl.Solution, str]:
     s = solved("constrained")
-    return consistent(replace(s, multipliers={**s.multipliers, "push": -s.multipliers["push"]})), "sign: push"
+    return consistent(
+        replace(s, multipliers={**s.multipliers, "push": -s.multipliers["push"]})
+    ), "sign: push"
 
 
 def multipliers_forgotten() -> tuple[dnl.Solution, str]:
     s = solved("constrained")
-    return consistent(replace(s, multipliers={k: 0 * v for k, v in s.multipliers.items()})), "stationarity"
+    return consistent(
+        replace(s, multipliers={k: 0 * v for k, v in s.multipliers.items()})
+    ), "stationarity"
 
 
 def wrong_bound() -> tuple[dnl.Solution, str]:
@@ -520,14 +614,23 @@ def not_a_number() -> tuple[dnl.Solution, str]:
     s = solved("network")
     W = s.controls["W"]
     values = shifted(W.values, (1, 0, 0), np.nan)
-    return replace(s, controls={**s.controls, "W": Extension("W", W.layout, values)}), "stationarity"
+    return replace(
+        s, controls={**s.controls, "W": Extension("W", W.layout, values)}
+    ), "stationarity"
 
 
 def saddle() -> tuple[dnl.Solution, str]:
-    """x(1)² is to reach 1 from x = 0, where the gradient vanishes: the solver itself stops there."""
+    """x(1)² is to reach 1 from x = 0, where the gradient vanishes: the solver itself stops
+    there.
+    """
     problem = dnl.ControlProblem(
-        name="pitchfork", x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control(())},
-        terminal=lambda x, c: (x**2 - 1) ** 2, regularisers=[dnl.H1("u", 0.1)])  # fmt: skip
+        name="pitchfork",
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control(())},
+        terminal=lambda x, c: (x**2 - 1) ** 2,
+        regularisers=[dnl.H1("u", 0.1)],
+    )
     solution = dnl.solve(problem, 4, "adjoint", method="lbfgs")  # Newton's method would leave it
     assert solution.success and not np.any(flat(solution))
     return solution, "second order"
@@ -547,11 +650,17 @@ def weakly_held_maximum() -> tuple[dnl.Solution, str]:
 
 
 def saddle_on_a_constraint() -> tuple[dnl.Solution, str]:
-    """∫u = 1 at the constant u = 1, a maximum of -∫u² among the controls that keep the constraint."""
+    """∫u = 1 at the constant u = 1, a maximum of -∫u² among the controls that keep the
+    constraint.
+    """
     make = partial(
-        dnl.ControlProblem, name="constant", x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u),
+        dnl.ControlProblem,
+        name="constant",
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
         controls={"u": dnl.Control((), initial=1.0)},
-        constraints=[dnl.terminal_constraint(lambda x, c: x, 1.0, 1.0, name="reach")])  # fmt: skip
+        constraints=[dnl.terminal_constraint(lambda x, c: x, 1.0, 1.0, name="reach")],
+    )
     s = dnl.solve(make(running=lambda t, x, u: 0.5 * u.u**2), 4, "exact")
     multipliers = {"reach": -s.multipliers["reach"]}
     s = replace(s, problem=make(running=lambda t, x, u: -0.5 * u.u**2), multipliers=multipliers)
@@ -561,25 +670,52 @@ def saddle_on_a_constraint() -> tuple[dnl.Solution, str]:
 
 
 def kink() -> tuple[dnl.Solution, str]:
-    """|u| with a derivative of 0 at 0 is stationary there and not differentiable: the orders tell."""
+    """|u| with a derivative of 0 at 0 is stationary there and not differentiable: the
+    orders tell.
+    """
 
     def running(t, x, u):
         xp = dnl.namespace(x)
         return xp.where(u.u > 0.0, u.u, 0.0) + 0.5 * u.u**2
 
     problem = dnl.ControlProblem(
-        name="kink", x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control(())},
-        running=running)  # fmt: skip
+        name="kink",
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control(())},
+        running=running,
+    )
     return at_zero(problem, 4), "Taylor, gradient"
 
 
 GROSS: list[Callable[[], tuple[dnl.Solution, str]]] = [
-    costates_of_another_sign, costates_one_layer_early, costates_of_the_sum, costates_without_the_step,
-    density_for_an_ode, samples_exchanged, targets_exchanged, multipliers_of_another_sign,
-    inequality_of_another_sign, multipliers_forgotten, wrong_bound, bounds_dropped, truncated_iterations,
-    loose_tolerance, initial_guess, another_depth, transposed_weights, rows_for_columns, time_of_the_source,
-    not_a_number, saddle, maximum, maximum_of_the_hamiltonian, weakly_held_maximum, saddle_on_a_constraint, kink,
-]  # fmt: skip
+    costates_of_another_sign,
+    costates_one_layer_early,
+    costates_of_the_sum,
+    costates_without_the_step,
+    density_for_an_ode,
+    samples_exchanged,
+    targets_exchanged,
+    multipliers_of_another_sign,
+    inequality_of_another_sign,
+    multipliers_forgotten,
+    wrong_bound,
+    bounds_dropped,
+    truncated_iterations,
+    loose_tolerance,
+    initial_guess,
+    another_depth,
+    transposed_weights,
+    rows_for_columns,
+    time_of_the_source,
+    not_a_number,
+    saddle,
+    maximum,
+    maximum_of_the_hamiltonian,
+    weakly_held_maximum,
+    saddle_on_a_constraint,
+    kink,
+]
 
 
 @pytest.mark.parametrize("damage", GROSS, ids=lambda d: d.__name__)

@@ -1,4 +1,6 @@
-"""One-step networks with their layers written out: the numbers of the sweep layer by layer and of the formula."""
+"""One-step networks with their layers written out: the numbers of the sweep layer by layer and of
+the formula.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from dnlcontrol.backends.adjoint.sweep import affine_chain as module
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.problem.dynamics import Affine
 
-D, N, L = 3, 7, 6
+D = 3
+N = 7
+L = 6
 
 
 class Layer(dnl.Dynamics):
@@ -21,7 +25,9 @@ class Layer(dnl.Dynamics):
     is_ode = True
 
     def __init__(self, on: str, activation: object, bias: bool = True) -> None:
-        self.on, self.activation, self.bias = on, activation, bias
+        self.on = on
+        self.activation = activation
+        self.bias = bias
         self.affine = Affine("M", "v" if bias else None, activation)
 
     @property
@@ -45,16 +51,25 @@ NETWORKS = {
 
 
 def discrete(dynamics: dnl.Dynamics, path: bool = True, samples: int = N) -> dnl.DiscreteProblem:
-    """With ``path`` a running cost that reads states and controls, a state bound and an integral constraint."""
+    """With ``path`` a running cost that reads states and controls, a state bound and an integral
+    constraint.
+    """
     rng = np.random.default_rng(4)
     name = "M" if isinstance(dynamics, Layer) else "K"
     more = {
         "running": lambda t, x, u: (1.0 + t) * dnl.namespace(x).sum(x**2 * (u[name] @ x)),
-        "constraints": [dnl.state_bounds(-0.5, 0.6), dnl.integral_constraint(lambda t, x, u: t * x[0] ** 2, upper=0.1)],
+        "constraints": [
+            dnl.state_bounds(-0.5, 0.6),
+            dnl.integral_constraint(lambda t, x, u: t * x[0] ** 2, upper=0.1),
+        ],
     }
     problem = dnl.ControlProblem(
-        x0=rng.standard_normal((samples, D)), dynamics=dynamics, horizon=1.3,
-        terminal=dnl.losses.squared(rng.standard_normal((samples, D))), **(more if path else {}))  # fmt: skip
+        x0=rng.standard_normal((samples, D)),
+        dynamics=dynamics,
+        horizon=1.3,
+        terminal=dnl.losses.squared(rng.standard_normal((samples, D))),
+        **(more if path else {}),
+    )
     return dnl.discretise(problem, L)
 
 
@@ -74,7 +89,9 @@ def answers(evaluator: Evaluator, at: Multipliers) -> list[np.ndarray]:
 
 def agree(found: list, expected: list, tolerance: float) -> None:
     for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, float(np.abs(b).max(initial=0.0))))
+        np.testing.assert_allclose(
+            a, b, rtol=0, atol=tolerance * max(1.0, float(np.abs(b).max(initial=0.0)))
+        )
 
 
 @pytest.mark.parametrize("path", [True, False])
@@ -115,8 +132,15 @@ def test_kept_memory_does_not_reach_results():
     found = discrete(dnl.ResNet(D), path=False)
     evaluator = Evaluator(found, stored=False, chunk=5)  # chunks of 5 and 2 samples
     first, second = 0.5 * np.random.default_rng(7).standard_normal((2, found.space.size))
-    before = evaluator.trajectory(first), evaluator.states(first), evaluator.hessian_product(first, second)
-    copies = [v.copy() for v in (before[0].states, before[0].costates, before[0].integral_costates, *before[1:])]
+    before = (
+        evaluator.trajectory(first),
+        evaluator.states(first),
+        evaluator.hessian_product(first, second),
+    )
+    copies = [
+        v.copy()
+        for v in (before[0].states, before[0].costates, before[0].integral_costates, *before[1:])
+    ]
     gradient = evaluator.value_and_gradient(first)[1]
     for w in (second, first):
         evaluator.hessian_product(w, first)
@@ -125,7 +149,9 @@ def test_kept_memory_does_not_reach_results():
         last = evaluator.value_and_gradient(w)[1]
     np.testing.assert_array_equal(last, gradient)
     for kept, copy in zip(
-        (before[0].states, before[0].costates, before[0].integral_costates, *before[1:]), copies, strict=True
+        (before[0].states, before[0].costates, before[0].integral_costates, *before[1:]),
+        copies,
+        strict=True,
     ):
         np.testing.assert_array_equal(kept, copy)
 
@@ -145,9 +171,17 @@ def test_other_problems_are_not_chains():
             return lambda t, g, z, u: g + z + 0.1 * z * z
 
     found = discrete(dnl.ResNet(D), path=False)
-    others = [discrete(Moved(D), path=False), discrete(Wrapped(D), path=False), discrete(dnl.Dense(D, "C"), path=False)]
+    others = [
+        discrete(Moved(D), path=False),
+        discrete(Wrapped(D), path=False),
+        discrete(dnl.Dense(D, "C"), path=False),
+    ]
     for other in (*others, dnl.discretise(found.problem, L, "trapezoid")):
         evaluator = Evaluator(other, stored=False)
         assert evaluator.sweep.chain is None and evaluator.sweep.affine is not None
         at = Multipliers(np.zeros(0), 0.0)
-        agree(answers(evaluator, at), answers(Evaluator(other, stored=False, batched=False), at), 1e-12)
+        agree(
+            answers(evaluator, at),
+            answers(Evaluator(other, stored=False, batched=False), at),
+            1e-12,
+        )

@@ -45,16 +45,24 @@ class Stop:
             raise Stopped
 
 
-def interrupted(problem: dnl.ControlProblem, depth: int, folder: Path, at: int, **options: Any) -> None:
+def interrupted(
+    problem: dnl.ControlProblem, depth: int, folder: Path, at: int, **options: Any
+) -> None:
     with pytest.raises(Stopped):
-        dnl.solve(problem, depth, "adjoint", checkpoint=folder, every=0, progress=Stop(at), **options)
+        dnl.solve(
+            problem, depth, "adjoint", checkpoint=folder, every=0, progress=Stop(at), **options
+        )
     assert (folder / NAME).is_file()
 
 
-def resumed(problem: dnl.ControlProblem, depth: int, folder: Path, **options: Any) -> tuple[dnl.Solution, int]:
+def resumed(
+    problem: dnl.ControlProblem, depth: int, folder: Path, **options: Any
+) -> tuple[dnl.Solution, int]:
     """The solution, and the iterates that this solve made."""
     seen = Stop(10**9)
-    solution = dnl.solve(problem, depth, "adjoint", checkpoint=folder, every=0, progress=seen, **options)
+    solution = dnl.solve(
+        problem, depth, "adjoint", checkpoint=folder, every=0, progress=seen, **options
+    )
     assert not (folder / NAME).exists(), "a converged solve removes its checkpoint"
     assert "continued from a checkpoint" in solution.message
     return solution, len(seen.seen)
@@ -66,7 +74,9 @@ def assert_same(a: dnl.Solution, b: dnl.Solution, accuracy: float = 1e-8) -> Non
 
 
 def test_a_process_killed_by_sigkill_goes_on(tmp_path: Path) -> None:
-    """Stationarity 1e-11 over a curvature in the metric of 1e-3 and more leaves an error of 1e-8 at most."""
+    """Stationarity 1e-11 over a curvature in the metric of 1e-3 and more leaves an error of 1e-8 at
+    most.
+    """
     code = f"""
 import time, dnlcontrol as dnl
 from problems import spirals
@@ -75,9 +85,12 @@ def slow(i):
     if i.iteration >= 6:
         print(i.iteration, flush=True)
         time.sleep(60)
-dnl.solve(problem, 12, "adjoint", tolerance=1e-11, checkpoint={str(tmp_path)!r}, every=0, progress=slow)
+dnl.solve(problem, 12, "adjoint", tolerance=1e-11, checkpoint={str(tmp_path)!r}, every=0,
+          progress=slow)
 """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline().strip() == "6"
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -86,7 +99,8 @@ dnl.solve(problem, 12, "adjoint", tolerance=1e-11, checkpoint={str(tmp_path)!r},
     scratch = dnl.solve(problem, 12, "adjoint", tolerance=1e-11)
     solution, iterates = resumed(problem, 12, tmp_path, tolerance=1e-11)
     assert_same(scratch, solution)
-    assert iterates == scratch.nit + 1 - 6 and solution.nit == scratch.nit  # the iterates themselves go on
+    # the iterates themselves go on
+    assert iterates == scratch.nit + 1 - 6 and solution.nit == scratch.nit
     assert solution.nhev == scratch.nhev and solution.njev == scratch.njev + 1
 
 
@@ -112,7 +126,9 @@ def test_multipliers_and_penalty_go_on(tmp_path: Path, at: int) -> None:
     interrupted(problem, 12, tmp_path, at)
     with np.load(tmp_path / NAME, allow_pickle=False) as stored:
         record = json.loads(str(stored["record"]))
-    assert list(record["stages"]) == ["rounds", "newton"] and record["stages"]["rounds"]["rho"] >= 0.1
+    assert (
+        list(record["stages"]) == ["rounds", "newton"] and record["stages"]["rounds"]["rho"] >= 0.1
+    )
     solution, _ = resumed(problem, 12, tmp_path)
     assert_same(scratch, solution, 1e-6)
     for name, values in scratch.multipliers.items():
@@ -135,7 +151,14 @@ def test_a_killed_study_goes_on_inside_a_level(tmp_path: Path) -> None:
     stop = Stop(10**9)
     scratch = dnl.study(problem, [4, 8], follow=stop, tolerance=1e-11)
     with pytest.raises(Stopped):
-        dnl.study(problem, [4, 8], directory=tmp_path, every=0, follow=Stop(len(stop.seen) - 2), tolerance=1e-11)
+        dnl.study(
+            problem,
+            [4, 8],
+            directory=tmp_path,
+            every=0,
+            follow=Stop(len(stop.seen) - 2),
+            tolerance=1e-11,
+        )
     assert (tmp_path / "L00008" / "adjoint" / NAME).is_file()
     rest = Stop(10**9)
     again = dnl.study(problem, [4, 8], directory=tmp_path, every=0, follow=rest, tolerance=1e-11)
@@ -155,7 +178,7 @@ def test_checkpoints_of_other_solves_are_errors(tmp_path: Path) -> None:
         (problem, 4, {"rule": "trapezoid"}),
     ):
         with pytest.raises(ValueError, match=r"checkpoint: got .* allowed: a new directory"):
-            dnl.solve(asked, depth, "adjoint", checkpoint=tmp_path, **options)  # type: ignore[arg-type]
+            dnl.solve(asked, depth, "adjoint", checkpoint=tmp_path, **options)
     with pytest.raises(ValueError, match="None for the exact backend"):
         dnl.solve(problem, 4, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="None for method='msa'"):
@@ -177,7 +200,10 @@ def test_a_truncated_checkpoint_is_left_with_a_warning(tmp_path: Path, share: fl
 
 
 def test_a_checkpoint_of_a_later_format_is_an_error(tmp_path: Path) -> None:
-    np.savez(tmp_path / NAME, record=np.array(json.dumps({"kind": "checkpoint", "format": 99, "about": {}})))
+    np.savez(
+        tmp_path / NAME,
+        record=np.array(json.dumps({"kind": "checkpoint", "format": 99, "about": {}})),
+    )
     with pytest.raises(ValueError, match="format 99"):
         dnl.solve(two_class_toy.problem(samples=8), 4, "adjoint", checkpoint=tmp_path)
 
@@ -203,7 +229,8 @@ def test_stages_inside_begin_anew(tmp_path: Path) -> None:
     assert again.found("rounds") == {"round": 1} and again.found("newton") == {}
 
 
-# -- the progress line ---------------------------------------------------------------------------------------------
+# -- the progress line
+# ---------------------------------------------------------------------------------------------
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -239,8 +266,21 @@ def test_terminals_see_progress_and_pipes_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
-    solve = ["solve", "two_class_toy", "-p", "samples=8", "--depth", "4", "--backend", "adjoint", "--json"]
-    assert main([*solve, "--checkpoint", str(tmp_path / "kept"), "--every", "0", "--method", "lbfgs"]) == 0
+    solve = [
+        "solve",
+        "two_class_toy",
+        "-p",
+        "samples=8",
+        "--depth",
+        "4",
+        "--backend",
+        "adjoint",
+        "--json",
+    ]
+    assert (
+        main([*solve, "--checkpoint", str(tmp_path / "kept"), "--every", "0", "--method", "lbfgs"])
+        == 0
+    )
     piped = capsys.readouterr()
     assert piped.err == "" and json.loads(piped.out)["success"]
     terminal = Terminal()
@@ -248,7 +288,12 @@ def test_terminals_see_progress_and_pipes_do_not(
     assert main(solve) == 0
     assert main(["study", "two_class_toy", "-p", "samples=8", "--depths", "2,4", "--json"]) == 0
     text = terminal.getvalue()
-    assert "units" in text and "stationarity" in text and "L=4 adjoint ..." in text and text.endswith("\n")
+    assert (
+        "units" in text
+        and "stationarity" in text
+        and "L=4 adjoint ..." in text
+        and text.endswith("\n")
+    )
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 

@@ -1,4 +1,6 @@
-"""Splines between depths, extrapolated starts, and the coarse-grid correction of the Hessian's compact part."""
+"""Splines between depths, extrapolated starts, and the coarse-grid correction of the Hessian's
+compact part.
+"""
 
 from __future__ import annotations
 
@@ -26,30 +28,39 @@ def toy(samples=16, **parameters):
 
 
 def layout(depth, on="ts"):
-    return Layout(dnl.Grid(depth, 1.0) if hasattr(dnl, "Grid") else dnl.discretise(toy(4), depth).grid, on)
+    return Layout(
+        dnl.Grid(depth, 1.0) if hasattr(dnl, "Grid") else dnl.discretise(toy(4), depth).grid, on
+    )
 
 
 def sampled(at, function):
     return function(*at.positions)[:, None]
 
 
-# -- between depths -------------------------------------------------------------------------------------------------
+# -- between depths
+# -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("fine", [6, 12, 33])
 def test_splines_reproduce_symmetric_bicubics(fine):
-    """On the mirrored square these are cubic in each variable, as the spline is; also beyond the outer centres."""
+    """On the mirrored square these are cubic in each variable, as the spline is; also beyond the
+    outer centres.
+    """
 
     def cubic(t, s):
         return (1 + t - 2 * t**3) * (1 + s - 2 * s**3)
 
     a, b = layout(8), layout(fine)
-    np.testing.assert_allclose(resample(a, sampled(a, cubic), b, True), sampled(b, cubic), atol=1e-12)
+    np.testing.assert_allclose(
+        resample(a, sampled(a, cubic), b, True), sampled(b, cubic), atol=1e-12
+    )
     a, b = layout(8, "t"), layout(fine, "t")
     line = resample(a, sampled(a, lambda t: t**3 - t), b, True)
     np.testing.assert_allclose(line, sampled(b, lambda t: t**3 - t), atol=1e-12)
 
 
 def test_splines_lose_less_than_linear_prolongation_in_H1():
-    """Interpolation errors in H1: O(τ) for piecewise-linear, O(τ³) for cubic splines; the order is fitted."""
+    """Interpolation errors in H1: O(τ) for piecewise-linear, O(τ³) for cubic splines; the order is
+    fitted.
+    """
 
     def smooth(t, s):
         return np.cos(3 * t) * np.cos(3 * s)
@@ -59,7 +70,9 @@ def test_splines_lose_less_than_linear_prolongation_in_H1():
         target = dnl.discretise(toy(4), 2 * depth).space.blocks["W"]
         a = layout(depth)
         for kind, found in errors.items():
-            off = resample(a, sampled(a, smooth), target.layout, kind) - sampled(target.layout, smooth)
+            off = resample(a, sampled(a, smooth), target.layout, kind) - sampled(
+                target.layout, smooth
+            )
             found.append(np.sqrt(np.sum(off * target.metric.apply(off))))
     order = {kind: -np.polyfit(np.log([8, 16, 32]), np.log(e), 1)[0] for kind, e in errors.items()}
     assert order[True] > 2.7 and order[False] < 1.5
@@ -84,7 +97,8 @@ def test_extrapolation_is_exact_for_quadratics_in_1_over_L():
     np.testing.assert_allclose(extrapolated((8, 16, 32), levels, spaces[64]), at(64), atol=1e-11)
 
 
-# -- the correction ---------------------------------------------------------------------------------------------------
+# -- the correction
+# --------------------------------------------------------------------------------------------------
 def dense(apply, size):
     return np.stack([apply(e) for e in np.eye(size)], axis=1)
 
@@ -103,8 +117,12 @@ def at_random():
     return evaluator, w, dense(lambda d: evaluator.hessian_product(w, d), evaluator.space.size)
 
 
-def test_with_the_level_itself_as_coarse_level_every_eigenvalue_is_near_one_in_size(at_random, monkeypatch):
-    """Pairs nearer than e^{NEAR} to 1 stay in the bulk: what is left are eigenvalues ±λ with |log λ| <= NEAR."""
+def test_with_the_level_itself_as_coarse_level_every_eigenvalue_is_near_one_in_size(
+    at_random, monkeypatch
+):
+    """Pairs nearer than e^{NEAR} to 1 stay in the bulk: what is left are eigenvalues ±λ with |log
+    λ| <= NEAR.
+    """
     evaluator, w, H = at_random
     monkeypatch.setattr(coarse, "PAIRS", evaluator.space.size)
     monkeypatch.setattr(coarse, "COUPLING", 0.0)
@@ -169,21 +187,28 @@ def test_dependent_pairs_and_negative_ones_change_nothing():
 def test_nothing_stands_out_of_a_multiple_of_the_metric():
     space = dnl.discretise(toy(6), 4).space
     scale = coarse.bulk(space)
-    assert coarse.correction(space, space, lambda w, d: scale * space.metric(d), np.zeros(space.size)) is None
+    assert (
+        coarse.correction(space, space, lambda w, d: scale * space.metric(d), np.zeros(space.size))
+        is None
+    )
 
 
 def test_the_last_model_is_solved_to_what_is_asked():
-    """What the model leaves, and what the next gradient adds to it (quadratic_rate ‖r‖²), stay below the tolerance."""
+    """What the model leaves, and what the next gradient adds to it (quadratic_rate ‖r‖²), stay
+    below the tolerance.
+    """
     tolerance = 1e-8
     for size in (1e-7, 3e-7):
         for quadratic_rate in (1e-3, 1.0, 1e4):
             accuracy = forcing(size, quadratic_rate, tolerance)
             assert accuracy + quadratic_rate * size**2 <= tolerance and accuracy >= 0.3 * tolerance
     assert forcing(1e-7, 1.0, tolerance) == pytest.approx(0.6e-8, rel=1e-5)
-    assert forcing(1e-3, 1.0, tolerance) == pytest.approx(2e-5)  # a fiftieth: what is learnt serves the next model
+    # a fiftieth: what is learnt serves the next model
+    assert forcing(1e-3, 1.0, tolerance) == pytest.approx(2e-5)
 
 
-# -- solves -----------------------------------------------------------------------------------------------------------
+# -- solves
+# --------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def ladder():
     problem, levels = toy(), []
@@ -200,7 +225,9 @@ def test_iterations_do_not_grow_with_the_depth(ladder):
 
 
 def test_it_saves_products_and_finds_the_same_minimiser(ladder):
-    """Strongly convex near the minimiser with H >= cA: a stationarity of 1e-8 is a distance of 1e-8/c, c = α/2 here."""
+    """Strongly convex near the minimiser with H >= cA: a stationarity of 1e-8 is a distance of
+    1e-8/c, c = α/2 here.
+    """
     problem, levels = ladder
     plain = Objective(Evaluator(dnl.discretise(problem, 64)))
     start = Samples.of(dnl.discretise(problem, 32).space, flat(problem, levels[2])).on(plain.space)
@@ -234,11 +261,19 @@ def test_work_is_reported(ladder, tmp_path):
 
 def limited(free, limit=np.inf, constraints=()):
     """The same problem with every control between -limit and limit, and constraints."""
-    controls = {k: dnl.Control(c.shape, on=c.on, lower=-limit, upper=limit) for k, c in free.controls.items()}
+    controls = {
+        k: dnl.Control(c.shape, on=c.on, lower=-limit, upper=limit)
+        for k, c in free.controls.items()
+    }
     return dnl.ControlProblem(
-        name="limited", x0=free.x0, dynamics=free.dynamics, controls=controls, terminal=free.terminal,
-        regularisers=free.regularisers, constraints=constraints,
-    )  # fmt: skip
+        name="limited",
+        x0=free.x0,
+        dynamics=free.dynamics,
+        controls=controls,
+        terminal=free.terminal,
+        regularisers=free.regularisers,
+        constraints=constraints,
+    )
 
 
 def test_bounds_keep_the_rate():
@@ -247,9 +282,16 @@ def test_bounds_keep_the_rate():
         levels.append(dnl.solve(problem, depth, backend="adjoint", start=levels or None))
     assert all(s.success for s in levels)
     assert any(np.any(np.abs(c.values) >= 0.4) for c in levels[3].controls.values())
-    assert levels[3].nhev <= 1.3 * levels[2].nhev and levels[3].cg_per_step <= 1.3 * levels[2].cg_per_step
+    assert (
+        levels[3].nhev <= 1.3 * levels[2].nhev
+        and levels[3].cg_per_step <= 1.3 * levels[2].cg_per_step
+    )
     plain = Objective(Evaluator(dnl.discretise(problem, 32)))
-    start = np.clip(Samples.of(dnl.discretise(problem, 16).space, flat(problem, levels[1])).on(plain.space), -0.4, 0.4)
+    start = np.clip(
+        Samples.of(dnl.discretise(problem, 16).space, flat(problem, levels[1])).on(plain.space),
+        -0.4,
+        0.4,
+    )
     without = newton(plain, start, 1e-8)
     assert without.converged and abs(without.value - levels[2].value) < 1e-10
     assert levels[2].nhev <= 0.8 * without.inner
@@ -257,7 +299,9 @@ def test_bounds_keep_the_rate():
 
 @pytest.mark.parametrize("warm", ["duals", "controls"])
 def test_constraints_keep_the_rate(warm):
-    """Newton steps on the active rows, and the method of multipliers: neither takes more iterations as L grows."""
+    """Newton steps on the active rows, and the method of multipliers: neither takes more iterations
+    as L grows.
+    """
     end = dnl.terminal_constraint(lambda x, c: x[1], -0.6, 0.6, name="end")
     problem, levels = limited(toy(12, alpha=2e-2), constraints=[end]), []
     for depth in (8, 16, 32, 64):
@@ -271,18 +315,24 @@ def test_constraints_keep_the_rate(warm):
 
 
 def test_a_correction_changes_the_way_of_constrained_steps_but_not_the_end():
-    """The constraint preconditioner is that of the Riesz map or of Ĥ: one quadratic model, one solution."""
+    """The constraint preconditioner is that of the Riesz map or of Ĥ: one quadratic model, one
+    solution.
+    """
     end = dnl.terminal_constraint(lambda x, c: x[1], -0.6, 0.6, name="end")
     problem = limited(toy(12, alpha=2e-2), constraints=[end])
     coarser = dnl.solve(problem, 16, backend="adjoint")
-    found = [dnl.solve(problem, 32, backend="adjoint", start=s)
-             for s in (coarser, replace(coarser, preconditioner=None))]  # fmt: skip
+    found = [
+        dnl.solve(problem, 32, backend="adjoint", start=s)
+        for s in (coarser, replace(coarser, preconditioner=None))
+    ]
     assert found[0].nhev < found[1].nhev
     assert abs(found[0].value - found[1].value) < 1e-12
     assert dnl.distance(*found) <= 2e-8 / 1e-2  # twice the stationarity over the curvature α/2
 
 
-@pytest.mark.parametrize("make", [lambda: iris_dense.problem(form="A", samples=12), o1_hager.problem])
+@pytest.mark.parametrize(
+    "make", [lambda: iris_dense.problem(form="A", samples=12), o1_hager.problem]
+)
 def test_a_study_uses_it_everywhere(make):
     """Constants and forms without an H1 term, too; the levels agree with solves that start cold."""
     problem = make()
@@ -303,7 +353,9 @@ def test_several_starts_are_checked():
 
 
 def test_a_resumed_study_goes_on_with_what_was_learnt(tmp_path):
-    """The level after L = 32 starts from the learnt corrections: kept in files, it takes the same iterations."""
+    """The level after L = 32 starts from the learnt corrections: kept in files, it takes the same
+    iterations.
+    """
     problem, names = toy(6), ["value", "stationarity", "nit", "njev", "nhev"]
     whole = dnl.study(problem, [8, 16, 32, 64], directory=tmp_path / "run").table()[names]
     for path in (tmp_path / "run" / "L00064" / "adjoint").iterdir():

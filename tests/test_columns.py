@@ -1,4 +1,6 @@
-"""Columns of σ(W y + b) written out: the same numbers as torch.func, whatever the chunks, pieces and threads."""
+"""Columns of σ(W y + b) written out: the same numbers as torch.func, whatever the chunks, pieces
+and threads.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,13 @@ from dnlcontrol.backends.adjoint.sweep.affine_columns import elements
 from dnlcontrol.problem.activations import known
 from dnlcontrol.problem.dynamics import Affine, Outer
 
-ACTIVATIONS = {f.__name__: f for f in (dnl.tanh, dnl.relu, dnl.leaky_relu, dnl.sigmoid, dnl.softplus, dnl.identity)}
-D, N, L = 3, 7, 5
+ACTIVATIONS = {
+    f.__name__: f
+    for f in (dnl.tanh, dnl.relu, dnl.leaky_relu, dnl.sigmoid, dnl.softplus, dnl.identity)
+}
+D = 3
+N = 7
+L = 5
 NETWORKS = {
     "A": lambda f: dnl.Dense(D, "A", f),
     "B": lambda f: dnl.Dense(D, "B", f),
@@ -26,13 +33,17 @@ NETWORKS = {
 TOLERANCE = {"float64": 1e-12, "float32": 1e-4}
 
 
-def discrete(dynamics: dnl.Dynamics, rule: str = "left", depth: int = L, samples: int = N) -> dnl.DiscreteProblem:
+def discrete(
+    dynamics: dnl.Dynamics, rule: str = "left", depth: int = L, samples: int = N
+) -> dnl.DiscreteProblem:
     rng = np.random.default_rng(3)
     problem = dnl.ControlProblem(
-        x0=rng.standard_normal((samples, D)), dynamics=dynamics, horizon=1.3,
+        x0=rng.standard_normal((samples, D)),
+        dynamics=dynamics,
+        horizon=1.3,
         terminal=dnl.losses.squared(rng.standard_normal((samples, D))),
-        running=lambda t, x, u: (1.0 + t) * dnl.namespace(x).sum(x**2)
-    )  # fmt: skip
+        running=lambda t, x, u: (1.0 + t) * dnl.namespace(x).sum(x**2),
+    )
     return dnl.discretise(problem, depth, rule)
 
 
@@ -67,26 +78,41 @@ def test_the_same_as_by_torch_func(network, activation, rule):
 
 @pytest.mark.parametrize("form", ["A", "B"])
 def test_the_same_as_autograd_on_stacked_rows(form):
-    """x^l = x0 + W-mixed features + b (A), x0 + tanh of that sum (B): value, gradient, Hessian product."""
+    """x^l = x0 + W-mixed features + b (A), x0 + tanh of that sum (B): value, gradient, Hessian
+    product.
+    """
     rng, depth = np.random.default_rng(8), 6
     x0, target = rng.standard_normal((2, N, D))
-    problem = dnl.ControlProblem(x0=x0, dynamics=dnl.Dense(D, form), terminal=dnl.losses.squared(target))
+    problem = dnl.ControlProblem(
+        x0=x0, dynamics=dnl.Dense(D, form), terminal=dnl.losses.squared(target)
+    )
     found = dnl.discretise(problem, depth)
     evaluator = Evaluator(found, stored=False)
     start, goal = torch.tensor(x0), torch.tensor(target)
 
     def cost(w):
         u = {b.name: w[b.part].view(b.layout.count, *b.control.shape) for b in found.space}
-        columns, z = u["W"].split([depth - s for s in range(depth)]), [torch.zeros(N, D)] * (depth + 1)
+        columns, z = (
+            u["W"].split([depth - s for s in range(depth)]),
+            [torch.zeros(N, D)] * (depth + 1),
+        )
         for l in range(depth + 1):
             inside = z[l] + u["b"][l]
             x = start + (inside if form == "A" else torch.tanh(inside))
             y = torch.tanh(x) if form == "A" else x
-            z = [*z[: l + 1], *(a + y @ W.T / depth for a, W in zip(z[l + 1 :], columns[l] if l < depth else [],
-                                                                 strict=True))]  # fmt: skip
+            z = [
+                *z[: l + 1],
+                *(
+                    a + y @ W.T / depth
+                    for a, W in zip(z[l + 1 :], columns[l] if l < depth else [], strict=True)
+                ),
+            ]
         return ((x - goal) ** 2).sum(1).mean()
 
-    w, d = (torch.tensor(v) for v in 0.7 * np.random.default_rng(5).standard_normal((2, evaluator.space.size)))
+    w, d = (
+        torch.tensor(v)
+        for v in 0.7 * np.random.default_rng(5).standard_normal((2, evaluator.space.size))
+    )
     value, product = torch.autograd.functional.hvp(cost, w, d)
     gradient = torch.func.grad(cost)(w)
     agree(products(evaluator), (value.numpy(), gradient.numpy(), product.numpy()), 1e-12)
@@ -109,7 +135,9 @@ def test_chunks_pieces_and_threads_do_not_matter(network, monkeypatch):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_derivatives_from_the_value(activation):
-    """σ' and σ'' by torch.func, from σ(x) alone; also far out. At 0 the kinks have the derivative of the left."""
+    """σ' and σ'' by torch.func, from σ(x) alone; also far out. At 0 the kinks have the derivative
+    of the left.
+    """
     function = ACTIVATIONS[activation]
     parts = elements(function)
     x = torch.tensor([-40.0, -3.0, -0.2, 0.0, 0.3, 2.0, 40.0], dtype=torch.float64)
@@ -118,7 +146,9 @@ def test_derivatives_from_the_value(activation):
         return torch.func.jvp(function, (x,), (torch.ones_like(x),))[1]
 
     slope, second = torch.func.jvp(first, (x,), (torch.ones_like(x),))
-    y, got, bent = function(x), torch.empty_like(x), torch.ones_like(x)
+    y = function(x)
+    got = torch.empty_like(x)
+    bent = torch.ones_like(x)
     parts.times_slope(torch.ones_like(x), y, out=got)
     torch.testing.assert_close(got, slope, rtol=0, atol=1e-15)
     parts.bent(bent, y, torch.ones_like(x), torch.zeros_like(x))
@@ -126,7 +156,9 @@ def test_derivatives_from_the_value(activation):
 
 
 def test_other_activations_take_the_general_path():
-    """One without derivatives, and one that is not entry by entry; with derivatives given the columns are used."""
+    """One without derivatives, and one that is not entry by entry; with derivatives given the
+    columns are used.
+    """
 
     def cube(x):
         return x + 0.1 * x * x * x
@@ -185,12 +217,16 @@ def test_each_declaration_by_itself(feature, outer, on):
     ],
 )
 def test_a_wrong_map_is_seen(name, wrong):
-    with pytest.raises(ValueError, match=rf"Own\.affine\.{name}: got values that differ from the formula"):
+    with pytest.raises(
+        ValueError, match=rf"Own\.affine\.{name}: got values that differ from the formula"
+    ):
         Evaluator(discrete(mixing(Affine("M", **wrong))))
 
 
 def test_maps_of_the_user_take_the_general_path():
-    """A feature with controls of its own, and an activation without known derivatives; the columns are written out."""
+    """A feature with controls of its own, and an activation without known derivatives; the columns
+    are written out.
+    """
 
     def feature(s, x, u):
         return dnl.tanh(u.a * x)
@@ -200,8 +236,16 @@ def test_maps_of_the_user_take_the_general_path():
     for dynamics, outer in ((own, True), (other[0], True), (other[1], False)):
         found = discrete(dynamics)
         sweep = Evaluator(found, stored=False).sweep
-        assert sweep.affine is not None and sweep.feature_map is None and (sweep.outer_map is not None) == outer
-        agree(products(Evaluator(found, stored=False)), products(Evaluator(found, stored=False, batched=False)), 1e-12)
+        assert (
+            sweep.affine is not None
+            and sweep.feature_map is None
+            and (sweep.outer_map is not None) == outer
+        )
+        agree(
+            products(Evaluator(found, stored=False)),
+            products(Evaluator(found, stored=False, batched=False)),
+            1e-12,
+        )
 
 
 def declared(affine: Affine) -> dnl.Dynamics:
@@ -230,6 +274,8 @@ def test_a_wrong_declaration_is_seen(affine):
 
 def test_default_chunks():
     """Equal chunks of at most 512; the states of a chunk stay below 24 MB where 128 samples do."""
-    assert [c.free.shape[1] for c in Evaluator(discrete(dnl.Dense(D), samples=1025)).sweep.chunks] == [342, 342, 341]
+    assert [
+        c.free.shape[1] for c in Evaluator(discrete(dnl.Dense(D), samples=1025)).sweep.chunks
+    ] == [342, 342, 341]
     mapped = discrete(dnl.Volterra(lambda t, s, y, u: -y), samples=130)
     assert [c.free.shape[1] for c in Evaluator(mapped).sweep.chunks] == [128, 2]

@@ -19,9 +19,22 @@ from dnlcontrol.shell.cli import main
 
 PROBLEMS = Path(__file__).parents[1] / "problems"
 SOLVE_KEYS = {
-    "problem", "backend", "rule", "depth", "value", "stationarity", "success", "status", "message",
-    "iterations", "evaluations", "seconds", "peak_memory_mb", "samples", "controls",
-}  # fmt: skip
+    "problem",
+    "backend",
+    "rule",
+    "depth",
+    "value",
+    "stationarity",
+    "success",
+    "status",
+    "message",
+    "iterations",
+    "evaluations",
+    "seconds",
+    "peak_memory_mb",
+    "samples",
+    "controls",
+}
 STUDY_KEYS = {"problem", "levels", "rates", "extrapolated_value"}
 TOY = ["two_class_toy", "-p", "samples=8"]
 MINE = """
@@ -30,7 +43,8 @@ import dnlcontrol as dnl
 
 def problem(target=1.0):
     return dnl.ControlProblem(
-        name="mine", x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control(())},
+        name="mine", x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control(())},
         terminal=lambda x, c: (x - target) ** 2, regularisers=[dnl.L2("u", 1.0)])
 """
 
@@ -92,13 +106,18 @@ def problem_file(folder: Path, text: str = MINE) -> Path:
     return folder / "mine.py"
 
 
-# -- what is printed ----------------------------------------------------------------------------------------
+# -- what is printed
+# ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
 def test_solve(cli, backend: str):
     ran = cli("solve", "t7_h1_triangle", "--depth", 4, "--backend", backend, "--json")
     found = ran.json
     assert ran.status == 0 and ran.err == "" and set(found) >= SOLVE_KEYS
-    assert (found["problem"], found["backend"], found["rule"]) == ("t7_h1_triangle", backend, "left")
+    assert (found["problem"], found["backend"], found["rule"]) == (
+        "t7_h1_triangle",
+        backend,
+        "left",
+    )
     assert (found["depth"], found["samples"], found["controls"]) == (4, 1, 10)
     assert found["success"] is True and found["status"] == 0 and found["stationarity"] <= 1e-8
     from problems.t7_h1_triangle import reference
@@ -108,15 +127,29 @@ def test_solve(cli, backend: str):
 
 @pytest.mark.parametrize("formulation", ["lifted", "condensed"])
 def test_formulation(cli, tmp_path: Path, formulation: str):
-    ran = cli("solve", "o1_hager", "--depth", 4, "--formulation", formulation, "--out", tmp_path / "run", "--json")
+    ran = cli(
+        "solve",
+        "o1_hager",
+        "--depth",
+        4,
+        "--formulation",
+        formulation,
+        "--out",
+        tmp_path / "run",
+        "--json",
+    )
     solution = dnl.load(tmp_path / "run")
-    assert ran.status == 0 and solution.formulation == formulation == solution.options["formulation"]
+    assert (
+        ran.status == 0 and solution.formulation == formulation == solution.options["formulation"]
+    )
 
 
 def test_solve_in_words(cli):
     ran = cli("solve", "o1_hager", "--depth", 4, "--backend", "adjoint")
     assert ran.status == 0 and ran.err == ""
-    assert ran.out.startswith("Solution('o1_hager', adjoint, L=4, value=") and "\nmessage: " in ran.out
+    assert (
+        ran.out.startswith("Solution('o1_hager', adjoint, L=4, value=") and "\nmessage: " in ran.out
+    )
 
 
 def test_parameters_reach_the_problem(cli):
@@ -125,19 +158,28 @@ def test_parameters_reach_the_problem(cli):
 
 
 def test_solve_saves_what_it_prints(cli, runs: Path, tmp_path: Path):
-    solve = partial(cli, "solve", problem_file(tmp_path), "--depth", 2, "--backend", "adjoint", "--json")
+    solve = partial(
+        cli, "solve", problem_file(tmp_path), "--depth", 2, "--backend", "adjoint", "--json"
+    )
     ran = solve("-p", "target=0.5", "--out", tmp_path / "run")
     solution = dnl.load(tmp_path / "run")
     assert solution.value == ran.json["value"]
-    assert solution.value == pytest.approx(0.5**2 / 3, rel=1e-12)  # the minimum of (v + 1/2)² + v²/2
-    assert solution.source["parameters"] == {"target": 0.5} and solution.source["path"].endswith("mine.py")
+    # the minimum of (v + 1/2)² + v²/2
+    assert solution.value == pytest.approx(0.5**2 / 3, rel=1e-12)
+    assert solution.source["parameters"] == {"target": 0.5} and solution.source["path"].endswith(
+        "mine.py"
+    )
 
 
 def test_start_from_a_run(cli, runs: Path):
     solve = partial(cli, "solve", "t2_scalar_resnet", "--backend", "adjoint", "--json")
     coarse = solve("--depth", 8, "--out", runs / "t2").json
     cold, warm = solve("--depth", 9).json, solve("--depth", 9, "--start", runs / "t2").json
-    assert coarse["success"] and warm["success"] and warm["value"] == pytest.approx(cold["value"], rel=1e-9)
+    assert (
+        coarse["success"]
+        and warm["success"]
+        and warm["value"] == pytest.approx(cold["value"], rel=1e-9)
+    )
     assert warm["iterations"] < cold["iterations"]
 
 
@@ -153,7 +195,12 @@ def test_study(cli, runs: Path):
     assert [level["depth"] for level in found["levels"]] == [2, 4]
     for level in found["levels"]:
         assert set(level) >= SOLVE_KEYS
-        assert set(level) >= {"controls_L2_step", "states_sup_step", "controls_L2_error", "value_gap"}
+        assert set(level) >= {
+            "controls_L2_step",
+            "states_sup_step",
+            "controls_L2_error",
+            "value_gap",
+        }
     first, second = found["levels"]
     assert first["controls_L2_step"] is None and second["controls_L2_step"] > 0
     assert first["value_gap"] < 1e-10 and second["value_gap"] is None
@@ -167,7 +214,11 @@ def test_study_writes_table_pictures_and_solutions(cli, tmp_path: Path):
     ran = study("2,4")
     assert ran.status == 0 and "extrapolated value" in ran.out and ran.err == ""
     table = pd.read_csv(tmp_path / "run" / "table.csv")
-    assert table["depth"].tolist() == [2, 4] and {"value", "controls_L2_step", "value_error"} <= set(table)
+    assert table["depth"].tolist() == [2, 4] and {
+        "value",
+        "controls_L2_step",
+        "value_error",
+    } <= set(table)
     for picture in ("convergence", "control_u", "states", "costates"):
         content = (tmp_path / "run" / f"{picture}.png").read_bytes()
         assert content.startswith(b"\x89PNG") and len(content) > 5000
@@ -198,7 +249,9 @@ def test_compare(cli, runs: Path):
     assert found["controls_L2"] == dnl.distance(a, b) > 0
     assert found["costates_sup"] == dnl.distance(a, b, "sup", "costates")
     same = cli("compare", runs / "t7", runs / "t7", "--json").json
-    assert all(same[k] == 0 for k in ("value_difference", "controls_L2", "controls_H1", "states_sup"))
+    assert all(
+        same[k] == 0 for k in ("value_difference", "controls_L2", "controls_H1", "states_sup")
+    )
     assert "controls_L2: " in cli("compare", runs / "t7", runs / "ladder").out
 
 
@@ -218,7 +271,8 @@ def test_help_and_version(cli):
     assert cli("--version").out == f"dnlcontrol {dnl.__version__}\n"
 
 
-# -- not converged ------------------------------------------------------------------------------------------
+# -- not converged
+# ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
 def test_not_converged(cli, backend: str):
     ran = cli("solve", *TOY, "--depth", 2, "--backend", backend, "--max-iterations", 1, "--json")
@@ -237,7 +291,9 @@ def test_study_not_converged(cli):
 def test_nan_is_null(cli, tmp_path: Path):
     problem = problem_file(tmp_path, MINE.replace("u.u)", "u.u * float('nan'))"))
     short = ["--max-iterations", 1, "--json"]
-    ran = cli("solve", problem, "--depth", 2, "--backend", "adjoint", "--out", tmp_path / "run", *short)
+    ran = cli(
+        "solve", problem, "--depth", 2, "--backend", "adjoint", "--out", tmp_path / "run", *short
+    )
     assert ran.status == 1 and ran.json["value"] is None and ran.json["success"] is False
     assert np.isnan(dnl.load(tmp_path / "run").value)
     assert "NaN" not in (tmp_path / "run" / "solution.json").read_text()
@@ -247,11 +303,14 @@ def test_nan_is_null(cli, tmp_path: Path):
 def test_what_a_problem_file_prints_is_no_result(cli, tmp_path: Path):
     head = "def problem(target=1.0):\n"
     noisy = MINE.replace(head, f"print('one')\n{head}    print('two')\n")
-    ran = cli("solve", problem_file(tmp_path, noisy), "--depth", 2, "--backend", "adjoint", "--json")
+    ran = cli(
+        "solve", problem_file(tmp_path, noisy), "--depth", 2, "--backend", "adjoint", "--json"
+    )
     assert ran.json["problem"] == "mine" and ran.err == "one\ntwo\n"
 
 
-# -- bad input ----------------------------------------------------------------------------------------------
+# -- bad input
+# ----------------------------------------------------------------------------------------------
 BAD = {
     "no command": ("", "COMMAND"),
     "unknown command": ("dissolve", "'dissolve'"),
@@ -263,11 +322,20 @@ BAD = {
     "one run": ("compare {runs}/t7", "RUN"),
     "certify a missing run": ("certify {runs}/none", "no such directory"),
     "certify a truncated run": ("certify {runs}/truncated", "truncated"),
-    "unknown rule": ("solve o1_hager --depth 2 --rule simpson", "rule: got 'simpson'; allowed: 'left' or 'trapezoid'"),
-    "unknown rule in a study": ("study o1_hager --depths 2,4 --rule simpson", "rule: got 'simpson'"),
+    "unknown rule": (
+        "solve o1_hager --depth 2 --rule simpson",
+        "rule: got 'simpson'; allowed: 'left' or 'trapezoid'",
+    ),
+    "unknown rule in a study": (
+        "study o1_hager --depths 2,4 --rule simpson",
+        "rule: got 'simpson'",
+    ),
     "unknown rule in a check": ("check o1_hager --depth 2 --rule simpson", "rule: got 'simpson'"),
     "unknown backend": ("solve o1_hager --depth 2 --backend ipopt", "backend: got 'ipopt'"),
-    "unknown formulation": ("solve o1_hager --depth 2 --formulation dense", "formulation: got 'dense'"),
+    "unknown formulation": (
+        "solve o1_hager --depth 2 --formulation dense",
+        "formulation: got 'dense'",
+    ),
     "formulation of adjoint": (
         "solve o1_hager --depth 2 --backend adjoint --formulation lifted",
         "formulation: got 'lifted'; allowed: 'auto' for the adjoint backend",
@@ -276,7 +344,10 @@ BAD = {
         "solve o1_hager --depth 2 --backend adjoint --formulation dense",
         "formulation: got 'dense'",
     ),
-    "no formulation": ("solve o1_hager --depth 2 --formulation", "--formulation: expected one argument"),
+    "no formulation": (
+        "solve o1_hager --depth 2 --formulation",
+        "--formulation: expected one argument",
+    ),
     "formulation of a study": ("study o1_hager --depths 2 --formulation lifted", "--formulation"),
     "no tolerance": ("solve o1_hager --depth 2 --tolerance 0", "tolerance: got 0.0"),
     "NaN as tolerance": ("study o1_hager --depths 2 --tolerance nan", "tolerance: got nan"),
@@ -296,19 +367,36 @@ BAD = {
     "two problems": ("compare {runs}/t7 {runs}/hager", "distance: got"),
     "missing start": ("solve o1_hager --depth 2 --start {runs}/none", "no such directory"),
     "truncated start": ("solve t7_h1_triangle --depth 2 --start {runs}/truncated", "truncated"),
-    "start of another problem": ("solve o1_hager --depth 2 --start {runs}/t7", "a solution without a"),
+    "start of another problem": (
+        "solve o1_hager --depth 2 --start {runs}/t7",
+        "a solution without a",
+    ),
     "file as out": ("solve o1_hager --depth 2 --out {runs}/file", "directory: got"),
     "out below a file": ("study o1_hager --depths 2 --out {runs}/file/below", "directory: got"),
-    "solution into a study": ("solve t7_h1_triangle --depth 2 --out {runs}/ladder", "which holds a study"),
-    "study into a solution": ("study t7_h1_triangle --depths 2 --out {runs}/t7", "which holds a solution"),
-    "study of another problem": ("study o1_hager --depths 2 --out {runs}/ladder", "of another problem"),
-    "cuda for exact": ("solve o1_hager --depth 2 --device cuda", "device: got 'cuda'; allowed: 'cpu'"),
+    "solution into a study": (
+        "solve t7_h1_triangle --depth 2 --out {runs}/ladder",
+        "which holds a study",
+    ),
+    "study into a solution": (
+        "study t7_h1_triangle --depths 2 --out {runs}/t7",
+        "which holds a solution",
+    ),
+    "study of another problem": (
+        "study o1_hager --depths 2 --out {runs}/ladder",
+        "of another problem",
+    ),
+    "cuda for exact": (
+        "solve o1_hager --depth 2 --device cuda",
+        "device: got 'cuda'; allowed: 'cpu'",
+    ),
 }
 
 
 def assert_bad_input(ran: Ran, told: str) -> None:
     assert ran.status == 2 and ran.out == ""
-    assert ran.err.startswith("dnlcontrol: ") and ran.err.endswith("\n") and ran.err.count("\n") == 1, ran.err
+    assert (
+        ran.err.startswith("dnlcontrol: ") and ran.err.endswith("\n") and ran.err.count("\n") == 1
+    ), ran.err
     assert told in ran.err
 
 
@@ -349,13 +437,21 @@ def test_cuda_where_there_is_none(cli):
         pytest.skip("there is a CUDA device")
     ran = cli("solve", "o1_hager", "--depth", 2, "--backend", "adjoint", "--device", "cuda")
     assert_bad_input(ran, "device: got 'cuda'; allowed: 'cpu' (this machine shows 0 CUDA devices)")
-    assert_bad_input(cli("study", "o1_hager", "--depths", "2", "--device", "cuda"), "device: got 'cuda'")
+    assert_bad_input(
+        cli("study", "o1_hager", "--depths", "2", "--device", "cuda"), "device: got 'cuda'"
+    )
 
 
-# -- the real thing -----------------------------------------------------------------------------------------
+# -- the real thing
+# -----------------------------------------------------------------------------------------
 def spawn(*arguments: str) -> Ran:
-    done = subprocess.run([sys.executable, "-m", "dnlcontrol", *arguments], capture_output=True, text=True,
-                          timeout=120, cwd=PROBLEMS.parent)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "dnlcontrol", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=PROBLEMS.parent,
+    )
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
@@ -365,7 +461,9 @@ def test_process_solves():
 
 
 def test_process_does_not_converge():
-    ran = spawn("solve", *TOY, "--depth", "2", "--max-iterations", "1", "--backend", "adjoint", "--json")
+    ran = spawn(
+        "solve", *TOY, "--depth", "2", "--max-iterations", "1", "--backend", "adjoint", "--json"
+    )
     assert ran.status == 1 and ran.err == "" and ran.json["success"] is False
 
 
@@ -375,7 +473,9 @@ def test_process_refuses():
 
 
 def test_process_lists_problems_without_heavy_imports():
-    code = "import sys; from dnlcontrol.shell.cli import main; main(['problems']); print(*sys.modules)"
+    code = (
+        "import sys; from dnlcontrol.shell.cli import main; main(['problems']); print(*sys.modules)"
+    )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())

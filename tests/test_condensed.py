@@ -1,4 +1,6 @@
-"""The condensed formulation: the same derivatives as the sweep, the same minimisers as the lifted program."""
+"""The condensed formulation: the same derivatives as the sweep, the same minimisers as the lifted
+program.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,12 @@ from tests.test_reference_problems import FILES, LADDERS
 
 CONSTRAINTS = [
     dnl.path_constraint(lambda t, x, u: t * dnl.namespace(x).sum(x * x), -1, 1, name="path"),
-    dnl.integral_constraint(lambda t, x, u: dnl.namespace(x).sum(x) ** 2 + t, -1, 1, name="integral"),
-    dnl.terminal_constraint(lambda x, c: dnl.namespace(x).sum(x * x * x), -1, 1, name="terminal", samples=[0]),
+    dnl.integral_constraint(
+        lambda t, x, u: dnl.namespace(x).sum(x) ** 2 + t, -1, 1, name="integral"
+    ),
+    dnl.terminal_constraint(
+        lambda x, c: dnl.namespace(x).sum(x * x * x), -1, 1, name="terminal", samples=[0]
+    ),
     dnl.state_bounds(-5, 5, name="states"),
 ]
 
@@ -48,7 +54,9 @@ def test_derivatives_are_those_of_the_sweep(name, rule):
     np.testing.assert_allclose(ours.constraints, at.constraints, rtol=1e-12, atol=1e-13)
     product = sweep.hessian_product(w, d, Multipliers(mu))
     scale = 1e-12 * (1 + np.abs(product).max())
-    np.testing.assert_allclose(reduced.hessian_product(w, d, Multipliers(mu)), product, rtol=0, atol=scale)
+    np.testing.assert_allclose(
+        reduced.hessian_product(w, d, Multipliers(mu)), product, rtol=0, atol=scale
+    )
     H = reduced.hessian(w, mu)
     np.testing.assert_allclose(H @ d, product, rtol=0, atol=10 * scale)
     np.testing.assert_allclose(H, H.T, rtol=0, atol=scale)
@@ -61,7 +69,9 @@ def test_derivatives_are_those_of_the_sweep(name, rule):
 def test_lifted_and_condensed_agree(case):
     parameters, depths = LADDERS[case]
     problem = importlib.import_module(f"problems.{FILES.get(case, case)}").problem(**parameters)
-    lifted, condensed = (dnl.solve(problem, depths[0], formulation=f) for f in ("lifted", "condensed"))
+    lifted, condensed = (
+        dnl.solve(problem, depths[0], formulation=f) for f in ("lifted", "condensed")
+    )
     assert (lifted.formulation, condensed.formulation) == ("lifted", "condensed")
     assert lifted.success and condensed.success, (lifted.message, condensed.message)
     assert lifted.value == pytest.approx(condensed.value, rel=1e-9, abs=1e-11)
@@ -96,7 +106,9 @@ def test_auto_takes_what_the_forecast_calls_cheaper():
 
     assert forecast(dnl.discretise(two_class_toy.problem(), 16)).better == "condensed"
     assert forecast(dnl.discretise(o5b_van_der_pol.problem(), 200)).better == "lifted"
-    assert forecast(dnl.discretise(o4_bryson_denham.problem(), 24)).better == "lifted", "a state bound"
+    assert forecast(dnl.discretise(o4_bryson_denham.problem(), 24)).better == "lifted", (
+        "a state bound"
+    )
 
 
 def test_the_forecast_counts_what_is_built():
@@ -114,19 +126,26 @@ def test_too_large_is_refused_with_advice():
     from problems.iris_dense import problem
 
     sizes = forecast(dnl.discretise(problem(), 24))
-    with pytest.raises(dnl.InputError, match=r"depth: got a lifted program of about .*; allowed: .*backend='adjoint'"):
+    with pytest.raises(
+        dnl.InputError,
+        match=r"depth: got a lifted program of about .*; allowed: .*backend='adjoint'",
+    ):
         refuse_too_large(sizes, "lifted")
 
 
 def test_infeasible_is_told_apart_from_unsolved():
     made = dnl.ControlProblem(
-        x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control((), lower=-1, upper=1)},
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control((), lower=-1, upper=1)},
         regularisers=[dnl.L2("u", 1.0)],
         constraints=[dnl.terminal_constraint(lambda x, c: x, 2.0, 2.0, name="too far")],
-    )  # fmt: skip
+    )
     with pytest.warns(dnl.ConvergenceWarning, match="too far"):
         solution = dnl.solve(made, 4, formulation="condensed")
     assert solution.status == 2
     with pytest.warns(dnl.ConvergenceWarning):
-        stopped = dnl.solve(importlib.import_module("problems.two_class_toy").problem(), 4, max_iterations=1)
+        stopped = dnl.solve(
+            importlib.import_module("problems.two_class_toy").problem(), 4, max_iterations=1
+        )
     assert stopped.status == 1

@@ -14,38 +14,51 @@ def test_from_module():
     from torch import nn
 
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Sequential(nn.Linear(5, 5), nn.ReLU()), nn.Linear(5, 2)).double()
+    net = nn.Sequential(
+        nn.Linear(3, 5), nn.ReLU(), nn.Sequential(nn.Linear(5, 5), nn.ReLU()), nn.Linear(5, 2)
+    ).double()
     x = np.random.default_rng(0).standard_normal(3)
     stack = D.from_module(net, tail=D.Zero())
     np.testing.assert_allclose(stack(x), net[:3](torch.tensor(x)).detach().numpy(), rtol=1e-13)
     assert D.certify(stack, x).network == "converges"
     images = nn.Sequential(
-        nn.Conv2d(2, 3, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(3, 3, (3, 5), padding="same", bias=False),
-        nn.LeakyReLU(0.1), nn.Flatten(),
-    ).double()  # fmt: skip
+        nn.Conv2d(2, 3, 3, padding=1),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(3, 3, (3, 5), padding="same", bias=False),
+        nn.LeakyReLU(0.1),
+        nn.Flatten(),
+    ).double()
     x = np.random.default_rng(1).standard_normal((2, 4, 5))
     expected = images(torch.tensor(x)[None]).detach().numpy()[0]
-    np.testing.assert_allclose(D.from_module(images, input_size=(4, 5))(x.ravel()), expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        D.from_module(images, input_size=(4, 5))(x.ravel()), expected, rtol=1e-12, atol=1e-13
+    )
     with pytest.raises(dnl.InputError, match="input_size"):
         D.from_module(images)
     for bad in (
-        nn.Sequential(nn.Linear(3, 3), nn.Tanh()), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU()),
-        nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.LeakyReLU()), nn.Sequential(nn.Flatten()),
+        nn.Sequential(nn.Linear(3, 3), nn.Tanh()),
+        nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU()),
+        nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.LeakyReLU()),
+        nn.Sequential(nn.Flatten()),
         nn.Sequential(nn.Conv2d(1, 1, 2), nn.ReLU()),
-    ):  # fmt: skip
+    ):
         with pytest.raises(dnl.InputError):
             D.from_module(bad, input_size=(4, 4))
 
 
 def residual_nets():
-    """Modules with residual blocks, the shape of an input, and how many of their layers are blocks."""
+    """Modules with residual blocks, the shape of an input, and how many of their layers
+    are blocks.
+    """
     import torch
     from torch import nn
 
     class Block(nn.Module):
         def __init__(self, first, *rest, act=torch.relu, out=None):
             super().__init__()
-            self.layers, self.act, self.out = nn.ModuleList([first, *rest]), act, out or nn.Identity()
+            self.layers = nn.ModuleList([first, *rest])
+            self.act = act
+            self.out = out or nn.Identity()
 
         def forward(self, x):
             z = x
@@ -61,10 +74,17 @@ def residual_nets():
         return nn.Sequential(layer, nn.BatchNorm2d(b).double()) if norm else layer
 
     stem = nn.Sequential(linear(3, 4), nn.ReLU())
-    dense = nn.Sequential(stem, Block(linear(4, 7), linear(7, 4)), Block(linear(4, 4)), linear(4, 2))
+    dense = nn.Sequential(
+        stem, Block(linear(4, 7), linear(7, 4)), Block(linear(4, 4)), linear(4, 2)
+    )
     leaky = nn.Sequential(Block(linear(3, 2), linear(2, 5), linear(5, 3), act=nn.LeakyReLU(0.2)))
     images = nn.Sequential(
-        conv(2, 3), nn.ReLU(), Block(conv(3, 4, False), conv(4, 3)), Block(conv(3, 3)), nn.Flatten(), linear(60, 2)
+        conv(2, 3),
+        nn.ReLU(),
+        Block(conv(3, 4, False), conv(4, 3)),
+        Block(conv(3, 3)),
+        nn.Flatten(),
+        linear(60, 2),
     )
     for norm in (m for m in images.modules() if isinstance(m, nn.BatchNorm2d)):
         for values in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
@@ -90,7 +110,8 @@ def test_from_residual_modules(case):
     np.testing.assert_allclose(form(x.ravel()), expected, rtol=1e-11, atol=1e-11)
     report = D.certify(stack, x.ravel())
     assert report.network == "converges"
-    error = np.linalg.norm(np.minimum(stack(x.ravel()), 0))  # Zero: only the negative part changes beyond
+    # Zero: only the negative part changes beyond
+    error = np.linalg.norm(np.minimum(stack(x.ravel()), 0))
     assert abs(report.bound - error) <= 1e-12 * (1 + error)
 
 
@@ -102,7 +123,9 @@ def test_a_forward_is_read_as_it_is_not_as_it_was_written_down():
     class Any(nn.Module):
         def __init__(self, forward):
             super().__init__()
-            self.two, self.act, self.one = nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)
+            self.two = nn.Linear(3, 3)
+            self.act = nn.ReLU()
+            self.one = nn.Linear(3, 3)
             self.told = forward
 
         def forward(self, x):
@@ -152,11 +175,14 @@ def test_sums_are_read_whole():
     assert "alpha" in refused(lambda self, x: torch.relu(x.add(self.l(x), alpha=-1)))
     assert "2 inputs" in refused(lambda self, x, y: torch.relu(y + self.l(y)))
     assert "relu" in refused(lambda self, x: [torch.relu(self.l(x))])
-    assert "without an activation after it" in refused(lambda self, x_: x_ + self.l(x_))  # x_ is no operation in place
+    # x_ is no operation in place
+    assert "without an activation after it" in refused(lambda self, x_: x_ + self.l(x_))
 
 
 def test_operations_in_place_are_followed():
-    """What was overwritten may not be used again; torch.fx records h += y as h + y, so that only trying it tells."""
+    """What was overwritten may not be used again; torch.fx records h += y as h + y, so that only
+    trying it tells.
+    """
     import torch
     from torch import nn
 
@@ -184,15 +210,21 @@ def test_operations_in_place_are_followed():
     for forward in (adds, cuts, views):
         assert "used again" in refused(forward)
     assert "differs from its recorded layers" in refused(hidden)
-    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Linear(3, 3), nn.LeakyReLU(0.0, True)).double()
+    net = nn.Sequential(
+        nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Linear(3, 3), nn.LeakyReLU(0.0, True)
+    ).double()
     for p in net.parameters():  # not representable in float32
         nn.init.normal_(p)
     x = torch.linspace(-1, 1, 3, dtype=torch.float64)
-    np.testing.assert_allclose(D.from_module(net)(x.numpy()), net(x).detach(), rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(
+        D.from_module(net)(x.numpy()), net(x).detach(), rtol=1e-14, atol=1e-14
+    )
 
 
 def test_the_stack_is_tried_against_the_module():
-    """A hook is not recorded; the module itself stays as it was. Rounding is no disagreement, also in deep nets."""
+    """A hook is not recorded; the module itself stays as it was. Rounding is no disagreement, also
+    in deep nets.
+    """
     import torch
     from torch import nn
 
@@ -203,11 +235,14 @@ def test_the_stack_is_tried_against_the_module():
     net[0].register_forward_hook(lambda module, inputs, output: 2 * output)
     with pytest.raises(dnl.InputError, match="differs from its recorded layers"):
         D.from_module(net)
-    for scale in (0.01, 1.0, 1000.0):  # about He's initialisation times the scale; the last overflows in float32
+    # about He's initialisation times the scale; the last overflows in float32
+    for scale in (0.01, 1.0, 1000.0):
         layers = [nn.Linear(20, 20).double() for _ in range(20)]
         for layer in layers:
             nn.init.normal_(layer.weight, std=scale * 0.3)
-        deep = nn.Sequential(*(m for layer in layers for m in (layer, nn.BatchNorm1d(20).double(), nn.ReLU()))).eval()
+        deep = nn.Sequential(
+            *(m for layer in layers for m in (layer, nn.BatchNorm1d(20).double(), nn.ReLU()))
+        ).eval()
         for norm in deep[1::3]:  # W x + b - μ cancels
             norm.running_mean += 1e3
         for layer in layers:

@@ -1,4 +1,6 @@
-"""A solve on several ranks is the solve on one: same minimiser, states and costates with their ranks."""
+"""A solve on several ranks is the solve on one: same minimiser, states and costates with their
+ranks.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,19 @@ ROOT = Path(__file__).parents[1]
 def on_ranks(ranks: int, out: Path, *arguments: str) -> list[dict[str, np.ndarray]]:
     """What each rank found."""
     script = [str(ROOT / "tests" / "distributed_iris.py"), str(out), *arguments]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *script]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(ranks),
+        *script,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [dict(np.load(out / f"{rank}.npz")) for rank in range(ranks)]
 
@@ -88,7 +100,9 @@ def test_failures_are_said(one_rank, monkeypatch):
 
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(dist, "all_gather_object", gathered)
-    with pytest.raises(dnl.InputError, match=r"problem: got \('another problem',\) on rank 1 and \('iris_dense', "):
+    with pytest.raises(
+        dnl.InputError, match=r"problem: got \('another problem',\) on rank 1 and \('iris_dense', "
+    ):
         dnl.solve(problem(slice(0, 30)), 1, "adjoint", distributed=True)
 
 
@@ -96,7 +110,10 @@ def test_refusals():
     small = problem(slice(0, 30))
     for options, text in (
         ({}, "distributed: got True; allowed: processes started by torchrun"),
-        ({"method": "adam"}, "method: got 'adam'; allowed: 'newton' or 'lbfgs' for a distributed solve"),
+        (
+            {"method": "adam"},
+            "method: got 'adam'; allowed: 'newton' or 'lbfgs' for a distributed solve",
+        ),
         ({"backend": "exact"}, "distributed: got True; allowed: False for the exact backend"),
     ):
         with pytest.raises(dnl.InputError, match=text):
@@ -109,7 +126,9 @@ def test_refusals():
         controls={"u": dnl.Control(())},
         constraints=[dnl.state_bounds(lower=0.0)],
     )
-    with pytest.raises(dnl.InputError, match=r"False for a problem with the constraints \['state bounds'\]"):
+    with pytest.raises(
+        dnl.InputError, match=r"False for a problem with the constraints \['state bounds'\]"
+    ):
         dnl.solve(bounded, 2, "adjoint", distributed=True)
 
 
@@ -121,5 +140,7 @@ def test_shares(monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "4")
         rows.append(list(range(10))[dnl.share(10)])
     assert [k for r in rows for k in r] == list(range(10)) and {len(r) for r in rows} == {2, 3}
-    with pytest.raises(dnl.InputError, match="samples: got 3; allowed: at least one for each of the 4 ranks"):
+    with pytest.raises(
+        dnl.InputError, match="samples: got 3; allowed: at least one for each of the 4 ranks"
+    ):
         dnl.share(3)

@@ -62,11 +62,14 @@ def test_the_corrected_value_is_second_order(case):
     errors = ratios([one.corrected - reference.value for one in found])
     assert np.all((errors >= 3.5) & (errors <= 4.5)), errors
     c = [one.constant for one in found]
-    assert extrapolate(depths[-3:], c[-3:], (1.0, 2.0))[0] == pytest.approx(reference.error_constant, rel=2e-3)
+    assert extrapolate(depths[-3:], c[-3:], (1.0, 2.0))[0] == pytest.approx(
+        reference.error_constant, rel=2e-3
+    )
 
 
-# case: parameters, depths, the factor by which the error of J_L - c/L² falls per doubling: the next term is L^-3 where
-# end samples of a control see the costate half a step away, or where c is only first-order accurate, else L^-4
+# case: parameters, depths, the factor by which the error of J_L - c/L² falls per doubling: the next
+# term is L^-3 where end samples of a control see the costate half a step away, or where c is only
+# first-order accurate, else L^-4
 TRAPEZOID = {
     "t2_scalar_resnet": ({}, (8, 16, 32), 8),
     "t3b_h1_path": ({}, (64, 128), 8),
@@ -82,7 +85,9 @@ TRAPEZOID = {
 
 @pytest.mark.parametrize("name", TRAPEZOID)
 def test_the_corrected_value_of_the_trapezoidal_rule(name):
-    """c/L² is all of the second order: the rest falls 8 or 16 times per doubling, up to 20 % before the limit."""
+    """c/L² is all of the second order: the rest falls 8 or 16 times per doubling, up to 20 % before
+    the limit.
+    """
     parameters, depths, factor = TRAPEZOID[name]
     problem, reference = module(name).problem(**parameters), module(name).reference(**parameters)
     solutions = ladder(problem, depths, rule="trapezoid")
@@ -104,7 +109,9 @@ def test_a_state_bound_leaves_no_first_order_term():
 
 @pytest.mark.parametrize("name", ["o1_hager", "v2_transient_impact", "t7_h1_triangle"])
 def test_both_backends_predict_the_same(name):
-    one, other = (dnl.error_constant(dnl.solve(module(name).problem(), 12, b)) for b in ("exact", "adjoint"))
+    one, other = (
+        dnl.error_constant(dnl.solve(module(name).problem(), 12, b)) for b in ("exact", "adjoint")
+    )
     for term, value in one.terms.items():
         assert other.terms[term] == pytest.approx(value, rel=1e-6, abs=1e-8)
 
@@ -121,13 +128,17 @@ def test_the_classical_form_for_differential_equations(name):
 
 
 def test_the_unit_of_time_does_not_matter():
-    """On [0, 3] with slower dynamics and cost the discrete problems are the same ones, and so is c."""
+    """On [0, 3] with slower dynamics and cost the discrete problems are the same ones, and
+    so is c.
+    """
 
     def stretched(T):
         return dnl.ControlProblem(
             horizon=T,
             x0=[[0.5], [1.5]],
-            dynamics=dnl.Volterra(lambda t, s, y, u: dnl.namespace(y).exp((s - t) / T) * (u.u - y**2 + u.w) / T),
+            dynamics=dnl.Volterra(
+                lambda t, s, y, u: dnl.namespace(y).exp((s - t) / T) * (u.u - y**2 + u.w) / T
+            ),
             controls={"u": dnl.Control(()), "w": dnl.Control((), on="ts")},
             running=lambda t, x, u: (x[0] ** 2 + u.u**2 + t / T * u.u) / T,
             regularisers=[dnl.L2("u", 0.3 / T), dnl.L2("w", 0.4 / T**2)],
@@ -141,7 +152,8 @@ def test_the_unit_of_time_does_not_matter():
     assert one.terms["integral constraints"] != 0
 
 
-# -- formulas, penalties and constraints beyond the reference problems, against Richardson extrapolation -------
+# -- formulas, penalties and constraints beyond the reference problems, against Richardson
+# extrapolation -------
 POINTS = np.random.default_rng(0).normal(size=(2, 2)) * 0.7
 TARGETS = np.stack([np.sin(2 * POINTS[:, 0]), POINTS[:, 0] * POINTS[:, 1]], axis=1)
 LOSS = dnl.losses.squared(TARGETS)
@@ -154,7 +166,9 @@ def network(dynamics, regularisers, limits=None, **cost) -> dnl.ControlProblem:
         name: dnl.Control(c.shape, on=c.on, initial=START, **((limits or {}).get(name, {})))
         for name, c in dynamics.own_controls.items()
     }
-    return dnl.ControlProblem(x0=POINTS, dynamics=dynamics, controls=controls, regularisers=regularisers, **cost)
+    return dnl.ControlProblem(
+        x0=POINTS, dynamics=dynamics, controls=controls, regularisers=regularisers, **cost
+    )
 
 
 def volterra_with_features() -> dnl.ControlProblem:
@@ -172,7 +186,10 @@ def volterra_with_features() -> dnl.ControlProblem:
         horizon=1.3,
         x0=POINTS,
         dynamics=dnl.Volterra(kernel, free_term=lambda t, x0: (1 + 0.3 * t) * x0, feature=feature),
-        controls={"W": dnl.Control((2, 3), on="ts", initial=START), "v": dnl.Control((), initial=START)},
+        controls={
+            "W": dnl.Control((2, 3), on="ts", initial=START),
+            "v": dnl.Control((), initial=START),
+        },
         terminal=LOSS,
         regularisers=[dnl.H1("W", 0.1), dnl.L2("v", 0.3)],
     )
@@ -197,7 +214,10 @@ def bounded_state() -> dnl.ControlProblem:
         controls={"u": dnl.Control(())},
         running=lambda t, x, u: -40 * dnl.namespace(x).sin(3 * t) * x,
         regularisers=[dnl.L2("u", 1.0)],
-        constraints=[dnl.state_bounds(-1.0, 0.4), dnl.terminal_constraint(lambda x, c: x, 0.1, 0.1)],
+        constraints=[
+            dnl.state_bounds(-1.0, 0.4),
+            dnl.terminal_constraint(lambda x, c: x, 0.1, 0.1),
+        ],
     )
 
 
@@ -207,15 +227,24 @@ EXTENSIONS = {
         dnl.Dense(2, "A"), [dnl.H1("W", 0.1), dnl.H1("b", 0.1), dnl.L2("b", 0.2)], terminal=LOSS
     ),
     "outer map, TvG, running cost, T = 1.5": lambda: network(
-        dnl.Dense(2, "B"), [dnl.H1("W", 0.1), dnl.TvG("b", 0.1, 0.7)], horizon=1.5, terminal=LOSS, running=TRACKING
+        dnl.Dense(2, "B"),
+        [dnl.H1("W", 0.1), dnl.TvG("b", 0.1, 0.7)],
+        horizon=1.5,
+        terminal=LOSS,
+        running=TRACKING,
     ),
     "outer map, L2 alone, no terminal load": lambda: network(
         dnl.Dense(2, "A"), [dnl.L2("W", 0.1), dnl.L2("b", 0.1)], running=TRACKING
     ),
     "H1 and L2 on one control": lambda: network(
-        dnl.Dense(2, "C"), [dnl.H1("W", 0.1), dnl.L2("W", 0.3), dnl.H1("b", 0.05)], terminal=LOSS, running=TRACKING
+        dnl.Dense(2, "C"),
+        [dnl.H1("W", 0.1), dnl.L2("W", 0.3), dnl.H1("b", 0.05)],
+        terminal=LOSS,
+        running=TRACKING,
     ),
-    "TvG": lambda: network(dnl.ResNet(2), [dnl.TvG("K", 0.05, 0.5), dnl.TvG("b", 0.05, 2.0)], terminal=LOSS),
+    "TvG": lambda: network(
+        dnl.ResNet(2), [dnl.TvG("K", 0.05, 0.5), dnl.TvG("b", 0.05, 2.0)], terminal=LOSS
+    ),
     "bounds on a path control": lambda: network(
         dnl.ResNet(2),
         [dnl.L2("K", 0.1), dnl.L2("b", 0.1)],
@@ -253,7 +282,8 @@ def test_the_trapezoidal_constant_against_extrapolated_values(case):
     assert abs(found[-1].corrected - limit) < 0.2 * abs(found[-1].value - limit)
 
 
-# -- refusals ------------------------------------------------------------------------------------------------
+# -- refusals
+# ------------------------------------------------------------------------------------------------
 def triangle(**options) -> dnl.ControlProblem:
     options = {"terminal": lambda x, c: (x - 1) ** 2, "regularisers": [dnl.H1("w", 0.1)], **options}
     return dnl.ControlProblem(
@@ -263,16 +293,27 @@ def triangle(**options) -> dnl.ControlProblem:
 
 CONTROL = dnl.Control((), on="ts", lower=-3, upper=3)
 REFUSED = {
-    "k(t, t) infinite": (lambda: module("v5_minimum_energy").problem(alpha=0.75), r"k\(t, t\) .* infinite"),
-    "L2 under a terminal load": (lambda: module("t4_l2_triangle_terminal").problem(), "a terminal load on control 'u'"),
+    "k(t, t) infinite": (
+        lambda: module("v5_minimum_energy").problem(alpha=0.75),
+        r"k\(t, t\) .* infinite",
+    ),
+    "L2 under a terminal load": (
+        lambda: module("t4_l2_triangle_terminal").problem(),
+        "a terminal load on control 'u'",
+    ),
     "L2 at nodes under a terminal load": (
         lambda: network(dnl.Dense(2, "A"), [dnl.H1("W", 0.1), dnl.L2("b", 0.1)], terminal=LOSS),
         "a terminal load on control 'b'",
     ),
     "no penalty": (lambda: triangle(regularisers=[]), "triangular control 'w' without a penalty"),
-    "zero weight": (lambda: triangle(regularisers=[dnl.H1("w", 0.0)]), "triangular control 'w' without a penalty"),
+    "zero weight": (
+        lambda: triangle(regularisers=[dnl.H1("w", 0.0)]),
+        "triangular control 'w' without a penalty",
+    ),
     "state bound on a triangular control": (
-        lambda: triangle(running=lambda t, x, u: -x, constraints=[dnl.state_bounds(upper=0.1, name="low")]),
+        lambda: triangle(
+            running=lambda t, x, u: -x, constraints=[dnl.state_bounds(upper=0.1, name="low")]
+        ),
         "'low' active before T with triangular controls",
     ),
 }
@@ -287,11 +328,17 @@ def test_what_is_not_covered_is_named(case):
 
 
 NO_EXPANSION = {
-    "slope infinite at s = t": (lambda: module("v5_minimum_energy").problem(alpha=1.5), "infinite at s = t"),
+    "slope infinite at s = t": (
+        lambda: module("v5_minimum_energy").problem(alpha=1.5),
+        "infinite at s = t",
+    ),
     "L2 on the triangle": (lambda: module("t5_l2_triangle_tracking").problem(), "without H1"),
     "bound on the way": (
         lambda: network(
-            dnl.ResNet(2), [dnl.L2("K", 0.1), dnl.L2("b", 0.1)], {"K": {"lower": -0.1, "upper": 0.1}}, terminal=LOSS
+            dnl.ResNet(2),
+            [dnl.L2("K", 0.1), dnl.L2("b", 0.1)],
+            {"K": {"lower": -0.1, "upper": 0.1}},
+            terminal=LOSS,
         ),
         "'K' at a bound on a part of its way",
     ),
@@ -305,7 +352,9 @@ def test_where_the_trapezoidal_rule_has_no_expansion(case):
     build, words = NO_EXPANSION[case]
     problem = build()
     with pytest.raises(dnl.InputError, match=words):
-        dnl.error_constant(dnl.solve(problem, 8, "exact" if problem.constraints else "adjoint", rule="trapezoid"))
+        dnl.error_constant(
+            dnl.solve(problem, 8, "exact" if problem.constraints else "adjoint", rule="trapezoid")
+        )
 
 
 def test_solutions_that_cannot_be_used(tmp_path):
@@ -324,7 +373,8 @@ def test_solutions_that_cannot_be_used(tmp_path):
         dnl.error_constant(4)
 
 
-# -- studies -------------------------------------------------------------------------------------------------
+# -- studies
+# -------------------------------------------------------------------------------------------------
 def test_studies_show_it(tmp_path):
     t7 = module("t7_h1_triangle")
     study = dnl.study(t7.problem(), [2, 4, 8], reference=t7.reference(), directory=tmp_path / "run")
@@ -333,7 +383,9 @@ def test_studies_show_it(tmp_path):
     for row, level in zip(rows[1:], study.levels[1:], strict=True):
         assert row["constant"] == dnl.error_constant(level.adjoint).constant
         assert abs(row["corrected"] - t7.reference().value) < 0.6 * row["value_error"]
-    np.testing.assert_array_equal(dnl.load(tmp_path / "run").table()["constant"], study.table()["constant"])
+    np.testing.assert_array_equal(
+        dnl.load(tmp_path / "run").table()["constant"], study.table()["constant"]
+    )
     again = dnl.study(t7.problem(), [2, 4, 8], directory=tmp_path / "run")
     np.testing.assert_array_equal(again.table()["corrected"], study.table()["corrected"])
 

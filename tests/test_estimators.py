@@ -1,4 +1,6 @@
-"""The scikit-learn estimators pass scikit-learn's own checks and are the library's problems underneath."""
+"""The scikit-learn estimators pass scikit-learn's own checks and are the library's problems
+underneath.
+"""
 
 from __future__ import annotations
 
@@ -57,24 +59,36 @@ def fitted(flowers):
 
 
 def test_the_classifier_is_the_control_problem(flowers, fitted):
-    """The same value as problems/iris_dense.py, whose standardisation is that of all 150 flowers."""
+    """The same value as problems/iris_dense.py, whose standardisation is that of all 150
+    flowers.
+    """
     expected = None
     for L in (2, 4):
         expected = dnl.solve(iris_dense.problem(samples=60), L, "adjoint", start=expected)
-    assert fitted.solution_.success and fitted.solution_.value == pytest.approx(expected.value, abs=1e-12)
+    assert fitted.solution_.success and fitted.solution_.value == pytest.approx(
+        expected.value, abs=1e-12
+    )
     assert fitted.score(*flowers) > 0.95
     scores = fitted.decision_function(flowers[0])
     top = fitted.solution_.controls
-    expected_scores = fitted.solution_.states[-1] @ top["head_W"].values[0].T + top["head_c"].values[0]
+    expected_scores = (
+        fitted.solution_.states[-1] @ top["head_W"].values[0].T + top["head_c"].values[0]
+    )
     np.testing.assert_allclose(scores, expected_scores, rtol=0, atol=1e-12)
     assert (fitted.predict_proba(flowers[0]).argmax(1) == fitted.predict(flowers[0])).all()
 
 
 def test_forms_widths_and_labels(flowers):
-    """Zero padding to a larger width, forms A and B, a function as activation, labels that are words."""
+    """Zero padding to a larger width, forms A and B, a function as activation, labels that are
+    words.
+    """
     X, y = flowers
     names = np.array(["setosa", "versicolor", "virginica"])[y]
-    for options in ({"form": "A", "width": 5}, {"form": "B", "activation": dnl.sigmoid}, {"width": 6, "nested": False}):
+    for options in (
+        {"form": "A", "width": 5},
+        {"form": "B", "activation": dnl.sigmoid},
+        {"width": 6, "nested": False},
+    ):
         model = DenseControlClassifier(depth=2, tolerance=1e-3, **options).fit(X, names)
         assert model.score(X, names) > 0.9
         assert model.solution_.states.shape[-1] == options.get("width", 4)
@@ -84,7 +98,9 @@ def test_pickle_and_module(flowers, fitted):
     import torch
 
     loaded = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(loaded.decision_function(flowers[0]), fitted.decision_function(flowers[0]))
+    np.testing.assert_array_equal(
+        loaded.decision_function(flowers[0]), fitted.decision_function(flowers[0])
+    )
     assert loaded.solution_.problem is None and fitted.solution_.problem is not None
     x = loaded.to_module(head=False)(torch.tensor(flowers[0]))
     np.testing.assert_allclose(x.detach(), fitted.solution_.states[-1], rtol=0, atol=1e-12)
@@ -92,8 +108,12 @@ def test_pickle_and_module(flowers, fitted):
 
 def test_random_state(flowers):
     """A start of size 0.5: equal seeds give equal networks."""
-    made = [DenseControlClassifier(depth=2, nested=False, start_scale=0.5, random_state=seed, max_iterations=1)
-            for seed in (0, 0, 1)]  # fmt: skip
+    made = [
+        DenseControlClassifier(
+            depth=2, nested=False, start_scale=0.5, random_state=seed, max_iterations=1
+        )
+        for seed in (0, 0, 1)
+    ]
     with pytest.warns(ConvergenceWarning):
         values = [m.fit(*flowers).solution_.value for m in made]
     assert values[0] == values[1] != values[2]
@@ -101,7 +121,9 @@ def test_random_state(flowers):
 
 def test_mini_batches(flowers):
     """The same minimiser by another way."""
-    found = DenseControlClassifier(depth=2, method="adam", random_state=0, tolerance=1e-8).fit(*flowers)
+    found = DenseControlClassifier(depth=2, method="adam", random_state=0, tolerance=1e-8).fit(
+        *flowers
+    )
     alone = DenseControlClassifier(depth=2, tolerance=1e-8).fit(*flowers)
     assert found.solution_.value == pytest.approx(alone.solution_.value, abs=1e-12)
 
@@ -114,11 +136,16 @@ def test_regression_of_two_outputs():
 
 
 def test_in_pipelines_and_searches(flowers):
-    """Cross-validation and a grid search clone, fit and score; a start at a saddle would score a third."""
+    """Cross-validation and a grid search clone, fit and score; a start at a saddle would score a
+    third.
+    """
     model = make_pipeline(StandardScaler(), DenseControlClassifier(depth=1, tolerance=1e-3))
     assert cross_val_score(model, *flowers, cv=2).mean() > 0.85
     grid = {"densecontrolclassifier__alpha": [1e-2, 1.0]}
-    assert GridSearchCV(model, grid, cv=2).fit(*flowers).best_params_["densecontrolclassifier__alpha"] == 1e-2
+    assert (
+        GridSearchCV(model, grid, cv=2).fit(*flowers).best_params_["densecontrolclassifier__alpha"]
+        == 1e-2
+    )
 
 
 def test_refusals(flowers):

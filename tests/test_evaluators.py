@@ -1,7 +1,7 @@
 """Every evaluator gives the same value, gradient and Hessian products for every random problem.
 
-NumPy loops over the definition, PyTorch sweeps (stored or recomputed, batched or mapped, any chunk) and the
-CasADi transcription share nothing but the formulas. TEST_SEED=... draws other controls.
+NumPy loops over the definition, PyTorch sweeps (stored or recomputed, batched or mapped, any chunk)
+and the CasADi transcription share nothing but the formulas. TEST_SEED=... draws other controls.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ MODES = {
     "stored, chunks of 2": {"stored": True, "chunk": 2},
 }
 
-# All states, costs and derivatives are O(1) to O(100) sums of at most a few hundred terms: their rounding is
-# a few hundred units of 2.2e-16 of the largest term, below 1e-13. Values keep a factor 10 above that,
-# gradients (which pass L layers back) 1000, Hessian products (twice) 10^4.
-VALUE, GRADIENT, HESSIAN = 1e-12, 1e-10, 1e-9
+# All states, costs and derivatives are O(1) to O(100) sums of at most a few hundred terms: their
+# rounding is a few hundred units of 2.2e-16 of the largest term, below 1e-13. Values keep a factor
+# 10 above that, gradients (which pass L layers back) 1000, Hessian products (twice) 10^4.
+VALUE = 1e-12
+GRADIENT = 1e-10
+HESSIAN = 1e-9
 
 
 @pytest.fixture
@@ -52,7 +54,8 @@ class Setting:
 
     @cached_property
     def evaluators(self) -> dict[str, Evaluator]:
-        implicit = ("stored", "swept", "chunks of 2")  # the other modes differ in columns, which rules share
+        # the other modes differ in columns, which rules share
+        implicit = ("stored", "swept", "chunks of 2")
         modes = implicit if self.discrete.grid.implicit else tuple(MODES)
         return {mode: Evaluator(self.discrete, **MODES[mode]) for mode in modes}
 
@@ -60,12 +63,16 @@ class Setting:
     def casadi(self) -> SimpleNamespace:
         """f, g and their derivatives in (w, x) as CasADi Functions of (w, x) and (w, x, λ)."""
         t = Transcription(self.discrete)
-        w, x, f, g = t.w, ca.vec(t.x), t.objective, ca.vec(t.rows)
+        w = t.w
+        x = ca.vec(t.x)
+        f = t.objective
+        g = ca.vec(t.rows)
         lam = ca.SX.sym("lam", g.numel())
         first = [f, g, ca.gradient(f, w), ca.gradient(f, x), ca.jacobian(g, w), ca.jacobian(g, x)]
         hessian = ca.hessian(f + ca.dot(lam, g), ca.vertcat(w, x))[0]
         return SimpleNamespace(
-            first=ca.Function("first", [w, x], first), hessian=ca.Function("hessian", [w, x, lam], [hessian])
+            first=ca.Function("first", [w, x], first),
+            hessian=ca.Function("hessian", [w, x, lam], [hessian]),
         )
 
     def control(self, rng: np.random.Generator) -> np.ndarray:
@@ -78,17 +85,22 @@ def setting(name: str, rule: str = "left") -> Setting:
 
 
 class Condensed:
-    """Value, gradient and Hessian of J(w) = f(w, x(w)), g(w, x(w)) = 0, by the implicit function theorem."""
+    """Value, gradient and Hessian of J(w) = f(w, x(w)), g(w, x(w)) = 0, by the implicit function
+    theorem.
+    """
 
     def __init__(self, found: Setting, w: np.ndarray) -> None:
         x = found.discrete.states(w).ravel()
         self.value, g, f_w, f_x, g_w, g_x = (np.array(v) for v in found.casadi.first(w, x))
         self.value, self.residual = float(self.value.squeeze()), g.ravel()
-        # the rows are causal: a state appears in its own and in later ones, with the coefficient 1 if they are explicit
+        # the rows are causal: a state appears in its own and in later ones, with the coefficient 1
+        # if they are explicit
         size = len(g_x) // (found.depth + 1)
         own = np.kron(np.eye(found.depth + 1), np.ones((size, size)))
         upper = (
-            np.triu(g_x) if not found.discrete.grid.implicit else np.where(own, 0.0, np.triu(g_x)) + np.eye(len(g_x))
+            np.triu(g_x)
+            if not found.discrete.grid.implicit
+            else np.where(own, 0.0, np.triu(g_x)) + np.eye(len(g_x))
         )
         assert np.array_equal(upper, np.eye(len(g_x)))
         lam = -np.linalg.solve(g_x.T, f_x)
@@ -104,7 +116,8 @@ def close(got: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
     return np.allclose(got, expected, rtol=0, atol=tolerance * scale)
 
 
-# -- value and states ---------------------------------------------------------------------------------------
+# -- value and states
+# ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("name", "rule"), EVERY)
 def test_values_and_states_agree(name, rule, rng):
     case = setting(name, rule)
@@ -116,7 +129,9 @@ def test_values_and_states_agree(name, rule, rng):
         assert evaluator.value(w) == pytest.approx(J, rel=VALUE), mode
         assert evaluator.value_and_gradient(w)[0] == pytest.approx(J, rel=VALUE), mode
         trajectory = evaluator.trajectory(w)
-        assert close(trajectory.states, x, VALUE) and trajectory.value == pytest.approx(J, rel=VALUE), mode
+        assert close(trajectory.states, x, VALUE) and trajectory.value == pytest.approx(
+            J, rel=VALUE
+        ), mode
 
 
 @pytest.mark.parametrize(("name", "rule"), EVERY)
@@ -128,7 +143,8 @@ def test_transcription_holds_at_the_reference_states(name, rule, rng):
     assert close(condensed.residual, np.zeros_like(condensed.residual), VALUE)
 
 
-# -- derivatives --------------------------------------------------------------------------------------------
+# -- derivatives
+# --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("name", "rule"), EVERY)
 def test_gradients_agree(name, rule, rng):
     case = setting(name, rule)
@@ -141,10 +157,12 @@ def test_gradients_agree(name, rule, rng):
 
 @pytest.mark.parametrize(("name", "rule"), EVERY)
 def test_gradient_is_the_limit_of_central_differences(name, rule, rng):
-    """(4 D(h/2) - D(h))/3 for D(h) = (J(w+hd) - J(w-hd))/2h, |d| = 1, h = 2e-3, from NumPy's values.
+    """(4 D(h/2) - D(h))/3 for D(h) = (J(w+hd) - J(w-hd))/2h, |d| = 1, h = 2e-3, from NumPy's
+    values.
 
-    Truncation: h⁴ J⁽⁵⁾/480 = 3e-14 J⁽⁵⁾, with J⁽⁵⁾ up to 1000 |J|. Rounding: each J is off by at most
-    64 eps |J| (certificates/taylor.py), so the combination by (4·2 + 1)/3 · 64 eps |J| / h = 2.2e-11 |J|.
+    Truncation: h⁴ J⁽⁵⁾/480 = 3e-14 J⁽⁵⁾, with J⁽⁵⁾ up to 1000 |J|. Rounding: each J is off by at
+    most 64 eps |J| (certificates/taylor.py), so the combination by (4·2 + 1)/3 · 64 eps |J| / h =
+    2.2e-11 |J|.
     """
     case = setting(name, rule)
     w, h = case.control(rng), 2e-3
@@ -153,7 +171,9 @@ def test_gradient_is_the_limit_of_central_differences(name, rule, rng):
     d = rng.standard_normal(case.size)
     d /= np.linalg.norm(d)
     coarse, fine = ((value(w + k * d) - value(w - k * d)) / (2 * k) for k in (h, h / 2))
-    assert (4 * fine - coarse) / 3 == pytest.approx(gradient @ d, rel=0, abs=1e-10 * max(1.0, abs(J)))
+    assert (4 * fine - coarse) / 3 == pytest.approx(
+        gradient @ d, rel=0, abs=1e-10 * max(1.0, abs(J))
+    )
 
 
 @pytest.mark.parametrize(("name", "rule"), EVERY)
@@ -175,7 +195,8 @@ def test_dense_hessian_column_by_column(stored, rng):
     assert close(H, Condensed(case, w).hessian, HESSIAN)
 
 
-# -- orders -------------------------------------------------------------------------------------------------
+# -- orders
+# -------------------------------------------------------------------------------------------------
 def reaches(rate: float, order: float, slack: float) -> bool:
     """``inf`` stands for a remainder that vanishes."""
     return np.isinf(rate) or abs(rate - order) <= slack
@@ -183,8 +204,9 @@ def reaches(rate: float, order: float, slack: float) -> bool:
 
 @pytest.mark.parametrize(("name", "rule"), EVERY)
 def test_taylor_remainders(name, rule):
-    """Orders 2 and 3. At about one random point in fifty the leading coefficient is so small that the next
-    one shows, so the best of four counts; a wrong gradient or Hessian shows at every point."""
+    """Orders 2 and 3. At about one random point in fifty the leading coefficient is so small that
+    the next one shows, so the best of four counts; a wrong gradient or Hessian shows at every
+    point."""
     case = setting(name, rule)
     first, second = [], []
     for _ in range(4):
@@ -201,15 +223,19 @@ def test_taylor_remainders(name, rule):
 
 def linear_in_the_control(terminal, penalties) -> dnl.ControlProblem:
     return dnl.ControlProblem(
-        x0=np.array([0.3, -1.0]), dynamics=dnl.Volterra(lambda t, s, y, u: u.w * (1.0 + t * s)),
-        controls={"w": dnl.Control((), on="ts")}, terminal=terminal, regularisers=penalties,
-    )  # fmt: skip
+        x0=np.array([0.3, -1.0]),
+        dynamics=dnl.Volterra(lambda t, s, y, u: u.w * (1.0 + t * s)),
+        controls={"w": dnl.Control((), on="ts")},
+        terminal=terminal,
+        regularisers=penalties,
+    )
 
 
 @pytest.mark.parametrize(("penalties", "rate"), [([], np.inf), ([dnl.H1("w", 1.0)], 2.0)])
 def test_taylor_rates_of_linear_and_quadratic_costs(penalties, rate):
     found = dnl.taylor_test(linear_in_the_control(lambda x, c: 2.0 * x, penalties), depth=4)
-    # The quadratic remainder ½h²d'Hd is 1e-6 at the smallest step, 6e-4; rounding, 64 eps |J|, is 1e-8 of it.
+    # The quadratic remainder ½h²d'Hd is 1e-6 at the smallest step, 6e-4; rounding, 64 eps |J|, is
+    # 1e-8 of it.
     assert found.gradient_rate == pytest.approx(rate, abs=1e-5) and np.isinf(found.hessian_rate)
     assert found.passed
 
@@ -219,7 +245,9 @@ def test_taylor_test_sees_a_wrong_gradient(monkeypatch):
 
     def wrong(self, w, multipliers=None):
         value, gradient = right(self, w, multipliers)
-        return value, gradient + 1e-3 * np.abs(gradient).max() * (np.arange(len(gradient)) % 10 == 0)
+        return value, gradient + 1e-3 * np.abs(gradient).max() * (
+            np.arange(len(gradient)) % 10 == 0
+        )
 
     right = Evaluator.value_and_gradient
     monkeypatch.setattr(Evaluator, "value_and_gradient", wrong)
@@ -231,24 +259,30 @@ def test_taylor_test_sees_a_wrong_gradient(monkeypatch):
 def test_taylor_test_sees_a_wrong_hessian(monkeypatch):
     """A thousandth too large: the order drops to 2, at the smaller steps too."""
     right = Evaluator.hessian_product
-    monkeypatch.setattr(Evaluator, "hessian_product", lambda self, w, d, m=None: 1.001 * right(self, w, d, m))
+    monkeypatch.setattr(
+        Evaluator, "hessian_product", lambda self, w, d, m=None: 1.001 * right(self, w, d, m)
+    )
     found = build("Dense C with feature, target", 0)
     rates = dnl.taylor_test(found.problem, found.depth, seed=3)
     assert not rates.passed and rates.gradient_rate == pytest.approx(2.0, abs=0.05)
 
 
 def test_taylor_steps_shrink_where_the_cost_bends_fast():
-    """sin(150 x): at h = 1e-2 a step moves x by about 1e-2, a radian and more; at 1e-3 the leading term rules."""
+    """sin(150 x): at h = 1e-2 a step moves x by about 1e-2, a radian and more; at 1e-3 the leading
+    term rules.
+    """
     fast = linear_in_the_control(lambda x, c: dnl.namespace(x).sin(150.0 * x), [])
     found = [dnl.taylor_test(fast, depth=4, seed=seed) for seed in range(4)]
     assert all(f.passed for f in found) and any(f.steps[0] == 1e-3 for f in found)
 
 
-# -- costates -----------------------------------------------------------------------------------------------
+# -- costates
+# -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("N", [1, 3])
 @pytest.mark.parametrize("stored", [True, False])
 def test_volterra_costates_by_hand(N, stored, rng):
-    """λ^L = ∇Φ, λ^s = τ ℓ_x + τ Σ_{l>s} k_x λ^l and the gradients τ k_w λ^l, τ ℓ_v + τ Σ k_v λ^l (theory, 5).
+    """λ^L = ∇Φ, λ^s = τ ℓ_x + τ Σ_{l>s} k_x λ^l and the gradients τ k_w λ^l, τ ℓ_v + τ Σ k_v λ^l
+    (theory, 5).
 
     k = sin(w y) e^{s-t} + v y t,  ℓ = (1 + t) x² + v⁴,  Φ = (x - 1)⁴, means over the samples.
     """
@@ -259,10 +293,13 @@ def test_volterra_costates_by_hand(N, stored, rng):
         return xp.sin(u.w * y) * xp.exp(s - t) + u.v * y * t
 
     problem = dnl.ControlProblem(
-        horizon=T, x0=rng.standard_normal(N), dynamics=dnl.Volterra(kernel),
+        horizon=T,
+        x0=rng.standard_normal(N),
+        dynamics=dnl.Volterra(kernel),
         controls={"w": dnl.Control((), on="ts"), "v": dnl.Control(())},
-        terminal=lambda x, c: (x - 1.0) ** 4, running=lambda t, x, u: (1.0 + t) * x**2 + u.v**4,
-    )  # fmt: skip
+        terminal=lambda x, c: (x - 1.0) ** 4,
+        running=lambda t, x, u: (1.0 + t) * x**2 + u.v**4,
+    )
     evaluator = Evaluator(dnl.discretise(problem, L), stored=stored)
     w, v = 0.5 * rng.standard_normal((L + 1, L)), 0.5 * rng.standard_normal(L)
     packed = [w[l, s] for s in range(L) for l in range(s + 1, L + 1)]
@@ -273,7 +310,9 @@ def test_volterra_costates_by_hand(N, stored, rng):
     for l in range(1, L + 1):
         for s in range(l):
             x[l] += tau * (np.sin(w[l, s] * x[s]) * np.exp(t[s] - t[l]) + v[s] * x[s] * t[l])
-    lam, g_w, g_v = np.zeros((L + 1, N)), [], np.zeros(L)
+    lam = np.zeros((L + 1, N))
+    g_w = []
+    g_v = np.zeros(L)
     lam[L] = 4 * (x[L] - 1) ** 3 / N
     for s in range(L - 1, -1, -1):
         lam[s] = tau * 2 * (1 + t[s]) * x[s] / N
@@ -296,15 +335,22 @@ def test_volterra_costates_by_hand(N, stored, rng):
 
 @pytest.mark.parametrize("N", [1, 3])
 def test_ode_costates_by_hand(N, rng):
-    """The classical costate ψ^l = ψ^{l+1} + τ (ℓ_x + f_x ψ^{l+1}) is dJ/dz; λ^l = ψ^l - ψ^{l+1} is dJ/dx."""
+    """The classical costate ψ^l = ψ^{l+1} + τ (ℓ_x + f_x ψ^{l+1}) is dJ/dz; λ^l = ψ^l - ψ^{l+1} is
+    dJ/dx.
+    """
     L, T = 7, 0.9
     problem = dnl.ControlProblem(
-        horizon=T, x0=rng.standard_normal(N), dynamics=dnl.ODE(lambda t, x, u: x * u.v - x**3 * t),
+        horizon=T,
+        x0=rng.standard_normal(N),
+        dynamics=dnl.ODE(lambda t, x, u: x * u.v - x**3 * t),
         controls={"v": dnl.Control(())},
-        terminal=lambda x, c: x**2, running=lambda t, x, u: t * x**2 + u.v**2 * x,
-    )  # fmt: skip
+        terminal=lambda x, c: x**2,
+        running=lambda t, x, u: t * x**2 + u.v**2 * x,
+    )
     evaluator = Evaluator(dnl.discretise(problem, L))
-    v, tau, t = 0.5 * rng.standard_normal(L), T / L, T / L * np.arange(L + 1)
+    v = 0.5 * rng.standard_normal(L)
+    tau = T / L
+    t = T / L * np.arange(L + 1)
     x = [problem.x0]
     for l in range(L):
         x.append(x[l] + tau * (x[l] * v[l] - x[l] ** 3 * t[l]))
@@ -333,21 +379,30 @@ def test_costates_are_the_multipliers_of_the_transcription(name, rule, rng):
     assert close(found.integral_costates if one_step else found.costates, lam, GRADIENT)
 
 
-# -- what the table covers ----------------------------------------------------------------------------------
+# -- what the table covers
+# ----------------------------------------------------------------------------------
 def test_the_random_problems_cover_the_library():
     problems = [setting(name).problem for name in CASES]
     assert {type(p.dynamics).__name__ for p in problems} == {"Volterra", "ODE", "Dense", "ResNet"}
-    assert {p.dynamics.form for p in problems if isinstance(p.dynamics, dnl.Dense)} == {"A", "B", "C"}
+    assert {p.dynamics.form for p in problems if isinstance(p.dynamics, dnl.Dense)} == {
+        "A",
+        "B",
+        "C",
+    }
     assert {len(p.state_shape) for p in problems} == {0, 1, 2}
     used = {(type(r).__name__, p.controls[r.name].on) for p in problems for r in p.regularisers}
     places = {(kind, on) for kind in ("H1", "L2") for on in ("ts", "t", "const")}
     assert used == places | {("TvG", "t")}
     losses = {p.terminal.name for p in problems if p.terminal is not None}
     assert {"squared", "logistic", "cross_entropy", "distance"} <= losses
-    with_head = {p.terminal.name for p in problems if p.terminal is not None and p.terminal.controls}
+    with_head = {
+        p.terminal.name for p in problems if p.terminal is not None and p.terminal.controls
+    }
     assert with_head == {"squared", "logistic", "cross_entropy"}
     targets = {None if p.running is None else p.running.target is not None for p in problems}
     assert targets == {None, True, False}
-    assert any(p.node_controls for p in problems) and any(p.markov and p.node_controls for p in problems)
+    assert any(p.node_controls for p in problems) and any(
+        p.markov and p.node_controls for p in problems
+    )
     assert {p.samples for p in problems} == {1, 2, 3, 4}
     assert {setting(name).depth for name in CASES} == {1, 2, 3, 4, 5}

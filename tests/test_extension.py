@@ -1,7 +1,8 @@
-"""Extensions of samples to functions, the way between depths, and distances, against independent quadrature.
+"""Extensions of samples to functions, the way between depths, and distances, against independent
+quadrature.
 
-The independent extension is np.interp in each variable of the mirrored array: bilinear between the samples,
-constant outside.
+The independent extension is np.interp in each variable of the mirrored array: bilinear between the
+samples, constant outside.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ T = 1.7  # the horizon; not 1, so that every power of τ shows
 DEPTHS = (1, 2, 3, 5, 8)
 ON = {"triangle": ("ts", False), "path": ("t", False), "path at nodes": ("t", True)}
 
-# Interpolation and quadrature are sums of products of O(1) numbers with weights that add up to O(1).
+# Interpolation and quadrature are sums of products of O(1) numbers with weights that add up to
+# O(1).
 EXACT = 1e-13
 
 
@@ -47,7 +49,9 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 def flip(L: int, w: np.ndarray) -> np.ndarray:
     """a_ij = a_ji = w^{max(i,j)+1, min(i,j)} of packed samples."""
-    site = {(l, s): i for i, (l, s) in enumerate((l, s) for s in range(L) for l in range(s + 1, L + 1))}
+    site = {
+        (l, s): i for i, (l, s) in enumerate((l, s) for s in range(L) for l in range(s + 1, L + 1))
+    }
     return np.array([[w[site[max(i, j) + 1, min(i, j)]] for j in range(L)] for i in range(L)])
 
 
@@ -65,10 +69,13 @@ def triangle_points(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return p[:, 1], p[:, 0]
 
 
-# -- the flip and the two extensions ------------------------------------------------------------------------
+# -- the flip and the two extensions
+# ------------------------------------------------------------------------
 @pytest.mark.parametrize("L", DEPTHS)
 def test_flip_identity(L):
-    """The mirrored array is symmetric, its diagonal is w^{i+1,i}, and every sample appears once or twice."""
+    """The mirrored array is symmetric, its diagonal is w^{i+1,i}, and every sample appears once or
+    twice.
+    """
     found = layout("triangle", L)
     w = draw(found.count, 2)
     a = found.mirrored(w)
@@ -137,9 +144,13 @@ def test_constant_in_the_outer_half_cells(L):
     control = Extension("w", layout("triangle", L), w)
     line = np.linspace(0, T - half, 9)
     for fraction in (0.0, 0.3, 1.0):
-        assert control(T - fraction * half, line) == pytest.approx(control(T - half, line), rel=0, abs=EXACT)
+        assert control(T - fraction * half, line) == pytest.approx(
+            control(T - half, line), rel=0, abs=EXACT
+        )
         late = half + (T - half) * np.linspace(0, 1, 9)
-        assert control(late, fraction * half) == pytest.approx(control(late, half), rel=0, abs=EXACT)
+        assert control(late, fraction * half) == pytest.approx(
+            control(late, half), rel=0, abs=EXACT
+        )
     path = Extension("v", layout("path", L), draw(L, seed=2))
     assert path(np.array([0.0, half])) == pytest.approx(path.at(0), rel=0, abs=EXACT)
     assert path(np.array([T - half, T])) == pytest.approx(path.at(L - 1), rel=0, abs=EXACT)
@@ -150,22 +161,29 @@ def test_the_extension_is_continuous_across_the_diagonal_of_the_mirror():
     control = Extension("w", layout("triangle", 6), draw(21))
     t = np.linspace(0.01, T, 50)
     near = control(t, t - 1e-9)
-    assert control(t, t) == pytest.approx(near, rel=0, abs=1e-6)  # slopes up to 2·max|w|/τ = 20, times 1e-9
+    # slopes up to 2·max|w|/τ = 20, times 1e-9
+    assert control(t, t) == pytest.approx(near, rel=0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("place", "times", "message"),
-    [("triangle", (0.5,), r"\(t, s\)"), ("path", (0.5, 0.2), r"\(t\)"),
-     ("triangle", (0.2, 0.5), "0 <= s <= t"), ("triangle", (T + 0.01, 0.1), "times from 0"),
-     ("path", (-0.01,), "times from 0"), ("path", (np.nan,), "times from 0")],
-)  # fmt: skip
+    [
+        ("triangle", (0.5,), r"\(t, s\)"),
+        ("path", (0.5, 0.2), r"\(t\)"),
+        ("triangle", (0.2, 0.5), "0 <= s <= t"),
+        ("triangle", (T + 0.01, 0.1), "times from 0"),
+        ("path", (-0.01,), "times from 0"),
+        ("path", (np.nan,), "times from 0"),
+    ],
+)
 def test_points_outside_are_told(place, times, message):
     found = layout(place, 4)
     with pytest.raises(dnl.InputError, match=f"control 'w'.*{message}"):
         Extension("w", found, draw(found.count))(*times)
 
 
-# -- energies -----------------------------------------------------------------------------------------------
+# -- energies
+# -----------------------------------------------------------------------------------------------
 def gauss(breaks: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
     x, w = np.polynomial.legendre.leggauss(points)
     centre, half = (breaks[1:] + breaks[:-1]) / 2, np.diff(breaks) / 2
@@ -176,7 +194,9 @@ def test_energy_of_one_cell():
     """∫|∂_t ŵ|² = (d0² + d0 d1 + d1²)/3 over the cell between four centres, for every τ."""
     L, k = 5, (3, 1)  # the cell between centres 3, 4 in t and 1, 2 in s
     w = draw(L * (L + 1) // 2)
-    a, line, found = flip(L, w), centres(L), layout("triangle", L)
+    a = flip(L, w)
+    line = centres(L)
+    found = layout("triangle", L)
     t, weight_t = gauss(line[[k[0], k[0] + 1]], 2)
     s, weight_s = gauss(line[[k[1], k[1] + 1]], 2)
     control, h = Extension("w", found, w), 1e-3 * T / L
@@ -186,7 +206,9 @@ def test_energy_of_one_cell():
     # rounding of the difference quotient: 2.2e-16/(1e-3 τ), squared energy of slopes 1/τ: 1e-12
     assert weight_t @ slope**2 @ weight_s == pytest.approx((d0**2 + d0 * d1 + d1**2) / 3, rel=1e-11)
     values = tensor_values(found, w, np.concatenate([s, t]), slope=0)[2:, :2, 0]
-    assert weight_t @ values**2 @ weight_s == pytest.approx((d0**2 + d0 * d1 + d1**2) / 3, rel=EXACT)
+    assert weight_t @ values**2 @ weight_s == pytest.approx(
+        (d0**2 + d0 * d1 + d1**2) / 3, rel=EXACT
+    )
 
 
 def energy_matrix(L: int, line: np.ndarray) -> np.ndarray:
@@ -195,11 +217,16 @@ def energy_matrix(L: int, line: np.ndarray) -> np.ndarray:
     value, slope = hats(x, line), np.zeros((len(x), L))
     for i in range(L - 1):
         inside = (x > line[i]) & (x < line[i + 1])
-        slope[inside, i], slope[inside, i + 1] = -1 / (line[i + 1] - line[i]), 1 / (line[i + 1] - line[i])
+        slope[inside, i], slope[inside, i + 1] = (
+            -1 / (line[i + 1] - line[i]),
+            1 / (line[i + 1] - line[i]),
+        )
     mass, stiffness = value.T @ (weight[:, None] * value), slope.T @ (weight[:, None] * slope)
     arrays = np.array([flip(L, e) for e in np.eye(L * (L + 1) // 2)])
     mixed = np.einsum("aij,ik,jl,bkl->ab", arrays, stiffness, mass, arrays, optimize=True)
-    return 0.5 * (mixed + np.einsum("aij,ik,jl,bkl->ab", arrays, mass, stiffness, arrays, optimize=True))
+    return 0.5 * (
+        mixed + np.einsum("aij,ik,jl,bkl->ab", arrays, mass, stiffness, arrays, optimize=True)
+    )
 
 
 def largest_ratio(L: int, line: np.ndarray) -> float:
@@ -218,7 +245,9 @@ def seminorm2(L: int, w: np.ndarray) -> float:
 
 @pytest.mark.parametrize("L", [2, 3, 5, 8])
 def test_energy_is_at_most_the_differences(L):
-    """‖∇Î w‖²_triangle <= Σ(|Δ_l w|² + |Δ_s w|²): never above on random arrays, equal for w = l + s."""
+    """‖∇Î w‖²_triangle <= Σ(|Δ_l w|² + |Δ_s w|²): never above on random arrays, equal for w = l +
+    s.
+    """
     found = layout("triangle", L)
     D, _ = differences(found)
     for seed in range(30):
@@ -230,7 +259,9 @@ def test_energy_is_at_most_the_differences(L):
 
 @pytest.mark.parametrize("L", [2, 4, 8])
 def test_the_constant_is_one_with_centres_and_not_with_corners(L):
-    """Centres: the supremum is 1 (the eigenvalues of an L² matrix: a few hundred ulp). Corners: above 1."""
+    """Centres: the supremum is 1 (the eigenvalues of an L² matrix: a few hundred ulp). Corners:
+    above 1.
+    """
     assert largest_ratio(L, centres(L)) == pytest.approx(1.0, abs=1e-12)
     w = draw(L * (L + 1) // 2)
     assert seminorm2(L, w) == pytest.approx(w @ energy_matrix(L, centres(L)) @ w, rel=1e-12)
@@ -239,17 +270,22 @@ def test_the_constant_is_one_with_centres_and_not_with_corners(L):
 
 
 def test_the_constant_of_corners():
-    """It tends to 33/24 = 1.375: of the mass matrix with rows 1/6, 2/3, 1/6 and a last diagonal entry 4/3 the
-    eigenvector r^k at the end has 2/3 + (r + 1/r)/6 = 4/3 + r/6, so r = 1/4."""
+    """It tends to 33/24 = 1.375: of the mass matrix with rows 1/6, 2/3, 1/6 and a last diagonal
+    entry 4/3 the eigenvector r^k at the end has 2/3 + (r + 1/r)/6 = 4/3 + r/6, so r = 1/4."""
     L = 12
     x, weight = gauss(np.arange(2 * L + 1) / 2, 2)  # τ = 1
     corners, middles = (hats(x, np.arange(L) + shift) for shift in (0.0, 0.5))
-    assert np.linalg.eigvalsh(corners.T @ (weight[:, None] * corners))[-1] == pytest.approx(1.375, abs=1e-9)
-    assert np.linalg.eigvalsh(middles.T @ (weight[:, None] * middles))[-1] == pytest.approx(1.0, abs=1e-12)
+    assert np.linalg.eigvalsh(corners.T @ (weight[:, None] * corners))[-1] == pytest.approx(
+        1.375, abs=1e-9
+    )
+    assert np.linalg.eigvalsh(middles.T @ (weight[:, None] * middles))[-1] == pytest.approx(
+        1.0, abs=1e-12
+    )
     assert 1.3 < largest_ratio(L, np.arange(L) * T / L) <= 1.375 + 1e-12
 
 
-# -- between depths -----------------------------------------------------------------------------------------
+# -- between depths
+# -----------------------------------------------------------------------------------------
 PAIRS = [(1, 4), (3, 5), (4, 8), (8, 4), (6, 6), (5, 2), (2, 6)]
 
 
@@ -268,7 +304,9 @@ def test_prolongation_samples_the_extension(place, coarse, fine):
 
 @pytest.mark.parametrize("place", ["triangle", "path"])
 def test_tripling_the_depth_keeps_the_samples(place):
-    """The centres of L are centres of 3L, so the finer extension passes through the coarse samples."""
+    """The centres of L are centres of 3L, so the finer extension passes through the coarse
+    samples.
+    """
     source, target = layout(place, 4), layout(place, 12)
     w = draw(source.count)
     finer = Extension("w", target, prolong(source, w, target))
@@ -309,14 +347,16 @@ def test_constants_survive_both_ways(place, coarse, fine):
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_linear_functions_survive_away_from_the_boundary(factor):
-    """On the path all cells but the two end cells; on the triangle all that touch neither t = T nor s = 0
-    and, unless the function is one of t + s, lie two cells off the diagonal, where the mirror bends it."""
+    """On the path all cells but the two end cells; on the triangle all that touch neither t = T nor
+    s = 0 and, unless the function is one of t + s, lie two cells off the diagonal, where the mirror
+    bends it."""
     L = 6
     source, target = layout("path", L), layout("path", factor * L)
     v = 2.0 - 3.0 * source.line
     back = restrict(target, prolong(source, v, target), source)
     assert back[1:-1] == pytest.approx(v[1:-1], rel=1e-13)
-    assert abs(back[0] - v[0]) > 0.01 and abs(back[-1] - v[-1]) > 0.01  # flat in the outer half cells
+    # flat in the outer half cells
+    assert abs(back[0] - v[0]) > 0.01 and abs(back[-1] - v[-1]) > 0.01
     source, target = layout("triangle", L), layout("triangle", factor * L)
     t, s = source.positions
     l, j = source.layers, source.sources
@@ -326,9 +366,12 @@ def test_linear_functions_survive_away_from_the_boundary(factor):
         assert kept.sum() >= 3 and back[kept] == pytest.approx(w[kept], rel=1e-13)
 
 
-# -- cell averages and the recovery sequence ----------------------------------------------------------------
+# -- cell averages and the recovery sequence
+# ----------------------------------------------------------------
 def bent(t: Any, s: Any) -> np.ndarray:
-    """Smooth on the triangle; the mirror has a kink across the diagonal, f_t - f_s = 3 cos t + t²/2."""
+    """Smooth on the triangle; the mirror has a kink across the diagonal, f_t - f_s = 3 cos t +
+    t²/2.
+    """
     return np.sin(2 * t - s) + 0.5 * t**2 * s
 
 
@@ -346,8 +389,8 @@ def gaps(function: Callable[..., Any], L: int) -> tuple[float, float]:
 
 
 def test_orders_of_cell_averages():
-    """Off the diagonal the average is the centre's value to O(τ²); on it the mirrored kink leaves O(τ),
-    unless there is none."""
+    """Off the diagonal the average is the centre's value to O(τ²); on it the mirrored kink leaves
+    O(τ), unless there is none."""
     (off, on), (finer_off, finer_on) = gaps(bent, 32), gaps(bent, 64)
     assert math.log2(off / finer_off) == pytest.approx(2.0, abs=0.1)
     assert math.log2(on / finer_on) == pytest.approx(1.0, abs=0.1)
@@ -357,7 +400,9 @@ def test_orders_of_cell_averages():
 
 
 def test_cell_averages_are_averages():
-    """Off the diagonal four Gauss points miss τ⁸ f⁽⁸⁾ (4!)⁴/(9 (8!)³) = 5.6e-10 τ⁸ f⁽⁸⁾, here below 1e-14."""
+    """Off the diagonal four Gauss points miss τ⁸ f⁽⁸⁾ (4!)⁴/(9 (8!)³) = 5.6e-10 τ⁸ f⁽⁸⁾, here below
+    1e-14.
+    """
     L = 16
     found = layout("triangle", L)
     averages, tau = cell_averages(bent, found), T / L
@@ -375,7 +420,9 @@ def test_cell_averages_on_the_diagonal():
     averages = cell_averages(lambda t, s: 3.0 * t + s, found)
     for s in (0, 20, L - 1):
         centre = 4.0 * (s + 0.5) * tau
-        assert averages[found.index(s + 1, s)] - centre == pytest.approx(tau * (3.0 - 1.0) / 6, rel=1e-10)
+        assert averages[found.index(s + 1, s)] - centre == pytest.approx(
+            tau * (3.0 - 1.0) / 6, rel=1e-10
+        )
 
 
 @pytest.mark.parametrize("place", ["path", "constant"])
@@ -408,8 +455,8 @@ def recovered(function: Callable[..., Any], L: int) -> float:
 
 
 def test_recovery_sequence_of_a_smooth_mirror():
-    """R_L = R - (τ/4) ∫|w_t(1, s)|² ds + O(τ²): the differences leave out the half cells at t = 1 (at s = 0
-    the slope of cosh vanishes)."""
+    """R_L = R - (τ/4) ∫|w_t(1, s)|² ds + O(τ²): the differences leave out the half cells at t = 1
+    (at s = 0 the slope of cosh vanishes)."""
     exact = h1_energy(even, lambda t, s: np.sinh(t) + 0 * s, lambda t, s: np.sinh(s) + 0 * t)
     constants = [L * (recovered(even, L) - exact) for L in (32, 64)]
     # extrapolated, the remainder is O(1/L²) of a constant of order 1
@@ -418,19 +465,28 @@ def test_recovery_sequence_of_a_smooth_mirror():
 
 def test_recovery_sequence_with_a_kink():
     """First order as well: the kink costs O(1) on each of L diagonal cells of area τ²."""
-    slopes = (lambda t, s: 2 * np.cos(2 * t - s) + t * s, lambda t, s: -np.cos(2 * t - s) + 0.5 * t**2)
+    slopes = (
+        lambda t, s: 2 * np.cos(2 * t - s) + t * s,
+        lambda t, s: -np.cos(2 * t - s) + 0.5 * t**2,
+    )
     exact = h1_energy(bent, *slopes)
     errors = [abs(recovered(bent, L) - exact) for L in (64, 128)]
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.1) and errors[1] < 0.02 * exact
+    assert (
+        math.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.1) and errors[1] < 0.02 * exact
+    )
 
 
-# -- distances ----------------------------------------------------------------------------------------------
+# -- distances
+# ----------------------------------------------------------------------------------------------
 def brute_points(fine: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """t, s and weights on the triangle: 3×3 Gauss on each cell below the diagonal, in (t, (s-a)/(t-a)) on
-    each diagonal half cell (exact to degree 4 there, to degree 5 per variable elsewhere)."""
+    """t, s and weights on the triangle: 3×3 Gauss on each cell below the diagonal, in (t,
+    (s-a)/(t-a)) on each diagonal half cell (exact to degree 4 there, to degree 5 per variable
+    elsewhere)."""
     h = T / fine
     x, a = gauss(np.array([0.0, 1.0]), 3)
-    ts, ss, ws = [], [], []
+    ts = []
+    ss = []
+    ws = []
     for i in range(fine):
         for j in range(i):
             ts.append(np.repeat((i + x) * h, 3))
@@ -449,10 +505,13 @@ def slopes(x: np.ndarray, line: np.ndarray) -> np.ndarray:
 
 
 def brute_distance(La: int, u: np.ndarray, Lb: int, v: np.ndarray, norm: str) -> float:
-    """On the triangle, over a grid that contains all centres of both depths; hats are linear on its cells, so
-    the difference quotients in ``slopes`` are exact to rounding, 2.2e-16/1e-7 = 2e-9."""
+    """On the triangle, over a grid that contains all centres of both depths; hats are linear on its
+    cells, so the difference quotients in ``slopes`` are exact to rounding, 2.2e-16/1e-7 = 2e-9."""
     fine = math.lcm(2 * La, 2 * Lb)
-    a, b, x, y = flip(La, u), flip(Lb, v), centres(La), centres(Lb)
+    a = flip(La, u)
+    b = flip(Lb, v)
+    x = centres(La)
+    y = centres(Lb)
     if norm == "sup":
         grid = np.linspace(0, T, fine + 1)
         t, s = (grid[k] for k in np.tril_indices(fine + 1))
@@ -483,9 +542,15 @@ def test_distance_on_the_path_is_exact(La, Lb, places):
     u, v = draw(a.count, 2), draw(b.count, 2, seed=1)
     grid = np.linspace(0, T, math.lcm(2 * La, 2 * Lb) + 1)
     x, weight = gauss(grid, 3)
-    gap = np.stack([np.interp(x, a.line, u[:, c]) - np.interp(x, b.line, v[:, c]) for c in range(2)])
-    assert control_distance(a, u, b, v, "L2") == pytest.approx(math.sqrt((gap**2).sum(0) @ weight), rel=1e-12)
-    nodes = np.stack([np.interp(grid, a.line, u[:, c]) - np.interp(grid, b.line, v[:, c]) for c in range(2)])
+    gap = np.stack(
+        [np.interp(x, a.line, u[:, c]) - np.interp(x, b.line, v[:, c]) for c in range(2)]
+    )
+    assert control_distance(a, u, b, v, "L2") == pytest.approx(
+        math.sqrt((gap**2).sum(0) @ weight), rel=1e-12
+    )
+    nodes = np.stack(
+        [np.interp(grid, a.line, u[:, c]) - np.interp(grid, b.line, v[:, c]) for c in range(2)]
+    )
     assert control_distance(a, u, b, v, "sup") == pytest.approx(np.abs(nodes).max(), rel=1e-12)
     # piecewise linear on the grid: ∫|slope|² is the sum of squared increments over the step
     energy = np.sum(np.diff(nodes, axis=1) ** 2) / (grid[1] - grid[0])
@@ -510,10 +575,20 @@ def solution(L: int, seed: int, horizon: float = T) -> Solution:
     controls = {k: Extension(k, x, draw(x.count, 2, seed=seed)) for k, x in layouts.items()}
     paths = [draw(L + 1, 3, 2, seed=seed + k) for k in (50, 60)]
     return Solution(
-        name="random", backend="adjoint", grid=grid, value=0.0, stationarity=0.0, feasibility=0.0,
-        complementarity=0.0, status=0, message="", states=paths[0], costates=paths[1],
-        terminal_gradient=paths[0][0], controls=controls,
-    )  # fmt: skip
+        name="random",
+        backend="adjoint",
+        grid=grid,
+        value=0.0,
+        stationarity=0.0,
+        feasibility=0.0,
+        complementarity=0.0,
+        status=0,
+        message="",
+        states=paths[0],
+        costates=paths[1],
+        terminal_gradient=paths[0][0],
+        controls=controls,
+    )
 
 
 @pytest.mark.parametrize("norm", ["L2", "H1", "sup"])
@@ -532,7 +607,9 @@ def test_distance_of_solutions_is_that_of_their_controls(norm):
 @pytest.mark.parametrize("norm", ["L2", "H1", "sup"])
 def test_distance_is_a_metric(norm, of):
     if norm == "H1" and of in ("states", "costates"):
-        with pytest.raises(dnl.InputError, match=r"distance.norm: got 'H1'; allowed: 'L2' or 'sup'"):
+        with pytest.raises(
+            dnl.InputError, match=r"distance.norm: got 'H1'; allowed: 'L2' or 'sup'"
+        ):
             dnl.distance(solution(3, 0), solution(3, 1), norm=norm, of=of)
         return
     found = [solution(L, seed) for L, seed in ((3, 0), (5, 1), (4, 2))]
@@ -547,7 +624,9 @@ def test_distance_is_a_metric(norm, of):
 
 
 def test_distances_of_paths():
-    """sup: the largest entry; L2: root of the time integral of the mean over samples of |x - y|²."""
+    """sup: the largest entry; L2: root of the time integral of the mean over samples of |x
+    - y|².
+    """
     a, b = solution(3, 0), solution(5, 1)
     grid = np.linspace(0, T, 16)
     t, weight = gauss(grid, 3)
@@ -558,7 +637,9 @@ def test_distances_of_paths():
 
     l2 = math.sqrt(weight @ (gap(t) ** 2).sum((1, 2)) / a.samples)
     assert dnl.distance(a, b, norm="L2", of="states") == pytest.approx(l2, rel=1e-12)
-    assert dnl.distance(a, b, norm="sup", of="states") == pytest.approx(np.abs(gap(grid)).max(), rel=1e-12)
+    assert dnl.distance(a, b, norm="sup", of="states") == pytest.approx(
+        np.abs(gap(grid)).max(), rel=1e-12
+    )
     x, y = np.array([[0.0], [1.0]]), np.array([[0.0], [0.0]])
     ends = np.array([0.0, 2.0])
     assert path_distance(ends, x, ends, y, "L2") == pytest.approx(math.sqrt(2 / 3), rel=1e-14)
@@ -571,11 +652,15 @@ def test_the_supremum_is_attained_at_a_merged_vertex():
     assert np.abs(a.control("W")(t, s) - b.control("W")(t, s)).max() <= sup
     breaks = np.unique([0.0, T, *centres(3), *centres(4)])
     t, s = (breaks[k] for k in np.tril_indices(len(breaks)))
-    assert np.abs(a.control("W")(t, s) - b.control("W")(t, s)).max() == pytest.approx(sup, rel=1e-13)
+    assert np.abs(a.control("W")(t, s) - b.control("W")(t, s)).max() == pytest.approx(
+        sup, rel=1e-13
+    )
 
 
 def test_prolonged_controls_come_close():
-    """‖Î_{kL} P w - Î_L w‖ falls to 0 as k grows: with order 1.5, from the outer half cells of width τ/2k."""
+    """‖Î_{kL} P w - Î_L w‖ falls to 0 as k grows: with order 1.5, from the outer half cells of
+    width τ/2k.
+    """
     source = layout("triangle", 3)
     w = draw(source.count)
     found = []
@@ -587,7 +672,11 @@ def test_prolonged_controls_come_close():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"norm": "H2"}, "distance.norm"), ({"of": "x"}, "common control"), ({"of": "value"}, "common control")],
+    [
+        ({"norm": "H2"}, "distance.norm"),
+        ({"of": "x"}, "common control"),
+        ({"of": "value"}, "common control"),
+    ],
 )
 def test_distances_that_are_not_there(change, message):
     with pytest.raises(dnl.InputError, match=message):

@@ -14,11 +14,12 @@ from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 def network(form: str) -> dnl.ControlProblem:
     rng = np.random.default_rng(2)
     return dnl.ControlProblem(
-        x0=rng.standard_normal((5, 2)), dynamics=dnl.Dense(2, form),
+        x0=rng.standard_normal((5, 2)),
+        dynamics=dnl.Dense(2, form),
         controls={"W": dnl.Control((2, 2), on="ts", initial=0.2)},
         terminal=dnl.losses.squared(rng.standard_normal((5, 2))),
         regularisers=[dnl.H1("W", 0.05), dnl.H1("b", 0.05)],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("rule", ["left", "trapezoid"])
@@ -41,10 +42,12 @@ def test_products_are_those_of_the_sensitivities(form, rule):
 
 def test_it_is_the_hessian_of_a_problem_linear_in_the_controls():
     made = dnl.ControlProblem(
-        x0=np.ones((2, 1)), dynamics=dnl.Volterra(lambda t, s, x, u: (1 + t - s) * u.u),
-        controls={"u": dnl.Control((1,))}, terminal=dnl.losses.squared(np.array([[2.0], [0.5]])),
+        x0=np.ones((2, 1)),
+        dynamics=dnl.Volterra(lambda t, s, x, u: (1 + t - s) * u.u),
+        controls={"u": dnl.Control((1,))},
+        terminal=dnl.losses.squared(np.array([[2.0], [0.5]])),
         running=lambda t, x, u: x[0] ** 2 + u.u[0] ** 2 * x[0] * 0 + u.u[0] ** 2,
-    )  # fmt: skip
+    )
     evaluator = Evaluator(dnl.discretise(made, 6), stored=False)
     rng = np.random.default_rng(4)
     w, d = rng.standard_normal((2, evaluator.space.size))
@@ -54,7 +57,9 @@ def test_it_is_the_hessian_of_a_problem_linear_in_the_controls():
 
 
 def test_it_reaches_the_minimiser_of_newtons_method():
-    newton, other = (dnl.solve(network("C"), 6, "adjoint", method=m) for m in ("newton", "gauss-newton"))
+    newton, other = (
+        dnl.solve(network("C"), 6, "adjoint", method=m) for m in ("newton", "gauss-newton")
+    )
     assert newton.success and other.success, other.message
     assert other.options["method"] == "gauss-newton"
     assert other.value == pytest.approx(newton.value, rel=1e-10)
@@ -64,10 +69,12 @@ def test_it_reaches_the_minimiser_of_newtons_method():
 
 def test_constraints():
     made = dnl.ControlProblem(
-        x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: dnl.namespace(x).sin(u.u)), controls={"u": dnl.Control(())},
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: dnl.namespace(x).sin(u.u)),
+        controls={"u": dnl.Control(())},
         regularisers=[dnl.L2("u", 1.0)],
         constraints=[dnl.terminal_constraint(lambda x, c: x, 0.5, 0.5, name="reach")],
-    )  # fmt: skip
+    )
     solution = dnl.solve(made, 4, "adjoint", method="gauss-newton")
     assert solution.success, solution.message
     np.testing.assert_allclose(solution.controls["u"].values, np.arcsin(0.5), atol=1e-8)

@@ -1,4 +1,6 @@
-"""The value function on a grid against open-loop optima of the same depth, to the order of the grid."""
+"""The value function on a grid against open-loop optima of the same depth, to the order of the
+grid.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_linear_quadratic(name):
-    """V is convex, so interpolation and a search that stops early only add, each step at most h²/8·V'' = h²P/4."""
+    """V is convex, so interpolation and a search that stops early only add, each step at most
+    h²/8·V'' = h²P/4.
+    """
     module, start, lower, upper, sides = CASES[name]
     depth, errors = 8, []
     for points in (33, 65, 129):
@@ -47,19 +51,26 @@ def test_linear_quadratic(name):
         assert abs(P[0] * start**2 - exact) < 1e-12 * exact
         assert -1e-12 * exact <= errors[-1] <= h**2 / 4 * P[1:].sum() + 1e-6 * exact
         loop = V.simulate()
-        assert loop.inside and -1e-12 * exact <= loop.cost - exact <= errors[-1] + h**2 / 4 * P[1:].sum()
-    # the share of h²/8 that a path meets depends on where it crosses the cells: over two halvings it averages
+        assert (
+            loop.inside
+            and -1e-12 * exact <= loop.cost - exact <= errors[-1] + h**2 / 4 * P[1:].sum()
+        )
+    # the share of h²/8 that a path meets depends on where it crosses the cells: over two halvings
+    # it averages
     assert abs(np.log2(errors[0] / errors[2]) / 2 - 2.0) < 0.35
 
 
 def test_feedback_minimises_the_hamiltonian_of_the_value_function():
     """u = argmin ℓ + D_x V f on O1: 2u + x + V'(x') = 0 with the next state x' = x + τ (½ x + u).
 
-    I[V] has the slopes of chords, V' up to P h, and x' moves by τ δ: |δ| (1 + τ P) <= P h / 2 + the end of the search.
+    I[V] has the slopes of chords, V' up to P h, and x' moves by τ δ: |δ| (1 + τ P) <= P h / 2 + the
+    end of the search.
     """
     depth, points = 8, 257
     V = dnl.hamilton_jacobi(o1_hager.problem(), depth, -0.2, 1.4, points, bounds={"u": (-4, 4)})
-    P, h, tau = riccati("o1", depth), V.axes[0][1] - V.axes[0][0], 1 / depth
+    P = riccati("o1", depth)
+    h = V.axes[0][1] - V.axes[0][0]
+    tau = 1 / depth
     for l in (0, 3, 6):
         for x in (0.3, 0.7, 1.0):
             gain = (0.5 + (1 + tau / 2) * P[l + 1]) / (1 + tau * P[l + 1])
@@ -68,20 +79,27 @@ def test_feedback_minimises_the_hamiltonian_of_the_value_function():
 
 
 def test_three_dimensions():
-    """Linear-quadratic with D = 3 against the discrete Riccati recursion: 0 <= V_h - V <= (1/8) Σ_l Σ_i h_i² 2 P_ii."""
-    A, B, start, depth = (
-        np.array([[0, 1, 0], [0, 0, 1], [-1, -0.5, -1.0]]),
-        np.array([0, 0.5, 1.0]),
-        [0.4, -0.2, 0.3],
-        4,
-    )
+    """Linear-quadratic with D = 3 against the discrete Riccati recursion: 0 <= V_h - V <= (1/8) Σ_l
+    Σ_i h_i² 2 P_ii.
+    """
+    A = np.array([[0, 1, 0], [0, 0, 1], [-1, -0.5, -1.0]])
+    B = np.array([0, 0.5, 1.0])
+    start = [0.4, -0.2, 0.3]
+    depth = 4
     tau = 1 / depth
     problem = dnl.ControlProblem(
-        name="three", x0=[start], controls={"u": dnl.Control((), lower=-2, upper=2)},
-        dynamics=dnl.ODE(lambda t, x, u: dnl.namespace(x).asarray(A) @ x + dnl.namespace(x).asarray(B) * u.u),
-        running=lambda t, x, u: x @ x + u.u**2, terminal=lambda x, c: 2 * (x @ x),
-    )  # fmt: skip
-    P, F, b = [2 * np.eye(3)], np.eye(3) + tau * A, tau * B
+        name="three",
+        x0=[start],
+        controls={"u": dnl.Control((), lower=-2, upper=2)},
+        dynamics=dnl.ODE(
+            lambda t, x, u: dnl.namespace(x).asarray(A) @ x + dnl.namespace(x).asarray(B) * u.u
+        ),
+        running=lambda t, x, u: x @ x + u.u**2,
+        terminal=lambda x, c: 2 * (x @ x),
+    )
+    P = [2 * np.eye(3)]
+    F = np.eye(3) + tau * A
+    b = tau * B
     for _ in range(depth):  # V^l = xᵀ P x
         Q = P[-1]
         gain = F.T @ Q @ b
@@ -114,7 +132,9 @@ def test_closed_loop_cost_is_that_of_the_evaluator():
 
 
 def test_van_der_pol():
-    """|V_h - J_L| <= (L/8) Σ h² max |V_ii| with the second differences of V_h itself, and second order."""
+    """|V_h - J_L| <= (L/8) Σ h² max |V_ii| with the second differences of V_h itself, and second
+    order.
+    """
     problem, depth = o5b_van_der_pol.problem(), 8
     exact = dnl.solve(problem, depth, backend="adjoint").value
     errors = []
@@ -148,8 +168,11 @@ def neuron(samples: int) -> dnl.ControlProblem:
 def test_one_neuron_in_training(samples, points):
     """The joint state of all samples; the open-loop optimum by multistart is the global one."""
     problem, depth = neuron(samples), 4
-    exact = min(dnl.solve(problem, depth, backend="adjoint", start={"K": k, "b": b}).value
-                for k in (-1.0, 1.0) for b in (-0.5, 0.5))  # fmt: skip
+    exact = min(
+        dnl.solve(problem, depth, backend="adjoint", start={"K": k, "b": b}).value
+        for k in (-1.0, 1.0)
+        for b in (-0.5, 0.5)
+    )
     errors = []
     for n in points:
         V = dnl.hamilton_jacobi(problem, depth, -0.8, 1.6, n, candidates=9)
@@ -174,7 +197,8 @@ def test_monotone():
         return dnl.hamilton_jacobi(problem, 4, -1, 1, 31).values
 
     low, high = values(0.0), values(0.3)
-    # the local search may stop a little above the minimum: half of 2^-14 of the spacing of the candidates
+    # the local search may stop a little above the minimum: half of 2^-14 of the spacing of the
+    # candidates
     assert np.all(high - low >= -(2.0**-14))
 
 
@@ -186,7 +210,10 @@ def test_bad_input():
         (lambda: dnl.hamilton_jacobi(problem, 4, 0, 1, bounds={"v": (-1, 1)}), "unknown control"),
         (lambda: dnl.hamilton_jacobi(t7_h1_triangle.problem(), 4, 0, 1), "an ODE"),
         (lambda: dnl.hamilton_jacobi(neuron(4), 4, 0, 1), "at most 3"),
-        (lambda: dnl.hamilton_jacobi(problem, 4, 0, 1, 5, bounds={"u": (-1, 1)}).value(2.0, 0.5), "a time in"),
+        (
+            lambda: dnl.hamilton_jacobi(problem, 4, 0, 1, 5, bounds={"u": (-1, 1)}).value(2.0, 0.5),
+            "a time in",
+        ),
     ):
         with pytest.raises(dnl.InputError, match=message):
             call()

@@ -28,15 +28,21 @@ def test_the_random_nets_lie_on_the_summable_set(norm, M):
     for n in range(1, 31):
         layer = stack.layer(n)
         assert layer.perturbation(norm) == pytest.approx(tail.weights.at(n), rel=1e-9)
-        assert layer.perturbation(norm) <= tail.weights.at(n) and layer.bias(norm) <= tail.biases.at(n)
+        assert layer.perturbation(norm) <= tail.weights.at(n) and layer.bias(
+            norm
+        ) <= tail.biases.at(n)
     report = D.certify(stack, np.ones(5), norm=norm)
-    assert (report.condition, report.network) == ("satisfied", "converges") and np.isfinite(report.bound)
+    assert (report.condition, report.network) == ("satisfied", "converges") and np.isfinite(
+        report.bound
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0])
 @pytest.mark.parametrize("M", [1, 2, 3])
 def test_increments_of_random_residual_nets(alpha, M):
-    """The root mean square over 16 inputs of ‖x^n - x^{n-1}‖ decays like n^-(1+α): fitted slope to ± 0.05."""
+    """The root mean square over 16 inputs of ‖x^n - x^{n-1}‖ decays like n^-(1+α): fitted slope to
+    ± 0.05.
+    """
     width, depth = 16, 512
     weights, biases = dnl.init.summable(alpha).residual(width, depth, M)
     x = np.abs(np.random.default_rng(1).standard_normal((16, width)))
@@ -82,7 +88,9 @@ def test_projection_keeps_training_on_the_summable_set(M, norm):
 
     torch.manual_seed(0)
     scheme = dnl.init.summable(0.5, scale=0.5, norm=norm)
-    net = nn.Sequential(nn.Linear(3, 4), *(nn.Linear(4, 4) for _ in range(6)), nn.Linear(4, 2)).double()
+    net = nn.Sequential(
+        nn.Linear(3, 4), *(nn.Linear(4, 4) for _ in range(6)), nn.Linear(4, 2)
+    ).double()
     first = net[0].weight.detach().clone()
     scheme.initialise(net, M)
     assert scheme.project(net, M) == 0
@@ -118,7 +126,13 @@ def test_bad_input_is_named():
 
 
 def test_the_experiment_runs_at_a_tiny_size(tmp_path):
-    command = [sys.executable, "benchmarks/06_depth_initialisation.py", "--tiny", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "benchmarks/06_depth_initialisation.py",
+        "--tiny",
+        "--out",
+        str(tmp_path),
+    ]
     cifar = tmp_path / "cifar.npz"
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), np.arange(40) % 10
@@ -127,4 +141,6 @@ def test_the_experiment_runs_at_a_tiny_size(tmp_path):
         [*command, "--cifar", str(cifar)], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert told.count("| plain | 4 | He |") == 2
-    assert (tmp_path / "depth_initialisation.png").exists() and (tmp_path / "depth_initialisation_cifar.png").exists()
+    assert (tmp_path / "depth_initialisation.png").exists() and (
+        tmp_path / "depth_initialisation_cifar.png"
+    ).exists()

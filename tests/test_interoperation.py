@@ -1,4 +1,6 @@
-"""What leaves the library: the nonlinear program in CasADi, the condensed cost in C, labelled arrays."""
+"""What leaves the library: the nonlinear program in CasADi, the condensed cost in C, labelled
+arrays.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +47,18 @@ def van_der_pol() -> dnl.ControlProblem:
             dnl.terminal_constraint(lambda x, c: x[0] + x[1], lower=0.1, name="end"),
             dnl.integral_constraint(lambda t, x, u: u.u**2, upper=0.1, name="effort"),
             dnl.path_constraint(
-                lambda t, x, u: dnl.namespace(x).stack([u.u - x[0], u.u + x[0]]), upper=2.0, name="cone"
+                lambda t, x, u: dnl.namespace(x).stack([u.u - x[0], u.u + x[0]]),
+                upper=2.0,
+                name="cone",
             ),
         ],
     )
 
 
 def tokens() -> dnl.ControlProblem:
-    """States and controls of rank 2, a constant, a path control read at the nodes by the outer map."""
+    """States and controls of rank 2, a constant, a path control read at the nodes by the
+    outer map.
+    """
     x0 = np.random.default_rng(4).standard_normal((2, 3, 2))
     return dnl.ControlProblem(
         name="tokens",
@@ -92,10 +98,13 @@ def functions_of(program: dnl.CasadiProgram):
     return lambda z: [np.array(v).ravel() for v in f(z)]
 
 
-# -- the program ------------------------------------------------------------------------------------------------------
+# -- the program
+# --------------------------------------------------------------------------------------------------
 @every_problem
 def test_the_entries_are_where_the_program_says(make, depth):
-    """At random controls with their states: cost, rows and constraints against the sweep, by name."""
+    """At random controls with their states: cost, rows and constraints against the sweep,
+    by name.
+    """
     problem = make()
     discrete = dnl.discretise(problem, depth)
     evaluator, program = Evaluator(discrete), dnl.to_casadi(problem, depth)
@@ -115,10 +124,14 @@ def test_the_entries_are_where_the_program_says(make, depth):
         assert index.shape == expected[name].shape
         assert np.allclose(g[index], expected[name], rtol=1e-12, atol=1e-13)
     assert set(expected) - set(program.rows) == ({"bound"} if "bound" in expected else set())
-    covered = np.concatenate([program.equations.ravel(), *(index.ravel() for index in program.rows.values())])
+    covered = np.concatenate(
+        [program.equations.ravel(), *(index.ravel() for index in program.rows.values())]
+    )
     assert sorted(covered) == list(range(program.constraints.numel()))
     controls, states = program.values(z)
-    assert np.array_equal(states, x) and all(np.array_equal(controls[b.name], b.values(w)) for b in discrete.space)
+    assert np.array_equal(states, x) and all(
+        np.array_equal(controls[b.name], b.values(w)) for b in discrete.space
+    )
 
 
 @every_problem
@@ -175,7 +188,9 @@ def test_an_added_term_and_added_rows_take_part():
         controls=problem.controls,
         terminal=dnl.cost(lambda x, c, y: (x[0] - y) ** 2 + x[1] ** 2, target=target),
         regularisers=problem.regularisers,
-        constraints=[dnl.terminal_constraint(lambda x, c: x[0], upper=0.5, name="limit", samples=[1])],
+        constraints=[
+            dnl.terminal_constraint(lambda x, c: x[0], upper=0.5, name="limit", samples=[1])
+        ],
     )
     own = dnl.solve(whole, 3, backend="exact")
     assert own.success
@@ -202,7 +217,10 @@ def test_adding_leaves_the_program_as_it_was_and_says_what_is_wrong():
     assert more.rows["two"].tolist() == [sizes[0], sizes[0] + 1]
     for wrong, says in (
         (lambda: more.add(rows=program.entries(0), name="two"), "name: got 'two'"),
-        (lambda: program.add(objective=program.entries([0, 1])), "objective: got an expression of shape"),
+        (
+            lambda: program.add(objective=program.entries([0, 1])),
+            "objective: got an expression of shape",
+        ),
         (lambda: program.add(rows=program.entries([0, 1]), upper=[1, 2, 3]), "lower, upper"),
         (lambda: program.entries(10**6), "positions"),
         (lambda: program.entries("W"), "positions"),
@@ -212,8 +230,11 @@ def test_adding_leaves_the_program_as_it_was_and_says_what_is_wrong():
             wrong()
 
 
-# -- C ----------------------------------------------------------------------------------------------------------------
-def in_c(name: str, library: ctypes.CDLL, arguments: list[np.ndarray], sizes: list[int]) -> list[np.ndarray]:
+# -- C
+# --------------------------------------------------------------------------------------------------
+def in_c(
+    name: str, library: ctypes.CDLL, arguments: list[np.ndarray], sizes: list[int]
+) -> list[np.ndarray]:
     """Call a generated function as a C program would, without CasADi."""
     counts = [ctypes.c_longlong() for _ in range(4)]
     getattr(library, f"{name}_work")(*map(ctypes.byref, counts))
@@ -239,12 +260,15 @@ def test_the_c_code_is_the_cost_and_its_gradient(make, depth, rule, tmp_path):
     file = dnl.export_c(problem, depth, tmp_path / "network.c", rule)
     assert file == tmp_path / "network.c" and (tmp_path / "network.h").is_file()
     binary = tmp_path / "network.so"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True)
+    subprocess.run(
+        [compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True
+    )
     library = ctypes.CDLL(str(binary))
     evaluator = Evaluator(dnl.discretise(problem, depth, rule))
     size = evaluator.space.size
     for seed in range(3):
-        w = 0.5 * np.random.default_rng(seed).standard_normal(size)  # larger ones leave implicit layers without a root
+        # larger ones leave implicit layers without a root
+        w = 0.5 * np.random.default_rng(seed).standard_normal(size)
         value, gradient = evaluator.value_and_gradient(w)
         (alone,) = in_c("network_value", library, [w], [1])
         both, slope = in_c("network_gradient", library, [w], [1, size])
@@ -258,11 +282,18 @@ def test_the_c_code_of_a_layer_without_a_root_says_so(tmp_path):
     if compiler is None:
         pytest.skip("no C compiler cc on this machine")
     problem = dnl.ControlProblem(
-        x0=np.ones((1, 1)), dynamics=dnl.ODE(lambda t, x, u: 8 * x * x + u.u),
-        controls={"u": dnl.Control(())}, terminal=lambda x, c: x[0],
-    )  # fmt: skip
-    file, binary = dnl.export_c(problem, 1, tmp_path / "network.c", "trapezoid"), tmp_path / "network.so"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True)
+        x0=np.ones((1, 1)),
+        dynamics=dnl.ODE(lambda t, x, u: 8 * x * x + u.u),
+        controls={"u": dnl.Control(())},
+        terminal=lambda x, c: x[0],
+    )
+    file, binary = (
+        dnl.export_c(problem, 1, tmp_path / "network.c", "trapezoid"),
+        tmp_path / "network.so",
+    )
+    subprocess.run(
+        [compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True
+    )
     library = ctypes.CDLL(str(binary))
     assert all(np.isnan(a).any() for a in in_c("network_gradient", library, [np.zeros(2)], [1, 2]))
     evaluator, w = Evaluator(dnl.discretise(problem, 1, "trapezoid")), np.full(2, -12.0)
@@ -271,16 +302,25 @@ def test_the_c_code_of_a_layer_without_a_root_says_so(tmp_path):
 
 
 def test_the_c_code_of_large_states(tmp_path):
-    """A residual of 1e-7 is the rounding of a state of 1e9: x^l = x^{l-1} (1 - 0.15 τ) / (1 + 0.15 τ)."""
+    """A residual of 1e-7 is the rounding of a state of 1e9: x^l = x^{l-1} (1 - 0.15 τ) / (1 + 0.15
+    τ).
+    """
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler cc on this machine")
     problem = dnl.ControlProblem(
-        x0=np.full((1, 1), 1e9), dynamics=dnl.ODE(lambda t, x, u: u.u - 0.3 * x),
-        controls={"u": dnl.Control(())}, terminal=lambda x, c: x[0],
-    )  # fmt: skip
-    file, binary = dnl.export_c(problem, 3, tmp_path / "network.c", "trapezoid"), tmp_path / "network.so"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True)
+        x0=np.full((1, 1), 1e9),
+        dynamics=dnl.ODE(lambda t, x, u: u.u - 0.3 * x),
+        controls={"u": dnl.Control(())},
+        terminal=lambda x, c: x[0],
+    )
+    file, binary = (
+        dnl.export_c(problem, 3, tmp_path / "network.c", "trapezoid"),
+        tmp_path / "network.so",
+    )
+    subprocess.run(
+        [compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True
+    )
     (value,) = in_c("network_value", ctypes.CDLL(str(binary)), [np.zeros(4)], [1])
     assert value[0] == pytest.approx(1e9 * ((1 - 0.05) / (1 + 0.05)) ** 3, rel=1e-13)
 
@@ -288,10 +328,13 @@ def test_the_c_code_of_large_states(tmp_path):
 @pytest.mark.parametrize("path", ["network.txt", "2nd.c", "my-net.c", "nowhere/network.c", None, 3])
 def test_a_bad_path_is_refused(path, tmp_path):
     with pytest.raises(dnl.InputError, match="path: got"):
-        dnl.export_c(two_class_toy(samples=2), 1, tmp_path / path if isinstance(path, str) else path)
+        dnl.export_c(
+            two_class_toy(samples=2), 1, tmp_path / path if isinstance(path, str) else path
+        )
 
 
-# -- labelled arrays -------------------------------------------------------------------------------------------------
+# -- labelled arrays
+# -------------------------------------------------------------------------------------------------
 def test_named_dimensions():
     xarray = pytest.importorskip("xarray", reason="needs xarray: pip install dnlcontrol[xarray]")
     solution = dnl.solve(tokens(), 3, backend="adjoint")
@@ -304,7 +347,9 @@ def test_named_dimensions():
         for s in range(l):
             cell = data["W"].sel(layer=l).isel(source=s)
             assert np.array_equal(cell.values, solution.controls["W"].at(l, s))
-            assert np.allclose(solution.control("W")(cell["t_layer"], cell["s_source"]), cell.values)
+            assert np.allclose(
+                solution.control("W")(cell["t_layer"], cell["s_source"]), cell.values
+            )
     assert np.isnan(data["W"].sel(layer=1).isel(source=1)).all()
     assert data.attrs["value"] == solution.value and data.attrs["success"] == 1
     assert np.array_equal(data["t_node"], solution.grid.nodes)

@@ -1,4 +1,6 @@
-"""One way through the library: later stages import earlier ones; heavy imports stay where they are used."""
+"""One way through the library: later stages import earlier ones; heavy imports stay where they are
+used.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dnlcontrol"
 
-# Each stage may import from itself and from the stages before it; a folder stands for all its modules.
+# Each stage may import from itself and from the stages before it; a folder stands for all its
+# modules.
 STAGES = (
-    "checks files problem discretisation minimise backends results certificates solving limits studies interop shell"
+    "checks files problem discretisation minimise backends results certificates solving limits "
+    "studies interop shell"
 ).split()
 LEVEL = {name: level for level, name in enumerate(STAGES)} | {
     "cli": len(STAGES),
@@ -41,7 +45,9 @@ PARTS = [m for m in MODULES if m != "dnlcontrol"]
 
 @cache
 def imports(module: str, everywhere: bool) -> frozenset[str]:
-    """The modules that a module imports at its top level, or ``everywhere``: in functions and for types too."""
+    """The modules that a module imports at its top level, or ``everywhere``: in functions and for
+    types too.
+    """
     found: set[str] = set()
     pending: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
     while pending:
@@ -49,7 +55,9 @@ def imports(module: str, everywhere: bool) -> frozenset[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module}, line {node.lineno}: a relative import; write dnlcontrol.…"
+            assert not node.level, (
+                f"{module}, line {node.lineno}: a relative import; write dnlcontrol.…"
+            )
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             found.update(name if name in MODULES else str(node.module) for name in names)
         elif everywhere:
@@ -86,7 +94,9 @@ def test_each_named_import_of_a_later_stage_is_there_and_local():
 
 
 def test_no_module_imports_itself_in_a_circle():
-    """Within a stage, too, imports have an order: those in functions and for types, but for the named ones."""
+    """Within a stage, too, imports have an order: those in functions and for types, but for the
+    named ones.
+    """
     order = TopologicalSorter(
         {m: {n for n in own_imports(m) if (m, n) not in FORWARD | ONWARD} for m in PARTS}
     )
@@ -94,7 +104,9 @@ def test_no_module_imports_itself_in_a_circle():
 
 
 def test_every_entry_of_the_package_is_a_stage():
-    entries = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    entries = {
+        p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
     assert entries - {"__init__"} == set(LEVEL)
 
 
@@ -143,27 +155,38 @@ def test_the_lifted_program_may_use_the_condensed_one_and_not_the_reverse():
     )
 
 
-# Heavy libraries at the top level: the backends, and the ways to other libraries that are those libraries.
+# Heavy libraries at the top level: the backends, and the ways to other libraries that are those
+# libraries.
 LIGHT = [
     m
     for m in MODULES
     if not m.startswith("dnlcontrol.backends.")
     and m
-    not in {"dnlcontrol.interop.network", "dnlcontrol.interop.traceable", "dnlcontrol.interop.casadi"}
+    not in {
+        "dnlcontrol.interop.network",
+        "dnlcontrol.interop.traceable",
+        "dnlcontrol.interop.casadi",
+    }
 ]
 
 
 @pytest.mark.parametrize("module", LIGHT)
 def test_heavy_libraries_stay_in_the_backends(module):
     found = {name.split(".")[0] for name in imports(module, everywhere=False)} & HEAVY
-    assert not found, f"{module} imports {sorted(found)} at the top level; import them where they are used"
+    assert not found, (
+        f"{module} imports {sorted(found)} at the top level; import them where they are used"
+    )
 
 
 def loaded_after(code: str) -> set[str]:
-    """The heavy libraries (and scikit-learn) in sys.modules after running the code in a fresh interpreter."""
+    """The heavy libraries (and scikit-learn) in sys.modules after running the code in a fresh
+    interpreter.
+    """
     report = f"import sys\n{code}\nprint(*sorted({HEAVY | {'sklearn'}} & sys.modules.keys()))"
     command = [sys.executable, "-c", report]
-    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 def test_import_is_light():
@@ -174,7 +197,8 @@ def test_defining_a_problem_is_light():
     """Formulas are traced with NumPy alone."""
     code = """
 import numpy as np, dnlcontrol as dnl
-dnl.ControlProblem(x0=np.ones((2, 2)), dynamics=dnl.Dense(2), terminal=dnl.losses.squared(np.zeros((2, 2))),
+dnl.ControlProblem(x0=np.ones((2, 2)), dynamics=dnl.Dense(2),
+                   terminal=dnl.losses.squared(np.zeros((2, 2))),
                    regularisers=[dnl.H1("W", 1.0), dnl.H1("b", 1.0)])
 """
     assert loaded_after(code) == set()

@@ -22,7 +22,9 @@ from tests.test_condensed import constrained
 
 @pytest.mark.parametrize("name", CASES)
 def test_node_derivatives_are_those_of_the_symbolic_graph(name):
-    """Values, gradient, Jacobian and Hessian of the Lagrangian against CasADi's on the whole graph."""
+    """Values, gradient, Jacobian and Hessian of the Lagrangian against CasADi's on the
+    whole graph.
+    """
     made = build(name, 8)
     discrete = dnl.discretise(constrained(made.problem), made.depth)
     if not applies(discrete):
@@ -30,13 +32,22 @@ def test_node_derivatives_are_those_of_the_symbolic_graph(name):
         return
     program, slow = NodeProgram(Reduced(discrete)), Transcription(discrete).nlp
     rng = np.random.default_rng(9)
-    v, lam, sigma = 0.3 * rng.standard_normal(program.size), rng.standard_normal(program.height), 1.7
+    v = 0.3 * rng.standard_normal(program.size)
+    lam = rng.standard_normal(program.height)
+    sigma = 1.7
     x, mu = slow["x"], ca.SX.sym("mu", program.height)
     lagrangian = sigma * slow["f"] + ca.dot(mu, slow["g"])
-    expected = ca.Function("slow", [x, mu], [
-        slow["f"], ca.gradient(slow["f"], x), slow["g"], ca.jacobian(slow["g"], x),
-        ca.triu(ca.hessian(lagrangian, x)[0]),
-    ])(v, lam)  # fmt: skip
+    expected = ca.Function(
+        "slow",
+        [x, mu],
+        [
+            slow["f"],
+            ca.gradient(slow["f"], x),
+            slow["g"],
+            ca.jacobian(slow["g"], x),
+            ca.triu(ca.hessian(lagrangian, x)[0]),
+        ],
+    )(v, lam)
     fast = program.derivatives
     got = [*fast["grad_f"](v, []), *fast["jac_g"](v, []), fast["hess_lag"](v, [], sigma, lam)]
     for a, b in zip(got, expected, strict=True):
@@ -45,14 +56,18 @@ def test_node_derivatives_are_those_of_the_symbolic_graph(name):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * (1 + np.abs(b).max(initial=0.0)))
 
 
-def interior(problem: dnl.ControlProblem, depth: int, rule: str = "left") -> tuple[InteriorPoint, ReducedEvaluator]:
+def interior(
+    problem: dnl.ControlProblem, depth: int, rule: str = "left"
+) -> tuple[InteriorPoint, ReducedEvaluator]:
     evaluator = ReducedEvaluator(dnl.discretise(problem, depth, rule))
     return InteriorPoint(NodeProgram(evaluator.reduced), 1e-8, 3000), evaluator
 
 
 @pytest.mark.parametrize("depth", [24, 200])
 def test_active_newton_corrects_a_wrong_active_set(depth):
-    """Bryson-Denham with the state's bound taken for active one layer too far on both sides, and one layer short."""
+    """Bryson-Denham with the state's bound taken for active one layer too far on both sides, and
+    one layer short.
+    """
     solver, evaluator = interior(o4_bryson_denham.problem(), depth)
     w = evaluator.space.initial()
     point = solver.solve(w, evaluator.states(w).reshape(depth + 1, 1, 2))
@@ -80,17 +95,22 @@ def test_active_newton_puts_bang_bang_controls_on_their_bounds():
     assert np.count_nonzero(np.abs(point.w) == 1.0) == 0, "an interior point"
     exact = ActiveNewton(solver).refine(point, 1e-8)
     assert exact is not None
-    assert evaluator.value(exact.w) == pytest.approx(double_integrator_bang_bang.DISCRETE_VALUE_100, abs=1e-8)
+    assert evaluator.value(exact.w) == pytest.approx(
+        double_integrator_bang_bang.DISCRETE_VALUE_100, abs=1e-8
+    )
     assert np.count_nonzero(np.abs(exact.w) == 1.0) > 20
 
 
 def test_controls_without_effect_stay_where_they_are():
-    """min ½ x(1)² with |u|, |v| <= 1, x' = u + v: only the mean of u + v is determined, the system is singular."""
+    """min ½ x(1)² with |u|, |v| <= 1, x' = u + v: only the mean of u + v is determined, the system
+    is singular.
+    """
     problem = dnl.ControlProblem(
-        x0=[0.5], dynamics=dnl.ODE(lambda t, x, u: u.u + u.v),
+        x0=[0.5],
+        dynamics=dnl.ODE(lambda t, x, u: u.u + u.v),
         controls={"u": dnl.Control((), lower=-1, upper=1), "v": dnl.Control((), lower=-1, upper=1)},
         terminal=lambda x, c: 0.5 * x**2,
-    )  # fmt: skip
+    )
     solver, evaluator = interior(problem, 4)
     w = evaluator.space.initial()
     point = solver.solve(w, evaluator.states(w).reshape(5, 1, 1))
@@ -102,15 +122,25 @@ def test_controls_without_effect_stay_where_they_are():
 
 
 def test_active_newton_gives_up_where_multipliers_are_not_determined():
-    """One terminal constraint written twice: the Jacobian has equal rows, the clean-up has to do."""
-    twice = [dnl.terminal_constraint(lambda x, c: x, 1.0, 1.0, name=name) for name in ("once", "again")]
+    """One terminal constraint written twice: the Jacobian has equal rows, the clean-up has
+    to do.
+    """
+    twice = [
+        dnl.terminal_constraint(lambda x, c: x, 1.0, 1.0, name=name) for name in ("once", "again")
+    ]
     problem = dnl.ControlProblem(
-        x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control(())},
-        regularisers=[dnl.L2("u", 1.0)], constraints=twice,
-    )  # fmt: skip
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control(())},
+        regularisers=[dnl.L2("u", 1.0)],
+        constraints=twice,
+    )
     solver, evaluator = interior(problem, 4)
     w = evaluator.space.initial()
-    assert ActiveNewton(solver).refine(solver.solve(w, evaluator.states(w).reshape(5, 1, 1)), 1e-8) is None
+    assert (
+        ActiveNewton(solver).refine(solver.solve(w, evaluator.states(w).reshape(5, 1, 1)), 1e-8)
+        is None
+    )
     assert dnl.solve(problem, 4, formulation="lifted").value == pytest.approx(0.5, abs=1e-9)
 
 
@@ -127,16 +157,21 @@ def harvest(t, s, y, u):
 
 @pytest.mark.parametrize("depth", [40, 80])
 def test_a_singular_arc_ends_at_a_minimiser(depth):
-    """Harvesting with memory: linear in its control, so that controls on the arc are determined weakly.
+    """Harvesting with memory: linear in its control, so that controls on the arc are determined
+    weakly.
 
-    The interior point leaves some of them near a bound with multipliers as small as their distance; taken for free,
-    Newton's method goes to a stationary point whose value is larger.
+    The interior point leaves some of them near a bound with multipliers as small as their distance;
+    taken for free, Newton's method goes to a stationary point whose value is larger.
     """
     problem = dnl.ControlProblem(
-        name="harvest", horizon=2.0, x0=np.array([[0.5], [0.8]]), dynamics=dnl.Volterra(kernel=harvest),
+        name="harvest",
+        horizon=2.0,
+        x0=np.array([[0.5], [0.8]]),
+        dynamics=dnl.Volterra(kernel=harvest),
         controls={"h": dnl.Control((), on="t", lower=0, upper=1, initial=0.3)},
-        running=lambda t, x, u: -u.h * x[0], constraints=[dnl.state_bounds(lower=0.3)],
-    )  # fmt: skip
+        running=lambda t, x, u: -u.h * x[0],
+        constraints=[dnl.state_bounds(lower=0.3)],
+    )
     solver, evaluator = interior(problem, depth, "trapezoid")
     w = evaluator.space.initial()
     point = solver.solve(w, evaluator.states(w).reshape(depth + 1, 2, 1))

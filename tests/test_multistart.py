@@ -1,4 +1,6 @@
-"""Many starts: the same minimisers for any number of workers, counted once however a symmetry disguises them."""
+"""Many starts: the same minimisers for any number of workers, counted once however a symmetry
+disguises them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ UNITS = {"W": 0, "b": 0, "V": 1}  # k = V tanh(W x + b)
 BOTH = [dnl.HiddenPermutation(UNITS), dnl.SignFlip(UNITS)]
 
 
-def hidden_layer(hidden: int = 2, activation=dnl.tanh, weight: float = 1e-2, **bounds) -> dnl.ControlProblem:
+def hidden_layer(
+    hidden: int = 2, activation=dnl.tanh, weight: float = 1e-2, **bounds
+) -> dnl.ControlProblem:
     """Two inputs carried to two targets by k(t, s, x) = V(t,s) σ(W(t,s) x + b(t,s))."""
     d = 2
     return dnl.ControlProblem(
@@ -56,15 +60,22 @@ def signed_permutations(hidden: int):
 
 def moved(parts, order, signs):
     """Written out for this kernel: unit i becomes signs[i] times unit order[i]."""
-    W, b, V = parts["W"], parts["b"], parts["V"]
-    return {"W": signs[:, None] * W[:, order], "b": signs * b[:, order], "V": V[:, :, order] * signs}
+    W = parts["W"]
+    b = parts["b"]
+    V = parts["V"]
+    return {
+        "W": signs[:, None] * W[:, order],
+        "b": signs * b[:, order],
+        "V": V[:, :, order] * signs,
+    }
 
 
 def table(result: dnl.MultiStart) -> list[tuple]:
     return [(r.start, r.value, r.success, r.cluster, r.stationarity, r.nit) for r in result.starts]
 
 
-# -- the minimisers of a problem that has several ---------------------------------------------------------------------
+# -- the minimisers of a problem that has several
+# ---------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def toy() -> dnl.ControlProblem:
     return two_class_toy(samples=6, alpha=2e-3)
@@ -79,7 +90,9 @@ def test_several_minimisers_each_counted_once(found):
     assert all(row.success for row in found.starts)
     assert 2 <= len(found.clusters) < len(found.starts)
     assert sum(cluster.count for cluster in found.clusters) == len(found.starts)
-    assert np.all(np.diff(found.values) > 1e-3) and found.spread == found.values[-1] - found.values[0]
+    assert (
+        np.all(np.diff(found.values) > 1e-3) and found.spread == found.values[-1] - found.values[0]
+    )
     for row in found.starts:
         assert abs(row.value - found.clusters[row.cluster].value) < 1e-12
     assert found.best is found.clusters[0].representative and found.best.value == found.values[0]
@@ -126,7 +139,13 @@ def test_a_solve_runs_on_one_thread_and_leaves_the_others_as_they_were(toy):
     torch.set_num_threads(2)
     try:
         with pytest.warns(dnl.ConvergenceWarning):
-            dnl.multistart(toy, 2, starts=1, max_iterations=1, progress=lambda _: seen.add(torch.get_num_threads()))
+            dnl.multistart(
+                toy,
+                2,
+                starts=1,
+                max_iterations=1,
+                progress=lambda _: seen.add(torch.get_num_threads()),
+            )
         assert seen == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -159,7 +178,8 @@ def cost(x, c):
     return depth_of(x)
 
 def problem():
-    return dnl.ControlProblem(x0=np.zeros(1), dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control(())},
+    return dnl.ControlProblem(x0=np.zeros(1), dynamics=dnl.ODE(lambda t, x, u: u.u),
+                              controls={"u": dnl.Control(())},
                               terminal=cost, regularisers=[dnl.L2("u", 0.1)])
 """)
     wells = load_problem(file).problem()
@@ -167,14 +187,24 @@ def problem():
     assert len(one.clusters) == 2 and table(one) == table(two)
 
 
-# -- the order of arrival ---------------------------------------------------------------------------------------------
+# -- the order of arrival
+# ---------------------------------------------------------------------------------------------
 def gathered(points: np.ndarray, order, near: float, failed=()) -> tuple[list[tuple], list, int]:
-    """Clusters of numbers that are equal when at most ``near`` apart, and the largest number of solutions held."""
+    """Clusters of numbers that are equal when at most ``near`` apart, and the largest number of
+    solutions held.
+    """
     gathering, most = _Gathering(lambda a, b: abs(a.value - b.value) <= near), 0
     for k in order:
-        gathering.add(int(k), SimpleNamespace(value=points[k], success=k not in failed, stationarity=0.0, nit=0))
+        gathering.add(
+            int(k),
+            SimpleNamespace(value=points[k], success=k not in failed, stationarity=0.0, nit=0),
+        )
         most = max(most, len(gathering.leaders) + len(gathering.waiting))
-    return [(k, s.value) for k, s in gathering.leaders.items()], sorted(gathering.belongs.items()), most
+    return (
+        [(k, s.value) for k, s in gathering.leaders.items()],
+        sorted(gathering.belongs.items()),
+        most,
+    )
 
 
 def test_clusters_do_not_depend_on_the_order_of_arrival():
@@ -198,7 +228,8 @@ def test_memory_does_not_grow_with_the_number_of_starts():
     assert most <= 4 + 8
 
 
-# -- symmetries -------------------------------------------------------------------------------------------------------
+# -- symmetries
+# --------------------------------------------------------------------------------------------------
 def test_alignment_finds_the_nearest_of_all_signed_permutations():
     """Against enumeration of the 2^3 · 3! elements."""
     space = dnl.discretise(hidden_layer(hidden=3), 3).space
@@ -214,7 +245,11 @@ def test_alignment_finds_the_nearest_of_all_signed_permutations():
                 every["permuted"].append(distance)
             if np.array_equal(order, np.arange(3)):
                 every["flipped"].append(distance)
-        for symmetries, name in ((both, "permuted and flipped"), (BOTH[:1], "permuted"), (BOTH[1:], "flipped")):
+        for symmetries, name in (
+            (both, "permuted and flipped"),
+            (BOTH[:1], "permuted"),
+            (BOTH[1:], "flipped"),
+        ):
             image, distance = aligned(u, v, symmetries, mass)
             assert distance == pytest.approx(min(every[name]), rel=1e-12)
             assert gap(image, v, mass) == pytest.approx(distance, rel=1e-12)
@@ -236,7 +271,10 @@ def test_gap_is_the_distance_of_the_piecewise_constant_extensions():
     space = dnl.discretise(hidden_layer(), 4).space
     u, v = random_parts(space, 1), random_parts(space, 2)
     layouts: dict[str, Layout] = {block.name: block.layout for block in space}
-    total = sum(float(layouts[k].grid.step ** {"ts": 2, "t": 1}[layouts[k].on] * np.sum((u[k] - v[k]) ** 2)) for k in u)
+    total = sum(
+        float(layouts[k].grid.step ** {"ts": 2, "t": 1}[layouts[k].on] * np.sum((u[k] - v[k]) ** 2))
+        for k in u
+    )
     assert gap(u, v, masses(space)) == pytest.approx(np.sqrt(total), rel=1e-14)
 
 
@@ -248,7 +286,11 @@ def test_a_multistart_counts_disguised_minimisers_once():
     assert all(r.success for r in plain.starts)
     assert len(merged.clusters) < len(plain.clusters)
     # The values tell the same: as many clusters as different values, and one value to a cluster.
-    assert len(merged.clusters) == len(np.unique(merged.values.round(9))) == len(np.unique(plain.values.round(9)))
+    assert (
+        len(merged.clusters)
+        == len(np.unique(merged.values.round(9)))
+        == len(np.unique(plain.values.round(9)))
+    )
     for row in merged.starts:
         assert abs(row.value - merged.clusters[row.cluster].value) < 1e-9
 
@@ -256,9 +298,15 @@ def test_a_multistart_counts_disguised_minimisers_once():
 def test_align_makes_independent_solutions_comparable():
     problem = hidden_layer()
     a = dnl.solve(problem, 3, backend="adjoint", start={k: dnl.smooth_random(0) for k in UNITS})
-    copy = moved({k: c.values for k, c in a.controls.items()}, np.array([1, 0]), np.array([-1.0, 1.0]))
-    b = dnl.solve(problem, 6, backend="adjoint", start=replace(a, controls={
-        k: replace(c, values=copy[k]) for k, c in a.controls.items()}))  # fmt: skip
+    copy = moved(
+        {k: c.values for k, c in a.controls.items()}, np.array([1, 0]), np.array([-1.0, 1.0])
+    )
+    b = dnl.solve(
+        problem,
+        6,
+        backend="adjoint",
+        start=replace(a, controls={k: replace(c, values=copy[k]) for k, c in a.controls.items()}),
+    )
     near, far = dnl.distance(dnl.align(b, a, BOTH), a), dnl.distance(b, a)
     assert near < 0.2 < 1.0 < far
     assert dnl.distance(dnl.align(a, b, BOTH), b) == pytest.approx(near, rel=1e-6)
@@ -276,7 +324,9 @@ def test_a_single_hidden_unit_and_a_finite_group_agree():
     )
     flip = dnl.SignFlip({"v": None, "w": None})
     listed = dnl.FiniteSymmetry([lambda parts: {"v": -parts["v"], "w": -parts["w"]}])
-    plain, one, two = (dnl.multistart(problem, depth=2, starts=4, symmetries=s) for s in (None, flip, [listed]))
+    plain, one, two = (
+        dnl.multistart(problem, depth=2, starts=4, symmetries=s) for s in (None, flip, [listed])
+    )
     assert len(plain.clusters) == 2 * len(one.clusters) and table(one) == table(two)
 
 
@@ -291,11 +341,15 @@ def test_padded_coordinates_of_a_dense_network_are_a_finite_symmetry():
 
 
 def test_two_hidden_layers_are_aligned_in_turn():
-    """Symmetries that share a control: the distance never grows, and a copy near its original is recovered."""
+    """Symmetries that share a control: the distance never grows, and a copy near its original is
+    recovered.
+    """
     problem = dnl.ControlProblem(
         x0=np.ones((1, 2)),
         dynamics=dnl.Volterra(lambda t, s, x, u: u.V @ dnl.tanh(u.M @ dnl.tanh(u.W @ x))),
-        controls={k: dnl.Control(s, on="t") for k, s in {"W": (3, 2), "M": (3, 3), "V": (2, 3)}.items()},
+        controls={
+            k: dnl.Control(s, on="t") for k, s in {"W": (3, 2), "M": (3, 3), "V": (2, 3)}.items()
+        },
         terminal=lambda x, c: x[0] ** 2,
         regularisers=[dnl.L2(k, 1.0) for k in "WMV"],
     )
@@ -310,7 +364,8 @@ def test_two_hidden_layers_are_aligned_in_turn():
         assert aligned(one, u, layers, mass)[1] <= 1e-12
 
 
-# -- what is refused and what is said ---------------------------------------------------------------------------------
+# -- what is refused and what is said
+# ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("problem", "symmetries", "says"),
     [
@@ -321,12 +376,16 @@ def test_two_hidden_layers_are_aligned_in_turn():
         (two_class_toy(samples=4), dnl.HiddenPermutation({"W": 0, "b": 0}), "changes a value"),
         (hidden_layer(), dnl.HiddenPermutation({"W": 0, "U": 0}), "unknown control 'U'"),
         (hidden_layer(), dnl.HiddenPermutation({"W": 2}), r"axis 2 of 'W'.*\(2, 2\)"),
-        (hidden_layer(hidden=3), dnl.HiddenPermutation({"W": 0, "V": 0}), "numbers of hidden units"),
+        (
+            hidden_layer(hidden=3),
+            dnl.HiddenPermutation({"W": 0, "V": 0}),
+            "numbers of hidden units",
+        ),
         (hidden_layer(), dnl.FiniteSymmetry([lambda parts: {"W": -parts["W"]}]), "changes a value"),
         (hidden_layer(), dnl.FiniteSymmetry([lambda parts: {"W": parts["b"]}]), "of shape"),
         (hidden_layer(), ["permutations"], "a list of HiddenPermutation"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_a_symmetry_is_refused(problem, symmetries, says):
     with pytest.raises(dnl.InputError, match=f"symmetries: got .*{says}"):
         dnl.multistart(problem, depth=2, starts=1, symmetries=symmetries)

@@ -1,4 +1,6 @@
-"""The network of a solution: the discrete problem's states, the sweep's gradient, in any precision, in ONNX."""
+"""The network of a solution: the discrete problem's states, the sweep's gradient, in any precision,
+in ONNX.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def drawn(name: str, rule: str = "left", **options):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", CASES)
 def test_states_are_those_of_the_discrete_problem(name, rule):
-    """Against the loops of the reference evaluator and the sweep; both sum a few O(1) terms in another order."""
+    """Against the loops of the reference evaluator and the sweep; both sum a few O(1) terms in
+    another order.
+    """
     discrete, evaluator, w, network = drawn(name, rule)
     states = network.states(torch.tensor(discrete.problem.x0))
     np.testing.assert_allclose(states.detach(), discrete.states(w), rtol=0, atol=1e-12)
@@ -48,7 +52,9 @@ def test_gradient_is_that_of_the_sweep(name, recompute, rule):
     """
     discrete, evaluator, w, network = drawn(name, rule, recompute=recompute)
     sweep, data = evaluator.sweep, evaluator.sweep.everyone
-    c = torch.tensor(np.random.default_rng(4).standard_normal((discrete.depth + 1, *discrete.problem.x0.shape)))
+    c = torch.tensor(
+        np.random.default_rng(4).standard_normal((discrete.depth + 1, *discrete.problem.x0.shape))
+    )
     (network.states(torch.tensor(discrete.problem.x0)) * c).sum().backward()
     found = {k: network.controls[k].grad for k in network.controls}
     u, out = evaluator._controls(w), evaluator._views(evaluator._zeros())
@@ -56,7 +62,9 @@ def test_gradient_is_that_of_the_sweep(name, recompute, rule):
         sweep.pull_back(u, data, *sweep.states(u, data), c, out)
     for key, expected in out.items():
         grad = torch.zeros_like(expected) if found[key] is None else found[key]
-        np.testing.assert_allclose(grad, expected, rtol=0, atol=1e-12 * (1 + float(expected.abs().max())))
+        np.testing.assert_allclose(
+            grad, expected, rtol=0, atol=1e-12 * (1 + float(expected.abs().max()))
+        )
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -65,10 +73,14 @@ def test_second_derivatives(rule):
     problem = dnl.ControlProblem(
         x0=np.random.default_rng(1).standard_normal((2, 2)),
         dynamics=dnl.ODE(lambda t, x, u: u.v - x * dnl.namespace(x).sin(2 * x)),
-        controls={"v": dnl.Control((2,), initial=0.3)}, terminal=lambda x, c: dnl.namespace(x).sum(x**2),
-    )  # fmt: skip
+        controls={"v": dnl.Control((2,), initial=0.3)},
+        terminal=lambda x, c: dnl.namespace(x).sum(x**2),
+    )
     discrete = dnl.discretise(problem, 3, rule)
-    network, x0 = Network(discrete, discrete.space.split(discrete.space.initial())), torch.tensor(problem.x0)
+    network, x0 = (
+        Network(discrete, discrete.space.split(discrete.space.initial())),
+        torch.tensor(problem.x0),
+    )
     assert torch.autograd.gradgradcheck(network, (x0.requires_grad_(),))
     twice = torch.func.jacrev(torch.func.jacrev(lambda x: network(x).sum()))(x0.detach())
     mixed = torch.func.hessian(lambda x: network(x).sum())(x0.detach())
@@ -83,12 +95,16 @@ def test_no_samples(rule):
 
 
 def test_recomputing_keeps_less():
-    """What the graph keeps for the triangle grows like L² for autograd, like L with columns formed again."""
+    """What the graph keeps for the triangle grows like L² for autograd, like L with columns formed
+    again.
+    """
     kept = {}
     for L in (16, 32):
         for recompute in (False, True):
             discrete = dnl.discretise(iris_dense.problem(samples=30), L)
-            network = Network(discrete, discrete.space.split(np.zeros(discrete.space.size)), recompute=recompute)
+            network = Network(
+                discrete, discrete.space.split(np.zeros(discrete.space.size)), recompute=recompute
+            )
             own = {p.untyped_storage().data_ptr() for p in network.parameters()}
             stores: dict[int, int] = {}
 
@@ -111,7 +127,9 @@ def iris() -> dnl.Solution:
 
 
 def test_training_further_with_torch_stands_still_at_the_minimiser(iris):
-    """The gradient of cost plus penalty vanishes there; away from it the whole gradient is the evaluator's."""
+    """The gradient of cost plus penalty vanishes there; away from it the whole gradient is the
+    evaluator's.
+    """
     problem = iris.problem
     network = iris.to_module(head=True)
     labels = torch.tensor(problem.terminal.target).argmax(1)
@@ -151,7 +169,9 @@ def test_a_torch_optimiser_lowers_the_loss_and_the_result_is_a_start(iris):
 def test_head(iris):
     x0 = torch.tensor(iris.problem.x0)
     plain, headed = iris.to_module(), iris.to_module(head=True)
-    expected = iris.states[-1] @ iris.controls["head_W"].values[0].T + iris.controls["head_c"].values[0]
+    expected = (
+        iris.states[-1] @ iris.controls["head_W"].values[0].T + iris.controls["head_c"].values[0]
+    )
     np.testing.assert_allclose(headed(x0).detach(), expected, rtol=0, atol=1e-12)
     assert torch.equal(plain.predict(x0), headed(x0))
     np.testing.assert_allclose(plain(x0).detach(), iris.states[-1], rtol=0, atol=1e-12)
@@ -161,7 +181,9 @@ def test_state_dict_round_trip(iris, tmp_path):
     x0 = torch.tensor(iris.problem.x0)
     network = iris.to_module()
     torch.save(network.state_dict(), tmp_path / "weights.pt")
-    other = Network(network.discrete, network.discrete.space.split(np.zeros(network.discrete.space.size)))
+    other = Network(
+        network.discrete, network.discrete.space.split(np.zeros(network.discrete.space.size))
+    )
     assert not torch.allclose(other(x0), network(x0))
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     assert torch.equal(other(x0), network(x0))
@@ -173,12 +195,15 @@ def test_state_dict_round_trip(iris, tmp_path):
 
 
 def test_precision(iris):
-    """.to(float32) converts controls, nodes and formulas: the result is within the new precision of the old one."""
+    """.to(float32) converts controls, nodes and formulas: the result is within the new precision of
+    the old one.
+    """
     x0 = torch.tensor(iris.problem.x0)
     network = iris.to_module().to(torch.float32)
     x = network(x0.float())
     assert x.dtype == torch.float32
-    np.testing.assert_allclose(x.detach(), iris.states[-1], rtol=0, atol=1e-4)  # three layers of O(10) sums
+    # three layers of O(10) sums
+    np.testing.assert_allclose(x.detach(), iris.states[-1], rtol=0, atol=1e-4)
     with pytest.raises(dnl.InputError, match=r"x0: got torch\.float64"):
         network(x0)
     network.double()
@@ -188,7 +213,8 @@ def test_precision(iris):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(
-    "name", ["attention, target", "free term, feature and outer, squared", "Dense C without bias, squared"]
+    "name",
+    ["attention, target", "free term, feature and outer, squared", "Dense C without bias, squared"],
 )
 def test_device(name):
     discrete, _, w, network = drawn(name)
@@ -221,28 +247,48 @@ def test_project():
 
 
 def test_refusals(iris, tmp_path):
-    with pytest.raises(dnl.InputError, match=r"solution\.problem: got None; allowed: a solution with its problem"):
+    with pytest.raises(
+        dnl.InputError, match=r"solution\.problem: got None; allowed: a solution with its problem"
+    ):
         replace(iris, problem=None).to_module()
     network = iris.to_module()
     with pytest.raises(dnl.InputTypeError, match=r"x0: got .*; allowed: a torch\.Tensor"):
         network(iris.problem.x0)
-    with pytest.raises(dnl.InputError, match=r"x0: got shape \(4,\); allowed: shape \(N, \*\(4,\)\)"):
+    with pytest.raises(
+        dnl.InputError, match=r"x0: got shape \(4,\); allowed: shape \(N, \*\(4,\)\)"
+    ):
         network(torch.ones(4, dtype=torch.float64))
-    plain = dnl.ControlProblem(x0=np.ones((1, 1)), dynamics=dnl.ResNet(1), terminal=lambda x, c: x[0] ** 2,
-                               regularisers=[dnl.H1("K", 1.0), dnl.H1("b", 1.0)])  # fmt: skip
+    plain = dnl.ControlProblem(
+        x0=np.ones((1, 1)),
+        dynamics=dnl.ResNet(1),
+        terminal=lambda x, c: x[0] ** 2,
+        regularisers=[dnl.H1("K", 1.0), dnl.H1("b", 1.0)],
+    )
     with pytest.raises(dnl.InputError, match="head: got True; allowed: False for a terminal loss"):
         dnl.solve(plain, 2, "adjoint").to_module(head=True)
     implicit = dnl.solve(plain, 3, "adjoint", rule="trapezoid")
     x0 = torch.ones((2, 1), dtype=torch.float64)
     assert implicit.to_module()(x0).shape == (2, 1)
-    for call in (implicit.to_module().export, lambda: dnl.export_onnx(implicit, tmp_path / "a.onnx")):
-        with pytest.raises(dnl.InputError, match="export: got layers of the rule 'trapezoid', which are implicit"):
+    for call in (
+        implicit.to_module().export,
+        lambda: dnl.export_onnx(implicit, tmp_path / "a.onnx"),
+    ):
+        with pytest.raises(
+            dnl.InputError, match="export: got layers of the rule 'trapezoid', which are implicit"
+        ):
             call()
 
 
-# in the quick run: joined arrays, constants, a rank-2 state, a batched kernel, a dense network, an ODE
-QUICK = {"outer, squared", "free term, user", "attention, target", "batched Volterra, logistic head",
-         "Dense A, squared", "ResNet, user"}  # fmt: skip
+# in the quick run: joined arrays, constants, a rank-2 state, a batched kernel, a dense network, an
+# ODE
+QUICK = {
+    "outer, squared",
+    "free term, user",
+    "attention, target",
+    "batched Volterra, logistic head",
+    "Dense A, squared",
+    "ResNet, user",
+}
 EXPORTED = [pytest.param(k, marks=[] if k in QUICK else [pytest.mark.slow]) for k in CASES]
 
 
@@ -274,7 +320,9 @@ def test_export_onnx_takes_the_head(iris, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     for head, shape in ((True, (30, 3)), (False, (30, 4))):
         dnl.export_onnx(iris, tmp_path / "iris.onnx", head=head)
-        (found,) = runtime.InferenceSession(str(tmp_path / "iris.onnx")).run(None, {"x0": iris.problem.x0})
+        (found,) = runtime.InferenceSession(str(tmp_path / "iris.onnx")).run(
+            None, {"x0": iris.problem.x0}
+        )
         assert found.shape == shape
     iris.to_module().to(torch.float32).to_onnx(tmp_path / "iris.onnx")
     session = runtime.InferenceSession(str(tmp_path / "iris.onnx"))

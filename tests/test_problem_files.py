@@ -1,4 +1,6 @@
-"""Every file in problems/ loads, says in one line what it is, builds its problem and names its sources."""
+"""Every file in problems/ loads, says in one line what it is, builds its problem and names its
+sources.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from dnlcontrol.discretisation.space.control_space import ControlSpace
 
 FOLDER = Path(__file__).parents[1] / "problems"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
-WITH_REFERENCE = [n for n in NAMES if "def reference(" in (FOLDER / f"{n}.py").read_text(encoding="utf-8")]
+WITH_REFERENCE = [
+    n for n in NAMES if "def reference(" in (FOLDER / f"{n}.py").read_text(encoding="utf-8")
+]
 DATA = {"iris_dense", "digits_dense", "densenet_images"}
 
 
@@ -64,7 +68,9 @@ def test_reference_has_a_source_and_fits_the_problem(name: str):
     if reference.discrete_controls is not None:
         space = ControlSpace(problem, Grid(8, problem.horizon))
         packed = reference.discrete_controls(8)
-        assert {k: v.shape for k, v in packed.items()} == {k: v.shape for k, v in space.split(space.initial()).items()}
+        assert {k: v.shape for k, v in packed.items()} == {
+            k: v.shape for k, v in space.split(space.initial()).items()
+        }
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The exact answers in problems/, checked by plain loops over the definition of the discrete problem."""
+"""The exact answers in problems/, checked by plain loops over the definition of the discrete
+problem.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,24 @@ from dnlcontrol.problem.engines import numpy_engine
 from problems.double_integrator_bang_bang import DISCRETE_VALUE_100
 
 EXACT = [
-    ("t2_scalar_resnet", {}), ("t2_scalar_resnet", {"target": 1.5}),
-    ("t3b_h1_path", {}), ("t3b_h1_path", {"target": -0.7, "alpha": 0.01}),
-    ("t4_l2_triangle_terminal", {}), ("t5_l2_triangle_tracking", {}),
+    ("t2_scalar_resnet", {}),
+    ("t2_scalar_resnet", {"target": 1.5}),
+    ("t3b_h1_path", {}),
+    ("t3b_h1_path", {"target": -0.7, "alpha": 0.01}),
+    ("t4_l2_triangle_terminal", {}),
+    ("t5_l2_triangle_tracking", {}),
     ("t5_l2_triangle_tracking", {"start": 0.5, "target": -1.0, "alpha": 0.2}),
-    ("t7_h1_triangle", {}), ("t7_h1_triangle", {"start": 1.0, "target": 4.0, "alpha": 2.0}),
-    ("v2_transient_impact", {}), ("v2_transient_impact", {"samples": 2, "rho": 2.0, "eta": 0.3}),
-    ("v5_minimum_energy", {}), ("v5_minimum_energy", {"alpha": 0.75, "start": -2.0}),
-    ("v1_rational_memory", {}), ("v8_double_integral", {}), ("o1_hager", {}), ("o2_dt_qp", {}),
-]  # fmt: skip
+    ("t7_h1_triangle", {}),
+    ("t7_h1_triangle", {"start": 1.0, "target": 4.0, "alpha": 2.0}),
+    ("v2_transient_impact", {}),
+    ("v2_transient_impact", {"samples": 2, "rho": 2.0, "eta": 0.3}),
+    ("v5_minimum_energy", {}),
+    ("v5_minimum_energy", {"alpha": 0.75, "start": -2.0}),
+    ("v1_rational_memory", {}),
+    ("v8_double_integral", {}),
+    ("o1_hager", {}),
+    ("o2_dt_qp", {}),
+]
 SMOOTH = [case for case in EXACT if case[1].get("alpha") != 0.75]
 ATTAINED = [case for case in SMOOTH if case[0] != "t4_l2_triangle_terminal"]
 FORWARD = "f1_cubic_memory f2_weakly_coupled f3_rational_kernel f4_quadratic_decay f5_oscillating"
@@ -36,10 +47,15 @@ def load(name: str, **parameters) -> tuple[dnl.ControlProblem, dnl.Reference]:
 
 
 class Loops:
-    """x^l = g(t_l) + τ Σ_{s<l} k(t_l, t_s, x^s, w^{l,s}), its cost and its constraints, by the left rule."""
+    """x^l = g(t_l) + τ Σ_{s<l} k(t_l, t_s, x^s, w^{l,s}), its cost and its constraints, by the left
+    rule.
+    """
 
     def __init__(self, problem: dnl.ControlProblem, L: int, controls: dict | None = None) -> None:
-        self.problem, self.L, self.tau, self.controls = problem, L, problem.horizon / L, controls or {}
+        self.problem = problem
+        self.L = L
+        self.tau = problem.horizon / L
+        self.controls = controls or {}
         pairs = [(l, s) for s in range(L) for l in range(s + 1, L + 1)]  # packed by column
         self.site = {pair: i for i, pair in enumerate(pairs)}
 
@@ -53,7 +69,9 @@ class Loops:
         return {k: v[where[k]] for k, v in self.controls.items() if where[k] is not None}
 
     def path(self, x0: np.ndarray) -> np.ndarray:
-        F, tau, x = self.problem.formulas, self.tau, []
+        F = self.problem.formulas
+        tau = self.tau
+        x = []
         for l in range(self.L + 1):
             z = np.zeros(self.problem.integral_shape)
             for s in range(l):
@@ -93,11 +111,16 @@ class Loops:
     def defects(self) -> np.ndarray:
         """Equality constraints of the first sample, value - bound."""
         values, x = [np.zeros(0)], self.states[:, 0]
-        for c, formula in zip(self.problem.constraints, self.problem.formulas.constraints, strict=True):
+        for c, formula in zip(
+            self.problem.constraints, self.problem.formulas.constraints, strict=True
+        ):
             if c.kind == "terminal":
                 values.append(np.ravel(self.call(formula, x=x[-1], c={}) - c.lower))
             if c.kind == "integral":
-                terms = [self.call(formula, t=l * self.tau, x=x[l], u=self.seen(l)) for l in range(self.L)]
+                terms = [
+                    self.call(formula, t=l * self.tau, x=x[l], u=self.seen(l))
+                    for l in range(self.L)
+                ]
                 values.append(np.ravel(self.tau * np.sum(terms, axis=0) - c.lower))
         return np.concatenate(values)
 
@@ -146,7 +169,9 @@ def test_error_constant(name, parameters):
 def test_exponents_extrapolate_to_the_value(name, parameters):
     _, reference = load(name, **parameters)
     values = [reference.discrete_value(L) for L in (8, 16, 32, 64)]
-    assert richardson(values, reference.orders) == pytest.approx(reference.value, rel=1e-5, abs=1e-5)
+    assert richardson(values, reference.orders) == pytest.approx(
+        reference.value, rel=1e-5, abs=1e-5
+    )
 
 
 def test_weakly_singular_rate_is_one_half():
@@ -158,7 +183,9 @@ def test_weakly_singular_rate_is_one_half():
 
 @pytest.mark.parametrize(("name", "parameters"), ATTAINED)
 def test_discrete_controls_and_states_converge(name, parameters):
-    """In L² with order 1, less a logarithm for V5's √(1-t); T5's last row, which no cost reads, is out."""
+    """In L² with order 1, less a logarithm for V5's √(1-t); T5's last row, which no cost reads, is
+    out.
+    """
     problem, reference = load(name, **parameters)
     errors = []
     for L in (16, 32):
@@ -170,7 +197,11 @@ def test_discrete_controls_and_states_converge(name, parameters):
             gap = gap[(l < L) | (name != "t5_l2_triangle_tracking")]
         else:
             gap = found - reference.controls[key]((np.arange(L) + 0.5) / L)
-        states = loops.states[:-1, 0] - reference.state(np.arange(L) / L) if reference.state else np.zeros(1)
+        states = (
+            loops.states[:-1, 0] - reference.state(np.arange(L) / L)
+            if reference.state
+            else np.zeros(1)
+        )
         errors.append([np.sqrt(np.mean(gap**2)), np.sqrt(np.mean(states**2))])
     assert np.all(np.array(errors[1]) <= np.array(errors[0]) * 2**-0.78 + 1e-14)
 
@@ -181,7 +212,9 @@ def test_forward_error(name):
     T, depths = problem.horizon, (20, 40, 80)
     errors = [float(Loops(problem, L).states[-1, 0] - reference.state(T)) for L in depths]
     constants = [L / T * e for L, e in zip(depths, errors, strict=True)]
-    assert richardson(constants, (1.0, 2.0)) == pytest.approx(reference.forward_constant, rel=1e-3, abs=1e-7)
+    assert richardson(constants, (1.0, 2.0)) == pytest.approx(
+        reference.forward_constant, rel=1e-3, abs=1e-7
+    )
     order = 1 + (reference.forward_constant == 0)
     assert np.log2(abs(errors[1] / errors[2])) == pytest.approx(order, abs=0.1)
 
@@ -204,7 +237,9 @@ def test_bryson_denham():
     for L in (24, 48, 96):
         u = bryson_denham(L)
         loops = Loops(problem, L, {"u": u})
-        assert loops.states[:, 0, 0].max() == pytest.approx(problem.constraints[0].upper[0], abs=1e-12)
+        assert loops.states[:, 0, 0].max() == pytest.approx(
+            problem.constraints[0].upper[0], abs=1e-12
+        )
         assert np.abs(loops.defects).max() <= 1e-12
         values.append(loops.cost)
         gaps.append(np.abs(u - reference.controls["u"]((np.arange(L) + 0.5) / L)).max())
@@ -215,7 +250,9 @@ def test_bryson_denham():
 
 def van_der_pol(u: np.ndarray) -> tuple[float, np.ndarray]:
     """J and its gradient by Euler's method and its adjoint."""
-    L, tau, x = len(u), 2 / len(u), [np.array([1.0, 0.0])]
+    L = len(u)
+    tau = 2 / len(u)
+    x = [np.array([1.0, 0.0])]
     for l in range(L):
         a, b = x[l]
         x.append(x[l] + tau * np.array([b, (1 - a**2) * b - a + u[l]]))
@@ -230,7 +267,9 @@ def van_der_pol(u: np.ndarray) -> tuple[float, np.ndarray]:
 def test_van_der_pol():
     problem, reference = load("o5b_van_der_pol")
     depths, options = (40, 80, 160), {"gtol": 1e-10}
-    found = [minimize(van_der_pol, np.zeros(L), jac=True, method="BFGS", options=options) for L in depths]
+    found = [
+        minimize(van_der_pol, np.zeros(L), jac=True, method="BFGS", options=options) for L in depths
+    ]
     values = [Loops(problem, L, {"u": best.x}).cost for L, best in zip(depths, found, strict=True)]
     assert values == pytest.approx([best.fun for best in found], rel=1e-12)
     assert_stationary(problem, depths[0], {"u": found[0].x})
@@ -241,8 +280,13 @@ def test_van_der_pol():
 
 def test_bang_bang_value():
     problem, _ = load("double_integrator_bang_bang")
-    u, L, tau, i = problem.controls["u"], 100, 0.05, np.arange(100)
+    u = problem.controls["u"]
+    L = 100
+    tau = 0.05
+    i = np.arange(100)
     x = tau**2 * np.maximum(i[:, None] - 1 - i[:-2], 0)
     found = lsq_linear(x, -tau * i, bounds=(u.lower, u.upper), method="bvls", tol=1e-14)
     cost = Loops(problem, L, {"u": np.append(found.x, [0.0, 0.0])}).cost
-    assert cost == pytest.approx(DISCRETE_VALUE_100, abs=5e-9) and np.sum(np.abs(found.x) == 1) >= 48
+    assert (
+        cost == pytest.approx(DISCRETE_VALUE_100, abs=5e-9) and np.sum(np.abs(found.x) == 1) >= 48
+    )

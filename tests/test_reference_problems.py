@@ -10,7 +10,8 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.results.extrapolation import extrapolate
 
-# depths for Richardson extrapolation: enough for the declared exponents (see each problem's reference)
+# depths for Richardson extrapolation: enough for the declared exponents (see each problem's
+# reference)
 LADDERS = {
     "t2_scalar_resnet": ({}, (16, 32, 64)),
     "t3b_h1_path": ({}, (16, 32, 64)),
@@ -88,10 +89,14 @@ def test_backends_agree(case, ladder):
     for exact, adjoint in zip(ladder(case, "exact"), ladder(case, "adjoint"), strict=True):
         assert exact.value == pytest.approx(adjoint.value, rel=1e-8, abs=1e-10)
         assert dnl.distance(exact, adjoint) <= 1e-5
-        assert dnl.distance(exact, adjoint, "sup", "costates") <= 1e-6 * (1 + np.abs(exact.costates).max())
+        assert dnl.distance(exact, adjoint, "sup", "costates") <= 1e-6 * (
+            1 + np.abs(exact.costates).max()
+        )
 
 
-@pytest.mark.parametrize("case", ["t7_h1_triangle", "o1_hager", "v1_rational_memory", "v8_double_integral"])
+@pytest.mark.parametrize(
+    "case", ["t7_h1_triangle", "o1_hager", "v1_rational_memory", "v8_double_integral"]
+)
 def test_controls_converge_to_the_continuous_optimum(case, ladder):
     """The L² error of the piecewise-linear extension falls at first order."""
     from dnlcontrol.discretisation.space.distances import function_distance
@@ -100,12 +105,17 @@ def test_controls_converge_to_the_continuous_optimum(case, ladder):
     _, reference, depths = files(case)
     solutions = ladder(case, "adjoint")
     for name, function in reference.controls.items():
-        errors = [function_distance(s.controls[name].layout, s.controls[name].values, function) for s in solutions]
+        errors = [
+            function_distance(s.controls[name].layout, s.controls[name].values, function)
+            for s in solutions
+        ]
         assert fitted_rate(depths, errors) > 0.9
 
 
 def test_l2_penalty_on_the_triangle_is_ill_posed():
-    """T4: J_L is exactly ½d²/(1+L/α), falls for ever, and the state jumps in the last layer only."""
+    """T4: J_L is exactly ½d²/(1+L/α), falls for ever, and the state jumps in the last
+    layer only.
+    """
     from problems import t4_l2_triangle_terminal as t4
 
     problem, reference = t4.problem(), t4.reference()
@@ -117,17 +127,24 @@ def test_l2_penalty_on_the_triangle_is_ill_posed():
             assert solution.value == pytest.approx(reference.discrete_value(depth), rel=1e-9)
         values.append(solution.value)
         jump = np.abs(np.diff(solution.states[:, 0], axis=0)).ravel()
-        assert jump[-1] > 0.5 * abs(solution.states[-1, 0] - solution.states[0, 0]) and np.all(jump[:-1] < 1e-7)
+        assert jump[-1] > 0.5 * abs(solution.states[-1, 0] - solution.states[0, 0]) and np.all(
+            jump[:-1] < 1e-7
+        )
     assert values[-1] < 0.25 * values[0]
 
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_forward_equations(name):
-    """x_L(T) - x(T) = τe + o(τ): the constant e by extrapolation of L·error/T, or second order where e = 0."""
+    """x_L(T) - x(T) = τe + o(τ): the constant e by extrapolation of L·error/T, or second order
+    where e = 0.
+    """
     module = importlib.import_module(f"problems.{name}")
     problem, reference = module.problem(), module.reference()
     T, depths = problem.horizon, (100, 200, 400)
-    errors = [float(dnl.simulate(problem, L)[-1].item() - np.asarray(reference.state(T)).item()) for L in depths]
+    errors = [
+        float(dnl.simulate(problem, L)[-1].item() - np.asarray(reference.state(T)).item())
+        for L in depths
+    ]
     scaled = [e * L / T for e, L in zip(errors, depths, strict=True)]
     if reference.forward_constant:
         constant, _ = extrapolate(depths, scaled, (1.0, 2.0))
@@ -144,7 +161,7 @@ def test_bang_bang():
         assert solution.success, solution.message
         assert solution.value == pytest.approx(bang.DISCRETE_VALUE_100, abs=1e-8)
         assert np.all(np.abs(solution.controls["u"].values) <= 1.0)
-    # the cost is ∫x₁² and the set of controls convex, so that J - J* >= ∫(x₁ - x₁*)²; nothing determines more: the last
-    # controls act on nothing but themselves
+    # the cost is ∫x₁² and the set of controls convex, so that J - J* >= ∫(x₁ - x₁*)²; nothing
+    # determines more: the last controls act on nothing but themselves
     apart = exact.states[:-1, 0, 0] - adjoint.states[:-1, 0, 0]
     assert exact.grid.step * apart @ apart <= adjoint.value - exact.value + 1e-10

@@ -1,4 +1,6 @@
-"""The residual network and its ODE: identities at each depth, rates, the boundary-value problem, TL² distances."""
+"""The residual network and its ODE: identities at each depth, rates, the boundary-value problem,
+TL² distances.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,12 @@ def continuum(solutions):
     return dnl.resnet_continuum(solutions[2])
 
 
-# -- the functional -------------------------------------------------------------------------------------
+# -- the functional
+# -------------------------------------------------------------------------------------
 def test_the_functional_has_all_four_penalties(problem):
-    """E_n = Σ loss + α_1 (n Σ|ΔK|² + τ_1|K_0|²) + α_2 (the same for b) + α_3 |W|² + α_4 |c|², at a random control."""
+    """E_n = Σ loss + α_1 (n Σ|ΔK|² + τ_1|K_0|²) + α_2 (the same for b) + α_3 |W|² + α_4 |c|², at a
+    random control.
+    """
     n, rng = 6, np.random.default_rng(0)
     w = random_control(dnl.discretise(problem, n), rng)
     u = dnl.discretise(problem, n).space.split(w)
@@ -69,7 +74,8 @@ def test_energy_terms_add_up(problem, solutions):
     assert sum(terms.values()) == pytest.approx(solutions[0].value, rel=1e-13)
 
 
-# -- identities at each depth ---------------------------------------------------------------------------
+# -- identities at each depth
+# ---------------------------------------------------------------------------
 def test_every_identity_holds_at_every_depth(solutions):
     report = dnl.resnet_limit_report(solutions)
     assert report.passed, report
@@ -80,8 +86,14 @@ def test_every_identity_holds_at_every_depth(solutions):
 def test_other_horizons_and_other_solvers():
     """T = 2.5: the powers of τ and T show. The exact backend has its own costates."""
     base = resnet_tvg.problem(samples=4)
-    longer = dnl.ControlProblem(horizon=2.5, x0=base.x0, dynamics=base.dynamics, controls=base.controls,
-                                terminal=base.terminal, regularisers=base.regularisers)  # fmt: skip
+    longer = dnl.ControlProblem(
+        horizon=2.5,
+        x0=base.x0,
+        dynamics=base.dynamics,
+        controls=base.controls,
+        terminal=base.terminal,
+        regularisers=base.regularisers,
+    )
     for problem, backend in ((longer, "adjoint"), (base, "exact")):
         report = dnl.resnet_limit_report([dnl.solve(problem, 6, backend)])
         assert report.certificates[0].passed, report
@@ -89,7 +101,9 @@ def test_other_horizons_and_other_solvers():
 
 @pytest.mark.parametrize("name", ["K", "b"])
 def test_a_moved_sample_is_noticed(solutions, name):
-    """Adding 1e-6 to one inner entry breaks the Euler-Lagrange identity there; the stationarity stays as claimed."""
+    """Adding 1e-6 to one inner entry breaks the Euler-Lagrange identity there; the stationarity
+    stays as claimed.
+    """
     s = solutions[0]
     values = s.controls[name].values.copy()
     values[3] += 1e-6
@@ -104,14 +118,20 @@ def test_the_summed_identity_needs_the_costate_of_the_next_layer(problem, soluti
     s = solutions[1]
     model = model_of(problem, "problem")
     parts = parts_of(model, s)
-    X, psi, K, b = parts.states, parts.costates, parts.samples["K"], parts.samples["b"]
+    X = parts.states
+    psi = parts.costates
+    K = parts.samples["K"]
+    b = parts.samples["b"]
     slopes = 1 - np.tanh(np.einsum("ijk,ink->inj", K, X[:-1]) + b[:, None]) ** 2
-    right, wrong = (np.einsum("inj,ink->jk", slopes * p, X[:-1]) / 8 / 16 for p in (psi[1:], psi[:-1]))
+    right, wrong = (
+        np.einsum("inj,ink->jk", slopes * p, X[:-1]) / 8 / 16 for p in (psi[1:], psi[:-1])
+    )
     assert np.abs(0.7 * K[0] + right / 0.2).max() < 1e-9
     assert np.abs(0.7 * K[0] + wrong / 0.2).max() > 1e-4
 
 
-# -- over the depths ------------------------------------------------------------------------------------
+# -- over the depths
+# ------------------------------------------------------------------------------------
 def test_observed_rates_are_about_one(solutions):
     rates = dnl.resnet_limit_report(solutions).rates
     for name in ("value_step", "K_TL2", "b_TL2", "states_sup", "head", "start_K", "end_K"):
@@ -135,24 +155,34 @@ def test_a_study_will_do(problem, tmp_path):
 
 
 def test_rates_are_refused_when_the_weights_vanish():
-    """Nearly constant labels: the head's constant does everything, K is about 0; the identities still hold."""
+    """Nearly constant labels: the head's constant does everything, K is about 0; the identities
+    still hold.
+    """
     base = resnet_tvg.problem(samples=8)
 
     def loss(x, c, y):
         return 8 * (c.head_W @ x + c.head_c - y) ** 2
 
-    flat = dnl.ControlProblem(name="flat", x0=base.x0, dynamics=base.dynamics, controls=base.controls,
-                              terminal=dnl.cost(loss, target=1 + 1e-3 * base.x0[:, 0]),
-                              regularisers=base.regularisers)  # fmt: skip
+    flat = dnl.ControlProblem(
+        name="flat",
+        x0=base.x0,
+        dynamics=base.dynamics,
+        controls=base.controls,
+        terminal=dnl.cost(loss, target=1 + 1e-3 * base.x0[:, 0]),
+        regularisers=base.regularisers,
+    )
     report = dnl.resnet_limit_report(ladder(flat, [4, 8], 1e-8))
     assert not report.passed and report.rates == {} and "K is close to 0" in report.refused
     assert all(c.passed for c in report.certificates), report
     assert dnl.resnet_limit_report(ladder(flat, [4, 8], 1e-8), least=0.0).rates
 
 
-# -- the continuum --------------------------------------------------------------------------------------
+# -- the continuum
+# --------------------------------------------------------------------------------------
 def test_extrapolated_minimisers_agree_with_the_boundary_value_problem(solutions, continuum):
-    """Richardson over five depths leaves O(L^-5) in the value, over two depths O(L^-2) in the controls."""
+    """Richardson over five depths leaves O(L^-5) in the value, over two depths O(L^-2) in the
+    controls.
+    """
     limit, _ = extrapolate([s.depth for s in solutions], [s.value for s in solutions], (1, 2, 3, 4))
     assert continuum.value == pytest.approx(limit, abs=1e-7)
     t = np.array([0.3, 0.5, 0.8])
@@ -161,13 +191,18 @@ def test_extrapolated_minimisers_agree_with_the_boundary_value_problem(solutions
         for a, b in itertools.pairwise(solutions[1:]):
             mixed = 2 * b.controls[name](t) - a.controls[name](t)
             gaps.append(np.abs(mixed - continuum.controls[name](t)).max())
-        assert gaps[-1] < 1e-3 and gaps[-1] < gaps[0] / 8  # two doublings, 16 up to the kinks of the extension
+        # two doublings, 16 up to the kinks of the extension
+        assert gaps[-1] < 1e-3 and gaps[-1] < gaps[0] / 8
     for name, constant in continuum.constants.items():
         a, b = (s.controls[name].values[0] for s in solutions[-2:])
         np.testing.assert_allclose(2 * b - a, constant, atol=2e-4)
-    np.testing.assert_allclose(2 * solutions[-1].state(0.5) - solutions[-2].state(0.5), continuum.state(0.5), atol=2e-4)
     np.testing.assert_allclose(
-        2 * solutions[-1].costate(0.5) - solutions[-2].costate(0.5), continuum.costate(0.5), atol=2e-4
+        2 * solutions[-1].state(0.5) - solutions[-2].state(0.5), continuum.state(0.5), atol=2e-4
+    )
+    np.testing.assert_allclose(
+        2 * solutions[-1].costate(0.5) - solutions[-2].costate(0.5),
+        continuum.costate(0.5),
+        atol=2e-4,
     )
 
 
@@ -181,7 +216,9 @@ def test_the_boundary_value_problem_satisfies_its_conditions(problem, continuum)
     t, weights = np.polynomial.legendre.leggauss(40)
     t, weights = 0.5 * (t + 1), 0.5 * weights
     x, psi = continuum.state(t), continuum.costate(t)
-    slope = 1 - np.tanh(np.einsum("mij,mnj->mni", K(t), x) + continuum.controls["b"](t)[:, None]) ** 2
+    slope = (
+        1 - np.tanh(np.einsum("mij,mnj->mni", K(t), x) + continuum.controls["b"](t)[:, None]) ** 2
+    )
     G = np.einsum("m,mni,mnj->ij", weights, slope * psi, x) / 8
     np.testing.assert_allclose(0.7 * K(0.0), -G / 0.2, atol=1e-6)
 
@@ -193,7 +230,9 @@ def test_the_continuum_functional(problem, continuum):
         assert value == pytest.approx(continuum.terms[name], abs=1e-7)
     # the recovery sequence of the minimiser: cell averages have values that tend to E at the rate 1
     constants = {k: (lambda v=v: v) for k, v in continuum.constants.items()}
-    found = dnl.recovery_sequence(problem, {**continuum.controls, **constants}, [8, 16, 32, 64], continuum.value)
+    found = dnl.recovery_sequence(
+        problem, {**continuum.controls, **constants}, [8, 16, 32, 64], continuum.value
+    )
     assert found.passed and found.rate == pytest.approx(1.0, abs=0.1)
 
 
@@ -201,20 +240,27 @@ def test_a_problem_without_a_head():
     """No constants: the boundary-value problem has no parameters."""
     x0 = np.array([[0.5], [-0.3]])
     loss = dnl.losses.squared(x0 + np.array([[0.5], [0.1]]))
-    problem = dnl.ControlProblem(x0=x0, dynamics=dnl.ResNet(1), terminal=loss,
-                                 regularisers=[dnl.TvG("K", 0.05), dnl.TvG("b", 0.05)])  # fmt: skip
+    problem = dnl.ControlProblem(
+        x0=x0,
+        dynamics=dnl.ResNet(1),
+        terminal=loss,
+        regularisers=[dnl.TvG("K", 0.05), dnl.TvG("b", 0.05)],
+    )
     found = ladder(problem, [16, 32, 64])
     limit, _ = extrapolate([16, 32, 64], [s.value for s in found])
     continuum = dnl.resnet_continuum(found[0])
     assert continuum.value == pytest.approx(limit, abs=1e-6) and continuum.constants == {}
 
 
-# -- TL² ------------------------------------------------------------------------------------------------
+# -- TL²
+# ------------------------------------------------------------------------------------------------
 def brute_force(t, f, r, g):
     """The best permutation of equally many atoms."""
     n = len(t)
     cost = (t[:, None] - r) ** 2 + ((f[:, None] - g[None]) ** 2).sum(-1)
-    return min(np.sqrt(np.mean(cost[np.arange(n), list(p)])) for p in itertools.permutations(range(n)))
+    return min(
+        np.sqrt(np.mean(cost[np.arange(n), list(p)])) for p in itertools.permutations(range(n))
+    )
 
 
 def test_tl2_against_all_permutations():
@@ -238,33 +284,52 @@ def test_tl2_is_a_distance_below_the_monotone_coupling(monkeypatch):
     rng = np.random.default_rng(4)
     grids = [(np.arange(n) + 0.5) / n for n in (6, 8, 12)]
     values = [rng.standard_normal((len(t), 1)) for t in grids]
-    d = [[tl2_distance(grids[i], values[i], grids[j], values[j]) for j in range(3)] for i in range(3)]
+    d = [
+        [tl2_distance(grids[i], values[i], grids[j], values[j]) for j in range(3)] for i in range(3)
+    ]
     assert all(d[i][i] == 0 for i in range(3)) and d[0][1] == pytest.approx(d[1][0], rel=1e-12)
     assert d[0][2] <= d[0][1] + d[1][2]
     monkeypatch.setattr("dnlcontrol.discretisation.space.transport.LARGEST", 1)
     assert tl2_distance(grids[0], values[0], grids[1], values[1]) >= d[0][1]
 
 
-# -- input, script --------------------------------------------------------------------------------------
+# -- input, script
+# --------------------------------------------------------------------------------------
 def test_bad_input_is_named(solutions):
     def reject(call, message):
         with pytest.raises((dnl.InputError, dnl.InputTypeError), match=message):
             call()
 
     s = solutions[0]
-    other = dnl.ControlProblem(x0=np.ones((1, 2)), dynamics=dnl.Dense(2), terminal=lambda x, c: x[0] ** 2)
-    h1 = dnl.ControlProblem(x0=np.ones((1, 1)), dynamics=dnl.ResNet(1), terminal=lambda x, c: x[0] ** 2,
-                            regularisers=[dnl.H1("K", 1.0), dnl.TvG("b", 1.0)])  # fmt: skip
+    other = dnl.ControlProblem(
+        x0=np.ones((1, 2)), dynamics=dnl.Dense(2), terminal=lambda x, c: x[0] ** 2
+    )
+    h1 = dnl.ControlProblem(
+        x0=np.ones((1, 1)),
+        dynamics=dnl.ResNet(1),
+        terminal=lambda x, c: x[0] ** 2,
+        regularisers=[dnl.H1("K", 1.0), dnl.TvG("b", 1.0)],
+    )
     many = resnet_tvg.problem(samples=200)
     reject(lambda: dnl.resnet_limit_report(3), "a Study or a list of solutions")
     reject(lambda: dnl.resnet_limit_report(solutions[::-1]), "increasing depths >= 3")
-    reject(lambda: dnl.resnet_limit_report([dataclasses.replace(s, problem=other)]), "ResNet dynamics")
-    reject(lambda: dnl.resnet_limit_report([dataclasses.replace(s, problem=h1)]), r"one TvG\('K', weight > 0\)")
+    reject(
+        lambda: dnl.resnet_limit_report([dataclasses.replace(s, problem=other)]), "ResNet dynamics"
+    )
+    reject(
+        lambda: dnl.resnet_limit_report([dataclasses.replace(s, problem=h1)]),
+        r"one TvG\('K', weight > 0\)",
+    )
     reject(lambda: dnl.resnet_limit_report(solutions, least=-1), "resnet_limit_report.least")
     reject(lambda: dnl.resnet_continuum(3), "resnet_continuum.start")
-    reject(lambda: dnl.resnet_continuum(dataclasses.replace(s, problem=many)), "at most 400: small data")
+    reject(
+        lambda: dnl.resnet_continuum(dataclasses.replace(s, problem=many)),
+        "at most 400: small data",
+    )
     reject(lambda: dnl.continuum_energy(s.problem, {"K": 1}), "a mapping with functions K and b")
-    reject(lambda: dnl.continuum_energy(s.problem, {"K": 1, "b": 2}, {}), "continuum_energy.constants")
+    reject(
+        lambda: dnl.continuum_energy(s.problem, {"K": 1, "b": 2}, {}), "continuum_energy.constants"
+    )
 
 
 def test_the_script_runs(tmp_path):

@@ -1,4 +1,5 @@
-"""The trapezoidal rule: second order, implicit stages, samples at the nodes; and what a further rule takes.
+"""The trapezoidal rule: second order, implicit stages, samples at the nodes; and what a further
+rule takes.
 
 That all evaluators agree under both rules is in test_evaluators.py and test_condensed.py.
 """
@@ -62,10 +63,14 @@ def test_a_linear_squared_kernel_is_integrated_exactly():
             assert solution.value == pytest.approx(reference.value, rel=1e-13)
 
 
-@pytest.mark.parametrize("case", ["o1_hager", "t7_h1_triangle", "v1_rational_memory", "v2_transient_impact"])
+@pytest.mark.parametrize(
+    "case", ["o1_hager", "t7_h1_triangle", "v1_rational_memory", "v2_transient_impact"]
+)
 def test_backends_agree(case):
     problem, _ = problem_and_answer(case)
-    lifted, condensed = (dnl.solve(problem, 6, rule="trapezoid", formulation=f) for f in ("lifted", "condensed"))
+    lifted, condensed = (
+        dnl.solve(problem, 6, rule="trapezoid", formulation=f) for f in ("lifted", "condensed")
+    )
     adjoint = dnl.solve(problem, 6, "adjoint", rule="trapezoid")
     for other in (condensed, adjoint):
         assert lifted.success and other.success, (lifted.message, other.message)
@@ -73,13 +78,16 @@ def test_backends_agree(case):
         assert dnl.distance(lifted, other) <= 1e-6
         scale = 1 + np.abs(lifted.costates).max()
         assert dnl.distance(lifted, other, "sup", "costates") <= 1e-6 * scale
-        np.testing.assert_allclose(lifted.terminal_gradient, other.terminal_gradient, atol=1e-6 * scale)
+        np.testing.assert_allclose(
+            lifted.terminal_gradient, other.terminal_gradient, atol=1e-6 * scale
+        )
 
 
 def test_controls_states_and_costates_are_second_order():
     """O1 at the nodes: u, x and ψ = -(2u + x) (stationarity of H = u² + xu + 5x²/4 + ψ(x/2 + u)).
 
-    The controls at t = 0 and t = T see the costate of the one step beside them, half a step away: first order there.
+    The controls at t = 0 and t = T see the costate of the one step beside them, half a step away:
+    first order there.
     """
     problem, reference = problem_and_answer("o1_hager")
     depths, errors = (16, 32, 64), []
@@ -98,14 +106,23 @@ def test_controls_states_and_costates_are_second_order():
 
 
 def test_volterra_costates_are_second_order():
-    """p at the nodes of a nonlinear problem with memory, between two depths; x^0 has no own source: first order."""
+    """p at the nodes of a nonlinear problem with memory, between two depths; x^0 has no own source:
+    first order.
+    """
     made = dnl.ControlProblem(
-        x0=np.ones((1, 1)), dynamics=dnl.Volterra(lambda t, s, x, u: (1 + t - s) * dnl.namespace(x).tanh(x) + u.u),
-        controls={"u": dnl.Control((1,))}, terminal=lambda x, c: x[0] ** 2, regularisers=[dnl.H1("u", 1.0)],
+        x0=np.ones((1, 1)),
+        dynamics=dnl.Volterra(lambda t, s, x, u: (1 + t - s) * dnl.namespace(x).tanh(x) + u.u),
+        controls={"u": dnl.Control((1,))},
+        terminal=lambda x, c: x[0] ** 2,
+        regularisers=[dnl.H1("u", 1.0)],
         running=lambda t, x, u: x[0] ** 2,
-    )  # fmt: skip
-    found = [dnl.solve(made, depth, "exact", rule="trapezoid").costates[:, 0, 0] for depth in (8, 16, 32)]
-    gaps = np.array([np.abs(a - b[::2]) for a, b in ((found[0], found[1]), (found[1][::2], found[2][::2]))])
+    )
+    found = [
+        dnl.solve(made, depth, "exact", rule="trapezoid").costates[:, 0, 0] for depth in (8, 16, 32)
+    ]
+    gaps = np.array(
+        [np.abs(a - b[::2]) for a, b in ((found[0], found[1]), (found[1][::2], found[2][::2]))]
+    )
     rates = np.log2(gaps[0] / gaps[1])
     assert rates[1:] == pytest.approx(2.0, abs=0.1)
     assert rates[0] == pytest.approx(1.0, abs=0.1)
@@ -120,12 +137,17 @@ def test_the_state_bound_of_o4_is_kept(backend, depths):
         assert solution.success, solution.message
         assert solution.states[:, 0, 0].max() <= 1 / 9 + 1e-8
         errors.append(solution.value - reference.value)
-    assert np.log2(errors[0] / errors[1]) == pytest.approx(2.0, abs=0.1 if backend == "exact" else 0.3)  # few layers
+    # few layers
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(
+        2.0, abs=0.1 if backend == "exact" else 0.3
+    )
 
 
 def test_every_kind_of_constraint_on_a_network():
     made = constrained_network()
-    solutions = [dnl.solve(made, 3, rule="trapezoid", formulation=f) for f in ("lifted", "condensed")]
+    solutions = [
+        dnl.solve(made, 3, rule="trapezoid", formulation=f) for f in ("lifted", "condensed")
+    ]
     solutions.append(dnl.solve(made, 3, "adjoint", rule="trapezoid"))
     for solution in solutions:
         assert solution.success, solution.message
@@ -162,11 +184,17 @@ def test_the_hamiltonian_of_an_autonomous_problem_is_constant_to_second_order():
 
 
 def test_the_hamiltonian_has_the_costates_at_the_nodes():
-    """O1: H^l = ℓ + ψ(t_l) f inside, with the reported ψ; V5: k(1, s) u · 2 x(1) = -2 u² at every node."""
+    """O1: H^l = ℓ + ψ(t_l) f inside, with the reported ψ; V5: k(1, s) u · 2 x(1) = -2 u² at every
+    node.
+    """
     solution = dnl.solve(problem_and_answer("o1_hager")[0], 8, "adjoint", rule="trapezoid")
-    u, x, psi = (np.ravel(a) for a in (solution.controls["u"].values, solution.states, solution.costates))
+    u, x, psi = (
+        np.ravel(a) for a in (solution.controls["u"].values, solution.states, solution.costates)
+    )
     by_hand = u**2 + x * u + 1.25 * x**2 + psi * (0.5 * x + u)
-    np.testing.assert_allclose(dnl.hamiltonian(solution)[1:-1, 0], by_hand[1:-1], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        dnl.hamiltonian(solution)[1:-1, 0], by_hand[1:-1], rtol=0, atol=1e-12
+    )
     memory = dnl.solve(problem_and_answer("v5_minimum_energy")[0], 8, "adjoint", rule="trapezoid")
     u = memory.controls["u"].values
     np.testing.assert_allclose(dnl.hamiltonian(memory)[:, 0], -2 * u**2, atol=1e-7)
@@ -176,9 +204,13 @@ def test_a_study_extrapolates_with_the_rule_s_exponents():
     problem, reference = problem_and_answer("t7_h1_triangle")
     study = dnl.study(problem, [4, 8, 16], exact_to=4, rule="trapezoid", reference=reference)
     assert study.orders == RULES["trapezoid"].exponents
-    corrected = [abs(row["corrected"] - reference.value) for row in study.rows[1:]]  # depth 4 is too shallow
-    assert all(a < 0.1 * row["value_error"] for a, row in zip(corrected, study.rows[1:], strict=True))
-    assert study.extrapolated_value == pytest.approx(reference.value, abs=1e-7)  # the errors themselves: 3e-4 to 2e-5
+    # depth 4 is too shallow
+    corrected = [abs(row["corrected"] - reference.value) for row in study.rows[1:]]
+    assert all(
+        a < 0.1 * row["value_error"] for a, row in zip(corrected, study.rows[1:], strict=True)
+    )
+    # the errors themselves: 3e-4 to 2e-5
+    assert study.extrapolated_value == pytest.approx(reference.value, abs=1e-7)
 
 
 def test_a_start_may_come_from_the_other_rule(tmp_path):
@@ -195,9 +227,12 @@ def test_a_start_may_come_from_the_other_rule(tmp_path):
 def test_an_implicit_layer_without_a_root_is_told():
     """x = 1 + ½τ x² has no real root for τ > ½: the cost is not finite at the start."""
     blow_up = dnl.ControlProblem(
-        x0=np.ones((1, 1)), dynamics=dnl.ODE(lambda t, x, u: 8 * x * x + u.u),
-        controls={"u": dnl.Control(())}, terminal=lambda x, c: x[0] ** 2, regularisers=[dnl.L2("u", 1.0)],
-    )  # fmt: skip
+        x0=np.ones((1, 1)),
+        dynamics=dnl.ODE(lambda t, x, u: 8 * x * x + u.u),
+        controls={"u": dnl.Control(())},
+        terminal=lambda x, c: x[0] ** 2,
+        regularisers=[dnl.L2("u", 1.0)],
+    )
     assert np.isnan(dnl.simulate(blow_up, 2, rule="trapezoid")).any()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -205,7 +240,8 @@ def test_an_implicit_layer_without_a_root_is_told():
     assert not solution.success and any("not finite at the start" in str(w.message) for w in caught)
 
 
-# -- samples at the nodes -------------------------------------------------------------------------------------
+# -- samples at the nodes
+# -------------------------------------------------------------------------------------
 def layout(L: int, on: str = "ts", T: float = 1.5) -> Layout:
     return Layout(Grid(L, T, "trapezoid"), on)
 
@@ -238,7 +274,9 @@ def test_metric_is_the_trapezoidal_sum_over_the_mirrored_array(L, on, smooth):
         a = at.mirrored(v[:, 0])
         form = m @ a**2 @ m
         if smooth:
-            form += (np.sum(m * np.diff(a, axis=0) ** 2) + np.sum(m * np.diff(a.T, axis=0) ** 2)) / at.grid.step
+            form += (
+                np.sum(m * np.diff(a, axis=0) ** 2) + np.sum(m * np.diff(a.T, axis=0) ** 2)
+            ) / at.grid.step
         form *= 0.5
     metric = Metric(at, smooth)
     assert float(np.vdot(v, metric.apply(v))) == pytest.approx(form, rel=1e-13)
@@ -250,7 +288,8 @@ def test_extensions_interpolate_the_nodes_and_prolong_linear_functions_exactly()
         return 1.0 + 2.0 * t - 3.0 * s
 
     coarse, fine = layout(3), layout(7)
-    # bilinear between the nodes of the mirrored array; across the diagonal a plane has a kink, so only t + s is exact
+    # bilinear between the nodes of the mirrored array; across the diagonal a plane has a kink, so
+    # only t + s is exact
     values = np.add(*coarse.positions)
     np.testing.assert_allclose(prolong(coarse, values, fine), np.add(*fine.positions), atol=1e-14)
     nodes = prolong(coarse, plane(*coarse.positions), coarse)
@@ -260,7 +299,10 @@ def test_extensions_interpolate_the_nodes_and_prolong_linear_functions_exactly()
 def test_cell_averages_end_with_the_interval():
     at = layout(4, "t")
     averages = cell_averages(lambda t: t, at)
-    low, high = np.maximum(at.line - 0.5 * at.grid.step, 0), np.minimum(at.line + 0.5 * at.grid.step, 1.5)
+    low, high = (
+        np.maximum(at.line - 0.5 * at.grid.step, 0),
+        np.minimum(at.line + 0.5 * at.grid.step, 1.5),
+    )
     np.testing.assert_allclose(averages, 0.5 * (low + high), rtol=1e-14)
     triangle = layout(4)
     mass = Metric(triangle, False).mass  # the area of each cell within the triangle
@@ -268,11 +310,14 @@ def test_cell_averages_end_with_the_interval():
     assert total == pytest.approx(0.5 * (0.5 * 1.5**2) ** 2, rel=1e-13)
 
 
-# -- a further rule ---------------------------------------------------------------------------------------------
+# -- a further rule
+# ---------------------------------------------------------------------------------------------
 class Right(Rule):
     """The right rectangle rule: z^l = τ Σ_{0<s<=l} k(t_l, t_s), implicit, first order."""
 
-    name, at_nodes, exponents = "right", True, (1.0, 2.0)
+    name = "right"
+    at_nodes = True
+    exponents = (1.0, 2.0)
 
     def later(self, depth, step):
         return np.append(0.0, np.full(depth - 1, step))
@@ -295,11 +340,15 @@ def test_a_further_rule_is_one_class(monkeypatch):
     )
     exact = dnl.solve(made, 5, "exact", rule="right")
     adjoint = dnl.solve(made, 5, "adjoint", rule="right")
-    assert exact.success and adjoint.success and exact.value == pytest.approx(adjoint.value, rel=1e-9)
+    assert (
+        exact.success and adjoint.success and exact.value == pytest.approx(adjoint.value, rel=1e-9)
+    )
     rng = np.random.default_rng(1)
     discrete = dnl.discretise(made, 5, "right")
     w = rng.standard_normal(discrete.space.size)
     assert Evaluator(discrete, stored=False).value(w) == pytest.approx(discrete.value(w), rel=1e-12)
     ode = dnl.ControlProblem(x0=np.ones((1, 1)), dynamics=dnl.ODE(lambda t, x, u: -x))
     for depth in (1, 4):  # implicit Euler
-        assert dnl.simulate(ode, depth, rule="right")[-1].item() == pytest.approx((1 + 1 / depth) ** -depth, rel=1e-13)
+        assert dnl.simulate(ode, depth, rule="right")[-1].item() == pytest.approx(
+            (1 + 1 / depth) ** -depth, rel=1e-13
+        )

@@ -1,4 +1,6 @@
-"""Kernels of finite rank: the O(L r) recursion gives what the dense kernel gives, in both backends."""
+"""Kernels of finite rank: the O(L r) recursion gives what the dense kernel gives, in both
+backends.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ def scalar() -> dnl.Separable:
         xp = dnl.namespace(x)
         return [xp.tanh(x) * u.u, x - u.u, s * u.u]
 
-    return dnl.Separable(lambda t: [1 + t, dnl.namespace(t).cos(t), -1.0], terms, outer=lambda t, g, z, u: g + z + z**3)
+    return dnl.Separable(
+        lambda t: [1 + t, dnl.namespace(t).cos(t), -1.0],
+        terms,
+        outer=lambda t, g, z, u: g + z + z**3,
+    )
 
 
 def vector() -> dnl.Separable:
@@ -42,11 +48,15 @@ def pair(case: str) -> tuple[dnl.ControlProblem, dnl.ControlProblem]:
     control = {"u": dnl.Control(shape, initial=0.3)}
     return tuple(  # type: ignore[return-value]
         dnl.ControlProblem(
-            x0=x0, dynamics=dynamics, controls=control, terminal=lambda x, c: dnl.namespace(x).sum(x * x),
-            running=lambda t, x, u: t * dnl.namespace(x).sum(x), regularisers=[dnl.H1("u", 0.1)],
+            x0=x0,
+            dynamics=dynamics,
+            controls=control,
+            terminal=lambda x, c: dnl.namespace(x).sum(x * x),
+            running=lambda t, x, u: t * dnl.namespace(x).sum(x),
+            regularisers=[dnl.H1("u", 0.1)],
         )
         for dynamics in (separable, separable.dense())
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("rule", ["left", "trapezoid"])
@@ -80,7 +90,10 @@ def test_exponential_memory_solves_v2():
     module = importlib.import_module("problems.v2_transient_impact")
     base = module.problem()
     decay = dnl.exponential_memory([1.0], lambda s, x, u: u.u)
-    parts = {k: getattr(base, k) for k in ("x0", "horizon", "controls", "running", "constraints", "regularisers")}
+    parts = {
+        k: getattr(base, k)
+        for k in ("x0", "horizon", "controls", "running", "constraints", "regularisers")
+    }
     problem = dnl.ControlProblem(dynamics=decay, **parts)
     dense, fast = dnl.solve(base, 64), dnl.solve(problem, 64)
     assert fast.success and fast.value == pytest.approx(dense.value, rel=1e-10)
@@ -88,10 +101,16 @@ def test_exponential_memory_solves_v2():
 
 
 def test_fast_decay_does_not_lose_digits():
-    """e^{-ρ(t-s)} through e^{-ρt} e^{ρs} with ρ = 500: products of large and small numbers, no cancellation."""
-    memory = dnl.exponential_memory([500.0, -2.0], lambda s, x, u: u.u * (1 - x), weights=[100.0, 0.5])
+    """e^{-ρ(t-s)} through e^{-ρt} e^{ρs} with ρ = 500: products of large and small numbers, no
+    cancellation.
+    """
+    memory = dnl.exponential_memory(
+        [500.0, -2.0], lambda s, x, u: u.u * (1 - x), weights=[100.0, 0.5]
+    )
     problems = [
-        dnl.ControlProblem(x0=[[0.1], [0.2]], dynamics=d, controls={"u": dnl.Control((1,), initial=0.7)})
+        dnl.ControlProblem(
+            x0=[[0.1], [0.2]], dynamics=d, controls={"u": dnl.Control((1,), initial=0.7)}
+        )
         for d in (memory, memory.dense())
     ]
     one, other = (dnl.simulate(p, 50) for p in problems)
@@ -111,11 +130,17 @@ def test_cost_grows_linearly():
     ("make", "message"),
     [
         (lambda: dnl.Separable(3, lambda s, x, u: [x]), "Separable.factors"),
-        (lambda: dnl.exponential_memory([1.0], lambda s, x, u: x, weights=[1.0, 2.0]), "rates, weights"),
+        (
+            lambda: dnl.exponential_memory([1.0], lambda s, x, u: x, weights=[1.0, 2.0]),
+            "rates, weights",
+        ),
         (lambda: dnl.exponential_memory([], lambda s, x, u: x), "rates, weights"),
         (lambda: dnl.exponential_memory([700.0], lambda s, x, u: x), "rates: got a rate 700"),
         (lambda: dnl.exponential_memory([np.nan], lambda s, x, u: x), "rates"),
-        (lambda: use(dnl.Separable(lambda t: [t], lambda s, x, u: [x, s * x])), "got a result of shape"),
+        (
+            lambda: use(dnl.Separable(lambda t: [t], lambda s, x, u: [x, s * x])),
+            "got a result of shape",
+        ),
         (
             lambda: use(dnl.Separable(lambda t: [t, t, t], lambda s, x, u: [x, s * x])),
             "Separable.factors: got 3 factors",

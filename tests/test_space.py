@@ -1,4 +1,6 @@
-"""The space of controls: packing, metric, Riesz map, faces and penalties against loops and dense algebra."""
+"""The space of controls: packing, metric, Riesz map, faces and penalties against loops and dense
+algebra.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,10 @@ PLACES = {"triangle": ("ts", False), "path": ("t", False), "path at nodes": ("t"
 PLACES["constant"] = ("const", False)
 HORIZON = 1.7  # not 1, so that every power of τ shows
 
-# The metric's largest eigenvalue is at most 8 + τ² on the triangle and 4/τ + τ on the path, its smallest τ²/2
-# and τ; at T = 1.7 and L <= 16 the condition number is at most 16/τ² = 1.4e3. A solve loses that many units
-# of 2.2e-16, times a few: 1e-11 leaves a factor 30. Products lose only a few dozen units.
+# The metric's largest eigenvalue is at most 8 + τ² on the triangle and 4/τ + τ on the path, its
+# smallest τ²/2 and τ; at T = 1.7 and L <= 16 the condition number is at most 16/τ² = 1.4e3. A solve
+# loses that many units of 2.2e-16, times a few: 1e-11 leaves a factor 30. Products lose only a few
+# dozen units.
 SOLVE, PRODUCT = 1e-11, 1e-13
 
 
@@ -42,7 +45,8 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).standard_normal(shape)
 
 
-# -- packing ------------------------------------------------------------------------------------------------
+# -- packing
+# ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("place", "L"), EVERY)
 def test_sites_are_packed_by_column(place, L):
     found, expected = layout(place, L), sites(place, L)
@@ -96,10 +100,19 @@ def test_dense_and_packed_are_inverse(place, L, shape):
 
 @pytest.mark.parametrize(
     ("place", "index"),
-    [("triangle", (0, 0)), ("triangle", (2, 2)), ("triangle", (4, 0)), ("triangle", (2, -1)),
-     ("triangle", (2,)), ("path", (3,)), ("path", (-1,)), ("path", (1, 0)), ("path at nodes", (4,)),
-     ("constant", (1,))],
-)  # fmt: skip
+    [
+        ("triangle", (0, 0)),
+        ("triangle", (2, 2)),
+        ("triangle", (4, 0)),
+        ("triangle", (2, -1)),
+        ("triangle", (2,)),
+        ("path", (3,)),
+        ("path", (-1,)),
+        ("path", (1, 0)),
+        ("path at nodes", (4,)),
+        ("constant", (1,)),
+    ],
+)
 def test_sites_that_are_not_there(place, index):
     with pytest.raises(dnl.InputError, match=r"at\(.*allowed: 0 <= "):
         layout(place, 3).index(*index)
@@ -116,8 +129,11 @@ def test_mirrored_is_the_flip_across_the_diagonal(L):
             assert np.array_equal(square[i, j], values[found.index(max(i, j) + 1, min(i, j))])
 
 
-# -- metric -------------------------------------------------------------------------------------------------
-def form(place: str, L: int, u: np.ndarray, v: np.ndarray, smooth: bool, T: float = HORIZON) -> float:
+# -- metric
+# -------------------------------------------------------------------------------------------------
+def form(
+    place: str, L: int, u: np.ndarray, v: np.ndarray, smooth: bool, T: float = HORIZON
+) -> float:
     """The bilinear form of theory.md, section 3, with weight 1, loop by loop; u, v are packed."""
     tau, here = T / L, {site: i for i, site in enumerate(sites(place, L))}
     total = 0.0
@@ -149,8 +165,12 @@ def gram(place: str, L: int, smooth: bool) -> np.ndarray:
 def test_metric_is_the_form_of_the_theory(place, L, smooth):
     metric, A = Metric(layout(place, L), smooth), gram(place, L, smooth)
     values = draw(len(A), 3)
-    np.testing.assert_allclose(metric.matrix.toarray(), A, rtol=PRODUCT, atol=PRODUCT * np.abs(A).max())
-    np.testing.assert_allclose(metric.apply(values), A @ values, rtol=0, atol=PRODUCT * np.abs(A).max())
+    np.testing.assert_allclose(
+        metric.matrix.toarray(), A, rtol=PRODUCT, atol=PRODUCT * np.abs(A).max()
+    )
+    np.testing.assert_allclose(
+        metric.apply(values), A @ values, rtol=0, atol=PRODUCT * np.abs(A).max()
+    )
     np.testing.assert_allclose(metric.diagonal, np.diag(A), rtol=PRODUCT)
 
 
@@ -160,7 +180,9 @@ def test_riesz_map_is_the_inverse(place, L, smooth):
     metric, A = Metric(layout(place, L), smooth), gram(place, L, smooth)
     r = draw(len(A), 3)
     expected = np.linalg.solve(A, r)
-    np.testing.assert_allclose(metric.solve(r), expected, rtol=0, atol=SOLVE * np.abs(expected).max())
+    np.testing.assert_allclose(
+        metric.solve(r), expected, rtol=0, atol=SOLVE * np.abs(expected).max()
+    )
 
 
 @pytest.mark.parametrize("L", [1, 2, 3, 4, 7, 12, 16, 33])
@@ -172,7 +194,9 @@ def test_cosine_transform_against_sparse_factorisation(place, L):
     metric = Metric(layout(place, L), True)
     r = draw(metric.layout.count, 4)
     expected = splu(metric.matrix).solve(r)
-    np.testing.assert_allclose(metric.solve(r), expected, rtol=0, atol=SOLVE * np.abs(expected).max())
+    np.testing.assert_allclose(
+        metric.solve(r), expected, rtol=0, atol=SOLVE * np.abs(expected).max()
+    )
 
 
 def test_the_mirrored_energy_is_twice_the_form():
@@ -181,11 +205,16 @@ def test_the_mirrored_energy_is_twice_the_form():
     found = layout("triangle", L)
     w = draw(found.count, 1)
     a = found.mirrored(w)
-    square = (T / L) ** 2 * np.sum(a**2) + np.sum(np.diff(a, axis=0) ** 2) + np.sum(np.diff(a, axis=1) ** 2)
+    square = (
+        (T / L) ** 2 * np.sum(a**2)
+        + np.sum(np.diff(a, axis=0) ** 2)
+        + np.sum(np.diff(a, axis=1) ** 2)
+    )
     assert form("triangle", L, w, w, True) == pytest.approx(square / 2, rel=PRODUCT)
 
 
-# -- penalties ----------------------------------------------------------------------------------------------
+# -- penalties
+# ----------------------------------------------------------------------------------------------
 def penalty(place: str, L: int, w: np.ndarray, items: list) -> float:
     """R_L of theory.md, section 3."""
     total, tau = 0.0, HORIZON / L
@@ -199,9 +228,12 @@ def penalty(place: str, L: int, w: np.ndarray, items: list) -> float:
 
 
 PENALTIES = {
-    "H1": [dnl.H1("w", 0.7)], "L2": [dnl.L2("w", 0.3)], "both": [dnl.L2("w", 0.3), dnl.H1("w", 0.7)],
-    "TvG": [dnl.TvG("w", 0.4, tau=1.3)], "all": [dnl.TvG("w", 0.4, 0.0), dnl.L2("w", 0.2), dnl.H1("w", 0.1)],
-}  # fmt: skip
+    "H1": [dnl.H1("w", 0.7)],
+    "L2": [dnl.L2("w", 0.3)],
+    "both": [dnl.L2("w", 0.3), dnl.H1("w", 0.7)],
+    "TvG": [dnl.TvG("w", 0.4, tau=1.3)],
+    "all": [dnl.TvG("w", 0.4, 0.0), dnl.L2("w", 0.2), dnl.H1("w", 0.1)],
+}
 
 
 @pytest.mark.parametrize("kind", PENALTIES)
@@ -226,7 +258,8 @@ def test_penalties_are_those_of_the_theory(place, L, kind):
 @pytest.mark.parametrize(
     ("on", "item", "value"),
     [
-        # w^{1,0} = 1, w^{2,0} = 2, w^{2,1} = 4, τ = 1/2:  mass ¼(½ + 4 + ½·16) = 3.125, differences 1 + 4
+        # w^{1,0} = 1, w^{2,0} = 2, w^{2,1} = 4, τ = 1/2:  mass ¼(½ + 4 + ½·16) = 3.125, differences
+        # 1 + 4
         ("ts", dnl.H1("w", 2.0), 8.125),
         ("ts", dnl.L2("w", 2.0), 0.25 * (1 + 4 + 16)),
         # v = 1, 2 at τ = 1/2:  ½ (1 + 4) = 2.5, 2 (2 - 1)² = 2
@@ -248,9 +281,11 @@ def test_penalties_by_hand(on, item, value):
 
 def reads_w(on: str, item: dnl.H1 | dnl.L2 | dnl.TvG) -> dnl.ControlProblem:
     return dnl.ControlProblem(
-        x0=np.zeros(1), dynamics=dnl.Volterra(lambda t, s, y, u: u.w), controls={"w": dnl.Control((), on=on)},
+        x0=np.zeros(1),
+        dynamics=dnl.Volterra(lambda t, s, y, u: u.w),
+        controls={"w": dnl.Control((), on=on)},
         regularisers=[item],
-    )  # fmt: skip
+    )
 
 
 def test_weight_zero_is_no_metric_and_no_penalty():
@@ -260,9 +295,12 @@ def test_weight_zero_is_no_metric_and_no_penalty():
     assert space.metric(w) == pytest.approx(0.5 * w)  # the L² mass τ
 
 
-# -- the whole space ----------------------------------------------------------------------------------------
+# -- the whole space
+# ----------------------------------------------------------------------------------------
 def mixed(bounds: dict[str, tuple] | None = None) -> dnl.ControlProblem:
-    """Controls of every kind and shape, with and without H¹; v is read by the outer map, so at the nodes."""
+    """Controls of every kind and shape, with and without H¹; v is read by the outer map, so at the
+    nodes.
+    """
 
     def kernel(t, s, y, u):
         return u.W @ y + u.b + u.k + u.c
@@ -270,13 +308,21 @@ def mixed(bounds: dict[str, tuple] | None = None) -> dnl.ControlProblem:
     def outer(t, g, z, u):
         return g + z * u.v
 
-    shapes = {"W": ((2, 2), "ts"), "b": ((2,), "ts"), "k": ((2,), "t"), "v": ((), "t"), "c": ((2,), "const")}
+    shapes = {
+        "W": ((2, 2), "ts"),
+        "b": ((2,), "ts"),
+        "k": ((2,), "t"),
+        "v": ((), "t"),
+        "c": ((2,), "const"),
+    }
     sides = bounds or {}
     return dnl.ControlProblem(
-        horizon=HORIZON, x0=np.ones((1, 2)), dynamics=dnl.Volterra(kernel, outer=outer),
+        horizon=HORIZON,
+        x0=np.ones((1, 2)),
+        dynamics=dnl.Volterra(kernel, outer=outer),
         controls={k: dnl.Control(s, on, *sides.get(k, ())) for k, (s, on) in shapes.items()},
         regularisers=[dnl.H1("W", 0.3), dnl.L2("b", 0.2), dnl.TvG("v", 0.5), dnl.H1("c", 0.1)],
-    )  # fmt: skip
+    )
 
 
 def test_one_flat_vector_holds_all_controls():
@@ -287,8 +333,12 @@ def test_one_flat_vector_holds_all_controls():
     w = np.arange(space.size, dtype=float)
     parts = space.split(w)
     assert {k: v.shape for k, v in parts.items()} == {
-        "W": (10, 2, 2), "b": (10, 2), "k": (4, 2), "v": (5,), "c": (1, 2)
-    }  # fmt: skip
+        "W": (10, 2, 2),
+        "b": (10, 2),
+        "k": (4, 2),
+        "v": (5,),
+        "c": (1, 2),
+    }
     assert np.array_equal(space.assemble(parts), w)
     assert np.array_equal(np.concatenate([v.ravel() for v in parts.values()]), w)
 
@@ -302,8 +352,16 @@ def test_metric_of_the_space_and_its_inverse(L):
     """Each control has its own form, component by component; A^{-1} A = A A^{-1} = 1."""
     space = dnl.ControlSpace(mixed(), dnl.Grid(L, HORIZON))
     w, v = draw(space.size), draw(space.size, seed=1)
-    expected, places = 0.0, {"W": ("triangle", True), "b": ("triangle", False), "k": ("path", False),
-                             "v": ("path at nodes", True), "c": ("constant", True)}  # fmt: skip
+    expected, places = (
+        0.0,
+        {
+            "W": ("triangle", True),
+            "b": ("triangle", False),
+            "k": ("path", False),
+            "v": ("path at nodes", True),
+            "c": ("constant", True),
+        },
+    )
     for block in space:
         place, smooth = places[block.name]
         expected += form(place, L, block.values(w), block.values(v), smooth)
@@ -320,11 +378,14 @@ def test_penalties_of_the_space_add_up():
     space = dnl.ControlSpace(problem, dnl.Grid(L, HORIZON))
     w = draw(space.size)
     places = {"W": "triangle", "b": "triangle", "v": "path at nodes", "c": "constant"}
-    expected = sum(penalty(p, L, space.split(w)[k], problem.regularisers_of(k)) for k, p in places.items())
+    expected = sum(
+        penalty(p, L, space.split(w)[k], problem.regularisers_of(k)) for k, p in places.items()
+    )
     assert space.penalty(w) == pytest.approx(expected, rel=1e-12)
 
 
-# -- faces --------------------------------------------------------------------------------------------------
+# -- faces
+# --------------------------------------------------------------------------------------------------
 def box() -> tuple[dnl.ControlSpace, np.ndarray, np.ndarray]:
     """A bounded space with a point that has entries inside, at and pushed against their bounds."""
     problem = mixed({"W": (-0.6, 0.6), "b": (-np.inf, 0.4), "v": (-0.5, np.inf)})
@@ -343,10 +404,14 @@ def test_held_entries():
         assert held[i] == (step <= lower[i] or step >= upper[i])
     inside = (w > lower) & (w < upper)
     assert 0 < held.sum() < space.size and np.any(held & inside) and np.any(~held & ~inside)
-    assert held_entries(space, upper, np.zeros(space.size))[np.isfinite(upper)].all()  # on the bound
-    gaps = [min(abs(w[i] - b) for b in (lower[i], upper[i])) if not inside[i] else
-            (w[i] - lower[i] if w[i] - r[i] / diagonal[i] <= lower[i] else upper[i] - w[i])
-            for i in np.flatnonzero(held)]  # fmt: skip
+    # on the bound
+    assert held_entries(space, upper, np.zeros(space.size))[np.isfinite(upper)].all()
+    gaps = [
+        min(abs(w[i] - b) for b in (lower[i], upper[i]))
+        if not inside[i]
+        else (w[i] - lower[i] if w[i] - r[i] / diagonal[i] <= lower[i] else upper[i] - w[i])
+        for i in np.flatnonzero(held)
+    ]
     assert complementarity(space, w, r) == pytest.approx(max(gaps), rel=1e-15)
 
 
@@ -369,9 +434,13 @@ def masks(space: dnl.ControlSpace) -> dict[str, np.ndarray]:
     one = np.zeros(space.size, dtype=bool)
     one[7] = True
     return {
-        "none": np.zeros(space.size, dtype=bool), "all": np.ones(space.size, dtype=bool), "some": some,
-        "a component": whole_component, "sites": same_sites, "one": one,
-    }  # fmt: skip
+        "none": np.zeros(space.size, dtype=bool),
+        "all": np.ones(space.size, dtype=bool),
+        "some": some,
+        "a component": whole_component,
+        "sites": same_sites,
+        "one": one,
+    }
 
 
 @pytest.mark.parametrize("which", ["none", "all", "some", "a component", "sites", "one"])
@@ -394,7 +463,9 @@ def test_stationarity_is_the_dual_norm_on_the_free_entries():
     space, w, r = box()
     F = np.flatnonzero(~held_entries(space, w, r))
     A = dense_metric(space)[np.ix_(F, F)]
-    assert stationarity(space, w, r) == pytest.approx(math.sqrt(r[F] @ np.linalg.solve(A, r[F])), rel=SOLVE)
+    assert stationarity(space, w, r) == pytest.approx(
+        math.sqrt(r[F] @ np.linalg.solve(A, r[F])), rel=SOLVE
+    )
 
 
 def test_dual_norm_is_the_largest_slope_per_unit_of_the_metric():
@@ -409,11 +480,12 @@ def test_dual_norm_is_the_largest_slope_per_unit_of_the_metric():
         assert r @ d <= norm * math.sqrt(d @ space.metric(d)) * (1 + SOLVE)
 
 
-# -- a problem with its answer ------------------------------------------------------------------------------
+# -- a problem with its answer
+# ------------------------------------------------------------------------------
 @pytest.mark.parametrize("L", [1, 2, 3, 8, 21])
 def test_the_representer_of_t7_is_exact(L):
-    """x(1) = τ Σ_s u^{L,s} has κ_L = kᵀA^{-1}k = 1 + cosh(θ(L-½))/sinh(θL), θ = 2 asinh(1/(2L)), and the
-    representer A^{-1}k = [cosh θ(l-½) + cosh θ(s+½)]/sinh θL."""
+    """x(1) = τ Σ_s u^{L,s} has κ_L = kᵀA^{-1}k = 1 + cosh(θ(L-½))/sinh(θL), θ = 2 asinh(1/(2L)),
+    and the representer A^{-1}k = [cosh θ(l-½) + cosh θ(s+½)]/sinh θL."""
     found = Layout(dnl.Grid(L, 1.0), "ts")
     k = np.where(found.layers == L, 1 / L, 0.0)[:, None]
     representer = Metric(found, True).solve(k)
@@ -435,22 +507,30 @@ def test_kappa_of_t7_converges_with_its_constant():
     assert math.log2(gaps[0] / gaps[1]) == pytest.approx(2.0, abs=0.1)
 
 
-# -- initial guesses ----------------------------------------------------------------------------------------
+# -- initial guesses
+# ----------------------------------------------------------------------------------------
 def test_initial_guesses_are_sampled_at_the_sites_and_clipped():
     L = 4
     grid = dnl.Grid(L, HORIZON)
     space = dnl.ControlSpace(mixed({"k": (-1.0, 1.0)}), grid)
     tau = grid.step
-    w = space.initial({
-        "W": lambda t, s: np.array([[t, s], [0.0, t * s]]), "b": 0.5, "k": lambda t: 2.0 * t,
-        "v": np.arange(5.0), "c": lambda: np.array([3.0, 4.0]),
-    })  # fmt: skip
+    w = space.initial(
+        {
+            "W": lambda t, s: np.array([[t, s], [0.0, t * s]]),
+            "b": 0.5,
+            "k": lambda t: 2.0 * t,
+            "v": np.arange(5.0),
+            "c": lambda: np.array([3.0, 4.0]),
+        }
+    )
     parts = space.split(w)
     for i, (l, s) in enumerate(sites("triangle", L)):
         t, r = (l - 0.5) * tau, (s + 0.5) * tau
         assert parts["W"][i] == pytest.approx(np.array([[t, r], [0.0, t * r]]), rel=1e-14)
     assert np.all(parts["b"] == 0.5) and np.array_equal(parts["c"], [[3.0, 4.0]])
-    assert parts["k"] == pytest.approx(np.clip(2 * (np.arange(L) + 0.5) * tau, -1, 1)[:, None] * np.ones(2))
+    assert parts["k"] == pytest.approx(
+        np.clip(2 * (np.arange(L) + 0.5) * tau, -1, 1)[:, None] * np.ones(2)
+    )
     assert np.array_equal(parts["v"], np.arange(5.0))
     dense = space.blocks["W"].layout.dense(parts["W"])
     assert np.array_equal(space.split(space.initial({"W": dense}))["W"], parts["W"])
@@ -458,11 +538,15 @@ def test_initial_guesses_are_sampled_at_the_sites_and_clipped():
 
 
 def test_smooth_random_is_one_function_at_every_depth():
-    """Its samples at depths 3 and 9 agree where the sites coincide: centres (l-½)/3 are (3l-1-½)/9."""
+    """Its samples at depths 3 and 9 agree where the sites coincide: centres (l-½)/3 are
+    (3l-1-½)/9.
+    """
     problem = dnl.ControlProblem(
-        horizon=HORIZON, x0=np.zeros((1, 2)), dynamics=dnl.Dense(2, "C"),
+        horizon=HORIZON,
+        x0=np.zeros((1, 2)),
+        dynamics=dnl.Dense(2, "C"),
         controls={"W": dnl.Control((2, 2), on="ts", initial=dnl.smooth_random(4, 0.3))},
-    )  # fmt: skip
+    )
     coarse, fine = (dnl.ControlSpace(problem, dnl.Grid(L, HORIZON)) for L in (3, 9))
     a, b = (s.blocks["W"].layout.dense(s.split(s.initial())["W"]) for s in (coarse, fine))
     for l in range(1, 4):

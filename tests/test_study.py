@@ -23,7 +23,9 @@ TIMES = ["seconds", "peak_memory_mb", "work", "product_cost"]
 
 @pytest.fixture(scope="module")
 def t7() -> Study:
-    return dnl.study(t7_h1_triangle.problem(), [4, 8, 16, 32], exact_to=8, reference=t7_h1_triangle.reference())
+    return dnl.study(
+        t7_h1_triangle.problem(), [4, 8, 16, 32], exact_to=8, reference=t7_h1_triangle.reference()
+    )
 
 
 def test_table_rates_and_limit(t7):
@@ -46,7 +48,9 @@ def test_a_lost_branch_is_said(t7):
     solutions = [level.adjoint for level in t7.levels]
     u = solutions[3].controls["u"]
     flipped = dnl.space.extension.Extension("u", u.layout, -u.values)
-    jumped = Study("jump", (*t7.levels[:3], Level(dataclasses.replace(solutions[3], controls={"u": flipped}))))
+    jumped = Study(
+        "jump", (*t7.levels[:3], Level(dataclasses.replace(solutions[3], controls={"u": flipped})))
+    )
     assert any("branch lost at L=32" in s for s in jumped.statements)
     assert jumped.first_of_branch == 3 and np.isnan(jumped.rates["value"])
 
@@ -55,15 +59,22 @@ def test_a_lost_branch_is_said(t7):
 def test_a_step_is_compared_with_the_size_in_one_unit(horizon):
     """u = 2 on [0, T] has the L2 norm 2 √T: a step of 6 % of that is a jump, one of 4 % is not."""
     problem = dnl.ControlProblem(
-        x0=[1.0], horizon=horizon, dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control((), initial=2.0)},
+        x0=[1.0],
+        horizon=horizon,
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control((), initial=2.0)},
         running=lambda t, x, u: (u.u - 2.0) ** 2,
-    )  # fmt: skip
+    )
     solution, size = dnl.solve(problem, 4, backend="adjoint"), 2 * np.sqrt(horizon)
-    assert leaves(solution, 0.06 * size, 0.01 * size) and not leaves(solution, 0.04 * size, 0.01 * size)
+    assert leaves(solution, 0.06 * size, 0.01 * size) and not leaves(
+        solution, 0.04 * size, 0.01 * size
+    )
 
 
 def test_a_level_that_leaves_its_branch_says_so_in_its_message(t7):
-    """Two coarse levels near each other, far from the only minimiser there is: the third solve cannot continue them."""
+    """Two coarse levels near each other, far from the only minimiser there is: the third solve
+    cannot continue them.
+    """
     problem, levels = t7_h1_triangle.problem(), [level.adjoint for level in t7.levels[:3]]
 
     def away(solution, by):
@@ -85,10 +96,15 @@ def test_a_level_that_leaves_its_branch_says_so_in_its_message(t7):
 
 def test_a_study_logs_it(monkeypatch):
     """The line of that level, as it happens."""
-    monkeypatch.setattr("dnlcontrol.solving.solve.branch_note", lambda solution, coarser: "branch lost at L=8: for this test")
+    monkeypatch.setattr(
+        "dnlcontrol.solving.solve.branch_note",
+        lambda solution, coarser: "branch lost at L=8: for this test",
+    )
     said: list[str] = []
     made = dnl.study(o1_hager.problem(), [4, 8], progress=said.append)
-    assert [line for line in said if "branch lost" in line] == [f"L=8 adjoint: {made.levels[1].adjoint.message}"]
+    assert [line for line in said if "branch lost" in line] == [
+        f"L=8 adjoint: {made.levels[1].adjoint.message}"
+    ]
 
 
 def test_save_load_and_pictures(t7, tmp_path):
@@ -125,7 +141,8 @@ sys.path.insert(0, {root!r})
 import dnlcontrol as dnl
 from problems import two_class_toy
 print("ready", flush=True)
-dnl.study(two_class_toy.problem(samples=8), [2, 3, 4, 6, 8, 12, 16], exact_to=4, directory={directory!r})
+depths = [2, 3, 4, 6, 8, 12, 16]
+dnl.study(two_class_toy.problem(samples=8), depths, exact_to=4, directory={directory!r})
 print("done", flush=True)
 """
 
@@ -133,12 +150,16 @@ print("done", flush=True)
 def test_a_killed_study_ends_with_the_same_table(tmp_path):
     """SIGKILL at five random moments, then a run to the end."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    undisturbed = dnl.study(two_class_toy.problem(samples=8), [2, 3, 4, 6, 8, 12, 16], exact_to=4).table()
+    undisturbed = dnl.study(
+        two_class_toy.problem(samples=8), [2, 3, 4, 6, 8, 12, 16], exact_to=4
+    ).table()
     script = SCRIPT.format(root=root, directory=str(tmp_path / "killed"))
     chance = random.Random(time.time_ns())  # a fresh moment each time is the point of the test
     kills = 0
     for _ in range(5):
-        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None and process.stdout.readline().strip() == "ready"
             time.sleep(chance.uniform(0.3, 4.0))
             process.send_signal(signal.SIGKILL)

@@ -1,4 +1,6 @@
-"""Pontryagin's successive approximations: the frozen Hamiltonian, their limits, what they refuse."""
+"""Pontryagin's successive approximations: the frozen Hamiltonian, their limits, what they
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +39,17 @@ def small_net(form: str) -> dnl.ControlProblem:
     """Memory, an outer map in form B, constants in the head."""
     rng = np.random.default_rng(3)
     return dnl.ControlProblem(
-        name=f"net {form}", x0=rng.standard_normal((2, 1)), dynamics=dnl.Dense(1, form=form, activation=dnl.tanh),
+        name=f"net {form}",
+        x0=rng.standard_normal((2, 1)),
+        dynamics=dnl.Dense(1, form=form, activation=dnl.tanh),
         terminal=dnl.losses.squared(rng.standard_normal((2, 1)), head=dnl.head(1, 1, initial=0.1)),
-        regularisers=[dnl.H1("W", 1.0), dnl.H1("b", 1.0), dnl.L2("head_W", 1.0), dnl.L2("head_c", 1.0)],
-    )  # fmt: skip
+        regularisers=[
+            dnl.H1("W", 1.0),
+            dnl.H1("b", 1.0),
+            dnl.L2("head_W", 1.0),
+            dnl.L2("head_c", 1.0),
+        ],
+    )
 
 
 BEYOND = {  # not steps of an ODE by the left rule
@@ -57,7 +66,9 @@ ALL = {**{name: (make, "left") for name, make in PROBLEMS.items()}, **BEYOND}
 def frozen(problem: dnl.ControlProblem, depth: int, rho: float, rule: str = "left"):
     discrete = dnl.discretise(problem, depth, rule)
     evaluator = Evaluator(discrete)
-    w = discrete.space.initial() + 0.2 * np.random.default_rng(7).standard_normal(discrete.space.size)
+    w = discrete.space.initial() + 0.2 * np.random.default_rng(7).standard_normal(
+        discrete.space.size
+    )
     at = evaluator.trajectory(w)
     return w, at, FrozenHamiltonian(evaluator, w, at, rho)
 
@@ -65,11 +76,15 @@ def frozen(problem: dnl.ControlProblem, depth: int, rho: float, rule: str = "lef
 @pytest.mark.parametrize("rho", [0.0, 2.0])
 @pytest.mark.parametrize("name", ALL)
 def test_gradient_at_the_current_controls_is_that_of_j(name, rho):
-    """Two ways to sum the same O(|g|) terms; and the Hessian product is the gradient's derivative."""
+    """Two ways to sum the same O(|g|) terms; and the Hessian product is the gradient's
+    derivative.
+    """
     make, rule = ALL[name]
     w, at, h = frozen(make(), 5, rho, rule)
     gradient = h.value_and_gradient(w)[1]
-    np.testing.assert_allclose(gradient, at.gradient, rtol=0, atol=1e-12 * (1 + np.abs(at.gradient).max()))
+    np.testing.assert_allclose(
+        gradient, at.gradient, rtol=0, atol=1e-12 * (1 + np.abs(at.gradient).max())
+    )
     rng, e = np.random.default_rng(8), 1e-5
     d = rng.standard_normal(len(w))
     sides = [h.value_and_gradient(w + s * e * d)[1] for s in (1, -1)]
@@ -83,7 +98,8 @@ def test_gradient_at_the_current_controls_is_that_of_j(name, rho):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ALL)
 def test_reaches_the_minimiser_of_newton(name, method):
-    """From one start to stationarity ε: values agree to ε²/(2m), m the least curvature, here above 1e-2.
+    """From one start to stationarity ε: values agree to ε²/(2m), m the least curvature, here above
+    1e-2.
 
     ε = 1e-6; 1e-4 where every step is dear.
     """
@@ -91,7 +107,9 @@ def test_reaches_the_minimiser_of_newton(name, method):
     problem, depth, eps = make(), *((6, 1e-6) if name in PROBLEMS else (2, 1e-4))
     start = {k: 0.1 for k in problem.controls}
     newton_, other = (
-        dnl.solve(problem, depth, backend="adjoint", rule=rule, method=m, tolerance=eps, start=start)
+        dnl.solve(
+            problem, depth, backend="adjoint", rule=rule, method=m, tolerance=eps, start=start
+        )
         for m in ("newton", method)
     )
     assert newton_.success and other.success
@@ -104,28 +122,41 @@ def test_bounds():
     """A bounded control: van der Pol with |u| <= 0.3, against Newton."""
     plain = o5b_van_der_pol.problem()
     problem = dnl.ControlProblem(
-        name="bounded", horizon=2.0, x0=plain.x0, dynamics=plain.dynamics, running=plain.running,
+        name="bounded",
+        horizon=2.0,
+        x0=plain.x0,
+        dynamics=plain.dynamics,
+        running=plain.running,
         controls={"u": dnl.Control((), lower=-0.3, upper=0.3)},
-    )  # fmt: skip
-    exact, msa, emsa = (dnl.solve(problem, 10, backend="adjoint", method=m) for m in ("newton", *METHODS))
+    )
+    exact, msa, emsa = (
+        dnl.solve(problem, 10, backend="adjoint", method=m) for m in ("newton", *METHODS)
+    )
     assert np.abs(exact.controls["u"].values).max() == 0.3
     for found in (msa, emsa):
         assert found.success and abs(found.value - exact.value) < 1e-12
 
 
 def test_one_step_solves_where_h_does_not_change():
-    """min ½u² + x, x' = u: costates do not depend on u, so the first minimiser of h is the answer, u = -(1-t-τ)."""
+    """min ½u² + x, x' = u: costates do not depend on u, so the first minimiser of h is the answer,
+    u = -(1-t-τ).
+    """
     problem = dnl.ControlProblem(
-        x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control(())},
+        x0=np.ones(1),
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control(())},
         running=lambda t, x, u: 0.5 * u.u**2 + x,
-    )  # fmt: skip
+    )
     found = dnl.solve(problem, 4, backend="adjoint", method="msa")
     assert found.success and found.nit == 1
-    np.testing.assert_allclose(found.controls["u"].values, [-0.75, -0.5, -0.25, 0.0], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(
+        found.controls["u"].values, [-0.75, -0.5, -0.25, 0.0], rtol=0, atol=1e-14
+    )
 
 
 def test_minimum_of_the_width_equation_in_closed_form():
-    """The S-dimensional minimisation at each y is the minimum of h over all (w, b) of a layer, from the same x and ψ.
+    """The S-dimensional minimisation at each y is the minimum of h over all (w, b) of a layer, from
+    the same x and ψ.
 
     At most the local minimiser that Newton finds from the current controls: equal or lower.
     """
@@ -141,7 +172,8 @@ def test_minimum_of_the_width_equation_in_closed_form():
         total += float(pde.q @ value) / depth
     assert S == 2
     flat = h.space.assemble({k: np.stack(v) for k, v in closed.items()})
-    zero = float(h.value_and_gradient(np.zeros_like(flat))[0])  # the terminal cost at held states: tanh(0) = 0
+    # the terminal cost at held states: tanh(0) = 0
+    zero = float(h.value_and_gradient(np.zeros_like(flat))[0])
     value, gradient = h.value_and_gradient(flat)
     assert abs(value - zero - total) < 1e-13
     assert np.abs(gradient).max() < 1e-12

@@ -29,9 +29,20 @@ def test_tape_and_sweep_agree(source, monkeypatch):
     product = ours.hessian_product(w, d, at)
     monkeypatch.setattr(module, "tapeable", lambda sweep: False)
     swept = ours.trajectory(w, at)
-    for name in ("value", "gradient", "states", "integrals", "costates", "integral_costates", "constraints"):
-        np.testing.assert_allclose(getattr(taped, name), getattr(swept, name), rtol=1e-12, atol=1e-13, err_msg=name)
-    # the tape's product is the gradient of <gradient, d>, the sweep's its derivative: the same Hessian
+    for name in (
+        "value",
+        "gradient",
+        "states",
+        "integrals",
+        "costates",
+        "integral_costates",
+        "constraints",
+    ):
+        np.testing.assert_allclose(
+            getattr(taped, name), getattr(swept, name), rtol=1e-12, atol=1e-13, err_msg=name
+        )
+    # the tape's product is the gradient of <gradient, d>, the sweep's its derivative: the same
+    # Hessian
     np.testing.assert_allclose(product, ours.hessian_product(w, d, at), rtol=1e-11, atol=1e-12)
 
 

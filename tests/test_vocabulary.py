@@ -1,7 +1,8 @@
-"""The vocabulary of a formula means the same on NumPy, PyTorch (under vmap) and CasADi; nothing else passes.
+"""The vocabulary of a formula means the same on NumPy, PyTorch (under vmap) and CasADi; nothing
+else passes.
 
-Each row of the table is one expression ``fn(xp, *arrays)``, evaluated with plain NumPy and SciPy and on each
-engine behind the seam, at ranks 0, 1 and 2 with sides of length 1, 2 and 3.
+Each row of the table is one expression ``fn(xp, *arrays)``, evaluated with plain NumPy and SciPy
+and on each engine behind the seam, at ranks 0, 1 and 2 with sides of length 1, 2 and 3.
 """
 
 from __future__ import annotations
@@ -25,17 +26,29 @@ from dnlcontrol.problem.array import VOCABULARY
 from dnlcontrol.problem.engines import FUNCTIONS, numpy_engine, torch_engine
 from dnlcontrol.problem.formula import Formula, trace
 
-# One operation is good to an ulp or two (2.2e-16), a sum of at most 6 terms to a few more; sums may cancel,
-# so the scale is the largest entry. 1e-14 is 45 ulp.
+# One operation is good to an ulp or two (2.2e-16), a sum of at most 6 terms to a few more; sums may
+# cancel, so the scale is the largest entry. 1e-14 is 45 ulp.
 RTOL = 1e-14
 
 REFERENCE = SimpleNamespace(
     **{name: getattr(np, name) for name in FUNCTIONS},
-    where=np.where, maximum=np.maximum, minimum=np.minimum, sum=np.sum, mean=np.mean, max=np.max, min=np.min,
-    stack=np.stack, concat=np.concatenate, reshape=np.reshape, matmul=np.matmul, asarray=np.asarray,
-    zeros_like=np.zeros_like, ones_like=np.ones_like, logsumexp=special.logsumexp,
+    where=np.where,
+    maximum=np.maximum,
+    minimum=np.minimum,
+    sum=np.sum,
+    mean=np.mean,
+    max=np.max,
+    min=np.min,
+    stack=np.stack,
+    concat=np.concatenate,
+    reshape=np.reshape,
+    matmul=np.matmul,
+    asarray=np.asarray,
+    zeros_like=np.zeros_like,
+    ones_like=np.ones_like,
+    logsumexp=special.logsumexp,
     softmax=lambda x, axis=-1: special.softmax(x, axis=axis),
-)  # fmt: skip
+)
 
 SHAPES = [(), (1,), (3,), (1, 1), (1, 3), (3, 1), (2, 1), (2, 3)]
 Shape = tuple[int, ...]
@@ -70,7 +83,14 @@ def broadcastable(a: Shape, b: Shape) -> bool:
 PAIRS = [pair for pair in itertools.product(SHAPES, SHAPES) if broadcastable(*pair)]
 TRIPLES = [((), (3,), (2, 3)), ((2, 1), (3,), (2, 3)), ((3,), (2, 1), ()), ((1,), (3,), (3, 1))]
 TRIPLES += [((2, 3),) * 3, ((),) * 3]
-PRODUCTS = [((3,), (3,)), ((1,), (1,)), ((2, 3), (3,)), ((1, 3), (3,)), ((2,), (2, 3)), ((3,), (3, 1))]
+PRODUCTS = [
+    ((3,), (3,)),
+    ((1,), (1,)),
+    ((2, 3), (3,)),
+    ((1, 3), (3,)),
+    ((2,), (2, 3)),
+    ((3,), (3, 1)),
+]
 PRODUCTS += [
     ((1,), (1, 3)),
     ((2, 3), (3, 2)),
@@ -79,12 +99,21 @@ PRODUCTS += [
     ((1, 3), (3, 1)),
     ((1, 1),) * 2,
 ]
-JOINED = [((3,), (1,), 0), ((2,), (3,), -1), ((2, 3), (1, 3), 0), ((2, 3), (2, 1), 1), ((2, 3), (2, 3), -1)]
+JOINED = [
+    ((3,), (1,), 0),
+    ((2,), (3,), -1),
+    ((2, 3), (1, 3), 0),
+    ((2, 3), (2, 1), 1),
+    ((2, 3), (2, 3), -1),
+]
 JOINED += [((1, 3), (3, 3), -2), ((1, 1), (1, 1), 1)]
 DOMAINS = {
-    "log": (0.1, 3.0), "sqrt": (0.1, 3.0), "log1p": (-0.9, 3.0),
-    "arcsin": (-0.95, 0.95), "arccos": (-0.95, 0.95),
-}  # fmt: skip
+    "log": (0.1, 3.0),
+    "sqrt": (0.1, 3.0),
+    "log1p": (-0.9, 3.0),
+    "arcsin": (-0.95, 0.95),
+    "arccos": (-0.95, 0.95),
+}
 A1, A2 = np.array([0.5, -1.5, 2.0]), np.array([[0.5, -1.5, 2.0], [1.0, 0.25, -0.75]])
 
 
@@ -95,11 +124,19 @@ def axes(shape: Shape) -> list[int | None]:
 def vocabulary_rows() -> list[Row]:
     rows = []
     for n in FUNCTIONS:
-        rows += [Row(n, lambda xp, x, n=n: getattr(xp, n)(x), (s,), DOMAINS.get(n, (-2, 2))) for s in SHAPES]
+        rows += [
+            Row(n, lambda xp, x, n=n: getattr(xp, n)(x), (s,), DOMAINS.get(n, (-2, 2)))
+            for s in SHAPES
+        ]
     for n in ("maximum", "minimum"):
         rows += [Row(n, lambda xp, a, b, n=n: getattr(xp, n)(a, b), pair) for pair in PAIRS]
-        rows += [Row(f"{n} with a number", lambda xp, a, n=n: getattr(xp, n)(a, 0.1), (s,)) for s in SHAPES]
-        rows += [Row(f"{n} of a number", lambda xp, a, n=n: getattr(xp, n)(0.1, a), (s,)) for s in SHAPES]
+        rows += [
+            Row(f"{n} with a number", lambda xp, a, n=n: getattr(xp, n)(a, 0.1), (s,))
+            for s in SHAPES
+        ]
+        rows += [
+            Row(f"{n} of a number", lambda xp, a, n=n: getattr(xp, n)(0.1, a), (s,)) for s in SHAPES
+        ]
     for n in ("sum", "mean", "max", "min", "logsumexp"):
         rows += [
             Row(f"{n} axis={k}", lambda xp, x, n=n, k=k: getattr(xp, n)(x, axis=k), (s,))
@@ -116,17 +153,34 @@ def vocabulary_rows() -> list[Row]:
         rows.append(Row("where <=", lambda xp, c, a, b: xp.where(c <= a, a * b, a - b), triple))
     for s in SHAPES:
         rows.append(Row("where numbers", lambda xp, x: xp.where(x >= 0.3, 1.0, 2.5) * x, (s,)))
-        rows.append(Row("where NaN", lambda xp, x: xp.where(x > 0, xp.log(x), 7.0), (s,), smooth=False))
-        rows.append(Row("where inf", lambda xp, x: xp.where(x < 9.0, x, 1.0 / (x - x)), (s,), smooth=False))
+        rows.append(
+            Row("where NaN", lambda xp, x: xp.where(x > 0, xp.log(x), 7.0), (s,), smooth=False)
+        )
+        rows.append(
+            Row("where inf", lambda xp, x: xp.where(x < 9.0, x, 1.0 / (x - x)), (s,), smooth=False)
+        )
         rows.append(Row("zeros_like", lambda xp, x: xp.zeros_like(x) + 2.0 * x, (s,)))
         rows.append(Row("ones_like", lambda xp, x: xp.ones_like(x) - x, (s,)))
-    for s, k in [((), 0), ((), -1), ((3,), 0), ((3,), 1), ((3,), -1), ((3,), -2), ((1,), 0), ((1,), 1)]:
-        rows.append(Row(f"stack axis={k}", lambda xp, a, b, k=k: xp.stack([a, 2.0 * b, a], axis=k), (s, s)))
+    for s, k in [
+        ((), 0),
+        ((), -1),
+        ((3,), 0),
+        ((3,), 1),
+        ((3,), -1),
+        ((3,), -2),
+        ((1,), 0),
+        ((1,), 1),
+    ]:
+        rows.append(
+            Row(f"stack axis={k}", lambda xp, a, b, k=k: xp.stack([a, 2.0 * b, a], axis=k), (s, s))
+        )
         rows.append(Row(f"stack one axis={k}", lambda xp, a, k=k: xp.stack([a], axis=k), (s,)))
     rows.append(Row("stack default", lambda xp, a, b: xp.stack([a, b]), ((3,), (3,))))
     rows.append(Row("stack numbers", lambda xp, a: xp.stack([a, 1.0, 2]), ((),)))
     for a, b, k in JOINED:
-        rows.append(Row(f"concat axis={k}", lambda xp, a, b, k=k: xp.concat([a, b, a], axis=k), (a, b)))
+        rows.append(
+            Row(f"concat axis={k}", lambda xp, a, b, k=k: xp.concat([a, b, a], axis=k), (a, b))
+        )
     rows.append(Row("concat default", lambda xp, a, b: xp.concat([a, b]), ((2, 3), (1, 3))))
     for s in SHAPES:
         size = int(np.prod(s, dtype=int))
@@ -156,8 +210,10 @@ def vocabulary_rows() -> list[Row]:
 
 def operator_rows() -> list[Row]:
     two: dict[str, Callable[..., Any]] = {
-        "+": lambda xp, a, b: a + b, "-": lambda xp, a, b: a - b, "*": lambda xp, a, b: a * b,
-    }  # fmt: skip
+        "+": lambda xp, a, b: a + b,
+        "-": lambda xp, a, b: a - b,
+        "*": lambda xp, a, b: a * b,
+    }
     rows = [Row(n, fn, pair) for n, fn in two.items() for pair in PAIRS]
     rows += [Row("/", lambda xp, a, b: a / b, pair, (0.3, 2.0)) for pair in PAIRS]
     rows += [Row("**", lambda xp, a, b: a**b, pair, (0.3, 2.0)) for pair in PAIRS]
@@ -168,10 +224,16 @@ def operator_rows() -> list[Row]:
         ">=": lambda a, b: a >= b,
     }.items():
         for pair in PAIRS:
-            rows.append(Row(f"where a {n} b", lambda xp, a, b, fn=fn: xp.where(fn(a, b), a, b - a), pair))
+            rows.append(
+                Row(f"where a {n} b", lambda xp, a, b, fn=fn: xp.where(fn(a, b), a, b - a), pair)
+            )
         for s in SHAPES:
-            rows.append(Row(f"where {n} number", lambda xp, a, fn=fn: xp.where(fn(a, 0.2), a, 2 * a), (s,)))
-            rows.append(Row(f"where number {n}", lambda xp, a, fn=fn: xp.where(fn(0.2, a), a, 2 * a), (s,)))
+            rows.append(
+                Row(f"where {n} number", lambda xp, a, fn=fn: xp.where(fn(a, 0.2), a, 2 * a), (s,))
+            )
+            rows.append(
+                Row(f"where number {n}", lambda xp, a, fn=fn: xp.where(fn(0.2, a), a, 2 * a), (s,))
+            )
     one: dict[str, Callable[..., Any]] = {
         "numbers": lambda xp, x: 1 - (2 * x + 3.5) / 4,
         "number / x": lambda xp, x: 2.0 / (x + 5.0),
@@ -203,10 +265,36 @@ def in_place(x: Any) -> Any:
 
 I = np.s_
 INDEX: dict[Shape, list[Any]] = {
-    (3,): [I[0], I[2], I[-1], I[-3], np.int64(1), I[:], I[1:], I[:2], I[0:3:2], I[-2:], I[1:2], I[0:99], ()],
+    (3,): [
+        I[0],
+        I[2],
+        I[-1],
+        I[-3],
+        np.int64(1),
+        I[:],
+        I[1:],
+        I[:2],
+        I[0:3:2],
+        I[-2:],
+        I[1:2],
+        I[0:99],
+        (),
+    ],
     (1,): [I[0], I[-1], I[:], I[0:1]],
     (2, 3): [
-        *(I[0], I[-1], I[1, 2], I[-1, -3], (0,), I[:, 0], I[:, -1], I[1, :], I[1, 1:], I[0:1, :], I[:, 0:1]),
+        *(
+            I[0],
+            I[-1],
+            I[1, 2],
+            I[-1, -3],
+            (0,),
+            I[:, 0],
+            I[:, -1],
+            I[1, :],
+            I[1, 1:],
+            I[0:1, :],
+            I[:, 0:1],
+        ),
         *(I[0:1, 0], I[0, 0:1], I[1:], I[0:1], I[:, ::2], I[:, 1:3], I[-1:, -2:], I[:, :], ()),
     ],
     (1, 3): [I[0], I[0, 1], I[:, 1], I[0, :], I[:, 2:], I[:]],
@@ -226,7 +314,9 @@ def sum_of_rows(xp: Any, x: Any) -> Any:
 
 
 def index_rows() -> list[Row]:
-    rows = [Row(f"x[{k}]", lambda xp, x, k=k: x[k], (s,)) for s, keys in INDEX.items() for k in keys]
+    rows = [
+        Row(f"x[{k}]", lambda xp, x, k=k: x[k], (s,)) for s, keys in INDEX.items() for k in keys
+    ]
     rows += [Row("unpack", outer_of_entries, (s,)) for s in SHAPES[1:]]
     rows += [Row("iterate", sum_of_rows, (s,)) for s in SHAPES[1:]]
     rows += [
@@ -244,7 +334,8 @@ NAMED = {str(row): row for row in vocabulary_rows()}
 ROWS = NAMED | {str(row): row for row in [*operator_rows(), *index_rows()]}
 
 
-# -- the three engines --------------------------------------------------------------------------------------
+# -- the three engines
+# --------------------------------------------------------------------------------------
 def as_formula(fn: Callable[..., Any], shapes: tuple[Shape, ...], shape: Shape) -> Formula:
     names = [f"x{i}" for i in range(len(shapes))]
     declared = dict(zip(names, shapes, strict=True))
@@ -286,7 +377,9 @@ class OnCasadi:
         return self.call([self.flat], arguments)[0].reshape(self.formula.shape)
 
     def slopes(self, arguments: list[np.ndarray]) -> list[np.ndarray]:
-        """CasADi counts the entries of a matrix column by column: taken apart and put together row by row."""
+        """CasADi counts the entries of a matrix column by column: taken apart and put together row
+        by row.
+        """
         jacobians = []
         for x, flat in zip(self.symbols, self.inputs, strict=True):
             y = ca.SX.sym("y", flat.numel())
@@ -299,7 +392,9 @@ class OnCasadi:
 def assert_same(got: Any, expected: Any, rtol: float = RTOL) -> None:
     expected = np.asarray(expected, dtype=float)
     assert np.shape(got) == expected.shape
-    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(
+        got, expected, rtol=rtol, atol=rtol * np.abs(expected).max(initial=0.0)
+    )
 
 
 @pytest.mark.parametrize("key", ROWS)
@@ -335,19 +430,28 @@ def test_every_name_has_rows():
     assert set(VOCABULARY) == {row.name.split()[0] for row in NAMED.values()} - {"number"}
     assert set(VOCABULARY) == set(dir(dnl.namespace(np.zeros(1))))
     for name in VOCABULARY:
-        ranks = {len(s) for row in NAMED.values() if row.name.split()[0] == name for s in row.shapes}
+        ranks = {
+            len(s) for row in NAMED.values() if row.name.split()[0] == name for s in row.shapes
+        }
         assert ranks >= (
-            {1, 2} if name in ("softmax", "matmul", "concat") else {0, 1} if name == "stack" else {0, 1, 2}
+            {1, 2}
+            if name in ("softmax", "matmul", "concat")
+            else {0, 1}
+            if name == "stack"
+            else {0, 1, 2}
         )
 
 
 def test_namespace_of_foreign_things():
     for foreign in ("text", None, ca.SX.sym("x"), object()):
-        with pytest.raises(dnl.InputTypeError, match="a formula's array, an ndarray, a torch tensor"):
+        with pytest.raises(
+            dnl.InputTypeError, match="a formula's array, an ndarray, a torch tensor"
+        ):
             dnl.namespace(foreign)
 
 
-# -- ties ---------------------------------------------------------------------------------------------------
+# -- ties
+# --------------------------------------------------------------------------------------------------
 Z = np.zeros(())
 ONES, FLAT = np.ones(3), np.array([[1.0, 1.0, 0.5], [1.0, 1.0, 1.0]])
 TIES: dict[str, tuple[Callable[..., Any], list[np.ndarray], list[Any]]] = {
@@ -358,7 +462,11 @@ TIES: dict[str, tuple[Callable[..., Any], list[np.ndarray], list[Any]]] = {
     "maximum(0, a)": (lambda xp, a: xp.maximum(0.0, a), [Z], [1]),
     "minimum(a, 0)": (lambda xp, a: xp.minimum(a, 0.0), [Z], [0]),
     "maximum(a, a)": (lambda xp, a: xp.maximum(a, a), [Z], [1]),
-    "maximum broadcast": (lambda xp, a, b: xp.sum(xp.maximum(a, b)), [ONES, np.ones(())], [[0, 0, 0], 3]),
+    "maximum broadcast": (
+        lambda xp, a, b: xp.sum(xp.maximum(a, b)),
+        [ONES, np.ones(())],
+        [[0, 0, 0], 3],
+    ),
     "max of equals": (lambda xp, a: xp.max(a), [ONES], [[0, 0, 1]]),
     "min of equals": (lambda xp, a: xp.min(a), [ONES], [[0, 0, 1]]),
     "max of two equals": (lambda xp, a: xp.max(a), [np.array([2.0, 2.0, 1.0])], [[0, 1, 0]]),
@@ -381,7 +489,11 @@ TIES: dict[str, tuple[Callable[..., Any], list[np.ndarray], list[Any]]] = {
     "x**2": (lambda xp, a: a**2, [Z], [0]),
     "x**3": (lambda xp, a: a**3, [Z], [0]),
     "logsumexp of equals": (lambda xp, a: xp.logsumexp(a), [ONES], [[1 / 3, 1 / 3, 1 / 3]]),
-    "logsumexp of large equals": (lambda xp, a: xp.logsumexp(a), [800 * ONES], [[1 / 3, 1 / 3, 1 / 3]]),
+    "logsumexp of large equals": (
+        lambda xp, a: xp.logsumexp(a),
+        [800 * ONES],
+        [[1 / 3, 1 / 3, 1 / 3]],
+    ),
     "softmax of equals": (lambda xp, a: xp.softmax(a)[0], [ONES], [[2 / 9, -1 / 9, -1 / 9]]),
 }
 
@@ -402,8 +514,16 @@ def test_derivatives_at_ties(name):
 @pytest.mark.parametrize(
     ("activation", "slope", "curvature"),
     [
-        (dnl.tanh, lambda x: 1 - np.tanh(x) ** 2, lambda x: -2 * np.tanh(x) * (1 - np.tanh(x) ** 2)),
-        (dnl.sigmoid, lambda x: special.expit(x) * special.expit(-x), lambda x: sigmoid_curvature(x)),
+        (
+            dnl.tanh,
+            lambda x: 1 - np.tanh(x) ** 2,
+            lambda x: -2 * np.tanh(x) * (1 - np.tanh(x) ** 2),
+        ),
+        (
+            dnl.sigmoid,
+            lambda x: special.expit(x) * special.expit(-x),
+            lambda x: sigmoid_curvature(x),
+        ),
         (dnl.softplus, special.expit, lambda x: special.expit(x) * special.expit(-x)),
         (dnl.identity, lambda x: 1.0, lambda x: 0.0),
     ],
@@ -432,8 +552,11 @@ def sigmoid_curvature(x: float) -> float:
     return float(p * (1 - p) * (1 - 2 * p))
 
 
-# -- outside the vocabulary ---------------------------------------------------------------------------------
-A3, A23, LIST = np.array([1.0, 2.0, 3.0]), np.ones((2, 3)), [1.0, 2.0, 3.0]
+# -- outside the vocabulary
+# ---------------------------------------------------------------------------------
+A3 = np.array([1.0, 2.0, 3.0])
+A23 = np.ones((2, 3))
+LIST = [1.0, 2.0, 3.0]
 OUTSIDE: dict[str, tuple[Callable[[Any], Any], str]] = {
     # what a formula of x, shape (3,), may not do: (expression, what the message must say)
     "unknown name": (lambda x: dnl.namespace(x).cumsum(x), "exp, log, log1p"),
@@ -459,7 +582,10 @@ OUTSIDE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "x < ndarray": (lambda x: x < A3, r"namespace\(x\).asarray"),
     "ndarray < x": (lambda x: x > A3, r"namespace\(x\).asarray"),
     "maximum(x, ndarray)": (lambda x: dnl.namespace(x).maximum(x, A3), r"namespace\(x\).asarray"),
-    "where(c, x, ndarray)": (lambda x: dnl.namespace(x).where(x > 0, x, A3), r"namespace\(x\).asarray"),
+    "where(c, x, ndarray)": (
+        lambda x: dnl.namespace(x).where(x > 0, x, A3),
+        r"namespace\(x\).asarray",
+    ),
     "stack of ndarrays": (lambda x: dnl.namespace(x).stack([x, A3]), r"namespace\(x\).asarray"),
     "exp(ndarray)": (lambda x: dnl.namespace(x).exp(A3), r"namespace\(x\).asarray"),
     "exp(list)": (lambda x: dnl.namespace(x).exp([1.0, 2.0]), r"namespace\(x\).asarray"),
@@ -519,7 +645,10 @@ OUTSIDE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "stack of an array": (lambda x: dnl.namespace(x).stack(x), "non-empty list"),
     "concat of ranks": (lambda x: dnl.namespace(x).concat([x, x[0]]), "equal ranks 1 or 2"),
     "concat of numbers": (lambda x: dnl.namespace(x).concat([x[0], x[1]]), "equal ranks 1 or 2"),
-    "reshape to another size": (lambda x: dnl.namespace(x).reshape(x, (2, 2)), "shapes of the same size"),
+    "reshape to another size": (
+        lambda x: dnl.namespace(x).reshape(x, (2, 2)),
+        "shapes of the same size",
+    ),
     "reshape to rank 3": (lambda x: dnl.namespace(x).reshape(x, (1, 3, 1)), "rank <= 2"),
     "asarray of rank 3": (lambda x: dnl.namespace(x).asarray(np.zeros((1, 1, 3))), "rank <= 2"),
     "asarray of arrays": (lambda x: dnl.namespace(x).asarray([x[0], x[1]]), "stack|namespace"),
@@ -567,12 +696,21 @@ def test_outside_the_vocabulary_is_told(name):
 
 @pytest.mark.parametrize(
     ("expression", "kind"),
-    [("float(x)", dnl.InputTypeError), ("x.sum()", dnl.InputTypeError), ("np.tanh", dnl.InputTypeError),
-     ("x[None]", dnl.InputTypeError), ("x + ndarray", dnl.InputTypeError), ("x == y", dnl.InputTypeError),
-     ("x[0] = 1", dnl.InputTypeError), ("shapes that differ", ValueError)],
-)  # fmt: skip
+    [
+        ("float(x)", dnl.InputTypeError),
+        ("x.sum()", dnl.InputTypeError),
+        ("np.tanh", dnl.InputTypeError),
+        ("x[None]", dnl.InputTypeError),
+        ("x + ndarray", dnl.InputTypeError),
+        ("x == y", dnl.InputTypeError),
+        ("x[0] = 1", dnl.InputTypeError),
+        ("shapes that differ", ValueError),
+    ],
+)
 def test_kind_of_error(expression, kind):
-    """Wrong operations are TypeErrors, wrong shapes ValueErrors; both are InputErrors and one line."""
+    """Wrong operations are TypeErrors, wrong shapes ValueErrors; both are InputErrors and
+    one line.
+    """
     with pytest.raises(kind) as caught:
         trace("f", OUTSIDE[expression][0], {"x": (3,)}, None)
     assert isinstance(caught.value, dnl.InputError) and "\n" not in str(caught.value)
@@ -600,11 +738,14 @@ def test_a_formula_that_differs_between_engines_is_told():
     """Nothing deterministic differs; a formula that draws random numbers does."""
     draws = iter(np.random.default_rng(0).standard_normal(1000).tolist())
     formula = Formula("noisy", lambda x: x * next(draws), {"x": (3,)}, (3,), frozenset({"x"}))
-    with pytest.raises(dnl.InputError, match=r"noisy: got different values on casadi .* deterministic"):
+    with pytest.raises(
+        dnl.InputError, match=r"noisy: got different values on casadi .* deterministic"
+    ):
         Traced(formula, 1.0, {})
 
 
-# -- comparisons as numbers ---------------------------------------------------------------------------------
+# -- comparisons as numbers
+# ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "fn",
     [

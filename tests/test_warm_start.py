@@ -1,4 +1,6 @@
-"""Multipliers carried from one depth to another: what is carried, and that the minimiser stays the same."""
+"""Multipliers carried from one depth to another: what is carried, and that the minimiser stays the
+same.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,17 @@ def van_der_pol() -> dnl.ControlProblem:
     """With control bounds, a bound on the speed and an end point, all of them active."""
     plain = o5b_van_der_pol.problem()
     return dnl.ControlProblem(
-        name="van der Pol", horizon=plain.horizon, x0=plain.x0, dynamics=plain.dynamics, running=plain.running,
+        name="van der Pol",
+        horizon=plain.horizon,
+        x0=plain.x0,
+        dynamics=plain.dynamics,
+        running=plain.running,
         controls={"u": dnl.Control((), lower=-0.3, upper=1.0)},
-        constraints=[dnl.state_bounds(lower=[-np.inf, -0.5], name="speed"),
-                     dnl.terminal_constraint(lambda x, c: x[0], 0.3, 0.3, name="end")])  # fmt: skip
+        constraints=[
+            dnl.state_bounds(lower=[-np.inf, -0.5], name="speed"),
+            dnl.terminal_constraint(lambda x, c: x[0], 0.3, 0.3, name="end"),
+        ],
+    )
 
 
 PROBLEMS = {
@@ -43,7 +52,8 @@ def solved(name: str, depth: int) -> dnl.Solution:
     return dnl.solve(PROBLEMS[name][0](), depth)
 
 
-# -- prolongation -------------------------------------------------------------------------------------------
+# -- prolongation
+# -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_equal_depth_gives_the_multipliers_back(name: str):
     make, L = PROBLEMS[name]
@@ -55,19 +65,28 @@ def test_equal_depth_gives_the_multipliers_back(name: str):
 
 
 def bounded_path() -> dnl.ControlProblem:
-    """min ½ ∫ (u - 1 - t)² dt with u <= 0, by a path constraint: μ(t) = 1 + t, so μ^l = τ (1 + t_l)."""
+    """min ½ ∫ (u - 1 - t)² dt with u <= 0, by a path constraint: μ(t) = 1 + t, so μ^l = τ (1 +
+    t_l).
+    """
     return dnl.ControlProblem(
-        x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control((), initial=-0.5)},
+        x0=[0.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        controls={"u": dnl.Control((), initial=-0.5)},
         running=lambda t, x, u: 0.5 * (u.u - 1 - t) ** 2,
-        constraints=[dnl.path_constraint(lambda t, x, u: u.u, upper=0.0, name="u <= 0")])  # fmt: skip
+        constraints=[dnl.path_constraint(lambda t, x, u: u.u, upper=0.0, name="u <= 0")],
+    )
 
 
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
 def test_a_density_in_closed_form_is_prolonged(backend: str):
-    """Linear interpolation of 1 + t is exact up to the last node of the coarse grid, constant from there."""
+    """Linear interpolation of 1 + t is exact up to the last node of the coarse grid, constant from
+    there.
+    """
     problem, L = bounded_path(), 4
     coarse = dnl.solve(problem, L, backend=backend)
-    np.testing.assert_allclose(coarse.multiplier("u <= 0")[:, 0], (1 + np.arange(L) / L) / L, atol=1e-8)
+    np.testing.assert_allclose(
+        coarse.multiplier("u <= 0")[:, 0], (1 + np.arange(L) / L) / L, atol=1e-8
+    )
     fine = discretise(problem, 2 * L)
     mu = prolonged_multipliers(coarse, fine)
     t = np.minimum(fine.grid.nodes[:-1], 1 - 1 / L)
@@ -103,8 +122,13 @@ def test_a_side_that_became_infinite_pushes_no_more():
     def problem(upper: float) -> dnl.ControlProblem:
         bounds = dnl.state_bounds(lower=-9.0, upper=upper, name="x")
         return dnl.ControlProblem(
-            x0=[0.0], dynamics=dnl.ODE(lambda t, x, u: u.u), controls={"u": dnl.Control(())},
-            terminal=lambda x, c: (x - 1) ** 2, regularisers=[dnl.L2("u", 0.1)], constraints=[bounds])  # fmt: skip
+            x0=[0.0],
+            dynamics=dnl.ODE(lambda t, x, u: u.u),
+            controls={"u": dnl.Control(())},
+            terminal=lambda x, c: (x - 1) ** 2,
+            regularisers=[dnl.L2("u", 0.1)],
+            constraints=[bounds],
+        )
 
     solution = dnl.solve(problem(0.5), 4, backend="adjoint")
     assert solution.multiplier("x").max() > 0.1
@@ -112,7 +136,8 @@ def test_a_side_that_became_infinite_pushes_no_more():
     assert dnl.solve(problem(np.inf), 4, backend="adjoint", start=solution).success
 
 
-# -- solves -------------------------------------------------------------------------------------------------
+# -- solves
+# -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_solution_is_recognised(name: str, solver: str):
@@ -128,11 +153,14 @@ def test_a_solution_is_recognised(name: str, solver: str):
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_same_minimiser_with_and_without_duals(name: str, solver: str):
     make, L = PROBLEMS[name]
-    found = [dnl.solve(make(), 2 * L, start=solved(name, L), warm=warm, **SOLVERS[solver])
-             for warm in ("controls", "duals")]  # fmt: skip
+    found = [
+        dnl.solve(make(), 2 * L, start=solved(name, L), warm=warm, **SOLVERS[solver])
+        for warm in ("controls", "duals")
+    ]
     assert all(s.success for s in found)
     assert found[0].value == pytest.approx(found[1].value, abs=1e-10)
-    # stationarity 1e-8 in the dual norm over a Hessian of at least 0.1 (V2: η/2 at these depths), max over L2: √L
+    # stationarity 1e-8 in the dual norm over a Hessian of at least 0.1 (V2: η/2 at these depths),
+    # max over L2: √L
     assert dnl.distance(*found) <= 2e-7
     if solver == "adjoint":
         assert found[1].nit == 0 < found[0].nit
@@ -167,5 +195,7 @@ def test_no_iterations_beyond_the_limit():
     make, L = PROBLEMS["o4"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dnl.ConvergenceWarning)
-        found = dnl.solve(make(), 2 * L, start=solved("o4", L), max_iterations=2, formulation="lifted")
+        found = dnl.solve(
+            make(), 2 * L, start=solved("o4", L), max_iterations=2, formulation="lifted"
+        )
     assert not found.success and found.nit <= 2 + 2  # the clean-up counts too

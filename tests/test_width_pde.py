@@ -32,21 +32,34 @@ def forward(nodes: int, rule: str, depth: int) -> float:
     return float(pde.q @ (np.exp(pde.y) * end))
 
 
-def training(nodes: int = 6, data: int = 2, rule: str = "midpoint", weight: float = 0.05, smooth=None, **options):
+def training(
+    nodes: int = 6,
+    data: int = 2,
+    rule: str = "midpoint",
+    weight: float = 0.05,
+    smooth=None,
+    **options,
+):
     """Two functions to be moved onto two others."""
     pde = dnl.WidthPDE(nodes, rule)
     x0 = np.stack([np.cos((k + 1) * np.pi * pde.y) for k in range(data)])
     goal = np.stack([0.6 * np.sin((k + 1) * np.pi * pde.y) + x0[k] for k in range(data)])
     problem = dnl.ControlProblem(
-        name="width", x0=x0, dynamics=pde, terminal=pde.squared(goal),
+        name="width",
+        x0=x0,
+        dynamics=pde,
+        terminal=pde.squared(goal),
         running=None if smooth is None else pde.slopes(smooth, smooth),
-        regularisers=[dnl.L2("w", weight), dnl.L2("b", 2 * weight)], **options,
-    )  # fmt: skip
+        regularisers=[dnl.L2("w", weight), dnl.L2("b", 2 * weight)],
+        **options,
+    )
     return pde, problem
 
 
 def test_order_in_width():
-    """Midpoint: N^-2, against Gauss at the same depth, which converges geometrically for analytic data."""
+    """Midpoint: N^-2, against Gauss at the same depth, which converges geometrically for analytic
+    data.
+    """
     exact = forward(24, "gauss", 6)
     errors = np.abs([forward(n, "midpoint", 6) - exact for n in (16, 32, 64)])
     assert abs(forward(20, "gauss", 6) - exact) < 1e-3 * errors[-1]
@@ -62,14 +75,18 @@ def test_order_in_depth():
 
 @pytest.mark.parametrize("rule", ["midpoint", "gauss"])
 def test_adjoint_has_the_transposed_kernel(rule):
-    """p^l(z) = p^{l+1}(z) + τ ∫ w(y,z) σ'(ξ(y)) p^{l+1}(y) dy and δJ/δw = mean of σ'(ξ) p ⊗ f: sums of O(1) terms."""
+    """p^l(z) = p^{l+1}(z) + τ ∫ w(y,z) σ'(ξ(y)) p^{l+1}(y) dy and δJ/δw = mean of σ'(ξ) p ⊗ f: sums
+    of O(1) terms.
+    """
     depth, (pde, problem) = 5, training(rule=rule, weight=0.0)
     discrete = dnl.discretise(problem, depth)
     flat = 0.3 * np.random.default_rng(0).standard_normal(discrete.space.size)
     at = Evaluator(discrete).trajectory(flat)
     parts, gradients = discrete.space.split(flat), discrete.space.split(at.gradient)
     w, b = pde.functions(parts["w"], parts["b"])
-    tau, q, S = 1.0 / depth, pde.q, problem.samples
+    tau = 1.0 / depth
+    q = pde.q
+    S = problem.samples
     p = S * at.integral_costates / q  # as functions of y
     for l in range(1, depth):
         slope = 1.0 - np.tanh(at.states[l] @ (w[l] * q).T + b[l]) ** 2
@@ -77,7 +94,9 @@ def test_adjoint_has_the_transposed_kernel(rule):
         np.testing.assert_allclose(p[l], expected, rtol=0, atol=1e-13 * np.abs(p).max() * pde.nodes)
         density = np.einsum("si,sj->ij", slope * p[l + 1], at.states[l]) / S
         scaled = tau * np.sqrt(np.outer(q, q)) * density
-        np.testing.assert_allclose(gradients["w"][l], scaled, rtol=0, atol=1e-13 * np.abs(scaled).max() * pde.nodes)
+        np.testing.assert_allclose(
+            gradients["w"][l], scaled, rtol=0, atol=1e-13 * np.abs(scaled).max() * pde.nodes
+        )
 
 
 def test_batched_kernel_and_both_backends():
@@ -91,8 +110,12 @@ def test_batched_kernel_and_both_backends():
 
 
 def test_rank_is_at_most_the_number_of_data():
-    """λ τ w^l + (a sum of S rank-one terms) = r^l, |r^l| <= √τ·stationarity, so by Weyl σ_{S+1}(w^l) <= st/(λ√τ)."""
-    depth, weight, data = 6, 0.05, 2
+    """λ τ w^l + (a sum of S rank-one terms) = r^l, |r^l| <= √τ·stationarity, so by Weyl
+    σ_{S+1}(w^l) <= st/(λ√τ).
+    """
+    depth = 6
+    weight = 0.05
+    data = 2
     _, problem = training(nodes=7, data=data, weight=weight)
     found = dnl.solve(problem, depth, backend="adjoint", tolerance=1e-10)
     singular = np.linalg.svd(found.controls["w"].values, compute_uv=False)
@@ -101,10 +124,14 @@ def test_rank_is_at_most_the_number_of_data():
 
 
 def test_reduced_hamiltonian_is_the_full_minimum():
-    """Against BFGS on all N+1 unknowns from many starts; its gradient 1e-9 leaves (1e-9)²/λ in the value."""
+    """Against BFGS on all N+1 unknowns from many starts; its gradient 1e-9 leaves (1e-9)²/λ in the
+    value.
+    """
     rng, pde = np.random.default_rng(4), dnl.WidthPDE(5, "gauss")
     f, p = rng.standard_normal((3, 5)), 2.0 * rng.standard_normal((3, 5))
-    lam, kappa, q = 0.3, 0.7, pde.q
+    lam = 0.3
+    kappa = 0.7
+    q = pde.q
     w, b, value = pde.minimise_hamiltonian(f, p, lam, kappa)
     w, b = pde.functions(w, b)
     assert np.linalg.matrix_rank(w, tol=1e-10) <= 3
@@ -112,10 +139,15 @@ def test_reduced_hamiltonian_is_the_full_minimum():
 
         def full(v, i=i):
             return float(
-                p[:, i] @ np.tanh(f @ (q * v[:-1]) + v[-1]) + 0.5 * lam * q @ v[:-1] ** 2 + kappa / 2 * v[-1] ** 2
+                p[:, i] @ np.tanh(f @ (q * v[:-1]) + v[-1])
+                + 0.5 * lam * q @ v[:-1] ** 2
+                + kappa / 2 * v[-1] ** 2
             )
 
-        best = min(minimize(full, s * rng.standard_normal(6), tol=1e-10).fun for s in np.repeat([0.1, 1.0, 5.0], 8))
+        best = min(
+            minimize(full, s * rng.standard_normal(6), tol=1e-10).fun
+            for s in np.repeat([0.1, 1.0, 5.0], 8)
+        )
         assert abs(full(np.append(w[i], b[i])) - value[i]) < 1e-12 * (1 + abs(value[i]))
         assert abs(best - value[i]) < 1e-9 * (1 + abs(best))
 
@@ -123,7 +155,10 @@ def test_reduced_hamiltonian_is_the_full_minimum():
 def test_reduced_hamiltonian_without_a_bias():
     """M without 1/κ: against BFGS on the N unknowns w(y, .)."""
     rng, pde = np.random.default_rng(11), dnl.WidthPDE(4, "midpoint")
-    f, p, lam, q = rng.standard_normal((2, 4)), 2.0 * rng.standard_normal((2, 4)), 0.3, pde.q
+    f = rng.standard_normal((2, 4))
+    p = 2.0 * rng.standard_normal((2, 4))
+    lam = 0.3
+    q = pde.q
     w, b, value = pde.minimise_hamiltonian(f, p, lam, None)
     assert not b.any()
     w, _ = pde.functions(w)
@@ -132,7 +167,10 @@ def test_reduced_hamiltonian_without_a_bias():
         def full(v, i=i):
             return float(p[:, i] @ np.tanh(f @ (q * v)) + 0.5 * lam * q @ v**2)
 
-        best = min(minimize(full, s * rng.standard_normal(4), tol=1e-10).fun for s in np.repeat([0.1, 1.0, 5.0], 8))
+        best = min(
+            minimize(full, s * rng.standard_normal(4), tol=1e-10).fun
+            for s in np.repeat([0.1, 1.0, 5.0], 8)
+        )
         assert abs(full(w[i]) - value[i]) < 1e-12 * (1 + abs(value[i]))
         assert abs(best - value[i]) < 1e-9 * (1 + abs(best))
 
@@ -140,26 +178,37 @@ def test_reduced_hamiltonian_without_a_bias():
 @pytest.mark.parametrize("kappa", [1.3, None])
 @pytest.mark.parametrize("data", ["more than nodes", "repeated", "affinely dependent"])
 def test_reduced_hamiltonian_with_dependent_states(data, kappa):
-    """M singular: H at the returned w, b is the returned minimum, and neither random controls nor BFGS do better.
+    """M singular: H at the returned w, b is the returned minimum, and neither random controls nor
+    BFGS do better.
 
     At a stationary point found to 1e-14 (Newton's decrement 1e-28) H differs by rounding alone.
     """
-    rng, pde, lam = np.random.default_rng(7), dnl.WidthPDE(3, "gauss"), 0.7
+    rng = np.random.default_rng(7)
+    pde = dnl.WidthPDE(3, "gauss")
+    lam = 0.7
     f = rng.standard_normal((9 if data == "more than nodes" else 2, 3))
-    f = {"repeated": f[[0, 0, 1]], "affinely dependent": np.stack([*f, 0.5 * f.sum(0)])}.get(data, f)
-    p, q, weight = 2.0 * rng.standard_normal(f.shape), pde.q, kappa or 1.0
+    f = {"repeated": f[[0, 0, 1]], "affinely dependent": np.stack([*f, 0.5 * f.sum(0)])}.get(
+        data, f
+    )
+    p = 2.0 * rng.standard_normal(f.shape)
+    q = pde.q
+    weight = kappa or 1.0
 
     def full(w, b, i):
         return p[:, i] @ np.tanh(f @ (q * w) + b) + 0.5 * lam * q @ w**2 + 0.5 * weight * b**2
 
-    for start in (None, rng.standard_normal((3, len(f)))):  # a start that no control reaches is projected
+    # a start that no control reaches is projected
+    for start in (None, rng.standard_normal((3, len(f)))):
         w, b, value = pde.minimise_hamiltonian(f, p, lam, kappa, start)
         w, b = pde.functions(w, b)
         for i in range(pde.nodes):
             assert abs(full(w[i], b[i], i) - value[i]) < 1e-12 * (1 + abs(value[i]))
             assert kappa is not None or b[i] == 0
             for size in np.repeat([1e-3, 0.1, 1.0, 5.0], 50):
-                dw, db = size * rng.standard_normal(3), size * rng.standard_normal() * (kappa is not None)
+                dw, db = (
+                    size * rng.standard_normal(3),
+                    size * rng.standard_normal() * (kappa is not None),
+                )
                 assert full(w[i] + dw, b[i] + db, i) >= value[i] - 1e-12 * (1 + abs(value[i]))
                 assert full(dw, db, i) >= value[i]
 
@@ -167,15 +216,19 @@ def test_reduced_hamiltonian_with_dependent_states(data, kappa):
         return float(full(v[:3], v[3] if kappa else 0.0, i))
 
     for i in range(pde.nodes):
-        best = min(minimize(unknowns, s * rng.standard_normal(4), (i,)).fun for s in np.repeat([0.1, 1.0, 5.0], 8))
+        best = min(
+            minimize(unknowns, s * rng.standard_normal(4), (i,)).fun
+            for s in np.repeat([0.1, 1.0, 5.0], 8)
+        )
         assert best >= value[i] - 1e-9 * (1 + abs(best))
 
 
 def test_the_optimal_control_minimises_the_hamiltonian():
-    """Pontryagin, layer by layer, with ψ^{l+1}: the global minimiser of H over (w, b) is the optimal control itself.
+    """Pontryagin, layer by layer, with ψ^{l+1}: the global minimiser of H over (w, b) is the
+    optimal control itself.
 
-    The layer's gradient is at most √τ·stationarity and H is at least λ/2-convex near its minimiser here, so that the
-    two are within 2·stationarity/(λ√τ).
+    The layer's gradient is at most √τ·stationarity and H is at least λ/2-convex near its minimiser
+    here, so that the two are within 2·stationarity/(λ√τ).
     """
     depth, weight = 6, 0.2
     pde, problem = training(nodes=6, data=2, weight=weight)
@@ -184,7 +237,9 @@ def test_the_optimal_control_minimises_the_hamiltonian():
     flat = evaluator.space.assemble({k: c.values for k, c in found.controls.items()})
     at = evaluator.trajectory(flat)
     for l in range(depth):
-        w, b, _ = pde.minimise_hamiltonian(at.states[l], at.integral_costates[l + 1] / pde.q, weight, 2 * weight)
+        w, b, _ = pde.minimise_hamiltonian(
+            at.states[l], at.integral_costates[l + 1] / pde.q, weight, 2 * weight
+        )
         gap = 2 * found.stationarity * np.sqrt(depth) / weight + 1e-12
         assert np.abs(w - found.controls["w"].values[l]).max() < gap
         assert np.abs(b - found.controls["b"].values[l]).max() < gap
@@ -208,7 +263,10 @@ def test_exact_steering(rule):
 
 def test_steady_states_stay():
     pde = dnl.WidthPDE(6, "gauss")
-    controls = {k: v(0.0) for k, v in pde.controls(lambda y, z, t: kernel(y, z, t) + 2 * (y > z), bias).items()}
+    controls = {
+        k: v(0.0)
+        for k, v in pde.controls(lambda y, z, t: kernel(y, z, t) + 2 * (y > z), bias).items()
+    }
     f = pde.steady_state(controls["w"], controls["b"])
     states = dnl.simulate(dnl.ControlProblem(x0=f[None], dynamics=pde), 4, controls)
     assert np.abs(states - f).max() < 1e3 * EPS * np.linalg.cond(controls["w"]) * np.abs(f).max()
@@ -220,7 +278,8 @@ def test_steady_states_stay():
 def test_penalties_are_norms(rule):
     """L2: ∫∫ (y² z)² = 1/15, exact by Gauss, to N^-2 by midpoint. Slopes: linear functions exactly.
 
-    Of w = 2y + 3z the differences give 4 + 9 on the length y_N - y_1 that they cover, of b = 2y they give 4.
+    Of w = 2y + 3z the differences give 4 + 9 on the length y_N - y_1 that they cover, of b = 2y
+    they give 4.
     """
     pde = dnl.WidthPDE(24, rule)
 
@@ -232,8 +291,13 @@ def test_penalties_are_norms(rule):
     square = value(lambda y, z, t: y**2 * z, regularisers=[dnl.L2("w", 2.0)])
     assert abs(square - 1 / 15) < (24**-2 if rule == "midpoint" else 10 * EPS)
     covered = pde.y[-1] - pde.y[0]
-    assert abs(value(lambda y, z, t: 2 * y + 3 * z, running=pde.slopes(w=2.0)) - 13 * covered) < 1e4 * EPS
-    assert abs(value(lambda y, z, t: 0 * y * z, running=pde.slopes(b=2.0)) - 4 * covered) < 1e4 * EPS
+    assert (
+        abs(value(lambda y, z, t: 2 * y + 3 * z, running=pde.slopes(w=2.0)) - 13 * covered)
+        < 1e4 * EPS
+    )
+    assert (
+        abs(value(lambda y, z, t: 0 * y * z, running=pde.slopes(b=2.0)) - 4 * covered) < 1e4 * EPS
+    )
 
 
 def test_the_experiment_runs_at_a_tiny_size(tmp_path):

@@ -10,17 +10,18 @@ import numpy as np
 if TYPE_CHECKING:
     pass
 
-SOLVED, LIMIT, INFEASIBLE, STALLED = 0, 1, 2, 3
-
-
+SOLVED = 0
+LIMIT = 1
+INFEASIBLE = 2
+STALLED = 3
 
 
 @dataclass(frozen=True)
 class BackendResult:
     """Controls and multipliers, how the solver ended, and its own costates where it has them.
 
-    ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are ``one_step``,
-    else λ. ``preconditioner`` may serve a finer level.
+    ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are
+    ``one_step``, else λ. ``preconditioner`` may serve a finer level.
     """
 
     evaluator: Any
@@ -41,7 +42,8 @@ class BackendResult:
 class Counts:
     """How often each product was formed, and what they cost the minimiser.
 
-    ``coarse_seconds``: preparing start and preconditioner; the values formed in that time are ``timed_values``.
+    ``coarse_seconds``: preparing start and preconditioner; the values formed in that time are
+    ``timed_values``.
     """
 
     values: int = 0
@@ -54,10 +56,14 @@ class Counts:
 
     @property
     def product_cost(self) -> float:
-        """The measured time of a Hessian product in gradients, at least 2; 2 where nothing was measured."""
+        """The measured time of a Hessian product in gradients, at least 2; 2 where nothing was
+        measured.
+        """
         if not (self.hessians and self.gradients and self.gradient_seconds > 0):
             return 2.0
-        return max(2.0, self.hessian_seconds / self.hessians * self.gradients / self.gradient_seconds)
+        return max(
+            2.0, self.hessian_seconds / self.hessians * self.gradients / self.gradient_seconds
+        )
 
     def work(self, extra: int = 0) -> dict[str, float]:
         """Work in units of one gradient at this level; ``extra`` gradients were formed besides."""
@@ -65,7 +71,17 @@ class Counts:
             return {}
         second = self.gradient_seconds / self.gradients
         coarse = self.coarse_seconds / second if second > 0 else 0.0
-        total = self.values - self.timed_values + self.gradients + extra + self.product_cost * self.hessians + coarse
-        return {"units": total, "product_cost": self.product_cost, "coarse": coarse, "gradient_seconds": second}
-
-
+        total = (
+            self.values
+            - self.timed_values
+            + self.gradients
+            + extra
+            + self.product_cost * self.hessians
+            + coarse
+        )
+        return {
+            "units": total,
+            "product_cost": self.product_cost,
+            "coarse": coarse,
+            "gradient_seconds": second,
+        }

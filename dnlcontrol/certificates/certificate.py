@@ -9,7 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """One row: ``measured`` is at most ``allowed`` (``at_least``: at least) when it passed; NaN never passes."""
+    """One row: ``measured`` is at most ``allowed`` (``at_least``: at least) when it passed; NaN
+    never passes.
+    """
 
     name: str
     measured: float
@@ -28,7 +30,9 @@ def at_most(name: str, measured: float, allowed: float, what: str) -> Check:
 
 
 def at_least(name: str, measured: float, allowed: float, what: str) -> Check:
-    return Check(name, float(measured), float(allowed), bool(measured >= allowed), what, at_least=True)
+    return Check(
+        name, float(measured), float(allowed), bool(measured >= allowed), what, at_least=True
+    )
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Certificate:
     Attributes
     ----------
     passed : whether every check passed.
-    checks : the rows; ``certificate["stationarity"]`` is one of them, ``failed`` those that did not pass.
+    checks : the rows; ``certificate["stationarity"]`` is one of them, ``failed`` those that did not
+        pass.
     seed : draws the same sample again.
     """
 
@@ -69,13 +74,16 @@ class Certificate:
         verdict = f"passed, {len(self.checks)} checks"
         if self.failed:
             verdict = f"FAILED, {len(self.failed)} of {len(self.checks)} checks"
-        lines = [f"{self.problem}, {self.backend} backend, L = {self.depth}, {self.rule} rule, "
-                 f"tolerance {self.tolerance:.0e}, seed {self.seed}: {verdict}"]  # fmt: skip
+        lines = [
+            f"{self.problem}, {self.backend} backend, L = {self.depth}, {self.rule} rule, "
+            f"tolerance {self.tolerance:.0e}, seed {self.seed}: {verdict}"
+        ]
         width = max((len(check.name) for check in self.checks), default=0)
         for c in self.checks:
             mark = "  ok  " if c.passed else "FAILED"
             lines.append(
-                f"{mark}  {c.name:{width}}  {_short(c.measured):>8} {c.relation} {_short(c.allowed):>8}  {c.what}"
+                f"{mark}  {c.name:{width}}  {_short(c.measured):>8} {c.relation} "
+                f"{_short(c.allowed):>8}  {c.what}"
             )
         return "\n".join(lines)
 
@@ -83,10 +91,15 @@ class Certificate:
         """Plain types, as ``--json`` prints them."""
         keys = ("name", "measured", "relation", "allowed", "passed", "what")
         return {
-            "problem": self.problem, "backend": self.backend, "rule": self.rule, "depth": self.depth,
-            "tolerance": self.tolerance, "seed": self.seed, "passed": self.passed,
+            "problem": self.problem,
+            "backend": self.backend,
+            "rule": self.rule,
+            "depth": self.depth,
+            "tolerance": self.tolerance,
+            "seed": self.seed,
+            "passed": self.passed,
             "checks": [{key: getattr(check, key) for key in keys} for check in self.checks],
-        }  # fmt: skip
+        }
 
     def save(self, path: Any) -> None:
         """Write it as one JSON file; numbers that are not finite become null."""

@@ -13,27 +13,32 @@ from dnlcontrol.results.solution import Solution
 
 
 def hamiltonian(solution: Solution) -> np.ndarray:
-    """H at the nodes l = 0..L-1 for every sample, (L, N), per sample like the costates (docs/theory.md):
+    """H at the nodes l = 0..L-1 for every sample, (L, N), per sample like the costates
+    (docs/theory.md):
 
         ODE        H^s = ℓ(t_s, x^s, u^s) + ψ^{s+1} · f(t_s, x^s, u^s)
-        Volterra   H^s = ℓ(t_s, x^s, u^s) + N Σ_{l>s} z̄^l · k(t_l, t_s, y^s, u^{l,s}),   z̄ = dJ/dz, λ where G = g + z
+        Volterra   H^s = ℓ(t_s, x^s, u^s) + N Σ_{l>s} z̄^l · k(t_l, t_s, y^s, u^{l,s}),   z̄ =
+        dJ/dz, λ where G = g + z
 
-    In the limit the sum is k(T, s) · ∇Φ + ∫_s^T p · k(t, s) dt; ψ^{s+1} is the costate that multiplies the step from
-    s, so that H minimised over u^s is the discrete stationarity. ℓ takes no regulariser in: add (α/2)|u|² for the L2
-    penalty of a path control. Where ℓ and f do not depend on t, H + (α/2)|u|² is constant up to O(1/L).
+    In the limit the sum is k(T, s) · ∇Φ + ∫_s^T p · k(t, s) dt; ψ^{s+1} is the costate that
+    multiplies the step from s, so that H minimised over u^s is the discrete stationarity. ℓ takes
+    no regulariser in: add (α/2)|u|² for the L2 penalty of a path control. Where ℓ and f do not
+    depend on t, H + (α/2)|u|² is constant up to O(1/L).
 
-    The trapezoidal rule has the nodes l = 0..L, (L+1, N), and with its weights c, d and ω of docs/theory.md
+    The trapezoidal rule has the nodes l = 0..L, (L+1, N), and with its weights c, d and ω of
+    docs/theory.md
 
         H^s = ℓ(t_s, x^s, u^s) + (N/ω_s) [Σ_{l>s} c_s z̄^l · k(t_l, t_s, y^s, u^{l,s})
                                           + d_s z̄^s · k(t_s, t_s, y^s, u^{s,s})],
 
-    which for an ODE is ℓ + ψ(t_s) · f with the mean ψ of the steps on both sides. Stationarity is again H minimised
-    over u^s, and H is constant up to O(L^-2), but for s = 0 and s = L, which have the costate of half a step away:
-    O(1/L) there.
+    which for an ODE is ℓ + ψ(t_s) · f with the mean ψ of the steps on both sides. Stationarity is
+    again H minimised over u^s, and H is constant up to O(L^-2), but for s = 0 and s = L, which have
+    the costate of half a step away: O(1/L) there.
 
     Raises
     ------
-    InputError where the solution holds no problem (read from files that name no problem file) or belongs to another.
+    InputError where the solution holds no problem (read from files that name no problem file) or
+    belongs to another.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -62,7 +67,10 @@ def path_hamiltonian(discrete: DiscreteProblem, w: np.ndarray, mu: np.ndarray) -
     from dnlcontrol.minimise.multipliers import Multipliers
 
     evaluator = Evaluator(discrete)
-    sweep, lagrangian, problem, grid = evaluator.sweep, evaluator.lagrangian, discrete.problem, discrete.grid
+    sweep = evaluator.sweep
+    lagrangian = evaluator.lagrangian
+    problem = discrete.problem
+    grid = discrete.grid
     at = evaluator.trajectory(w, Multipliers(mu))
     u = {k: sweep.tensor(v) for k, v in discrete.space.split(w).items()}
     x, zbar = sweep.tensor(at.states), sweep.tensor(problem.samples * at.integral_costates)
@@ -83,7 +91,9 @@ def path_hamiltonian(discrete: DiscreteProblem, w: np.ndarray, mu: np.ndarray) -
         if lagrangian.running is not None and running is not None:
             target = lagrangian.targets["running"]
             extra = [] if target is None else [target]
-            total += lagrangian._over_path(lagrangian.running, running, x, lagrangian.visible(u), extra)
+            total += lagrangian._over_path(
+                lagrangian.running, running, x, lagrangian.visible(u), extra
+            )
     return np.asarray(total)
 
 

@@ -1,15 +1,17 @@
-"""certify: is this a minimiser of the discrete problem? Everything is computed again from its controls and multipliers.
+"""certify: is this a minimiser of the discrete problem? Everything is computed again from its
+controls and multipliers.
 
-    feasibility       each constraint and the control bounds; states and value against a fresh forward solve
-    stationarity      of the Lagrangian with the stored multipliers, in the dual norm; the reported measures
-    costates          against those of the adjoint sweep
+    feasibility       each constraint and the control bounds; states and value against a fresh
+    forward solve stationarity      of the Lagrangian with the stored multipliers, in the dual norm;
+    the reported measures costates          against those of the adjoint sweep
     complementarity   and signs: of the multipliers, and of the gradient at control bounds
     Pontryagin        control by control, see pontryagin.py
     second order      the Hessian on the critical cone's linear hull, see second_order.py
     Taylor            the orders of the remainders at the solution itself
 
-The evaluator recomputes every column from the formulas, with no batched kernel and no stored derivatives; where it
-takes at most LOOPS kernel values, states, cost and constraints come from the NumPy loops of the definition.
+The evaluator recomputes every column from the formulas, with no batched kernel and no stored
+derivatives; where it takes at most LOOPS kernel values, states, cost and constraints come from the
+NumPy loops of the definition.
 """
 
 from __future__ import annotations
@@ -37,20 +39,25 @@ ROUNDING = 1.01  # the solver stopped on the same number, summed in another orde
 STEPS = (1e-2, 1e-3)  # of the Taylor test: the shorter where higher orders still show at the longer
 
 
-def certify(solution: Solution, tolerance: float | None = None, seed: int | None = None) -> Certificate:
-    """Check a solution of any backend against the definition of a minimiser, from its stored numbers alone.
+def certify(
+    solution: Solution, tolerance: float | None = None, seed: int | None = None
+) -> Certificate:
+    """Check a solution of any backend against the definition of a minimiser, from its stored
+    numbers alone.
 
     Parameters
     ----------
     solution : a Solution; one that was loaded from a run directory runs its problem file again.
-    tolerance : what stationarity, feasibility and complementarity may reach; None: the solution's own. States, value
-        and costates may differ by it relative to 1 + their size, a negative eigenvalue relative to 1 or the largest.
+    tolerance : what stationarity, feasibility and complementarity may reach; None: the solution's
+        own. States, value and costates may differ by it relative to 1 + their size, a negative
+        eigenvalue relative to 1 or the largest.
     seed : of the sampled controls and directions; None draws one (the certificate keeps it).
 
     Returns
     -------
-    Certificate. It speaks of a local minimiser of the discrete problem, as far as first and second order and a sample
-    of values can tell; nothing in it is global, and nothing says how far J_L is from its limit.
+    Certificate. It speaks of a local minimiser of the discrete problem, as far as first and second
+    order and a sample of values can tell; nothing in it is global, and nothing says how far J_L is
+    from its limit.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -66,8 +73,14 @@ def certify(solution: Solution, tolerance: float | None = None, seed: int | None
     """
     if not isinstance(solution, Solution):
         checks.reject_type("certify.solution", solution, "a Solution")
-    tolerance = checks.positive("certify.tolerance", solution.tolerance if tolerance is None else tolerance)
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else checks.whole("certify.seed", seed, 0)
+    tolerance = checks.positive(
+        "certify.tolerance", solution.tolerance if tolerance is None else tolerance
+    )
+    seed = (
+        int(np.random.SeedSequence().generate_state(1)[0])
+        if seed is None
+        else checks.whole("certify.seed", seed, 0)
+    )
     discrete = discretise(problem_of(solution), solution.depth, solution.rule)
     w, mu = stored_point(solution, discrete)
 
@@ -77,42 +90,79 @@ def certify(solution: Solution, tolerance: float | None = None, seed: int | None
     evaluator = Evaluator(discrete, chunk=CHUNK, batched=False, stored=False)
     multipliers = Multipliers(mu)
     with np.errstate(all="ignore"):  # what is not finite fails its row
-        point = StoredPoint(evaluator, w, multipliers, evaluator.trajectory(w, multipliers), tolerance)
-        rows = [*_forward(solution, point), *_first_order(solution, point), *_costates(solution, point), *_signs(point)]
+        point = StoredPoint(
+            evaluator, w, multipliers, evaluator.trajectory(w, multipliers), tolerance
+        )
+        rows = [
+            *_forward(solution, point),
+            *_first_order(solution, point),
+            *_costates(solution, point),
+            *_signs(point),
+        ]
         if discrete.space.size and np.all(np.isfinite(point.at.gradient)):
             rng, products = np.random.default_rng(seed), Evaluator(discrete)
-            rows += [*pontryagin(point, rng), second_order(point, products, rng), *_taylor(point, products, rng)]
+            rows += [
+                *pontryagin(point, rng),
+                second_order(point, products, rng),
+                *_taylor(point, products, rng),
+            ]
     return Certificate(
-        discrete.problem.name, solution.backend, solution.depth, solution.rule, tolerance, seed, tuple(rows)
+        discrete.problem.name,
+        solution.backend,
+        solution.depth,
+        solution.rule,
+        tolerance,
+        seed,
+        tuple(rows),
     )
 
 
-# -- rows --------------------------------------------------------------------------------------------------------
+# -- rows
+# --------------------------------------------------------------------------------------------------
 def _forward(solution: Solution, point: StoredPoint) -> list[Check]:
     """Feasibility, states and value, by a fresh forward solve."""
-    evaluator, w, eps = point.evaluator, point.w, point.tolerance
+    evaluator = point.evaluator
+    w = point.w
+    eps = point.tolerance
     discrete = evaluator.discrete
     kernels = discrete.depth * (discrete.depth + 1) // 2 * discrete.problem.samples
     if kernels <= LOOPS:
         how = "the loops of the definition"
         x = discrete.states(w)
-        value, c = discrete.data_cost(w, x) + discrete.space.penalty(w), discrete.constraint_values(w, x)
+        value, c = (
+            discrete.data_cost(w, x) + discrete.space.penalty(w),
+            discrete.constraint_values(w, x),
+        )
     else:
         how = "a forward sweep"
-        x, value, c = point.at.states, evaluator.value(w), point.at.constraints
+        x = point.at.states
+        value = evaluator.value(w)
+        c = point.at.constraints
     violation = discrete.rows.violation(c)
     rows = []
     for b in discrete.rows.blocks:
         here = violation[b.part]
         worst = f", worst: {b.words(int(np.argmax(here)))}" if _largest(here) > 0 else ""
-        rows.append(at_most(f"feasible: {b.constraint.name}", _largest(here), eps, f"the largest of {b.size}{worst}"))
+        rows.append(
+            at_most(
+                f"feasible: {b.constraint.name}",
+                _largest(here),
+                eps,
+                f"the largest of {b.size}{worst}",
+            )
+        )
     lower, upper = discrete.space.bounds
     outside = np.maximum(np.maximum(lower - w, w - upper), 0.0)
-    rows += [at_most(f"bounds: {b.name}", _largest(outside[b.part]), eps, "the farthest outside")
-             for b in discrete.space if b.control.bounded]  # fmt: skip
+    rows += [
+        at_most(f"bounds: {b.name}", _largest(outside[b.part]), eps, "the farthest outside")
+        for b in discrete.space
+        if b.control.bounded
+    ]
     what = f"the largest difference from {how}"
     rows.append(at_most("states", _largest(solution.states - x), eps * (1 + _largest(x)), what))
-    rows.append(at_most("value", abs(solution.value - value), eps * (1 + abs(value)), f"from {how}"))
+    rows.append(
+        at_most("value", abs(solution.value - value), eps * (1 + abs(value)), f"from {how}")
+    )
     return rows
 
 
@@ -130,10 +180,16 @@ def _first_order(solution: Solution, point: StoredPoint) -> list[Check]:
     free = space.size - int(np.count_nonzero(held_entries(space, point.w, at.gradient)))
     what = "stationarity, feasibility, complementarity as the solution reports them"
     return [
-        at_most("stationarity", norm, ROUNDING * point.tolerance, f"dual norm of the Lagrangian's gradient, {free} of "
-                f"{space.size} entries"),
-        at_most("reported", _largest(np.subtract(measured, reported)), ROUNDING * point.tolerance, what),
-    ]  # fmt: skip
+        at_most(
+            "stationarity",
+            norm,
+            ROUNDING * point.tolerance,
+            f"dual norm of the Lagrangian's gradient, {free} of {space.size} entries",
+        ),
+        at_most(
+            "reported", _largest(np.subtract(measured, reported)), ROUNDING * point.tolerance, what
+        ),
+    ]
 
 
 def _costates(solution: Solution, point: StoredPoint) -> list[Check]:
@@ -143,15 +199,24 @@ def _costates(solution: Solution, point: StoredPoint) -> list[Check]:
         at_most(name, _largest(stored - fresh), point.tolerance * (1 + _largest(fresh)), what)
         for name, stored, fresh, what in (
             ("costates", solution.costates, costates, f"{kind} against the adjoint sweep"),
-            ("terminal gradient", solution.terminal_gradient, terminal, "∇Φ, multiplier terms included"),
+            (
+                "terminal gradient",
+                solution.terminal_gradient,
+                terminal,
+                "∇Φ, multiplier terms included",
+            ),
         )
     ]
 
 
 def _signs(point: StoredPoint) -> list[Check]:
     """Complementarity and signs, for constraints with inequalities and for bounded controls."""
-    rows, space, eps = point.evaluator.rows, point.evaluator.space, point.tolerance
-    c, mu, (lower, upper) = point.at.constraints, point.multipliers.mu, rows.bounds
+    rows = point.evaluator.rows
+    space = point.evaluator.space
+    eps = point.tolerance
+    c = point.at.constraints
+    mu = point.multipliers.mu
+    (lower, upper) = rows.bounds
     slack = rows.slack(c, mu)
     # the side that c is nearer to is the only one that may push
     wrong = np.where(np.abs(c - lower) < np.abs(upper - c), mu, -mu)
@@ -162,7 +227,12 @@ def _signs(point: StoredPoint) -> list[Check]:
             continue
         name, signs = b.constraint.name, "μ > 0 only at an upper side, μ < 0 only at a lower one"
         found.append(
-            at_most(f"complementary: {name}", _largest(slack[b.part]), eps, "|μ| times the distance to its side")
+            at_most(
+                f"complementary: {name}",
+                _largest(slack[b.part]),
+                eps,
+                "|μ| times the distance to its side",
+            )
         )
         found.append(at_most(f"sign: {name}", _largest(wrong[b.part]), eps, signs))
     w, r = point.w, point.at.gradient
@@ -176,20 +246,35 @@ def _signs(point: StoredPoint) -> list[Check]:
             off, sign = np.where(held, np.abs(distance), 0.0)[block.part], inward[block.part]
             count = int(np.count_nonzero(held[block.part]))
             found.append(
-                at_most(f"held: {block.name}", _largest(off), eps, f"{count} entries, distance to their bound")
+                at_most(
+                    f"held: {block.name}",
+                    _largest(off),
+                    eps,
+                    f"{count} entries, distance to their bound",
+                )
             )
-            found.append(at_most(f"sign at bounds: {block.name}", _largest(sign), ROUNDING * eps,
-                                 "the gradient pushes outwards at a bound (units of the dual norm)"))  # fmt: skip
+            found.append(
+                at_most(
+                    f"sign at bounds: {block.name}",
+                    _largest(sign),
+                    ROUNDING * eps,
+                    "the gradient pushes outwards at a bound (units of the dual norm)",
+                )
+            )
     return found
 
 
 def _taylor(point: StoredPoint, products: Any, rng: np.random.Generator) -> list[Check]:
-    """The orders along smooth random directions into the bounds: the derivatives are those of the value there."""
+    """The orders along smooth random directions into the bounds: the derivatives are those of the
+    value there.
+    """
     space = point.evaluator.space
     directions = []
     for seed in rng.integers(2**31, size=DIRECTIONS).tolist():
         smooth = space.assemble({b.name: sample(b, smooth_random(seed, 1.0)) for b in space})
-        directions.append((np.clip(point.w + STEPS[0] * smooth, *space.bounds) - point.w) / STEPS[0])
+        directions.append(
+            (np.clip(point.w + STEPS[0] * smooth, *space.bounds) - point.w) / STEPS[0]
+        )
     for step in STEPS:
         test = taylor_at(products, point.w, np.array(directions), point.multipliers, step)
         if test.passed:

@@ -1,4 +1,6 @@
-"""A discrete optimum as the expansions of its value read it: loads, and limits of states and controls at the nodes."""
+"""A discrete optimum as the expansions of its value read it: loads, and limits of states and
+controls at the nodes.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +54,16 @@ class Optimum:
 
     @property
     def on_last_layer(self) -> list[ControlBlock]:
-        """Controls without a difference penalty whose last samples only x^L reads (none where the rule has nodes)."""
+        """Controls without a difference penalty whose last samples only x^L reads (none where the
+        rule has nodes).
+        """
         if self.discrete.grid.at_nodes:
             return []
-        return [b for b in self.discrete.space if not b.metric.smooth and (b.layout.on == "ts" or b.layout.at_nodes)]
+        return [
+            b
+            for b in self.discrete.space
+            if not b.metric.smooth and (b.layout.on == "ts" or b.layout.at_nodes)
+        ]
 
     @cached_property
     def loads(self) -> np.ndarray:
@@ -79,7 +87,9 @@ class Optimum:
 
     @cached_property
     def states(self) -> np.ndarray:
-        """x at the nodes, (L+1, N, *state shape); x(T) is the limit from l < L where the discrete x^L jumps."""
+        """x at the nodes, (L+1, N, *state shape); x(T) is the limit from l < L where the discrete
+        x^L jumps.
+        """
         x = self.trajectory.states
         return np.concatenate([x[:-1], ahead(x[:-1])]) if self.on_last_layer else x
 
@@ -102,19 +112,27 @@ class Optimum:
 
     def read(self, formula: Formula, node: int) -> dict[str, np.ndarray]:
         """The path controls and constants at a node that a formula reads."""
-        return {name: values[node] for name, values in self.at_nodes.items() if name in formula.reads}
+        return {
+            name: values[node] for name, values in self.at_nodes.items() if name in formula.reads
+        }
 
     def rise(self, formula: Formula, sample: int, *extra: np.ndarray) -> np.ndarray:
         """[fn(t, x, u)]_0^T of one sample, of the formula's shape."""
-        return self.value_at(formula, self.depth, sample, *extra) - self.value_at(formula, 0, sample, *extra)
+        return self.value_at(formula, self.depth, sample, *extra) - self.value_at(
+            formula, 0, sample, *extra
+        )
 
     def value_at(self, formula: Formula, node: int, sample: int, *extra: np.ndarray) -> np.ndarray:
         """fn(t, x, u) of one sample at a node."""
-        t, x, u = self.discrete.grid.nodes[node], self.states[node, sample], self.read(formula, node)
+        t = self.discrete.grid.nodes[node]
+        x = self.states[node, sample]
+        u = self.read(formula, node)
         return np.asarray(formula(numpy_engine(), t, x, u, *extra), dtype=float)
 
     def kernel(self, l: int, s: int) -> np.ndarray:
-        """k(t_l, t_s, F(t_s, x(t_s), v(t_s)), w(t_l, t_s)) per sample for s <= l, (N, *integral shape)."""
+        """k(t_l, t_s, F(t_s, x(t_s), v(t_s)), w(t_l, t_s)) per sample for s <= l, (N, *integral
+        shape).
+        """
         import torch
 
         with torch.no_grad():
@@ -127,11 +145,17 @@ class Optimum:
 
         end = self.evaluator.sweep.nodes[-1]
         with torch.no_grad():
-            return np.asarray(jvp(self._kernel(self.depth, self.depth), (end,), (torch.ones_like(end),))[1].cpu())
+            return np.asarray(
+                jvp(self._kernel(self.depth, self.depth), (end,), (torch.ones_like(end),))[1].cpu()
+            )
 
     def _kernel(self, l: int, s: int) -> Callable[[Any], Any]:
-        """k(t_l, ., ...) as a function of its second time, with the states and controls of the sources s."""
-        formulas, mapped, tensor = self.problem.formulas, self.evaluator.vectorised, self.evaluator.sweep.tensor
+        """k(t_l, ., ...) as a function of its second time, with the states and controls of the
+        sources s.
+        """
+        formulas = self.problem.formulas
+        mapped = self.evaluator.vectorised
+        tensor = self.evaluator.sweep.tensor
         nodes = tensor(self.discrete.grid.nodes)
 
         def shared(formula: Formula) -> dict[str, Any]:
@@ -139,17 +163,22 @@ class Optimum:
 
         triangular = {}
         for block in self.triangular:
-            site = block.layout.index(l, min(s, l - block.layout.first))  # at cell centres the diagonal is w^{l, l-1}
+            # at cell centres the diagonal is w^{l, l-1}
+            site = block.layout.index(l, min(s, l - block.layout.first))
             if block.name in formulas.kernel.reads:
                 triangular[block.name] = tensor(block.values(self.w)[site])[None]
         y = tensor(self.states[s])
         if formulas.feature is not None and mapped.feature is not None:
             y = mapped.feature(nodes[s], y, shared(formulas.feature)).detach()
-        return lambda time: mapped.plain(nodes[l : l + 1], time, y, triangular, shared(formulas.kernel))[0]
+        return lambda time: mapped.plain(
+            nodes[l : l + 1], time, y, triangular, shared(formulas.kernel)
+        )[0]
 
 
 def ahead(values: np.ndarray, cells: float = 1.0) -> np.ndarray:
-    """The linear extrapolation (1, *shape) by some cells past the last of the samples (n, *shape)."""
+    """The linear extrapolation (1, *shape) by some cells past the last of the samples (n,
+    *shape).
+    """
     return values[-1:] + cells * (values[-1:] - values[-2:-1])
 
 
@@ -166,4 +195,6 @@ def _mended(values: np.ndarray) -> np.ndarray:
 
 def mass(problem: ControlProblem, block: ControlBlock, *kinds: type[Regulariser]) -> float:
     """The weights of a control's penalties of these kinds together."""
-    return sum(item.weight for item in problem.regularisers_of(block.name) if isinstance(item, kinds))
+    return sum(
+        item.weight for item in problem.regularisers_of(block.name) if isinstance(item, kinds)
+    )

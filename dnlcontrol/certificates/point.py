@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredPoint:
-    """Controls and multipliers with everything that follows from them; ``evaluator`` recomputes every column."""
+    """Controls and multipliers with everything that follows from them; ``evaluator`` recomputes
+    every column.
+    """
 
     evaluator: Evaluator
     w: np.ndarray
@@ -29,7 +31,9 @@ class StoredPoint:
 
 
 def problem_of(solution: Solution) -> ControlProblem:
-    """The problem that a solution belongs to; that of a loaded one is built again from its problem file."""
+    """The problem that a solution belongs to; that of a loaded one is built again from its problem
+    file.
+    """
     if solution.problem is not None:
         return solution.problem
     from dnlcontrol.problem.from_file import rebuild
@@ -40,18 +44,30 @@ def problem_of(solution: Solution) -> ControlProblem:
 def stored_point(
     solution: Solution, discrete: DiscreteProblem, argument: str = "certify.solution"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The flat controls and multipliers of a solution, after a check that it belongs to the problem."""
+    """The flat controls and multipliers of a solution, after a check that it belongs to the
+    problem.
+    """
 
     def fits(what: str, seen: Any, expected: Any) -> None:
         if seen != expected:
-            checks.reject(argument, f"{what} {seen}", f"{expected}, as in the problem {discrete.problem.name!r}")
+            checks.reject(
+                argument,
+                f"{what} {seen}",
+                f"{expected}, as in the problem {discrete.problem.name!r}",
+            )
 
-    p, space, blocks = discrete.problem, discrete.space, discrete.rows.blocks
+    p = discrete.problem
+    space = discrete.space
+    blocks = discrete.rows.blocks
     fits("a horizon of", solution.grid.horizon, p.horizon)
     fits("controls", sorted(solution.controls), sorted(space.blocks))
     for block in space:
         control = solution.controls[block.name]
-        fits(f"a control {block.name!r} of shape", control.values.shape, (block.layout.count, *block.control.shape))
+        fits(
+            f"a control {block.name!r} of shape",
+            control.values.shape,
+            (block.layout.count, *block.control.shape),
+        )
         fits(f"a control {block.name!r} on", control.layout.on, block.layout.on)
     fits("constraints", sorted(solution.multipliers), sorted(b.constraint.name for b in blocks))
     for b in blocks:
@@ -61,5 +77,7 @@ def stored_point(
     fits("states of shape", np.shape(solution.states), path)
     fits("costates of shape", np.shape(solution.costates), path)
     fits("a terminal gradient of shape", np.shape(solution.terminal_gradient), path[1:])
-    mu = np.concatenate([np.zeros(0), *(np.ravel(solution.multipliers[b.constraint.name]) for b in blocks)])
+    mu = np.concatenate(
+        [np.zeros(0), *(np.ravel(solution.multipliers[b.constraint.name]) for b in blocks)]
+    )
     return space.assemble({name: c.values for name, c in solution.controls.items()}), mu

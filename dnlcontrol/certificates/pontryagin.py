@@ -1,9 +1,11 @@
-"""Pontryagin's principle at a discrete solution, control by control; what was checked is said in each row.
+"""Pontryagin's principle at a discrete solution, control by control; what was checked is said in
+each row.
 
-Where nothing couples a control's nodes its values minimise the Hamiltonian at each node, exactly so in discrete time
-where H is convex in the control (theory section 5). Where H is not, a node with a better value is no contradiction:
-then the value J_L itself is compared with the control changed at that node alone. A penalty on differences couples
-the nodes: the weak Euler-Lagrange equation remains, the stationarity of that control.
+Where nothing couples a control's nodes its values minimise the Hamiltonian at each node, exactly so
+in discrete time where H is convex in the control (theory section 5). Where H is not, a node with a
+better value is no contradiction: then the value J_L itself is compared with the control changed at
+that node alone. A penalty on differences couples the nodes: the weak Euler-Lagrange equation
+remains, the stationarity of that control.
 """
 
 from __future__ import annotations
@@ -20,8 +22,12 @@ from dnlcontrol.minimise.faces import Face, held_entries
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
 
-SAMPLE, DIRECTIONS, NODES, NEEDLES = 64, 16, 16, 8
-WORK = 20_000_000  # entries of kernel and cost values up to which every node is sampled: a few seconds
+SAMPLE = 64
+DIRECTIONS = 16
+NODES = 16
+NEEDLES = 8
+# entries of kernel and cost values up to which every node is sampled: a few seconds
+WORK = 20_000_000
 NOISE = 64 * np.finfo(float).eps
 
 
@@ -36,13 +42,22 @@ def pontryagin(point: StoredPoint, rng: np.random.Generator) -> list[Check]:
         if block.layout.on == "const":
             rows.append(_stationary(point, block, name, "a constant: stationarity"))
         elif block.metric.smooth:
-            rows.append(_stationary(point, block, name, "the penalty couples the nodes: weak Euler-Lagrange equation"))
+            rows.append(
+                _stationary(
+                    point,
+                    block,
+                    name,
+                    "the penalty couples the nodes: weak Euler-Lagrange equation",
+                )
+            )
         else:
             h = h or Hamiltonian(point.evaluator, point.w, point.multipliers, point.at)
             if _work(point, block) <= WORK:
                 rows.append(_minimum(point, h, block, name, rng))
             else:
-                rows.append(_stationary(point, block, name, "too large for a sample: stationarity of H"))
+                rows.append(
+                    _stationary(point, block, name, "too large for a sample: stationarity of H")
+                )
                 rows.append(_legendre(point, h, block, rng))
     return rows
 
@@ -64,22 +79,33 @@ def _work(point: StoredPoint, block: ControlBlock) -> int:
     return (2 * SAMPLE + 1) * (p.samples * width + block.components) * (kernels + costs)
 
 
-# -- the sampled minimum -----------------------------------------------------------------------------------------
-def _minimum(point: StoredPoint, h: Hamiltonian, block: ControlBlock, name: str, rng: np.random.Generator) -> Check:
+# -- the sampled minimum
+# -----------------------------------------------------------------------------------------
+def _minimum(
+    point: StoredPoint, h: Hamiltonian, block: ControlBlock, name: str, rng: np.random.Generator
+) -> Check:
     """H at the control against H at sampled admissible values, at every node.
 
-    Allowed for convex H: H(u) - H(v) <= |H_u|·|u - v|, with |H_u| <= ε/√mass on free entries of a control of
-    stationarity ε, and |u - v| <= ε on held ones.
+    Allowed for convex H: H(u) - H(v) <= |H_u|·|u - v|, with |H_u| <= ε/√mass on free entries of a
+    control of stationarity ε, and |u - v| <= ε on held ones.
     """
     u, mass = block.view(point.w), block.metric.mass
     sample = admissible_values(point, block, rng)
-    best, chosen, convex, level = np.zeros(len(u)), np.zeros_like(u), True, 0.0
+    best = np.zeros(len(u))
+    chosen = np.zeros_like(u)
+    convex = True
+    level = 0.0
     for s in h.nodes(block):
         part = h.sites(block, s)
         here, there = u[None, part], sample[:, part]
-        values = h.values(block, s, np.concatenate([here, there, 0.5 * (here + there)])) / mass[part]
-        base, ends, middle = values[0], values[1 : SAMPLE + 1], values[SAMPLE + 1 :]
-        ends = np.where(np.isfinite(ends), ends, np.inf)  # where a formula has no value nothing is admissible
+        values = (
+            h.values(block, s, np.concatenate([here, there, 0.5 * (here + there)])) / mass[part]
+        )
+        base = values[0]
+        ends = values[1 : SAMPLE + 1]
+        middle = values[SAMPLE + 1 :]
+        # where a formula has no value nothing is admissible
+        ends = np.where(np.isfinite(ends), ends, np.inf)
         bent = middle - 0.5 * (base + ends)
         convex = convex and not np.any(bent > 1e-9 * (1 + np.abs(base)))
         winner = np.argmin(ends, axis=0)
@@ -92,13 +118,20 @@ def _minimum(point: StoredPoint, h: Hamiltonian, block: ControlBlock, name: str,
     gap = max(float(np.max(best)), 0.0) if np.all(np.isfinite(best)) else np.nan
     seen = f"H at {SAMPLE} values at each of {len(u)} nodes"
     if convex or gap <= allowed or np.isnan(gap):
-        return at_most(name, gap, allowed, f"{seen}: minimal, H {'convex' if convex else 'not convex'} on the sample")
+        return at_most(
+            name,
+            gap,
+            allowed,
+            f"{seen}: minimal, H {'convex' if convex else 'not convex'} on the sample",
+        )
     if point.evaluator.rows.size:
         return _legendre(point, h, block, rng, name, "H is not convex: second derivatives only")
     return _needles(point, block, name, best, chosen)
 
 
-def _needles(point: StoredPoint, block: ControlBlock, name: str, best: np.ndarray, chosen: np.ndarray) -> Check:
+def _needles(
+    point: StoredPoint, block: ControlBlock, name: str, best: np.ndarray, chosen: np.ndarray
+) -> Check:
     """J_L with the control changed at one node alone, where H promises most."""
     value, lowest = point.at.value, np.inf
     worst = np.argsort(-best)[:NEEDLES]
@@ -106,12 +139,17 @@ def _needles(point: StoredPoint, block: ControlBlock, name: str, best: np.ndarra
         w = point.w.copy()
         block.view(w)[site] = chosen[site]
         lowest = min(lowest, point.evaluator.value(w))
-    what = f"H is not convex: J_L with the control changed at one node alone, the {len(worst)} worst"
+    what = (
+        f"H is not convex: J_L with the control changed at one node alone, the {len(worst)} worst"
+    )
     return at_most(name, max(value - lowest, 0.0), point.tolerance * (1 + abs(value)), what)
 
 
-def admissible_values(point: StoredPoint, block: ControlBlock, rng: np.random.Generator) -> np.ndarray:
-    """SAMPLE values (SAMPLE, sites, components) within the bounds: half spread over the box, half near the control.
+def admissible_values(
+    point: StoredPoint, block: ControlBlock, rng: np.random.Generator
+) -> np.ndarray:
+    """SAMPLE values (SAMPLE, sites, components) within the bounds: half spread over the box, half
+    near the control.
 
     A side without a bound is put at 1 + max |u| beyond the values of the control.
     """
@@ -133,12 +171,20 @@ def admissible_values(point: StoredPoint, block: ControlBlock, rng: np.random.Ge
     return np.concatenate([np.broadcast_to(spread[:, None], (half, *u.shape)), near])
 
 
-# -- second derivatives ------------------------------------------------------------------------------------------
-def _legendre(point: StoredPoint, h: Hamiltonian, block: ControlBlock, rng: np.random.Generator, name: str = "",
-              what: str = "second derivatives of H") -> Check:  # fmt: skip
+# -- second derivatives
+# ------------------------------------------------------------------------------------------
+def _legendre(
+    point: StoredPoint,
+    h: Hamiltonian,
+    block: ControlBlock,
+    rng: np.random.Generator,
+    name: str = "",
+    what: str = "second derivatives of H",
+) -> Check:
     """dᵀH_vv d >= 0 along unit and random directions of the free entries, at some of the nodes.
 
-    In discrete time H_vv >= -O(τ) is all that is necessary: where it is negative the Hessian itself decides.
+    In discrete time H_vv >= -O(τ) is all that is necessary: where it is negative the Hessian itself
+    decides.
     """
     space = point.evaluator.space
     free = block.view(~held_entries(space, point.w, point.at.gradient))
@@ -148,7 +194,9 @@ def _legendre(point: StoredPoint, h: Hamiltonian, block: ControlBlock, rng: np.r
     directions = np.concatenate([units, random / np.linalg.norm(random, axis=1, keepdims=True)])
     every = h.nodes(block)
     nodes = sorted(rng.choice(len(every), min(NODES, len(every)), replace=False).tolist())
-    lowest, largest, worst = np.inf, 0.0, (0, directions[0])
+    lowest = np.inf
+    largest = 0.0
+    worst = (0, directions[0])
     for s in nodes:
         part = h.sites(block, s)
         d = directions[:, None] * free[None, part]

@@ -1,8 +1,10 @@
-"""The smallest eigenvalue of the Hessian of the Lagrangian, relative to the metric, on the critical cone's linear hull.
+"""The smallest eigenvalue of the Hessian of the Lagrangian, relative to the metric, on the critical
+cone's linear hull.
 
-The hull holds the directions that leave strongly held controls alone and lie in the null space of the gradients of
-the strongly active constraints; weakly active ones (their multiplier is below the tolerance) restrict nothing in it.
-λ_min > 0 makes the point a strict local minimiser; λ_min < 0 with no weakly active side makes it none.
+The hull holds the directions that leave strongly held controls alone and lie in the null space of
+the gradients of the strongly active constraints; weakly active ones (their multiplier is below the
+tolerance) restrict nothing in it. λ_min > 0 makes the point a strict local minimiser; λ_min < 0
+with no weakly active side makes it none.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 DENSE, ROW_LIMIT = 400, 1000
 LANCZOS_ACCURACY, LANCZOS_LIMIT = 1e-3, 300
-RESOLVED = 1e-4  # of the largest eigenvalue: below it Lanczos iterations cannot tell a cluster from zero
+# of the largest eigenvalue: below it Lanczos iterations cannot tell a cluster from zero
+RESOLVED = 1e-4
 
 
 def second_order(point: StoredPoint, products: Evaluator, rng: np.random.Generator) -> Check:
@@ -34,7 +37,9 @@ def second_order(point: StoredPoint, products: Evaluator, rng: np.random.Generat
     gradients = constraint_gradients(point, products, face, rows)
     dense = int(face.free.sum()) <= DENSE
     try:
-        low, high, dimension = (_dense if dense else _lanczos)(point, products, face, gradients, rng)
+        low, high, dimension = (_dense if dense else _lanczos)(
+            point, products, face, gradients, rng
+        )
     except RuntimeError as error:  # ARPACK's
         what = f"undecided: the eigenvalues did not converge ({' '.join(str(error).split())[:80]})"
         return at_least("second order", np.nan, 0.0, what)
@@ -54,19 +59,25 @@ def critical_face(point: StoredPoint) -> tuple[Face, int]:
     space, r = point.evaluator.space, point.at.gradient
     held = held_entries(space, point.w, r)
     lower, upper = space.bounds
-    strong = held & ((np.abs(r) > point.tolerance * np.sqrt(space.metric_diagonal)) | (lower == upper))
+    strong = held & (
+        (np.abs(r) > point.tolerance * np.sqrt(space.metric_diagonal)) | (lower == upper)
+    )
     return Face(space, strong), int(np.count_nonzero(held & ~strong))
 
 
 def active_rows(point: StoredPoint) -> tuple[np.ndarray, int]:
-    """Indices of the equalities and the strongly active constraints, and the number of the weakly active."""
+    """Indices of the equalities and the strongly active constraints, and the number of the weakly
+    active.
+    """
     c, (lower, upper) = point.at.constraints, point.evaluator.rows.bounds
     at_side = (np.abs(c - lower) <= point.tolerance) | (np.abs(c - upper) <= point.tolerance)
     strong = (lower == upper) | (at_side & (np.abs(point.multipliers.mu) > point.tolerance))
     return np.flatnonzero(strong), int(np.count_nonzero(at_side & ~strong))
 
 
-def constraint_gradients(point: StoredPoint, products: Evaluator, face: Face, rows: np.ndarray) -> np.ndarray:
+def constraint_gradients(
+    point: StoredPoint, products: Evaluator, face: Face, rows: np.ndarray
+) -> np.ndarray:
     """∇c_i on the free entries, (rows, size)."""
     C = np.zeros((len(rows), point.evaluator.space.size))
     for k, i in enumerate(rows):
@@ -76,9 +87,12 @@ def constraint_gradients(point: StoredPoint, products: Evaluator, face: Face, ro
     return C
 
 
-def _dense(point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray,
-           rng: np.random.Generator) -> tuple[float, float, int]:  # fmt: skip
-    """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, Z a basis of the directions; its dimension."""
+def _dense(
+    point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray, rng: np.random.Generator
+) -> tuple[float, float, int]:
+    """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, Z a basis of the directions; its
+    dimension.
+    """
     from scipy.linalg import eigh, null_space
 
     free = np.flatnonzero(face.free)
@@ -94,12 +108,14 @@ def _dense(point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray,
     return float(values[0]), float(values[-1]), len(values)
 
 
-def _lanczos(point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray,
-             rng: np.random.Generator) -> tuple[float, float, int]:  # fmt: skip
-    """The same by Lanczos iterations in the metric (random start, residuals below LANCZOS_ACCURACY).
+def _lanczos(
+    point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray, rng: np.random.Generator
+) -> tuple[float, float, int]:
+    """The same by Lanczos iterations in the metric (random start, residuals below
+    LANCZOS_ACCURACY).
 
-    On the orthogonal complement of the directions H is replaced by σA, σ a Rayleigh quotient on the directions: no
-    smaller than λ_min.
+    On the orthogonal complement of the directions H is replaced by σA, σ a Rayleigh quotient on the
+    directions: no smaller than λ_min.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
@@ -137,7 +153,19 @@ def _lanczos(point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray,
     def operator(fn: object) -> LinearOperator:
         return LinearOperator((n, n), matvec=fn, dtype=float)
 
-    values = eigsh(operator(hessian), k=2, which="BE", M=operator(metric), v0=start[free], tol=LANCZOS_ACCURACY,
-                   Minv=operator(lambda v: face.riesz(full(v))[free]), maxiter=LANCZOS_LIMIT,
-                   return_eigenvectors=False)  # fmt: skip
-    return float(min(values)), float(max(values)), n - int(np.linalg.matrix_rank(C @ Z.T)) if len(C) else n
+    values = eigsh(
+        operator(hessian),
+        k=2,
+        which="BE",
+        M=operator(metric),
+        v0=start[free],
+        tol=LANCZOS_ACCURACY,
+        Minv=operator(lambda v: face.riesz(full(v))[free]),
+        maxiter=LANCZOS_LIMIT,
+        return_eigenvectors=False,
+    )
+    return (
+        float(min(values)),
+        float(max(values)),
+        n - int(np.linalg.matrix_rank(C @ Z.T)) if len(C) else n,
+    )

@@ -23,7 +23,9 @@ NEAR = 1e-4  # times the steps: remainders of third order below 1e-18
 
 @dataclass(frozen=True)
 class TaylorTest:
-    """Fitted orders of |J(w+hd) - J - h J'd| (2) and of the same less ½h² J''dd (3); inf where that vanishes."""
+    """Fitted orders of |J(w+hd) - J - h J'd| (2) and of the same less ½h² J''dd (3); inf where that
+    vanishes.
+    """
 
     gradient_rate: float
     hessian_rate: float
@@ -36,18 +38,26 @@ class TaylorTest:
         return self.gradient_rate > 1.95 and self.hessian_rate > 2.9
 
 
-def taylor_test(problem: ControlProblem, depth: int, rule: str = "left", seed: int | None = None,
-                device: str = "cpu") -> TaylorTest:  # fmt: skip
-    """Orders of the first and second Taylor remainders at a random control, along three random directions.
+def taylor_test(
+    problem: ControlProblem,
+    depth: int,
+    rule: str = "left",
+    seed: int | None = None,
+    device: str = "cpu",
+) -> TaylorTest:
+    """Orders of the first and second Taylor remainders at a random control, along three random
+    directions.
 
-    ``seed=None`` draws a fresh point. h = 10^{-2} 2^{-k}, k = 0..4: small enough for the leading term, large
-    enough for the third-order remainder (about 10^{-10}) to stay above rounding. Where they are too large for the
-    leading term (sums of many controls without the factor τ), steps ten times as small decide: a wrong gradient or
-    Hessian leaves its order 1 or 2 there too.
+    ``seed=None`` draws a fresh point. h = 10^{-2} 2^{-k}, k = 0..4: small enough for the leading
+    term, large enough for the third-order remainder (about 10^{-10}) to stay above rounding. Where
+    they are too large for the leading term (sums of many controls without the factor τ), steps ten
+    times as small decide: a wrong gradient or Hessian leaves its order 1 or 2 there too.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
-    ...     x0=np.ones((2, 1)), dynamics=dnl.ResNet(1), terminal=dnl.losses.squared(np.zeros((2, 1)))
+    ...     x0=np.ones((2, 1)),
+    ...     dynamics=dnl.ResNet(1),
+    ...     terminal=dnl.losses.squared(np.zeros((2, 1))),
     ... )
     >>> dnl.taylor_test(problem, depth=3, seed=0).passed
     True
@@ -58,7 +68,9 @@ def taylor_test(problem: ControlProblem, depth: int, rule: str = "left", seed: i
     if seed is not None:
         checks.whole("seed", seed, 0)
     if not discrete.space.size:
-        checks.reject("problem", f"{problem.name!r} without controls", "a problem with at least one control")
+        checks.reject(
+            "problem", f"{problem.name!r} without controls", "a problem with at least one control"
+        )
     evaluator = Evaluator(discrete, device)
     rng = np.random.default_rng(seed)
     w = random_control(discrete, rng)
@@ -70,17 +82,28 @@ def taylor_test(problem: ControlProblem, depth: int, rule: str = "left", seed: i
     return nearer if nearer.passed else found
 
 
-def taylor_at(evaluator: Evaluator, w: np.ndarray, directions: np.ndarray, multipliers: Multipliers | None = None,
-              step: float = 1e-2) -> TaylorTest:  # fmt: skip
+def taylor_at(
+    evaluator: Evaluator,
+    w: np.ndarray,
+    directions: np.ndarray,
+    multipliers: Multipliers | None = None,
+    step: float = 1e-2,
+) -> TaylorTest:
     """The orders at w along one or several directions, with the steps h = step · 2^{-k}, k = 0..4.
 
-    The remainders of several directions are added in the root-sum-square; ``multipliers``: of the Lagrangian.
+    The remainders of several directions are added in the root-sum-square; ``multipliers``: of the
+    Lagrangian.
     """
     value, gradient = evaluator.value_and_gradient(w, multipliers)
     steps = step * 0.5 ** np.arange(5)
-    first, second, noise = np.zeros(5), np.zeros(5), 0.0
+    first = np.zeros(5)
+    second = np.zeros(5)
+    noise = 0.0
     for d in directions:
-        slope, curvature = float(gradient @ d), float(d @ evaluator.hessian_product(w, d, multipliers))
+        slope, curvature = (
+            float(gradient @ d),
+            float(d @ evaluator.hessian_product(w, d, multipliers)),
+        )
         values = np.array([evaluator.value(w + h * d, multipliers) for h in steps])
         left = values - value - steps * slope
         first, second = np.hypot(first, left), np.hypot(second, left - 0.5 * steps**2 * curvature)
@@ -88,8 +111,12 @@ def taylor_at(evaluator: Evaluator, w: np.ndarray, directions: np.ndarray, multi
         near = NEAR * steps
         off = np.array([evaluator.value(w + h * d, multipliers) for h in near]) - value
         rounding = np.abs(off - near * slope - 0.5 * near**2 * curvature)
-        noise = max(noise, NOISE * float(np.max(np.abs([value, *values]))), 4 * float(np.max(rounding)))
-    return TaylorTest(_order(steps, first, noise), _order(steps, second, noise), steps, first, second)
+        noise = max(
+            noise, NOISE * float(np.max(np.abs([value, *values]))), 4 * float(np.max(rounding))
+        )
+    return TaylorTest(
+        _order(steps, first, noise), _order(steps, second, noise), steps, first, second
+    )
 
 
 def random_control(discrete: DiscreteProblem, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""All constraints of a discrete problem as one flat vector c(w) with bounds, and each entry in words."""
+"""All constraints of a discrete problem as one flat vector c(w) with bounds, and each entry in
+words.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ class Rows:
             "integral": np.array([L]),
             "terminal": np.array([L]),
         }
-        for constraint, formula in zip(problem.constraints, problem.formulas.constraints, strict=True):
+        for constraint, formula in zip(
+            problem.constraints, problem.formulas.constraints, strict=True
+        ):
             samples = constraint.rows(problem.samples)
             once = formula is not None and not ({"x", "target"} & formula.reads)
             shape = problem.state_shape if formula is None else formula.shape
@@ -93,9 +97,11 @@ class Rows:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """Each entry's share of the integral in t (1 for one that is imposed at one time) and of the mean over samples.
+        """Each entry's share of the integral in t (1 for one that is imposed at one time) and of
+        the mean over samples.
 
-        A penalty with these weights is the same at every depth, and so is a multiplier divided by its weight.
+        A penalty with these weights is the same at every depth, and so is a multiplier divided by
+        its weight.
         """
         weights = np.empty(self.size)
         for block in self.blocks:
@@ -109,9 +115,13 @@ class Rows:
         return np.maximum(np.maximum(lower - values, values - upper), 0.0)
 
     def slack(self, values: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-        """|μ_i| times the distance to the side that its sign points to (equalities: 0; no such side: |μ_i|)."""
+        """|μ_i| times the distance to the side that its sign points to (equalities: 0; no such
+        side: |μ_i|).
+        """
         lower, upper = self.bounds
-        distance = np.where(multipliers > 0, upper - values, np.where(multipliers < 0, values - lower, 0.0))
+        distance = np.where(
+            multipliers > 0, upper - values, np.where(multipliers < 0, values - lower, 0.0)
+        )
         distance = np.where(lower == upper, 0.0, distance)
         return np.abs(multipliers) * np.where(np.isfinite(distance), np.abs(distance), 1.0)
 
@@ -123,7 +133,10 @@ class Rows:
         i = int(np.argmax(violation))
         block = next(b for b in self.blocks if b.offset <= i < b.offset + b.size)
         bound = "bound" if block.constraint.kind == "state" else "constraint"
-        return f"{block.constraint.name}: {block.words(i - block.offset)}: {bound} violated by {violation[i]:.1e}"
+        return (
+            f"{block.constraint.name}: {block.words(i - block.offset)}: {bound} violated by "
+            f"{violation[i]:.1e}"
+        )
 
     def by_name(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Arrays (layers, samples, *shape) by constraint name."""

@@ -17,13 +17,15 @@ from dnlcontrol.problem.problem import ControlProblem
 
 
 class DiscreteProblem:
-    """A problem on a grid: x^l = G(t_l, g(t_l), z^l, v^l), y^s = F(t_s, x^s, v^s), with the weights of the rule
+    """A problem on a grid: x^l = G(t_l, g(t_l), z^l, v^l), y^s = F(t_s, x^s, v^s), with the weights
+    of the rule
 
-        z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})      (left rule: c = τ, d = 0)
+        z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})      (left rule:
+        c = τ, d = 0)
 
-    J_L = (1/N) Σ_n [Φ(x_n^L) + Σ_l ω_l ℓ(t_l, x_n^l, v^l)] + R_L. Controls are flat vectors of ``space``,
-    constraints flat vectors of ``rows``. The methods here are the reference evaluator (NumPy, loops): use a
-    backend for speed.
+    J_L = (1/N) Σ_n [Φ(x_n^L) + Σ_l ω_l ℓ(t_l, x_n^l, v^l)] + R_L. Controls are flat vectors of
+    ``space``, constraints flat vectors of ``rows``. The methods here are the reference evaluator
+    (NumPy, loops): use a backend for speed.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> growth = dnl.ControlProblem(
@@ -54,8 +56,12 @@ class DiscreteProblem:
         values = [[formula(numpy_engine(), time, x) for x in p.x0] for time in t]
         return np.asarray(values, dtype=float).reshape(len(t), p.samples, -1)
 
-    def controls_at(self, w: np.ndarray, formula: Formula, node: int, source: int | None = None) -> dict[str, Any]:
-        """What ``formula`` reads: w^{node, source}; on the path the control at ``node``, in a kernel at ``source``."""
+    def controls_at(
+        self, w: np.ndarray, formula: Formula, node: int, source: int | None = None
+    ) -> dict[str, Any]:
+        """What ``formula`` reads: w^{node, source}; on the path the control at ``node``, in a
+        kernel at ``source``.
+        """
         values = {}
         for block in self.space:
             if block.name not in formula.reads:
@@ -70,7 +76,9 @@ class DiscreteProblem:
 
     def states(self, w: np.ndarray) -> np.ndarray:
         """(L+1, N, *state shape)."""
-        p, c, d = self.problem, self.grid.later, self.grid.own
+        p = self.problem
+        c = self.grid.later
+        d = self.grid.own
         x = np.empty((self.depth + 1, p.samples, *p.state_shape))
         for l in range(self.depth + 1):
             for n in range(p.samples):
@@ -85,13 +93,18 @@ class DiscreteProblem:
 
     def _kernel(self, w: np.ndarray, l: int, s: int, x: np.ndarray) -> Any:
         """k(t_l, t_s, F(t_s, x), w^{l,s})."""
-        f, t, e = self.problem.formulas, self.grid.nodes, numpy_engine()
+        f = self.problem.formulas
+        t = self.grid.nodes
+        e = numpy_engine()
         y = f.feature(e, t[s], x, self.controls_at(w, f.feature, s)) if f.feature else x
         return f.kernel(e, t[l], t[s], y, self.controls_at(w, f.kernel, l, s))
 
     def _outer(self, w: np.ndarray, l: int, n: int, z: Any) -> Any:
         """G(t_l, g, z, v^l)."""
-        f, p, t, e = self.problem.formulas, self.problem, self.grid.nodes, numpy_engine()
+        f = self.problem.formulas
+        p = self.problem
+        t = self.grid.nodes
+        e = numpy_engine()
         g = f.free_term(e, t[l], p.x0[n]) if f.free_term else p.x0[n]
         return f.outer(e, t[l], g, z, self.controls_at(w, f.outer, l)) if f.outer else g + z
 
@@ -101,7 +114,9 @@ class DiscreteProblem:
 
         def residual(flat: np.ndarray) -> np.ndarray:
             x = flat.reshape(guess.shape)
-            return np.ravel(x - self._outer(w, l, n, z + self.grid.own[l] * self._kernel(w, l, l, x)))
+            return np.ravel(
+                x - self._outer(w, l, n, z + self.grid.own[l] * self._kernel(w, l, l, x))
+            )
 
         found = root(residual, guess.ravel(), tol=1e-14)
         return np.asarray(found.x).reshape(guess.shape)
@@ -112,12 +127,17 @@ class DiscreteProblem:
 
     def data_cost(self, w: np.ndarray, x: np.ndarray) -> float:
         """The mean over the samples of terminal and running cost at the states x."""
-        f, p, t, e = self.problem.formulas, self.problem, self.grid.nodes, numpy_engine()
+        f = self.problem.formulas
+        p = self.problem
+        t = self.grid.nodes
+        e = numpy_engine()
         total = 0.0
         for n in range(p.samples):
             if f.terminal is not None and p.terminal is not None:
                 extra = [] if p.terminal.target is None else [p.terminal.target[n]]
-                total += float(f.terminal(e, x[-1, n], self.controls_at(w, f.terminal, self.depth), *extra))
+                total += float(
+                    f.terminal(e, x[-1, n], self.controls_at(w, f.terminal, self.depth), *extra)
+                )
             if f.running is not None and p.running is not None:
                 extra = [] if p.running.target is None else [p.running.target[n]]
                 for l in self.grid.path:
@@ -136,14 +156,19 @@ class DiscreteProblem:
                     values[:, j] = x[1:, n]
                 elif block.constraint.kind == "terminal":
                     extra = [] if block.constraint.target is None else [block.constraint.target[n]]
-                    values[0, j] = block.formula(e, x[-1, n], self.controls_at(w, block.formula, self.depth), *extra)
+                    values[0, j] = block.formula(
+                        e, x[-1, n], self.controls_at(w, block.formula, self.depth), *extra
+                    )
                 else:
                     every = [
-                        block.formula(e, t[l], x[l, n], self.controls_at(w, block.formula, l)) for l in self.grid.path
+                        block.formula(e, t[l], x[l, n], self.controls_at(w, block.formula, l))
+                        for l in self.grid.path
                     ]
                     integral = block.constraint.kind == "integral"
                     values[:, j] = (
-                        np.tensordot(self.grid.running_weights[self.grid.path], every, 1) if integral else every
+                        np.tensordot(self.grid.running_weights[self.grid.path], every, 1)
+                        if integral
+                        else every
                     )
             out[block.part] = values.ravel()
         return out

@@ -41,8 +41,16 @@ def same_problem(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
     The probe is compared to 1e-10: versions of NumPy may round differently.
     """
     before, now = (
-        checks.array_of("probe", [np.nan if v is None else v for v in p], "a fingerprint written by this library")
+        checks.array_of(
+            "probe",
+            [np.nan if v is None else v for v in p],
+            "a fingerprint written by this library",
+        )
         for p in (theirs.get("probe") or [], mine["probe"])
     )
     same = all(theirs.get(k) == mine[k] for k in ("name", "rule", "horizon", "x0"))
-    return same and before.shape == now.shape and bool(np.allclose(before, now, rtol=1e-10, equal_nan=True))
+    return (
+        same
+        and before.shape == now.shape
+        and bool(np.allclose(before, now, rtol=1e-10, equal_nan=True))
+    )

@@ -13,9 +13,11 @@ from dnlcontrol.discretisation.rules import RULES
 
 @dataclass(frozen=True)
 class Grid:
-    """A rule on t_l = lτ, τ = T/L; see :class:`dnlcontrol.discretisation.rules.base.Rule` for its weights.
+    """A rule on t_l = lτ, τ = T/L; see :class:`dnlcontrol.discretisation.rules.base.Rule` for its
+    weights.
 
-        x^l = G(t_l, g(t_l), z^l, v^l),      z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})
+        x^l = G(t_l, g(t_l), z^l, v^l),      z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l
+        k(t_l, t_l, y^l, w^{l,l})
 
     >>> Grid(4, 2.0).nodes.tolist()
     [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -80,7 +82,9 @@ class Grid:
         return np.arange(s + 1 - self.at_nodes, self.depth + 1)
 
     def pairs(self, one_step: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """(l, s) of every kernel evaluation, column by column; ``one_step``: of each column l = s and s+1 only."""
+        """(l, s) of every kernel evaluation, column by column; ``one_step``: of each column l = s
+        and s+1 only.
+        """
         last = [2 if self.at_nodes else 1] if one_step else [None]
         rows = [self.rows(s)[: last[0]] for s in range(self.side)]
         return np.concatenate(rows), np.repeat(np.arange(self.side), [len(r) for r in rows])
@@ -89,10 +93,13 @@ class Grid:
         """The weight of k(t_l, t_s, ...) in z^l."""
         return np.where(layers == sources, self.own[layers], np.append(self.later, 0.0)[sources])
 
-    def pair_cotangents(self, zbar: np.ndarray, layers: np.ndarray, sources: np.ndarray, one_step: bool) -> np.ndarray:
+    def pair_cotangents(
+        self, zbar: np.ndarray, layers: np.ndarray, sources: np.ndarray, one_step: bool
+    ) -> np.ndarray:
         """The cotangents (pairs, ...) of the contributions of pairs (l, s), from z̄ (L+1, ...).
 
-        In a recursion of one step z̄^l also carries the later layers, which the layer's own source does not reach.
+        In a recursion of one step z̄^l also carries the later layers, which the layer's own source
+        does not reach.
         """
         out = zbar[layers]
         if one_step:

@@ -1,7 +1,8 @@
 """The state of a minimiser in one file, from which a killed solve goes on.
 
-``checkpoint.npz`` holds plain arrays and one JSON text; it is replaced as a whole, so that a kill at any moment leaves
-the last complete state. Written at most every so many seconds, removed when the solve has converged.
+``checkpoint.npz`` holds plain arrays and one JSON text; it is replaced as a whole, so that a kill
+at any moment leaves the last complete state. Written at most every so many seconds, removed when
+the solve has converged.
 """
 
 from __future__ import annotations
@@ -22,18 +23,22 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.files.atomic import make_directory, write_atomic
 
-FORMAT, NAME, TEXT = 1, "checkpoint.npz", "record"
+FORMAT = 1
+NAME = "checkpoint.npz"
+TEXT = "record"
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError)
 
 
 class Checkpoint:
-    """Keeps the states of nested stages of one solve, outer first, e.g. rounds of multipliers around Newton's method.
+    """Keeps the states of nested stages of one solve, outer first, e.g. rounds of multipliers
+    around Newton's method.
 
     Parameters
     ----------
     directory : where ``checkpoint.npz`` is kept; made if need be.
     every : seconds between two writes at least; 0 writes at each iteration.
-    about : what the file must agree in: the fingerprint of the problem, depth, method. The comparison is ``same``.
+    about : what the file must agree in: the fingerprint of the problem, depth, method. The
+        comparison is ``same``.
     """
 
     def __init__(
@@ -41,7 +46,9 @@ class Checkpoint:
         directory: Any,
         every: float,
         about: Mapping[str, Any],
-        same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda theirs, mine: theirs == mine,
+        same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda theirs, mine: (
+            theirs == mine
+        ),
     ) -> None:
         self.every = checks.non_negative("every", every)
         self.path = make_directory(directory) / NAME
@@ -55,9 +62,12 @@ class Checkpoint:
         self._stages: dict[str, Mapping[str, Any]] = {}
         self._stale = False
 
-    # -- going on -------------------------------------------------------------------------------------------------
+    # -- going on
+    # ----------------------------------------------------------------------------------------------
     def open(self, counts: Any = None) -> Checkpoint:
-        """Read the file if there is one; ``counts``, a dataclass of numbers, goes on from what it held."""
+        """Read the file if there is one; ``counts``, a dataclass of numbers, goes on from what it
+        held.
+        """
         self._counts = counts
         record = self._read()
         if record is None:
@@ -75,9 +85,12 @@ class Checkpoint:
             self.since += len(state.get("log", ()))
         return state
 
-    # -- keeping --------------------------------------------------------------------------------------------------
+    # -- keeping
+    # ----------------------------------------------------------------------------------------------
     def offer(self, stage: str, state: Mapping[str, Any]) -> None:
-        """The present state of a stage: arrays, and what JSON can hold. Stages inside it begin anew."""
+        """The present state of a stage: arrays, and what JSON can hold. Stages inside it begin
+        anew.
+        """
         names = list(self._stages)
         for inner in names[names.index(stage) + 1 :] if stage in names else ():
             del self._stages[inner]
@@ -86,19 +99,31 @@ class Checkpoint:
             self._write()
 
     def close(self, solved: bool) -> None:
-        """Remove the file of a solved problem; keep the last state of another, which a longer run may go on from."""
+        """Remove the file of a solved problem; keep the last state of another, which a longer run
+        may go on from.
+        """
         if solved:
             self.path.unlink(missing_ok=True)
         elif self._stale:
             self._write()
 
-    # -- the file -------------------------------------------------------------------------------------------------
+    # -- the file
+    # ----------------------------------------------------------------------------------------------
     def _write(self) -> None:
         arrays: dict[str, np.ndarray] = {}
-        counts = {} if self._counts is None else {f.name: getattr(self._counts, f.name) for f in fields(self._counts)}
-        record = {"format": FORMAT, "kind": "checkpoint", "about": self.about, "counts": counts,
-                  "seconds": self.earlier + time.monotonic() - self._began,
-                  "stages": {k: _without_arrays(v, arrays) for k, v in self._stages.items()}}  # fmt: skip
+        counts = (
+            {}
+            if self._counts is None
+            else {f.name: getattr(self._counts, f.name) for f in fields(self._counts)}
+        )
+        record = {
+            "format": FORMAT,
+            "kind": "checkpoint",
+            "about": self.about,
+            "counts": counts,
+            "seconds": self.earlier + time.monotonic() - self._began,
+            "stages": {k: _without_arrays(v, arrays) for k, v in self._stages.items()},
+        }
         arrays[TEXT] = np.array(json.dumps(record))
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
@@ -116,15 +141,29 @@ class Checkpoint:
             known = record["kind"] == "checkpoint" and record["format"]
             about = record["about"]
         except (*BROKEN, TypeError, AttributeError) as error:
-            warnings.warn(f"{self.path} is truncated or no checkpoint ({type(error).__name__}); the solve starts from "
-                          "the beginning and replaces it", UserWarning, stacklevel=5)  # fmt: skip
+            warnings.warn(
+                f"{self.path} is truncated or no checkpoint ({type(error).__name__}); the solve "
+                "starts from "
+                "the beginning and replaces it",
+                UserWarning,
+                stacklevel=5,
+            )
             return None
         if known != FORMAT:
-            checks.reject("checkpoint", f"{self.path} of format {known!r}", f"format {FORMAT}, or a new directory")
+            checks.reject(
+                "checkpoint",
+                f"{self.path} of format {known!r}",
+                f"format {FORMAT}, or a new directory",
+            )
         if not self.same(about, self.about):
-            told = ", ".join(f"{k} {about.get(k)!r}" for k in ("name", "depth", "method") if k in about)
-            checks.reject("checkpoint", f"{Path(self.path).parent} with the checkpoint of another solve ({told})",
-                          "a new directory, or that of the same problem, depth, rule and method")  # fmt: skip
+            told = ", ".join(
+                f"{k} {about.get(k)!r}" for k in ("name", "depth", "method") if k in about
+            )
+            checks.reject(
+                "checkpoint",
+                f"{Path(self.path).parent} with the checkpoint of another solve ({told})",
+                "a new directory, or that of the same problem, depth, rule and method",
+            )
         record["stages"] = {k: _with_arrays(v, arrays) for k, v in record["stages"].items()}
         return dict(record)
 

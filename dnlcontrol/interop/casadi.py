@@ -16,34 +16,38 @@ from dnlcontrol.backends.exact.lifted.transcription import Transcription
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.problem.problem import ControlProblem
 
-# Newton's method in generated C: it ends with a step below 1e-9, whose successor would be of the size of its square,
-# or after 50 steps without a word: a residual above SETTLED (1 + |x|) tells
+# Newton's method in generated C: it ends with a step below 1e-9, whose successor would be of the
+# size of its square, or after 50 steps without a word: a residual above SETTLED (1 + |x|) tells
 STAGE = {"abstol": 0.0, "abstolStep": 1e-9, "max_iter": 50}
 SETTLED = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
 class CasadiProgram:
-    """min f(z) subject to lbx <= z <= ubx, lbg <= g(z) <= ubg, with z = (w, x): the lifted discrete problem.
+    """min f(z) subject to lbx <= z <= ubx, lbg <= g(z) <= ubg, with z = (w, x): the lifted discrete
+    problem.
 
         f  J_L, penalties included
-        g  the state equation (right side 0), then every constraint but the state bounds, then rows added by the user
+        g  the state equation (right side 0), then every constraint but the state bounds, then rows
+        added by the user
 
     Attributes
     ----------
     variables : z, an SX column: the controls w in the order of the control space, then the states.
     objective, constraints : f (1×1) and g (a column), SX expressions in ``variables``.
-    lbx, ubx, lbg, ubg, x0 : NumPy vectors; control bounds and state bounds are bounds on z, x0 the initial guesses of
-        the controls with their states.
-    controls : name -> positions in z, integers (sites, *shape), sites as in ``solution.controls[name].values``.
+    lbx, ubx, lbg, ubg, x0 : NumPy vectors; control bounds and state bounds are bounds on z, x0 the
+        initial guesses of the controls with their states.
+    controls : name -> positions in z, integers (sites, *shape), sites as in
+        ``solution.controls[name].values``.
     states : positions in z, (L+1, N, *state shape).
     equations : positions in g of the state equation, (L+1, N, *state shape).
-    rows : constraint name -> positions in g, (layers, samples, *shape); names of added rows with theirs.
-    one_step : the rows are x^{l+1} - x^l - τ k = 0 (an ODE) instead of x^l - G(...) = 0: their -lam_g is ψ^l/N
-        instead of λ^l, so that an ODE's costates per sample are -N lam_g.
+    rows : constraint name -> positions in g, (layers, samples, *shape); names of added rows with
+        theirs.
+    one_step : the rows are x^{l+1} - x^l - τ k = 0 (an ODE) instead of x^l - G(...) = 0: their
+        -lam_g is ψ^l/N instead of λ^l, so that an ODE's costates per sample are -N lam_g.
 
-    All quantities are in the problem's own units. Formulas and cost are traced from the same functions that
-    :func:`dnlcontrol.solve` runs on.
+    All quantities are in the problem's own units. Formulas and cost are traced from the same
+    functions that :func:`dnlcontrol.solve` runs on.
     """
 
     variables: Any
@@ -64,14 +68,26 @@ class CasadiProgram:
         """The variables at these positions, an SX column in row-major order."""
         index = np.atleast_1d(np.asarray(positions))
         if index.dtype.kind not in "iu":
-            checks.reject_type("positions", positions, "integers such as program.controls[name] or program.states[-1]")
+            checks.reject_type(
+                "positions",
+                positions,
+                "integers such as program.controls[name] or program.states[-1]",
+            )
         if index.size and not (index.min() >= 0 and index.max() < self.variables.numel()):
             checks.reject("positions", index, f"integers from 0 to {self.variables.numel() - 1}")
         return self.variables[index.ravel().tolist()]
 
-    def add(self, objective: Any = 0.0, rows: Any = None, lower: Any = 0.0, upper: Any = 0.0,
-            name: str = "added") -> CasadiProgram:  # fmt: skip
-        """A program with ``objective`` added to f and lower <= rows <= upper added to g (equalities by default)."""
+    def add(
+        self,
+        objective: Any = 0.0,
+        rows: Any = None,
+        lower: Any = 0.0,
+        upper: Any = 0.0,
+        name: str = "added",
+    ) -> CasadiProgram:
+        """A program with ``objective`` added to f and lower <= rows <= upper added to g (equalities
+        by default).
+        """
         term = ca.SX(objective)
         if term.numel() != 1:
             checks.reject("objective", f"an expression of shape {term.shape}", "a 1×1 expression")
@@ -82,9 +98,14 @@ class CasadiProgram:
             checks.reject("name", name, f"a name other than {', '.join(sorted(self.rows))}")
         column = ca.vec(ca.SX(rows))
         try:
-            low, high = (np.broadcast_to(np.asarray(b, dtype=float), (column.numel(),)) for b in (lower, upper))
+            low, high = (
+                np.broadcast_to(np.asarray(b, dtype=float), (column.numel(),))
+                for b in (lower, upper)
+            )
         except (ValueError, TypeError):
-            checks.reject("lower, upper", (lower, upper), f"numbers or vectors of length {column.numel()}")
+            checks.reject(
+                "lower, upper", (lower, upper), f"numbers or vectors of length {column.numel()}"
+            )
         count = self.constraints.numel()
         return replace(
             program,
@@ -103,7 +124,8 @@ class CasadiProgram:
         return {"x0": self.x0, "lbx": self.lbx, "ubx": self.ubx, "lbg": self.lbg, "ubg": self.ubg}
 
     def values(self, point: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Controls by name (sites, *shape) and states (L+1, N, *state shape) at a point z, such as ``result["x"]``.
+        """Controls by name (sites, *shape) and states (L+1, N, *state shape) at a point z, such as
+        ``result["x"]``.
 
         The mapping of controls serves as ``start`` of :func:`dnlcontrol.solve`.
         """
@@ -114,9 +136,11 @@ class CasadiProgram:
 
 
 def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> CasadiProgram:
-    """The lifted nonlinear program of a problem at one depth, to add terms to and to give to any ``nlpsol``.
+    """The lifted nonlinear program of a problem at one depth, to add terms to and to give to any
+    ``nlpsol``.
 
-    IPOPT by default lets bounds be passed by 1e-8 of their size: ``ipopt.bound_relax_factor`` = 0 makes it keep them.
+    IPOPT by default lets bounds be passed by 1e-8 of their size: ``ipopt.bound_relax_factor`` = 0
+    makes it keep them.
 
     >>> import casadi, numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -144,7 +168,9 @@ def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> Casadi
     space, shape = discrete.space, (depth + 1, problem.samples, *problem.state_shape)
     w = space.initial()
     states = np.arange(t.x.numel()).reshape(shape)
-    (lower, upper), (low, high), (c_low, c_high) = space.bounds, t.sides.states, t.sides.rows
+    (lower, upper) = space.bounds
+    (low, high) = t.sides.states
+    (c_low, c_high) = t.sides.rows
     equal = np.zeros(t.x.numel())
     rows, start = {}, t.x.numel()
     for block in discrete.rows.blocks:
@@ -169,19 +195,21 @@ def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> Casadi
 
 
 def export_c(problem: ControlProblem, depth: int, path: Any, rule: str = "left") -> Path:
-    """Write J_L(w), states eliminated, and its gradient as C functions that need nothing but the C library.
+    """Write J_L(w), states eliminated, and its gradient as C functions that need nothing but the C
+    library.
 
     ``name.c`` and ``name.h`` define, with the calling convention of CasADi's generated code
-    (``int f(const double** arg, double** res, long long int* iw, double* w, int mem)``, sizes from ``f_work``):
+    (``int f(const double** arg, double** res, long long int* iw, double* w, int mem)``, sizes from
+    ``f_work``):
 
         name_value      arg[0] = w          res[0] = J_L
         name_gradient   arg[0] = w          res[0] = J_L,  res[1] = dJ_L/dw
 
-    w has ``discretise(problem, depth).space.size`` entries, ordered as ``to_casadi(...).controls`` tells. Constraints
-    are not part of it. The code holds one line for every elementary operation, O(L² N) of them for kernels with
-    memory: it is for small networks. Implicit layers (``rule="trapezoid"``) are solved by Newton's method from the
-    layer before; where it does not settle the results are NaN. To compile:
-    ``cc -O1 -shared -fPIC name.c -o libname.so -lm``.
+    w has ``discretise(problem, depth).space.size`` entries, ordered as ``to_casadi(...).controls``
+    tells. Constraints are not part of it. The code holds one line for every elementary operation,
+    O(L² N) of them for kernels with memory: it is for small networks. Implicit layers
+    (``rule="trapezoid"``) are solved by Newton's method from the layer before; where it does not
+    settle the results are NaN. To compile: ``cc -O1 -shared -fPIC name.c -o libname.so -lm``.
 
     Parameters
     ----------
@@ -199,7 +227,9 @@ def export_c(problem: ControlProblem, depth: int, path: Any, rule: str = "left")
     gradient = ca.densify(ca.gradient(value, w))
     code = ca.CodeGenerator(file.name, {"with_header": True})
     code.add(ca.Function(f"{file.stem}_value", [w], [value], ["w"], ["value"]))
-    code.add(ca.Function(f"{file.stem}_gradient", [w], [value, gradient], ["w"], ["value", "gradient"]))
+    code.add(
+        ca.Function(f"{file.stem}_gradient", [w], [value, gradient], ["w"], ["value", "gradient"])
+    )
     code.generate(f"{file.parent}{os.sep}")
     return file
 
@@ -210,14 +240,20 @@ def _c_file(path: Any) -> Path:
     except TypeError:
         checks.reject_type("path", path, "the path of a .c file")
     if file.suffix != ".c" or not (file.stem.isidentifier() and file.stem.isascii()):
-        checks.reject("path", str(path), "the path of a .c file whose name is a C identifier, such as network.c")
+        checks.reject(
+            "path",
+            str(path),
+            "the path of a .c file whose name is a C identifier, such as network.c",
+        )
     if not file.parent.is_dir():
         checks.reject("path", f"{path} (no such directory)", "a path in an existing directory")
     return file
 
 
 def _forward(t: Transcription) -> Any:
-    """The states as expressions of w: row l is x^l - r(w, x^0..x^{l-1}), so that r is -row at x^l = 0."""
+    """The states as expressions of w: row l is x^l - r(w, x^0..x^{l-1}), so that r is -row at x^l =
+    0.
+    """
     columns, rows = (ca.horzsplit(m, t.samples) for m in (t.x, t.rows))
     states: list[Any] = []
     for l, row in enumerate(rows):
@@ -236,7 +272,9 @@ def _solved(t: Transcription) -> tuple[Any, Any]:
         unknown = ca.SX.sym("unknown", column.numel())
         known = ca.vertcat(t.w, *map(ca.vec, columns[:l]))
         residual = ca.substitute(ca.vec(row), ca.vec(column), unknown)
-        stage = ca.rootfinder("stage", "fast_newton", {"x": unknown, "p": known, "g": residual}, STAGE)
+        stage = ca.rootfinder(
+            "stage", "fast_newton", {"x": unknown, "p": known, "g": residual}, STAGE
+        )
         guess = states[-1] if states else ca.MX.zeros(column.numel())
         given = ca.vertcat(w, *states)
         x = stage(x0=guess, p=given)["x"]

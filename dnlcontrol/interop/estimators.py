@@ -1,4 +1,6 @@
-"""scikit-learn estimators: a dense non-local network trained as an optimal-control problem (extra ``data``)."""
+"""scikit-learn estimators: a dense non-local network trained as an optimal-control problem (extra
+``data``).
+"""
 
 from __future__ import annotations
 
@@ -27,18 +29,34 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 except ImportError as error:
-    raise ImportError("dnlcontrol.interop.estimators needs scikit-learn >= 1.6; pip install 'dnlcontrol[data]'") from error
+    raise ImportError(
+        "dnlcontrol.interop.estimators needs scikit-learn >= 1.6; pip install 'dnlcontrol[data]'"
+    ) from error
 
 ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "softplus", "identity")
 
 
 class _DenseControl(BaseEstimator):
-    """What classifier and regressor share: parameters, the problem, the solve, the network's output."""
+    """What classifier and regressor share: parameters, the problem, the solve, the network's
+    output.
+    """
 
-    def __init__(self, depth: int = 8, *, form: str = "C", activation: str | Callable[[Any], Any] = "tanh",
-                 width: int | None = None, alpha: float = 1e-2, nested: bool = True, start_scale: float = 0.0,
-                 backend: str = "adjoint", method: str = "newton", max_iterations: int = 100,
-                 tolerance: float = 1e-6, random_state: Any = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        depth: int = 8,
+        *,
+        form: str = "C",
+        activation: str | Callable[[Any], Any] = "tanh",
+        width: int | None = None,
+        alpha: float = 1e-2,
+        nested: bool = True,
+        start_scale: float = 0.0,
+        backend: str = "adjoint",
+        method: str = "newton",
+        max_iterations: int = 100,
+        tolerance: float = 1e-6,
+        random_state: Any = None,
+    ) -> None:
         self.depth = depth
         self.form = form
         self.activation = activation
@@ -52,7 +70,8 @@ class _DenseControl(BaseEstimator):
         self.tolerance = tolerance
         self.random_state = random_state
 
-    # -- the problem --------------------------------------------------------------------------------------------
+    # -- the problem
+    # --------------------------------------------------------------------------------------------
     def _dynamics(self, width: int) -> Dense:
         name = self.activation
         if isinstance(name, str):
@@ -60,7 +79,10 @@ class _DenseControl(BaseEstimator):
         return Dense(width, self.form, name)
 
     def _problem(self, x0: np.ndarray, loss: Cost, seed: int = 0) -> ControlProblem:
-        alpha, scale = checks.positive("alpha", self.alpha), checks.non_negative("start_scale", self.start_scale)
+        alpha, scale = (
+            checks.positive("alpha", self.alpha),
+            checks.non_negative("start_scale", self.start_scale),
+        )
         dynamics = self._dynamics(x0.shape[1])
         started = {}
         if scale:
@@ -72,7 +94,11 @@ class _DenseControl(BaseEstimator):
             dynamics=dynamics,
             controls=started,
             terminal=loss,
-            regularisers=[*(H1(k, alpha) for k in dynamics.own_controls), L2("head_W", alpha), L2("head_c", alpha)],
+            regularisers=[
+                *(H1(k, alpha) for k in dynamics.own_controls),
+                L2("head_W", alpha),
+                L2("head_c", alpha),
+            ],
         )
 
     def _lift(self, X: np.ndarray) -> np.ndarray:
@@ -83,7 +109,9 @@ class _DenseControl(BaseEstimator):
         return np.pad(X, ((0, 0), (0, width - X.shape[1])))
 
     def _solve(self, X: np.ndarray, loss: Callable[[Head], Cost], outputs: int) -> None:
-        """Solve level by level and keep the last solution; says as scikit-learn does when it has not converged."""
+        """Solve level by level and keep the last solution; says as scikit-learn does when it has
+        not converged.
+        """
         from dnlcontrol.backends.adjoint.stochastic import MiniBatches
 
         x0 = self._lift(X)
@@ -95,23 +123,37 @@ class _DenseControl(BaseEstimator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", checks.ConvergenceWarning)
             for depth in levels(self.depth, self.nested):
-                solution = solve(problem, depth, self.backend, start=solution, method=self.method, batches=batches,
-                                 tolerance=self.tolerance, max_iterations=self.max_iterations)  # fmt: skip
+                solution = solve(
+                    problem,
+                    depth,
+                    self.backend,
+                    start=solution,
+                    method=self.method,
+                    batches=batches,
+                    tolerance=self.tolerance,
+                    max_iterations=self.max_iterations,
+                )
                 self.n_iter_ += solution.nit
         assert isinstance(solution, Solution)
         self.solution_ = solution
         if not solution.success:
-            warnings.warn(f"depth {self.depth}: {solution.message}", ConvergenceWarning, stacklevel=3)
+            warnings.warn(
+                f"depth {self.depth}: {solution.message}", ConvergenceWarning, stacklevel=3
+            )
 
-    # -- the network --------------------------------------------------------------------------------------------
+    # -- the network
+    # --------------------------------------------------------------------------------------------
     def to_module(self, head: bool = True) -> Any:
-        """The fitted network as a ``torch.nn.Module``: lifted inputs (N, width) -> head_W x^L + head_c, or x^L."""
+        """The fitted network as a ``torch.nn.Module``: lifted inputs (N, width) -> head_W x^L +
+        head_c, or x^L.
+        """
         from dnlcontrol.interop.network import Network
 
         check_is_fitted(self)
         controls = self.solution_.controls
         outputs, width = controls["head_W"].values.shape[1:]
-        loss = squared(np.zeros((1, outputs)), head=Head(outputs, width))  # stands for any loss with this head
+        # stands for any loss with this head
+        loss = squared(np.zeros((1, outputs)), head=Head(outputs, width))
         discrete = discretise(self._problem(np.zeros((1, width)), loss), self.solution_.depth)
         return Network(discrete, {k: c.values for k, c in controls.items()}, head)
 
@@ -125,7 +167,9 @@ class _DenseControl(BaseEstimator):
             return np.asarray(self.to_module()(torch.from_numpy(self._lift(X))))
 
     def __getstate__(self) -> Any:
-        """Functions cannot be pickled: the solution goes without its problem, which the parameters can rebuild."""
+        """Functions cannot be pickled: the solution goes without its problem, which the parameters
+        can rebuild.
+        """
         state = dict(super().__getstate__())
         if "solution_" in state:
             state["solution_"] = replace(state["solution_"], problem=None)
@@ -135,7 +179,8 @@ class _DenseControl(BaseEstimator):
 class DenseControlClassifier(ClassifierMixin, _DenseControl):
     """A dense non-local network with a softmax head.
 
-        min (1/N) Σ_n cross-entropy(head_W x_n(1) + head_c, y_n) + (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} + |head|²)
+        min (1/N) Σ_n cross-entropy(head_W x_n(1) + head_c, y_n)
+            + (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} + |head|²)
         form C: x(t) = x_0 + ∫_0^t σ(W(t,s) x(s) + b(t,s)) ds,    x_0 = (features, 0, ..., 0)
 
     Parameters
@@ -147,7 +192,8 @@ class DenseControlClassifier(ClassifierMixin, _DenseControl):
     nested : solve at depths L/4, L/2, L, ..., each from the prolonged solution of the one before.
     start_scale : W and b start as smooth random functions of that size; 0 starts at 0.
     random_state : of that start, and of the mini-batches of the methods "adam" and "sgd".
-    backend, method, max_iterations, tolerance : as in :func:`dnlcontrol.solve`; iterations per level.
+    backend, method, max_iterations, tolerance : as in :func:`dnlcontrol.solve`; iterations per
+        level.
 
     Attributes
     ----------
@@ -177,7 +223,9 @@ class DenseControlClassifier(ClassifierMixin, _DenseControl):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """The outputs before the softmax, (N, classes); of two classes the second minus the first, (N,)."""
+        """The outputs before the softmax, (N, classes); of two classes the second minus the first,
+        (N,).
+        """
         scores = self._output(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
@@ -196,10 +244,11 @@ class DenseControlClassifier(ClassifierMixin, _DenseControl):
 class DenseControlRegressor(RegressorMixin, _DenseControl):
     """A dense non-local network with an affine head and the squared loss.
 
-        min (1/N) Σ_n |head_W x_n(1) + head_c - (y_n - ȳ)|² + (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} + |head|²)
+        min (1/N) Σ_n |head_W x_n(1) + head_c - (y_n - ȳ)|² + (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} +
+        |head|²)
 
-    Parameters and attributes as in :class:`DenseControlClassifier`; ``mean_`` is ȳ, which every prediction adds. The
-    features and the targets should have variances of order 1.
+    Parameters and attributes as in :class:`DenseControlClassifier`; ``mean_`` is ȳ, which every
+    prediction adds. The features and the targets should have variances of order 1.
 
     >>> import numpy as np
     >>> x = np.linspace(-1.0, 1.0, 30)[:, None]

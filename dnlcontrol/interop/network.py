@@ -23,7 +23,9 @@ class Controls(torch.nn.Module):
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__()
         for name, value in values.items():
-            self._parameters[name] = torch.nn.Parameter(torch.tensor(np.asarray(value), dtype=torch.float64))
+            self._parameters[name] = torch.nn.Parameter(
+                torch.tensor(np.asarray(value), dtype=torch.float64)
+            )
 
     def __getitem__(self, name: str) -> Tensor:
         return self._parameters[name]  # type: ignore[return-value]  # every one was set above
@@ -39,41 +41,58 @@ class Network(torch.nn.Module):
     """x0 (N, *state) -> x^L (N, *state), the layers of the discrete problem:
 
         x^l = G(t_l, g(t_l, x0), z^l, v^l),    l = 0..L
-        z^l = Σ_{s<l} c_s k(t_l, t_s, F(t_s, x^s, v^s), w^{l,s}) + d_l k(t_l, t_l, F(t_l, x^l, v^l), w^{l,l})
+        z^l = Σ_{s<l} c_s k(t_l, t_s, F(t_s, x^s, v^s), w^{l,s}) + d_l k(t_l, t_l, F(t_l, x^l, v^l),
+        w^{l,l})
 
-    Where the rule has d_l > 0 (trapezoidal) a layer solves its equation by Newton's method, sample by sample, to NaN
-    where that does not settle; derivatives are those of the implicit function, first and second ones.
+    Where the rule has d_l > 0 (trapezoidal) a layer solves its equation by Newton's method, sample
+    by sample, to NaN where that does not settle; derivatives are those of the implicit function,
+    first and second ones.
 
-    ``network.controls["W"]`` is a parameter (sites, *shape), packed by column as in ``solution.controls["W"].values``.
-    It starts in float64 on the CPU; ``.to(...)`` moves and converts as in any module.
+    ``network.controls["W"]`` is a parameter (sites, *shape), packed by column as in
+    ``solution.controls["W"].values``. It starts in float64 on the CPU; ``.to(...)`` moves and
+    converts as in any module.
 
     Parameters
     ----------
     discrete : the problem at one depth.
     values : control name -> packed array (sites, *shape).
-    head : whether calling the network gives :meth:`predict`, with the loss's affine head, instead of x^L.
-    recompute : keep only the states and form every column again in the backward pass: memory O(L·N·d) instead of
-        O(L²·N·d) for a control on the triangle; first derivatives only.
-    traceable : write the layers so that they can be recorded with a free number of samples, for :meth:`export`; slower.
-        Only for explicit layers: a file cannot hold a loop that ends when it has converged.
+    head : whether calling the network gives :meth:`predict`, with the loss's affine head, instead
+        of x^L.
+    recompute : keep only the states and form every column again in the backward pass: memory
+        O(L·N·d) instead of O(L²·N·d) for a control on the triangle; first derivatives only.
+    traceable : write the layers so that they can be recorded with a free number of samples, for
+        :meth:`export`; slower. Only for explicit layers: a file cannot hold a loop that ends when
+        it has converged.
     """
 
     nodes: Tensor
     later: Tensor
     own: Tensor
 
-    def __init__(self, discrete: DiscreteProblem, values: Mapping[str, Any], head: bool = False,
-                 recompute: bool = False, traceable: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        discrete: DiscreteProblem,
+        values: Mapping[str, Any],
+        head: bool = False,
+        recompute: bool = False,
+        traceable: bool = False,
+    ) -> None:
         super().__init__()
         if traceable and discrete.grid.implicit:
             seen = f"layers of the rule {discrete.grid.rule!r}, which are implicit"
-            checks.reject("export", seen, "a solution by the rule 'left' (call the module itself in PyTorch)")
+            checks.reject(
+                "export", seen, "a solution by the rule 'left' (call the module itself in PyTorch)"
+            )
         self.discrete, self.problem = discrete, discrete.problem
         self.depth, self.markov = discrete.depth, discrete.problem.markov
-        self.has_head = discrete.problem.terminal is not None and set(HEAD) <= set(discrete.problem.terminal.controls)
+        self.has_head = discrete.problem.terminal is not None and set(HEAD) <= set(
+            discrete.problem.terminal.controls
+        )
         if head and not self.has_head:
             checks.reject("head", head, "False for a terminal loss that was made without head=")
-        self.head, self.recompute, self.traceable = head, recompute, traceable
+        self.head = head
+        self.recompute = recompute
+        self.traceable = traceable
         self.controls = Controls({b.name: values[b.name] for b in discrete.space})
         self.register_buffer("nodes", torch.tensor(discrete.grid.nodes), persistent=False)
         for name, weights in (("later", discrete.grid.later), ("own", discrete.grid.own)):
@@ -94,19 +113,31 @@ class Network(torch.nn.Module):
     def predict(self, x0: Tensor) -> Tensor:
         """head_W x^L + head_c, (N, outputs); x^L where the loss has no head."""
         x = self._layers(x0)[-1]
-        return x.flatten(1) @ self.controls["head_W"][0].T + self.controls["head_c"][0] if self.has_head else x
+        return (
+            x.flatten(1) @ self.controls["head_W"][0].T + self.controls["head_c"][0]
+            if self.has_head
+            else x
+        )
 
-    # -- the controls -------------------------------------------------------------------------------------------
+    # -- the controls
+    # -------------------------------------------------------------------------------------------
     def guesses(self) -> dict[str, np.ndarray]:
         """The present controls by name, a ``start`` for ``dnlcontrol.solve`` at this depth."""
-        return {name: self.controls[name].detach().cpu().double().numpy().copy() for name in self.controls}
+        return {
+            name: self.controls[name].detach().cpu().double().numpy().copy()
+            for name in self.controls
+        }
 
     @torch.no_grad()
     def project(self) -> None:
-        """Clip the controls to their bounds, as after a step of an optimiser that does not know them."""
+        """Clip the controls to their bounds, as after a step of an optimiser that does not know
+        them.
+        """
         for name in self.controls:
             control, values = self.problem.controls[name], self.controls[name]
-            lower, upper = (torch.as_tensor(side).to(values) for side in (control.lower, control.upper))
+            lower, upper = (
+                torch.as_tensor(side).to(values) for side in (control.lower, control.upper)
+            )
             values.copy_(torch.minimum(torch.maximum(values, lower), upper))
 
     def export(self) -> torch.export.ExportedProgram:
@@ -114,12 +145,16 @@ class Network(torch.nn.Module):
         return export(self._copy(traceable=True))
 
     def to_onnx(self, path: Any) -> None:
-        """What calling the network gives, as an ONNX file with a free number of samples (extra ``onnx``)."""
+        """What calling the network gives, as an ONNX file with a free number of samples (extra
+        ``onnx``).
+        """
         write_onnx(self._copy(traceable=True), path)
 
     def _copy(self, traceable: bool) -> Network:
         values = {name: p.detach().cpu() for name, p in self.controls.named_parameters()}
-        return Network(self.discrete, values, self.head, self.recompute and not traceable, traceable).to(self.nodes)
+        return Network(
+            self.discrete, values, self.head, self.recompute and not traceable, traceable
+        ).to(self.nodes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
         """Own parameters and the same problem: formulas are functions and cannot be copied."""
@@ -128,7 +163,8 @@ class Network(torch.nn.Module):
             p.requires_grad_(self.controls[name].requires_grad)
         return made.train(self.training)
 
-    # -- pieces -------------------------------------------------------------------------------------------------
+    # -- pieces
+    # ----------------------------------------------------------------------------------------------
     def _apply(self, fn: Any, recurse: bool = True) -> Network:
         super()._apply(fn, recurse)
         if self.nodes.device.type != "meta":
@@ -136,11 +172,18 @@ class Network(torch.nn.Module):
         return self
 
     def _formulas(self) -> tuple[Vectorised, Callable[..., Tensor] | None]:
-        """The stacked formulas and the free term (t, x0 (N, *)) -> (N, *g) in the module's present precision."""
+        """The stacked formulas and the free term (t, x0 (N, *)) -> (N, *g) in the module's present
+        precision.
+        """
         device, dtype = self.nodes.device, self.nodes.dtype
-        if self._vectorised is None or (self._vectorised[0].device, self._vectorised[0].dtype) != (device, dtype):
+        if self._vectorised is None or (self._vectorised[0].device, self._vectorised[0].dtype) != (
+            device,
+            dtype,
+        ):
             arguments = self.discrete, device, dtype
-            found = traceable_formulas(*arguments, self) if self.traceable else Vectorised(*arguments)
+            found = (
+                traceable_formulas(*arguments, self) if self.traceable else Vectorised(*arguments)
+            )
             self._vectorised = found, found._mapped(self.problem.formulas.free_term, (None, 0))
         return self._vectorised
 
@@ -156,11 +199,19 @@ class Network(torch.nn.Module):
             g = x0 if free is None else free(self.nodes[l], x0)
             shared = self._shared(outer, l) if outer else {}
 
-            def state(z: Tensor, l: int = l, g: Tensor = g, shared: dict[str, Tensor] = shared) -> Tensor:
+            def state(
+                z: Tensor, l: int = l, g: Tensor = g, shared: dict[str, Tensor] = shared
+            ) -> Tensor:
                 # a clone, or the graph would keep all of z for this one row
-                return formulas.outer(self.nodes[l], g, z.clone(), shared) if formulas.outer else g + z
+                return (
+                    formulas.outer(self.nodes[l], g, z.clone(), shared) if formulas.outer else g + z
+                )
 
-            x = self._solved(formulas, l, state, z[0], states[-1] if states else g) if implicit[l] else state(z[0])
+            x = (
+                self._solved(formulas, l, state, z[0], states[-1] if states else g)
+                if implicit[l]
+                else state(z[0])
+            )
             states.append(x)
             if l < self.depth:
                 column = self._column(formulas, l, x)
@@ -182,7 +233,12 @@ class Network(torch.nn.Module):
         return Recomputed.apply(column, *inputs) if self.recompute else column(*inputs)
 
     def _solved(
-        self, formulas: Vectorised, l: int, state: Callable[[Tensor], Tensor], z: Tensor, guess: Tensor
+        self,
+        formulas: Vectorised,
+        l: int,
+        state: Callable[[Tensor], Tensor],
+        z: Tensor,
+        guess: Tensor,
     ) -> Tensor:
         """x with x = G(z + d_l k(t_l, t_l, F(t_l, x), w^{l,l}))."""
         inputs, rows = self._inputs(l, own=True), self.nodes[l : l + 1]
@@ -192,13 +248,21 @@ class Network(torch.nn.Module):
 
         return Stage(right, (inputs,), implicit=True).solve(guess, z)
 
-    def _kernel(self, formulas: Vectorised, rows: Tensor, s: int, x: Tensor, ts: Any, shared: Any, own: Any) -> Tensor:
+    def _kernel(
+        self, formulas: Vectorised, rows: Tensor, s: int, x: Tensor, ts: Any, shared: Any, own: Any
+    ) -> Tensor:
         """k(rows, t_s, F(t_s, x), ...), (rows, N, *z)."""
         time = self.nodes[s]
-        return formulas.kernel(rows, time, formulas.feature(time, x, own) if formulas.feature else x, ts, shared)
+        return formulas.kernel(
+            rows, time, formulas.feature(time, x, own) if formulas.feature else x, ts, shared
+        )
 
-    def _inputs(self, s: int, own: bool) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """The triangular samples of a column (``own``: of its diagonal), what else the kernel and the feature read."""
+    def _inputs(
+        self, s: int, own: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """The triangular samples of a column (``own``: of its diagonal), what else the kernel and
+        the feature read.
+        """
         f = self.problem.formulas
         ts = {
             b.name: self.controls[b.name][b.layout.own(s) if own else b.layout.later(s)]
@@ -215,11 +279,17 @@ class Network(torch.nn.Module):
     def _check(self, x0: Any) -> None:
         shape = self.problem.state_shape
         if not isinstance(x0, Tensor):
-            checks.reject_type("x0", x0, f"a torch.Tensor of shape (N, {', '.join(map(str, shape))})")
+            checks.reject_type(
+                "x0", x0, f"a torch.Tensor of shape (N, {', '.join(map(str, shape))})"
+            )
         if tuple(x0.shape[1:]) != shape or x0.ndim != len(shape) + 1:
             checks.reject("x0", f"shape {tuple(x0.shape)}", f"shape (N, *{shape})")
         if x0.dtype != self.nodes.dtype:
-            checks.reject("x0", x0.dtype, f"{self.nodes.dtype}, the module's own (convert one of them with .to)")
+            checks.reject(
+                "x0",
+                x0.dtype,
+                f"{self.nodes.dtype}, the module's own (convert one of them with .to)",
+            )
 
 
 class Recomputed(torch.autograd.Function):

@@ -1,4 +1,6 @@
-"""Formulas in a form that torch.export can follow with a free number of samples, for files such as ONNX."""
+"""Formulas in a form that torch.export can follow with a free number of samples, for files such as
+ONNX.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,10 @@ from dnlcontrol.problem.engines import ARITHMETIC, TorchEngine
 class TraceableEngine(TorchEngine):
     """PyTorch, around two limits of tracing through vmap.
 
-    ``torch.cat`` fixes the number of samples: arrays are joined by padding each with zeros and adding, which is exact.
-    Constants made while tracing have no values: they become buffers of the module, made when it is first run. So do
-    numbers that float32 does not hold exactly: the ONNX exporter writes a number beside a tensor in float32.
+    ``torch.cat`` fixes the number of samples: arrays are joined by padding each with zeros and
+    adding, which is exact. Constants made while tracing have no values: they become buffers of the
+    module, made when it is first run. So do numbers that float32 does not hold exactly: the ONNX
+    exporter writes a number beside a tensor in float32.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device, owner: torch.nn.Module) -> None:
@@ -30,13 +33,16 @@ class TraceableEngine(TorchEngine):
         self.binary = {name: self._on_constants(op) for name, op in ARITHMETIC.items()}
 
     def _on_constants(self, op: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda a, b: op(*(x if self.owns(x) or float(np.float32(x)) == x else self.asarray(x) for x in (a, b)))
+        return lambda a, b: op(
+            *(x if self.owns(x) or float(np.float32(x)) == x else self.asarray(x) for x in (a, b))
+        )
 
     def asarray(self, x: Any) -> Any:
         if self.owns(x):
             return x
         values = np.asarray(x, dtype=float)
-        name = f"constant_{hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()[:16]}"
+        digest = hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
+        name = f"constant_{digest[:16]}"
         if name not in self.owner._buffers:
             self.owner.register_buffer(name, super().asarray(values), persistent=False)
         return self.owner._buffers[name]
@@ -46,7 +52,9 @@ class TraceableEngine(TorchEngine):
 
     def concat(self, arrays: Sequence[Any], axis: int) -> Any:
         sizes = [int(a.shape[axis]) for a in arrays]
-        total, before, joined = sum(sizes), 0, None
+        total = sum(sizes)
+        before = 0
+        joined = None
         for a, size in zip(arrays, sizes, strict=True):
             last = (0, 0) * (a.ndim - 1 - axis)  # pads are listed from the last axis
             part = torch.nn.functional.pad(a, (*last, before, total - before - size))
@@ -57,17 +65,20 @@ class TraceableEngine(TorchEngine):
 def traceable_formulas(
     discrete: DiscreteProblem, device: torch.device, dtype: torch.dtype, owner: torch.nn.Module
 ) -> Vectorised:
-    """The formulas themselves, mapped over samples: a dynamics' own batched kernel looks at the number of samples."""
+    """The formulas themselves, mapped over samples: a dynamics' own batched kernel looks at the
+    number of samples.
+    """
     found = Vectorised(discrete, device, dtype, batched=False)
     found.engine = TraceableEngine(dtype, device, owner)
     return found
 
 
 class TraceableFormula(torch.nn.Module):
-    """A traceable network as one graph of PyTorch's basic operations, with its controls and buffers beside it.
+    """A traceable network as one graph of PyTorch's basic operations, with its controls and buffers
+    beside it.
 
-    The graph is recorded below vmap, with a symbol for every size; ``torch.export`` alone records vmap itself, and not
-    every later stage undoes that.
+    The graph is recorded below vmap, with a symbol for every size; ``torch.export`` alone records
+    vmap itself, and not every later stage undoes that.
     """
 
     def __init__(self, network: torch.nn.Module, x0: torch.Tensor) -> None:
@@ -81,7 +92,10 @@ class TraceableFormula(torch.nn.Module):
         self.graph = make_fx(run, tracing_mode="symbolic")(x0, *self._values().values())
 
     def _values(self) -> dict[str, torch.Tensor]:
-        return {k: v.detach() for k, v in (*self.network.named_parameters(), *self.network.named_buffers())}
+        return {
+            k: v.detach()
+            for k, v in (*self.network.named_parameters(), *self.network.named_buffers())
+        }
 
     def forward(self, x0: torch.Tensor) -> torch.Tensor:
         return self.graph(x0, *self._values().values())
@@ -91,11 +105,14 @@ def export(network: Any) -> torch.export.ExportedProgram:
     """A traceable network as an exported program with a free number of samples."""
     values = (*network.parameters(), *network.buffers())
     sizes = {n for v in values for n in v.shape} | set(network.problem.state_shape)
-    samples = next(n for n in range(2, 2 + len(sizes) + 1) if n not in sizes)  # equal sizes would share a symbol
+    # equal sizes would share a symbol
+    samples = next(n for n in range(2, 2 + len(sizes) + 1) if n not in sizes)
     x0 = torch.zeros(samples, *network.problem.state_shape).to(network.nodes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own calls
-        return torch.export.export(TraceableFormula(network, x0), (x0,), dynamic_shapes=({0: torch.export.Dim("samples")},))
+        return torch.export.export(
+            TraceableFormula(network, x0), (x0,), dynamic_shapes=({0: torch.export.Dim("samples")},)
+        )
 
 
 def write_onnx(network: Any, path: Any) -> None:
@@ -104,16 +121,21 @@ def write_onnx(network: Any, path: Any) -> None:
         import onnx  # noqa: F401  # torch leaves open which one is missing
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError("an ONNX file needs onnx and onnxscript; pip install 'dnlcontrol[onnx]'") from error
+        raise ImportError(
+            "an ONNX file needs onnx and onnxscript; pip install 'dnlcontrol[onnx]'"
+        ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        written = torch.onnx.export(export(network), dynamo=True, input_names=["x0"], output_names=["x"], verbose=False)
+        written = torch.onnx.export(
+            export(network), dynamo=True, input_names=["x0"], output_names=["x"], verbose=False
+        )
     assert written is not None  # dynamo=True gives a program
     written.save(str(path))
 
 
 def export_onnx(solution: Any, path: Any, head: bool = True) -> None:
-    """Write a solution's network as an ONNX file: x0 (N, *state) -> prediction (``head``), or x^L (extra ``onnx``).
+    """Write a solution's network as an ONNX file: x0 (N, *state) -> prediction (``head``), or x^L
+    (extra ``onnx``).
 
     A loss without a head predicts x^L itself.
     """

@@ -1,8 +1,9 @@
-"""The error constant of the optimal value: c in J_L = J* + c/L^p + o(L^-p), from one discrete solution.
+"""The error constant of the optimal value: c in J_L = J* + c/L^p + o(L^-p), from one discrete
+solution.
 
-p is the order of the rule, 1 for the left rule and 2 for the trapezoidal one. At a minimiser the value moves to first
-order only through the errors of the quadratures, weighted with the costates (envelope theorem): see
-``expansion_left`` and ``expansion_trapezoid`` for the terms.
+p is the order of the rule, 1 for the left rule and 2 for the trapezoidal one. At a minimiser the
+value moves to first order only through the errors of the quadratures, weighted with the costates
+(envelope theorem): see ``expansion_left`` and ``expansion_trapezoid`` for the terms.
 
 Source: derived for this project.
 """
@@ -23,7 +24,8 @@ from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
 
 EXPANSIONS = {"left": (expansion_left, 1), "trapezoid": (expansion_trapezoid, 2)}
-LEAST_DEPTH = {"left": 3, "trapezoid": 6}  # limits at T are extrapolated from two or three layers inside
+# limits at T are extrapolated from two or three layers inside
+LEAST_DEPTH = {"left": 3, "trapezoid": 6}
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class ErrorConstant:
     ----------
     constant : c, the sum of ``terms``; itself with an error O(1/L).
     value, depth : J_L and L.
-    terms : contribution -> its share of c (named in the docstring of the rule's expansion, horizon T included).
+    terms : contribution -> its share of c (named in the docstring of the rule's expansion, horizon
+        T included).
     order : p, 1 for the left rule, 2 for the trapezoidal rule.
     corrected : J_L - c/L^p, an estimate of J* with an error of one order more.
     """
@@ -51,7 +54,8 @@ class ErrorConstant:
 
 
 def error_constant(solution: Solution) -> ErrorConstant:
-    """Predict J_L - J* = c/L + O(L^-2), by the trapezoidal rule c/L² + O(L^-3), without solving any finer problem.
+    """Predict J_L - J* = c/L + O(L^-2), by the trapezoidal rule c/L² + O(L^-3), without solving any
+    finer problem.
 
     Parameters
     ----------
@@ -59,19 +63,21 @@ def error_constant(solution: Solution) -> ErrorConstant:
 
     Returns
     -------
-    ErrorConstant. Its estimate of c from one depth is first-order accurate, so J_L - c/L is second-order accurate and
-    the trapezoidal J_L - c/L² at least third-order. The kernel must be differentiable in s up to s = t: near a weak
-    singularity of order r^β (for example (t-s)^{β}, 0 < β < 1) the left rule's c is right with a remainder
-    O(L^{-1-β}); the trapezoidal rule has no expansion of this kind then.
+    ErrorConstant. Its estimate of c from one depth is first-order accurate, so J_L - c/L is
+    second-order accurate and the trapezoidal J_L - c/L² at least third-order. The kernel must be
+    differentiable in s up to s = t: near a weak singularity of order r^β (for example (t-s)^{β}, 0
+    < β < 1) the left rule's c is right with a remainder O(L^{-1-β}); the trapezoidal rule has no
+    expansion of this kind then.
 
     Raises
     ------
-    InputError where the expansion is not known: k(t, t) infinite or undefined; a triangular control without H1
-    or L2; an L2 penalty alone where a terminal load acts on the last row (ill-posed); state bounds or path
-    constraints that act on a triangular control through measures; a solution that is not converged or has lost its
-    problem. By the trapezoidal rule also: a kernel whose slope in s is infinite at s = t; a triangular control
-    without H1; a bound on a control, a state or a path constraint that begins or ceases to hold on the way (the kink
-    falls anywhere within a cell, so that L² (J_L - J*) has no limit).
+    InputError where the expansion is not known: k(t, t) infinite or undefined; a triangular control
+    without H1 or L2; an L2 penalty alone where a terminal load acts on the last row (ill-posed);
+    state bounds or path constraints that act on a triangular control through measures; a solution
+    that is not converged or has lost its problem. By the trapezoidal rule also: a kernel whose
+    slope in s is infinite at s = t; a triangular control without H1; a bound on a control, a state
+    or a path constraint that begins or ceases to hold on the way (the kink falls anywhere within a
+    cell, so that L² (J_L - J*) has no limit).
 
     Source: derived for this project; the formulas are in the docstrings of the expansions.
 
@@ -92,7 +98,9 @@ def error_constant(solution: Solution) -> ErrorConstant:
 
     problem = _checked(solution)
     discrete = discretise(problem, solution.depth, solution.rule)
-    w = discrete.space.assemble({name: control.values for name, control in solution.controls.items()})
+    w = discrete.space.assemble(
+        {name: control.values for name, control in solution.controls.items()}
+    )
     mu = np.zeros(discrete.rows.size)
     for block in discrete.rows.blocks:
         mu[block.part] = np.asarray(solution.multipliers[block.constraint.name]).ravel()
@@ -105,11 +113,14 @@ def error_constant(solution: Solution) -> ErrorConstant:
     terms = {name: problem.horizon**order * float(value) + 0.0 for name, value in terms.items()}
     for name, value in terms.items():
         if not np.isfinite(value):
-            checks.reject("error_constant", f"{name}: {value}", "formulas that are finite at t = 0 and t = T")
+            checks.reject(
+                "error_constant", f"{name}: {value}", "formulas that are finite at t = 0 and t = T"
+            )
     return ErrorConstant(sum(terms.values()), solution.value, solution.depth, terms, order)
 
 
-# -- what is not covered -----------------------------------------------------------------------------------------
+# -- what is not covered
+# -----------------------------------------------------------------------------------------
 def _checked(solution: Any) -> ControlProblem:
     """The problem of a solution that the expansion may hold for."""
     if not isinstance(solution, Solution):
@@ -117,13 +128,21 @@ def _checked(solution: Any) -> ControlProblem:
     problem = solution.problem
     if problem is None:
         seen = "a solution without its problem (as loaded from a run)"
-        checks.reject("error_constant", seen, "a result of solve(...), or replace(solution, problem=problem)")
+        checks.reject(
+            "error_constant", seen, "a result of solve(...), or replace(solution, problem=problem)"
+        )
     if solution.rule not in EXPANSIONS:
         checks.reject("error_constant", f"rule {solution.rule!r}", f"one of {sorted(EXPANSIONS)}")
     if solution.depth < LEAST_DEPTH[solution.rule]:
-        checks.reject("error_constant", f"depth {solution.depth}", f"depth >= {LEAST_DEPTH[solution.rule]}")
+        checks.reject(
+            "error_constant", f"depth {solution.depth}", f"depth >= {LEAST_DEPTH[solution.rule]}"
+        )
     if not solution.success:
-        checks.reject("error_constant", f"a solve that did not converge ({solution.message})", "a converged solution")
+        checks.reject(
+            "error_constant",
+            f"a solve that did not converge ({solution.message})",
+            "a converged solution",
+        )
     for name, control in problem.controls.items():
         if control.on == "ts" and not any(r.weight > 0 for r in problem.regularisers_of(name)):
             seen = f"triangular control {name!r} without a penalty"

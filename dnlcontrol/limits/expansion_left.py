@@ -1,28 +1,32 @@
 """The first-order expansion of the left rule: the terms of c in J_L = J* + c/L + O(L^-2).
 
-At a minimiser the value moves to first order only through the quadrature errors, weighted with the costates
-(envelope theorem). Let λ^l = dL/dx^l, L the Lagrangian with all multipliers, and z̄^l = (G_z)ᵀ λ^l be its
-derivative in the integral z^l alone (λ^l itself when x = g + z), so that z̄^l = τ p(t_l) for l < L and
-z̄^L = ∇Φ. Sums over samples; with N samples λ carries the factor 1/N. Then c = T c_1 and c_1 is the sum of
+At a minimiser the value moves to first order only through the quadrature errors, weighted with the
+costates (envelope theorem). Let λ^l = dL/dx^l, L the Lagrangian with all multipliers, and z̄^l =
+(G_z)ᵀ λ^l be its derivative in the integral z^l alone (λ^l itself when x = g + z), so that z̄^l = τ
+p(t_l) for l < L and z̄^L = ∇Φ. Sums over samples; with N samples λ carries the factor 1/N. Then c =
+T c_1 and c_1 is the sum of
 
     running cost           -½ [ℓ]_0^T                                       (mean over the samples)
-    path penalties         -½ [(α/2) |v|²]_0^T                              L2 and the mass of H1; not TvG
-    integral constraints   -½ Σ μ [h]_0^T                                   τ Σ h(t_l, x^l, v^l) with multiplier μ
-    memory                 -½ Σ_l z̄^l · [k(t_l, t_l, x(t_l), u) - k(t_l, 0, x(0), u)]
-    placement              -½ Σ_{l,s} g^{l,s} · (∂_t w - ∂_s w)             g^{l,s} = τ Σ k_wᵀ z̄^l, w of H1 kind
-    last row               ∫ [(α/4) |q|² + ½ q · G] ds                      G = Σ k_w(T, s)ᵀ z̄^L, q = ∂_t w(T, s)
-    triangle penalties     L2 alone: -½ ∫ r(T, s) ds - ½ ∫ [r(t, t) - r(t, 0)] dt;  beside H1: +½ ∫ r(t, t) dt
+    path penalties         -½ [(α/2) |v|²]_0^T                              L2 and the mass of H1;
+    not TvG integral constraints   -½ Σ μ [h]_0^T                                   τ Σ h(t_l, x^l,
+    v^l) with multiplier μ memory                 -½ Σ_l z̄^l · [k(t_l, t_l, x(t_l), u) - k(t_l, 0,
+    x(0), u)] placement              -½ Σ_{l,s} g^{l,s} · (∂_t w - ∂_s w)             g^{l,s} = τ Σ
+    k_wᵀ z̄^l, w of H1 kind last row               ∫ [(α/4) |q|² + ½ q · G] ds
+    G = Σ k_w(T, s)ᵀ z̄^L, q = ∂_t w(T, s) triangle penalties     L2 alone: -½ ∫ r(T, s) ds - ½ ∫
+    [r(t, t) - r(t, 0)] dt;  beside H1: +½ ∫ r(t, t) dt
 
 with r = (α_2/2) |w|² for an L2 penalty of weight α_2 on a triangular control.
 
-- For x' = f the memory and running terms are ½ ∫ ψ'·x' dt - ½ [H]_0^T, H = ℓ + ψ·f. The sum over l needs no
-  density p, so that state bounds may make ψ a measure.
-- Placement: the sample w^{l,s} sits half a cell from the nodes where the kernel reads t and s. Last row: the
-  differences of an H1 penalty leave out the half cell next to t = T. Where w(T, s) is free α q = -G, which
-  gives -|G|²/(4α); where it is held at a bound, the sample reaches the bound half a cell before T.
-- A pure L2 penalty leaves the samples that only x^L reads at 0; values at T are then limits from l < L.
-- A path control read by the outer map has its samples at the nodes: with a difference penalty its mass is
-  +½ [(α/2) |v(0)|² + (α/2) |v(T)|²].
+- For x' = f the memory and running terms are ½ ∫ ψ'·x' dt - ½ [H]_0^T, H = ℓ + ψ·f. The sum over l
+  needs no density p, so that state bounds may make ψ a measure.
+- Placement: the sample w^{l,s} sits half a cell from the nodes where the kernel reads t and s. Last
+  row: the differences of an H1 penalty leave out the half cell next to t = T. Where w(T, s) is free
+  α q = -G, which gives -|G|²/(4α); where it is held at a bound, the sample reaches the bound half a
+  cell before T.
+- A pure L2 penalty leaves the samples that only x^L reads at 0; values at T are then limits from l
+  < L.
+- A path control read by the outer map has its samples at the nodes: with a difference penalty its
+  mass is +½ [(α/2) |v(0)|² + (α/2) |v(T)|²].
 - A feature map belongs to the kernel, k(t, s, F(s, x, v), w).
 
 Source: derived for this project.
@@ -55,19 +59,32 @@ def terms(at: Optimum) -> dict[str, float]:
 
 
 def refuse(at: Optimum) -> None:
-    """Refuse what the loads z̄ show: an ill-posed L2 problem, and measures on a triangular control."""
+    """Refuse what the loads z̄ show: an ill-posed L2 problem, and measures on a triangular
+    control.
+    """
     sizes = np.array([np.max(np.abs(load), initial=0.0) for load in at.loads])
     if at.on_last_layer and sizes[-1] > NEGLIGIBLE * sizes.max():
-        seen = f"a terminal load on control {at.on_last_layer[0].name!r}, which has an L2 penalty alone or none"
-        checks.reject("error_constant", seen, "H1 there (else the limit is ill-posed), or no terminal load")
+        seen = (
+            f"a terminal load on control {at.on_last_layer[0].name!r}, which has an L2 "
+            "penalty alone or none"
+        )
+        checks.reject(
+            "error_constant", seen, "H1 there (else the limit is ill-posed), or no terminal load"
+        )
     if not at.triangular:
         return
     for block in at.discrete.rows.blocks:
-        on_state = block.formula is None or (block.constraint.kind == "path" and "x" in block.formula.reads)
+        on_state = block.formula is None or (
+            block.constraint.kind == "path" and "x" in block.formula.reads
+        )
         pressure = np.abs(at.mu[block.part].reshape(block.full_shape))[block.layers < at.depth]
         if on_state and np.sum(pressure) > NEGLIGIBLE * np.sum(np.abs(at.trajectory.costates)):
             seen = f"{block.constraint.name!r} active before T with triangular controls"
-            checks.reject("error_constant", seen, "state bounds and path constraints on x with path controls only")
+            checks.reject(
+                "error_constant",
+                seen,
+                "state bounds and path constraints on x with path controls only",
+            )
 
 
 def _running_cost(at: Optimum) -> float:
@@ -75,7 +92,9 @@ def _running_cost(at: Optimum) -> float:
     if formula is None or cost is None:
         return 0.0
     extra = [() if cost.target is None else (cost.target[n],) for n in range(at.problem.samples)]
-    return -0.5 * float(np.mean([at.rise(formula, n, *extra[n]) for n in range(at.problem.samples)]))
+    return -0.5 * float(
+        np.mean([at.rise(formula, n, *extra[n]) for n in range(at.problem.samples)])
+    )
 
 
 def _path_penalties(at: Optimum) -> float:
@@ -84,8 +103,14 @@ def _path_penalties(at: Optimum) -> float:
         if block.layout.on != "t":
             continue
         v = at.at_nodes[block.name]
-        start, end = (0.5 * mass(at.problem, block, L2, H1) * float(np.sum(v[node] ** 2)) for node in (0, -1))
-        total += 0.5 * (start + end) if block.layout.at_nodes and block.metric.smooth else -0.5 * (end - start)
+        start, end = (
+            0.5 * mass(at.problem, block, L2, H1) * float(np.sum(v[node] ** 2)) for node in (0, -1)
+        )
+        total += (
+            0.5 * (start + end)
+            if block.layout.at_nodes and block.metric.smooth
+            else -0.5 * (end - start)
+        )
     return total
 
 
@@ -94,7 +119,10 @@ def _integral_constraints(at: Optimum) -> float:
     for block in at.discrete.rows.blocks:
         if block.constraint.kind == "integral" and block.formula is not None:
             (mu,) = at.mu[block.part].reshape(block.full_shape)
-            total += sum(float(np.sum(mu[j] * at.rise(block.formula, n))) for j, n in enumerate(block.samples))
+            total += sum(
+                float(np.sum(mu[j] * at.rise(block.formula, n)))
+                for j, n in enumerate(block.samples)
+            )
     return -0.5 * total
 
 
@@ -105,7 +133,11 @@ def _memory(at: Optimum) -> float:
         if not np.all(np.isfinite(defect)):
             t = at.discrete.grid.nodes[l]
             seen = f"k(t, t) or k(t, 0) infinite or undefined at t = {t:g}"
-            checks.reject("error_constant", seen, "a kernel that is finite up to s = t (else the rate is not 1)")
+            checks.reject(
+                "error_constant",
+                seen,
+                "a kernel that is finite up to s = t (else the rate is not 1)",
+            )
         total += float(np.vdot(at.loads[l], defect))
     return -0.5 * total
 
@@ -125,7 +157,9 @@ def _last_row(at: Optimum, block: ControlBlock) -> float:
 def _slope_at_the_end(at: Optimum, block: ControlBlock) -> np.ndarray:
     """q = ∂_t w(T, s), (L, components): -G/α where w(T, s) is free."""
     held = block.view(at.held)[_end_sites(at, block)]
-    return np.where(held, _slopes(at, block)[0][-1], -_end_load(at, block) / mass(at.problem, block, H1))
+    return np.where(
+        held, _slopes(at, block)[0][-1], -_end_load(at, block) / mass(at.problem, block, H1)
+    )
 
 
 def _end_load(at: Optimum, block: ControlBlock) -> np.ndarray:
@@ -139,7 +173,9 @@ def _end_sites(at: Optimum, block: ControlBlock) -> np.ndarray:
 
 
 def _slopes(at: Optimum, block: ControlBlock) -> tuple[np.ndarray, np.ndarray]:
-    """∂_t w and ∂_s w at the cell centres by differences of the mirrored array, (L, L, components) each."""
+    """∂_t w and ∂_s w at the cell centres by differences of the mirrored array, (L, L, components)
+    each.
+    """
     square = block.layout.mirrored(block.view(at.w))
     return np.gradient(square, at.step, axis=0), np.gradient(square, at.step, axis=1)
 

@@ -5,18 +5,20 @@ J_L Γ-converges to J when for every control w (of H¹, weakly)
     recovery   the cell averages w̄_L of w have J_L(w̄_L) -> J(w)
     liminf     every w_L with Î_L w_L -> w weakly has liminf J_L(w_L) >= J(w)
 
-With J = D + R (data and penalties) the liminf inequality splits into what can be computed at each depth:
+With J = D + R (data and penalties) the liminf inequality splits into what can be computed at each
+depth:
 
     R_L(w_L) >= R(Î_L w_L)                                    exactly, for every w_L
-    R(Î_L w_L) >= R(w) + <w, Î_L w_L - w>_R                    convexity, <.,.>_R the penalties' inner product
-    J_L(w_L) >= J(w) - slack_L,   slack_L = |<w, Î_L w_L - w>_R| + |D_L(w_L) - D(w)|
+    R(Î_L w_L) >= R(w) + <w, Î_L w_L - w>_R                    convexity, <.,.>_R the penalties'
+    inner product J_L(w_L) >= J(w) - slack_L,   slack_L = |<w, Î_L w_L - w>_R| + |D_L(w_L) - D(w)|
 
-The first line: Î_L is at every point an average of samples, hat functions on the mirrored square have integral τ²
-(on the path τ), and the constant of the gradient part is 1. Weak convergence in H¹ makes both terms of the slack
-vanish, since the trace w(T, .) then converges in L²; under L² alone the trace, and with it D, does not.
+The first line: Î_L is at every point an average of samples, hat functions on the mirrored square
+have integral τ² (on the path τ), and the constant of the gradient part is 1. Weak convergence in H¹
+makes both terms of the slack vanish, since the trace w(T, .) then converges in L²; under L² alone
+the trace, and with it D, does not.
 
-That values and minimisers converge in this way is proved by Huang, Su, Tai, Wu, arXiv 2510.02049; the split and
-the checks are derived for this project.
+That values and minimisers converge in this way is proved by Huang, Su, Tai, Wu, arXiv 2510.02049;
+the split and the checks are derived for this project.
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ class RecoverySequence:
 
 @dataclass(frozen=True)
 class LiminfCheck:
-    """J_L(w_L) >= J(w) - slack_L along one sequence; all arrays have one entry for each of ``depths``.
+    """J_L(w_L) >= J(w) - slack_L along one sequence; all arrays have one entry for each of
+    ``depths``.
 
     Attributes
     ----------
@@ -115,12 +118,17 @@ class LiminfCheck:
             said.append(f"R_L(w_L) < R(Î_L w_L) by {-self.penalty_gaps.min():.1e}")
         if self.slacks[-1] > max(HALVED * self.slacks[0], rounding[-1]):
             said.append(
-                f"the slack does not vanish ({self.slacks[0]:.2e} at L={self.depths[0]}, {self.slacks[-1]:.2e} at "
-                f"L={self.depths[-1]}): the sequence does not converge weakly to w, or the penalties do not control "
+                f"the slack does not vanish ({self.slacks[0]:.2e} at L={self.depths[0]}, "
+                f"{self.slacks[-1]:.2e} at "
+                f"L={self.depths[-1]}): the sequence does not converge weakly to w, or the "
+                "penalties do not control "
                 "what the cost sees"
             )
         if self.excess[-1] < -self.slacks[-1] - rounding[-1]:
-            said.append(f"J_L(w_L) < J(w) - slack by {-self.excess[-1] - self.slacks[-1]:.1e} at L={self.depths[-1]}")
+            said.append(
+                f"J_L(w_L) < J(w) - slack by {-self.excess[-1] - self.slacks[-1]:.1e} at "
+                f"L={self.depths[-1]}"
+            )
         return tuple(said)
 
     @property
@@ -130,18 +138,25 @@ class LiminfCheck:
     def table(self) -> str:
         """One line for each depth."""
         lines = ["    L     J_L(w_L)  J_L(w_L) - J(w)        slack  R_L - R(Îw)"]
-        for row in zip(self.depths, self.values, self.excess, self.slacks, self.penalty_gaps, strict=True):
+        for row in zip(
+            self.depths, self.values, self.excess, self.slacks, self.penalty_gaps, strict=True
+        ):
             lines.append("{:5d} {:12.8f} {:16.3e} {:12.3e} {:12.3e}".format(*row))
         return "\n".join([*lines, *(self.failures or ("liminf inequality holds",))])
 
 
-def recovery_sequence(problem: ControlProblem, controls: Mapping[str, Any], depths: Sequence[int],
-                      value: float | None = None) -> RecoverySequence:  # fmt: skip
+def recovery_sequence(
+    problem: ControlProblem,
+    controls: Mapping[str, Any],
+    depths: Sequence[int],
+    value: float | None = None,
+) -> RecoverySequence:
     """J_L at the cell averages of given controls (left rule), with its limit and rate.
 
     Parameters
     ----------
-    controls : name -> function of (t, s), (t) or (), one for each control; a solution's ``controls`` will do.
+    controls : name -> function of (t, s), (t) or (), one for each control; a solution's
+        ``controls`` will do.
     value : J(w) if it is known; otherwise the limit is extrapolated from the deepest levels.
 
     >>> import dnlcontrol as dnl
@@ -160,21 +175,29 @@ def recovery_sequence(problem: ControlProblem, controls: Mapping[str, Any], dept
         rows.append((_value(discrete, w), discrete.space.penalty(w)))
     values, penalties = (tuple(column) for column in zip(*rows, strict=True))
     known = value is not None
-    limit = checks.real("recovery_sequence.value", value) if known else _extrapolated(ladder, values)
+    limit = (
+        checks.real("recovery_sequence.value", value) if known else _extrapolated(ladder, values)
+    )
     return RecoverySequence(tuple(ladder), values, penalties, limit, known)
 
 
-def liminf_check(problem: ControlProblem, controls: Mapping[str, Any], depths: Sequence[int],
-                 sequence: Callable[[int], Any] | None = None, value: float | None = None,
-                 amplitude: float = 1.0) -> LiminfCheck:  # fmt: skip
+def liminf_check(
+    problem: ControlProblem,
+    controls: Mapping[str, Any],
+    depths: Sequence[int],
+    sequence: Callable[[int], Any] | None = None,
+    value: float | None = None,
+    amplitude: float = 1.0,
+) -> LiminfCheck:
     """J_L(w_L) >= J(w) - slack_L along a sequence that converges weakly to w (left rule).
 
     Parameters
     ----------
     controls : the limit w, name -> function, as in :func:`recovery_sequence`.
-    sequence : depth -> w_L, whatever ``solve(start=...)`` accepts (a Solution, a mapping, a flat vector). The default
-        adds to the cell averages an oscillation that tends to 0 weakly in H¹ and keeps its energy,
-        ``amplitude`` · cos(kπt/T) cos(kπs/T)/(kπ/T), k = ⌈√L⌉ (on the path without the second factor).
+    sequence : depth -> w_L, whatever ``solve(start=...)`` accepts (a Solution, a mapping, a flat
+        vector). The default adds to the cell averages an oscillation that tends to 0 weakly in H¹
+        and keeps its energy, ``amplitude`` · cos(kπt/T) cos(kπs/T)/(kπ/T), k = ⌈√L⌉ (on the path
+        without the second factor).
     value : J(w) if it is known; otherwise extrapolated from the cell averages at ``depths``.
     """
     problem, ladder = _checked("liminf_check", problem, depths)
@@ -185,7 +208,8 @@ def liminf_check(problem: ControlProblem, controls: Mapping[str, Any], depths: S
     fine = discretise(problem, 2 * ladder[-1])
     target = averages(fine.space, functions)
     recovered = recovery_sequence(problem, functions, ladder, value)
-    data = _extrapolated(ladder, np.subtract(recovered.values, recovered.penalties).tolist())  # D(w)
+    # D(w)
+    data = _extrapolated(ladder, np.subtract(recovered.values, recovered.penalties).tolist())
     rows = []
     for depth in ladder:
         discrete = discretise(problem, depth)
@@ -194,16 +218,27 @@ def liminf_check(problem: ControlProblem, controls: Mapping[str, Any], depths: S
         else:
             w, _ = starting_point(discrete, sequence(depth))
         total, penalty = _value(discrete, w), discrete.space.penalty(w)
-        pairing = float(target @ fine.space.penalty_gradient(_prolonged(discrete.space, w, fine.space) - target))
+        pairing = float(
+            target @ fine.space.penalty_gradient(_prolonged(discrete.space, w, fine.space) - target)
+        )
         data_gap = abs(total - penalty - data)
-        rows.append((total, penalty - extended_penalty(problem, discrete.space, w), abs(pairing) + data_gap, data_gap))
+        rows.append(
+            (
+                total,
+                penalty - extended_penalty(problem, discrete.space, w),
+                abs(pairing) + data_gap,
+                data_gap,
+            )
+        )
     values, gaps, slacks, data_gaps = (np.asarray(column) for column in zip(*rows, strict=True))
     return LiminfCheck(tuple(ladder), values, recovered.limit, gaps, slacks, data_gaps)
 
 
 def averages(space: ControlSpace, functions: Mapping[str, Any]) -> np.ndarray:
     """The recovery sequence at one depth: cell averages of every control, a flat vector."""
-    return space.assemble({b.name: cell_averages(_on_arrays(functions[b.name], b), b.layout) for b in space})
+    return space.assemble(
+        {b.name: cell_averages(_on_arrays(functions[b.name], b), b.layout) for b in space}
+    )
 
 
 def oscillation(space: ControlSpace) -> np.ndarray:
@@ -220,7 +255,9 @@ def oscillation(space: ControlSpace) -> np.ndarray:
 
 
 def extended_penalty(problem: ControlProblem, space: ControlSpace, w: np.ndarray) -> float:
-    """R(Î_L w): the penalties' integrals of the piecewise-linear extension, by quadrature without error."""
+    """R(Î_L w): the penalties' integrals of the piecewise-linear extension, by quadrature without
+    error.
+    """
     total = 0.0
     for block in space:
         layout, values = block.layout, block.values(w)
@@ -238,7 +275,9 @@ def extended_penalty(problem: ControlProblem, space: ControlSpace, w: np.ndarray
 
 
 def _prolonged(space: ControlSpace, w: np.ndarray, fine: ControlSpace) -> np.ndarray:
-    return fine.assemble({b.name: prolong(b.layout, b.values(w), fine.blocks[b.name].layout) for b in space})
+    return fine.assemble(
+        {b.name: prolong(b.layout, b.values(w), fine.blocks[b.name].layout) for b in space}
+    )
 
 
 def _value(discrete: DiscreteProblem, w: np.ndarray) -> float:
@@ -257,7 +296,9 @@ def _checked(name: str, problem: Any, depths: Any) -> tuple[ControlProblem, list
     if not isinstance(problem, ControlProblem):
         checks.reject_type(f"{name}.problem", problem, "a ControlProblem")
     if not hasattr(depths, "__iter__"):
-        checks.reject_type(f"{name}.depths", depths, "a list of at least two increasing integers >= 1")
+        checks.reject_type(
+            f"{name}.depths", depths, "a list of at least two increasing integers >= 1"
+        )
     ladder = [checks.whole(f"{name}.depths", d) for d in depths]
     if len(ladder) < 2 or any(b <= a for a, b in pairwise(ladder)):
         checks.reject(f"{name}.depths", ladder, "at least two increasing integers >= 1")
@@ -268,8 +309,11 @@ def _functions(name: str, problem: ControlProblem, controls: Any) -> Mapping[str
     if not isinstance(controls, Mapping):
         checks.reject_type(f"{name}.controls", controls, "a mapping name -> function")
     if set(controls) != set(problem.controls):
-        checks.reject(f"{name}.controls", sorted(map(str, controls)), f"one function for each of "
-                      f"{sorted(problem.controls)}")  # fmt: skip
+        checks.reject(
+            f"{name}.controls",
+            sorted(map(str, controls)),
+            f"one function for each of {sorted(problem.controls)}",
+        )
     for key, function in controls.items():
         checks.function(f"{name}.controls[{key!r}]", function)
     return controls
@@ -288,7 +332,11 @@ def _on_arrays(function: Callable[..., Any], block: ControlBlock) -> Callable[..
             values = np.array([function(*point) for point in zip(*times, strict=True)], dtype=float)
         if values.shape != full:
             seen = f"values of shape {values.shape[1:]}"
-            checks.reject(f"controls[{block.name!r}]", seen, f"a function that returns shape {block.control.shape}")
+            checks.reject(
+                f"controls[{block.name!r}]",
+                seen,
+                f"a function that returns shape {block.control.shape}",
+            )
         return values
 
     return evaluate

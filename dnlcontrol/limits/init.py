@@ -1,11 +1,12 @@
-"""Initialisation on, and projection onto, the sets of weights for which the infinitely deep network converges.
+"""Initialisation on, and projection onto, the sets of weights for which the infinitely deep network
+converges.
 
     plain      W_n = I + P_n,  ‖P_n‖ <= c n^-(1+α),             ‖b_n‖ <= c_b n^-(1+α)
     residual   ‖W^{n,m}‖ <= c n^-((1+α)/M), m = 1..M,           ‖b^{n,m}‖ <= c_b n^-(1+α)
 
-The second makes p_n = Π_m ‖W^{n,m}‖ <= c^M n^-(1+α): the parametrisation W~/n^((1+α)/M), b~/n^(1+α) with bounded
-W~, b~ of Huang, Zhang, arXiv 2205.06571 [their code]; the first is its counterpart for the condition of Xu, Zhang,
-arXiv 2107.12530.
+The second makes p_n = Π_m ‖W^{n,m}‖ <= c^M n^-(1+α): the parametrisation W~/n^((1+α)/M), b~/n^(1+α)
+with bounded W~, b~ of Huang, Zhang, arXiv 2205.06571 [their code]; the first is its counterpart for
+the condition of Xu, Zhang, arXiv 2107.12530.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from dnlcontrol import checks
 from dnlcontrol.limits.infinite_depth.majorants import PowerLaw, Tail
 from dnlcontrol.limits.infinite_depth.rounding import matrix_norm, norm_of, vector_norm
 
-INSIDE = 1 - 1e-12  # projections end a little inside, so that norms that are rounded up stay below the radius
+# projections end a little inside, so that norms that are rounded up stay below the radius
+INSIDE = 1 - 1e-12
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,22 @@ class Summable:
     norm: float
 
     def tail(self, inner: int | None = None) -> Tail:
-        """Majorants of p_n and β_n for every n, for ``certify``; ``inner`` is M of residual blocks, None is plain.
+        """Majorants of p_n and β_n for every n, for ``certify``; ``inner`` is M of residual blocks,
+        None is plain.
 
-        Residual: β_n <= Σ_m c^(M-m) n^-((1+α)(M-m)/M) c_b n^-(1+α) <= c_b (1 + c + ... + c^(M-1)) n^-(1+α).
+        Residual: β_n <= Σ_m c^(M-m) n^-((1+α)(M-m)/M) c_b n^-(1+α) <= c_b (1 + c + ... + c^(M-1))
+        n^-(1+α).
         """
         if inner is None:
-            return Tail(PowerLaw(self.scale, 1 + self.alpha), PowerLaw(self.bias_scale, 1 + self.alpha))
+            return Tail(
+                PowerLaw(self.scale, 1 + self.alpha), PowerLaw(self.bias_scale, 1 + self.alpha)
+            )
         M = checks.whole("inner", inner)
         weights = PowerLaw(self.scale**M, 1 + self.alpha)
-        return Tail(weights, PowerLaw(self.bias_scale * sum(self.scale**m for m in range(M)), 1 + self.alpha))
+        return Tail(
+            weights,
+            PowerLaw(self.bias_scale * sum(self.scale**m for m in range(M)), 1 + self.alpha),
+        )
 
     def radius(self, n: int, inner: int | None = None) -> float:
         """The largest ‖P_n‖ (plain) or ‖W^{n,m}‖ (residual)."""
@@ -51,8 +60,12 @@ class Summable:
         """The largest ‖b_n‖."""
         return self.bias_scale * float(n) ** -(1 + self.alpha)
 
-    def layer(self, rng: np.random.Generator, n: int, width: int, inner: int | None = None) -> tuple[Any, Any]:
-        """Random weights and biases of layer n on the boundary of the set (residual: lists of M)."""
+    def layer(
+        self, rng: np.random.Generator, n: int, width: int, inner: int | None = None
+    ) -> tuple[Any, Any]:
+        """Random weights and biases of layer n on the boundary of the set (residual: lists
+        of M).
+        """
 
         def one() -> tuple[np.ndarray, np.ndarray]:
             W, b = rng.standard_normal((width, width)), rng.standard_normal(width)
@@ -65,22 +78,33 @@ class Summable:
         made = [one() for _ in range(inner)]
         return [W for W, _ in made], [b for _, b in made]
 
-    def plain(self, width: int, depth: int, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def plain(
+        self, width: int, depth: int, seed: int = 0
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """W_1..W_depth and b_1..b_depth, for ``Stack(weights, biases)``."""
         return self._arrays(width, depth, None, seed)
 
-    def residual(self, width: int, depth: int, inner: int = 2, seed: int = 0) -> tuple[list[Any], list[Any]]:
-        """Lists of M = ``inner`` weights and biases per block, for ``Stack(weights, biases, residual=True)``."""
+    def residual(
+        self, width: int, depth: int, inner: int = 2, seed: int = 0
+    ) -> tuple[list[Any], list[Any]]:
+        """Lists of M = ``inner`` weights and biases per block, for
+        ``Stack(weights, biases, residual=True)``.
+        """
         return self._arrays(width, depth, checks.whole("inner", inner), seed)
 
-    def _arrays(self, width: int, depth: int, inner: int | None, seed: int) -> tuple[list[Any], list[Any]]:
+    def _arrays(
+        self, width: int, depth: int, inner: int | None, seed: int
+    ) -> tuple[list[Any], list[Any]]:
         rng = np.random.default_rng(seed)
         checks.whole("width", width)
-        layers = [self.layer(rng, n, width, inner) for n in range(1, checks.whole("depth", depth) + 1)]
+        layers = [
+            self.layer(rng, n, width, inner) for n in range(1, checks.whole("depth", depth) + 1)
+        ]
         return [W for W, _ in layers], [b for _, b in layers]
 
     def initialise(self, module: Any, inner: int | None = None, seed: int = 0) -> None:
-        """Fill the square Linear layers of a torch module, in order: layer n = 1, 2, ..., M = ``inner`` per block.
+        """Fill the square Linear layers of a torch module, in order: layer n = 1, 2, ..., M =
+        ``inner`` per block.
 
         Layers of other shapes (first, read-out) are left as they are.
         """
@@ -88,31 +112,42 @@ class Summable:
         layers = square_layers(module, inner)
         for n, block in enumerate(layers, 1):
             W, b = self.layer(rng, n, block[0].weight.shape[0], inner)
-            for linear, weight, bias in zip(block, W if inner else [W], b if inner else [b], strict=True):
+            for linear, weight, bias in zip(
+                block, W if inner else [W], b if inner else [b], strict=True
+            ):
                 _write(linear.weight, weight)
                 _write(linear.bias, bias)
 
     def project(self, module: Any, inner: int | None = None) -> int:
-        """Replace the square Linear layers by the nearest ones (Frobenius norm) of the set; how many layers moved.
+        """Replace the square Linear layers by the nearest ones (Frobenius norm) of the set; how
+        many layers moved.
 
-        To be called after each step of an optimiser. In single precision W_n = I + P_n is rounded again when it is
-        stored, so that the bound of ‖P_n‖ then holds up to 1e-7 times the width.
+        To be called after each step of an optimiser. In single precision W_n = I + P_n is rounded
+        again when it is stored, so that the bound of ‖P_n‖ then holds up to 1e-7 times the width.
         """
         moved = 0
         for n, block in enumerate(square_layers(module, inner), 1):
             for linear in block:
-                W, centre = _read(linear.weight), np.eye(linear.weight.shape[0]) if inner is None else 0.0
+                W, centre = (
+                    _read(linear.weight),
+                    np.eye(linear.weight.shape[0]) if inner is None else 0.0,
+                )
                 nearest = centre + project_matrix(W - centre, self.radius(n, inner), self.norm)
                 changed = _write_if_moved(linear.weight, W, nearest)
                 if linear.bias is not None:
                     b = _read(linear.bias)
-                    changed |= _write_if_moved(linear.bias, b, project_vector(b, self.bias_radius(n), self.norm))
+                    changed |= _write_if_moved(
+                        linear.bias, b, project_vector(b, self.bias_radius(n), self.norm)
+                    )
                 moved += changed
         return moved
 
 
-def summable(alpha: float, *, scale: float = 1.0, bias_scale: float | None = None, norm: float = 2) -> Summable:
-    """The summable set with exponent ``alpha`` > 0 and radii ``scale``, ``bias_scale`` (default: scale), in ``norm``.
+def summable(
+    alpha: float, *, scale: float = 1.0, bias_scale: float | None = None, norm: float = 2
+) -> Summable:
+    """The summable set with exponent ``alpha`` > 0 and radii ``scale``, ``bias_scale`` (default:
+    scale), in ``norm``.
 
     >>> from dnlcontrol.certificates import depth
     >>> scheme = summable(0.5)
@@ -126,27 +161,38 @@ def summable(alpha: float, *, scale: float = 1.0, bias_scale: float | None = Non
 
 
 def square_layers(module: Any, inner: int | None = None) -> list[list[Any]]:
-    """The torch.nn.Linear layers with as many inputs as outputs, in order, in groups of ``inner`` (None: 1).
+    """The torch.nn.Linear layers with as many inputs as outputs, in order, in groups of ``inner``
+    (None: 1).
 
     ``module`` may also be a list of such layers.
     """
     from torch import nn
 
     leaves = module.modules() if isinstance(module, nn.Module) else module
-    linear = [leaf for leaf in leaves if isinstance(leaf, nn.Linear) and leaf.in_features == leaf.out_features]
+    linear = [
+        leaf
+        for leaf in leaves
+        if isinstance(leaf, nn.Linear) and leaf.in_features == leaf.out_features
+    ]
     size = 1 if inner is None else checks.whole("inner", inner)
     if not linear or len(linear) % size:
-        checks.reject("module", f"{len(linear)} square Linear layers", f"a multiple of {size}, at least {size}")
+        checks.reject(
+            "module",
+            f"{len(linear)} square Linear layers",
+            f"a multiple of {size}, at least {size}",
+        )
     return [linear[i : i + size] for i in range(0, len(linear), size)]
 
 
 def project_matrix(A: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
     """The nearest matrix (Frobenius norm) with ‖A‖ <= radius, norm 1, 2 or inf.
 
-    Norm 2: singular values are cut at the radius. Norm inf: each row onto the l1 ball; norm 1: each column.
+    Norm 2: singular values are cut at the radius. Norm inf: each row onto the l1 ball; norm 1: each
+    column.
     """
     if norm == 2:
-        accepted = (1 + INSIDE) / 2 * radius  # above INSIDE * radius, so that projecting twice changes nothing
+        # above INSIDE * radius, so that projecting twice changes nothing
+        accepted = (1 + INSIDE) / 2 * radius
         if np.sqrt(np.sum(A * A)) <= accepted:
             return A
         U, s, V = np.linalg.svd(A, full_matrices=False)
@@ -197,4 +243,10 @@ def _write_if_moved(parameter: Any, old: np.ndarray, new: np.ndarray) -> bool:
     return True
 
 
-__all__: Sequence[str] = ("Summable", "project_matrix", "project_vector", "square_layers", "summable")
+__all__: Sequence[str] = (
+    "Summable",
+    "project_matrix",
+    "project_vector",
+    "square_layers",
+    "summable",
+)

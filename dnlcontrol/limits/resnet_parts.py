@@ -1,9 +1,12 @@
-"""The residual network of Thorpe and van Gennip: which problems are of that form, and its parts in NumPy.
+"""The residual network of Thorpe and van Gennip: which problems are of that form, and its parts in
+NumPy.
 
-    X_{i+1} = X_i + τ σ(K_i X_i + b_i),   E = D(X_n, c) + α_1 [τ^{-1} Σ|K_i - K_{i-1}|² + τ_1 |K_0|²]
+    X_{i+1} = X_i + τ σ(K_i X_i + b_i),   E = D(X_n, c) + α_1 [τ^{-1} Σ|K_i - K_{i-1}|² + τ_1
+    |K_0|²]
                                             + α_2 [the same for b] + ½ Σ α_c |c|²
 
-with the constants c of the head (W and c there: α_3 |W|² is ½ (2α_3) |W|²). Source of the model: arXiv 1810.11741.
+with the constants c of the head (W and c there: α_3 |W|² is ½ (2α_3) |W|²). Source of the model:
+arXiv 1810.11741.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class LimitModel:
-    """A problem of the form above; ``penalties``: the TvG term of K and of b; ``weights``: ½ Σ weight |c|²."""
+    """A problem of the form above; ``penalties``: the TvG term of K and of b; ``weights``: ½ Σ
+    weight |c|².
+    """
 
     problem: ControlProblem
     penalties: Mapping[str, TvG]
@@ -53,7 +58,11 @@ class LimitModel:
         assert f is not None and p.terminal is not None
         targets = [()] * len(x) if p.terminal.target is None else [(y,) for y in p.terminal.target]
         visible = f.only(constants)
-        return float(np.mean([f(numpy_engine(), row, visible, *y) for row, y in zip(x, targets, strict=True)]))
+        return float(
+            np.mean(
+                [f(numpy_engine(), row, visible, *y) for row, y in zip(x, targets, strict=True)]
+            )
+        )
 
     def terminal_gradients(self) -> Callable[..., tuple[np.ndarray, Arrays]]:
         """(x (N, d), constants) -> N ∂D/∂x, one row per sample, and ∂D/∂c by name."""
@@ -66,11 +75,17 @@ class LimitModel:
         f = p.formulas.terminal
         assert f is not None and p.terminal is not None
         loss = Vectorised(discretise(p, 1), torch.device("cpu"), torch.float64).over_samples(f)
-        extra = [] if p.terminal.target is None else [torch.as_tensor(p.terminal.target, dtype=torch.float64)]
+        extra = (
+            []
+            if p.terminal.target is None
+            else [torch.as_tensor(p.terminal.target, dtype=torch.float64)]
+        )
         slopes = torch.func.grad(lambda x, c: loss(x, c, *extra).mean(), argnums=(0, 1))
 
         def gradients(x: np.ndarray, constants: Arrays) -> tuple[np.ndarray, Arrays]:
-            visible = {k: torch.tensor(v, dtype=torch.float64) for k, v in f.only(constants).items()}
+            visible = {
+                k: torch.tensor(v, dtype=torch.float64) for k, v in f.only(constants).items()
+            }
             dx, dc = slopes(torch.tensor(x, dtype=torch.float64), visible)
             return len(x) * dx.numpy(), {k: v.numpy() for k, v in dc.items()}
 
@@ -86,11 +101,21 @@ def model_of(problem: Any, argument: str) -> LimitModel:
         if not holds:
             checks.reject(argument, seen, allowed)
 
-    need(isinstance(problem.dynamics, ResNet), f"dynamics {type(problem.dynamics).__name__}", "ResNet dynamics")
     need(
-        problem.terminal is not None and problem.running is None, "another cost", "a terminal cost and no running cost"
+        isinstance(problem.dynamics, ResNet),
+        f"dynamics {type(problem.dynamics).__name__}",
+        "ResNet dynamics",
     )
-    need(not problem.constraints, f"constraints {[c.name for c in problem.constraints]}", "a problem without any")
+    need(
+        problem.terminal is not None and problem.running is None,
+        "another cost",
+        "a terminal cost and no running cost",
+    )
+    need(
+        not problem.constraints,
+        f"constraints {[c.name for c in problem.constraints]}",
+        "a problem without any",
+    )
     bounded = sorted(k for k, c in problem.controls.items() if c.bounded)
     need(not bounded, f"bounds on {bounded}", "controls without bounds")
     penalties: dict[str, TvG] = {}
@@ -100,20 +125,28 @@ def model_of(problem: Any, argument: str) -> LimitModel:
         if control.on == "const":
             weights[name] = float(sum(item.weight for item in items))
             continue
-        need(name in ("K", "b"), f"a control {name!r} on {control.on!r}", "the path controls K and b and constants")
+        need(
+            name in ("K", "b"),
+            f"a control {name!r} on {control.on!r}",
+            "the path controls K and b and constants",
+        )
         only = items[0] if len(items) == 1 else None
         if not isinstance(only, TvG) or not only.weight > 0:
-            checks.reject(argument, f"penalties {items} on {name!r}", f"one TvG({name!r}, weight > 0)")
+            checks.reject(
+                argument, f"penalties {items} on {name!r}", f"one TvG({name!r}, weight > 0)"
+            )
         penalties[name] = only
     return LimitModel(problem, penalties, weights)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that the checks compare, recomputed from the controls of one solution by plain recursions.
+    """Everything that the checks compare, recomputed from the controls of one solution by plain
+    recursions.
 
-    ``gradients``: G_i = (1/N) Σ_n (σ'(K_i X_i + b_i) ⊙ ψ_{i+1}) X_iᵀ for K, without X_i for b; the data cost's
-    derivative in the sample i is τ G_i. ψ_i = ψ_{i+1} + τ K_iᵀ (σ'_i ⊙ ψ_{i+1}), ψ_n = N ∂D/∂X_n.
+    ``gradients``: G_i = (1/N) Σ_n (σ'(K_i X_i + b_i) ⊙ ψ_{i+1}) X_iᵀ for K, without X_i for b; the
+    data cost's derivative in the sample i is τ G_i. ψ_i = ψ_{i+1} + τ K_iᵀ (σ'_i ⊙ ψ_{i+1}), ψ_n =
+    N ∂D/∂X_n.
     """
 
     step: float

@@ -4,9 +4,10 @@ Near a solution the method of multipliers knows which sides are active. Each ste
 
     min rᵀδ + ½ δᵀHδ   subject to   C δ = target - c   (active rows),   δ = 0 on held controls
 
-by conjugate gradients in the null space of C, with the Riesz map or its correction (coarse.py) as the constraint
-preconditioner (Gould, Hribar, Nocedal 2001), and updates the multipliers and the active set (primal-dual active set
-rule: a side is active when μ + ρ (c - side) points outwards). It needs one gradient sweep for each active row.
+by conjugate gradients in the null space of C, with the Riesz map or its correction (coarse.py) as
+the constraint preconditioner (Gould, Hribar, Nocedal 2001), and updates the multipliers and the
+active set (primal-dual active set rule: a side is active when μ + ρ (c - side) points outwards). It
+needs one gradient sweep for each active row.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.preconditioner import PAIRS, Preconditioner
 from dnlcontrol.minimise.quadratic_model import Seen
 
-STEPS, ROW_LIMIT, CG_LIMIT = 60, 400, 500
+STEPS = 60
+ROW_LIMIT = 400
+CG_LIMIT = 500
 NOISE = 1e-6
 TIGHTER = 1e-3  # an error ε in a state costs ε/τ² in a control that acts through two integrals
 
 
 @dataclass(frozen=True)
 class KKTPoint:
-    """Controls and multipliers with the dual norm of the Lagrangian's gradient and the largest residual of c.
+    """Controls and multipliers with the dual norm of the Lagrangian's gradient and the largest
+    residual of c.
 
     ``log``: (value, stationarity, CG iterations before it) of every Newton step.
     """
@@ -46,7 +50,8 @@ class KKTPoint:
 class _Active:
     """The active rows, the values they should take, and their gradients on the free controls.
 
-    ``solved``: the gradients under the preconditioner, an inner product's inverse matrix like the Riesz map.
+    ``solved``: the gradients under the preconditioner, an inner product's inverse matrix like the
+    Riesz map.
     """
 
     index: np.ndarray
@@ -62,7 +67,8 @@ class _Active:
     def split(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """g less its part Cᵀy in the span of the gradients, and y.
 
-        What is left has the size of the projected direction: otherwise rounding of a large Cᵀy passes for descent.
+        What is left has the size of the projected direction: otherwise rounding of a large Cᵀy
+        passes for descent.
         """
         y = self.inverse @ (self.solved @ g)
         return g - self.gradients.T @ y, y
@@ -78,12 +84,13 @@ def newton_on_active(
     growth: float = np.inf,
     preconditioner: Preconditioner | None = None,
 ) -> KKTPoint | None:
-    """A point whose stationarity is below ``tolerance`` (its residual far below), or None if the steps do not reach it.
+    """A point whose stationarity is below ``tolerance`` (its residual far below), or None if the
+    steps do not reach it.
 
     ``preconditioner``: of the Lagrangian's Hessian; it learns from every step.
 
-    All wrong rows change sides at once; where such a set comes back, only the worst row does. They end after ``steps``
-    steps, or where the stationarity is ``growth`` times that of the first.
+    All wrong rows change sides at once; where such a set comes back, only the worst row does. They
+    end after ``steps`` steps, or where the stationarity is ``growth`` times that of the first.
     """
     rows, space = evaluator.rows, evaluator.space
     lower, upper = space.bounds
@@ -119,12 +126,20 @@ def newton_on_active(
             seen.add(key)
             nearer = np.where(at.constraints > rows.bounds[1], rows.bounds[1], rows.bounds[0])
             side = np.where(wrong > 0, np.where(np.isnan(side), nearer, np.nan), side)
-            mu = _refitted(evaluator, face, w, np.where(np.isnan(side), 0.0, mu), np.flatnonzero(~np.isnan(side)))
+            mu = _refitted(
+                evaluator,
+                face,
+                w,
+                np.where(np.isnan(side), 0.0, mu),
+                np.flatnonzero(~np.isnan(side)),
+            )
             continue
         solve = _solver(face, preconditioner)
         active = _active(evaluator, face, w, index, side[index], solve)
         seen_here: list[Seen] = []
-        delta, change, inner = _step(evaluator, face, active, solve, w, mu, at, 0.1 * tolerance, seen_here)
+        delta, change, inner = _step(
+            evaluator, face, active, solve, w, mu, at, 0.1 * tolerance, seen_here
+        )
         if delta is None:
             return None
         if preconditioner is not None:
@@ -136,9 +151,15 @@ def newton_on_active(
 
 
 def _wrong(
-    bounds: tuple[np.ndarray, np.ndarray], side: np.ndarray, c: np.ndarray, mu: np.ndarray, tolerance: float
+    bounds: tuple[np.ndarray, np.ndarray],
+    side: np.ndarray,
+    c: np.ndarray,
+    mu: np.ndarray,
+    tolerance: float,
 ) -> np.ndarray:
-    """How wrong each row is: its violation where inactive, a multiplier of the wrong sign where active; else 0."""
+    """How wrong each row is: its violation where inactive, a multiplier of the wrong sign where
+    active; else 0.
+    """
     lower, upper = bounds
     inactive = np.isnan(side)
     violation = np.maximum(np.maximum(lower - c, c - upper), 0.0)
@@ -151,12 +172,16 @@ def _wrong(
 def active_sides(
     bounds: tuple[np.ndarray, np.ndarray], c: np.ndarray, mu: np.ndarray, rho: float | np.ndarray
 ) -> np.ndarray:
-    """The side that each row sits on, NaN for inactive rows; ρ = 0: by the multipliers alone, down to NOISE of them."""
+    """The side that each row sits on, NaN for inactive rows; ρ = 0: by the multipliers alone, down
+    to NOISE of them.
+    """
     lower, upper = bounds
     side = np.full(len(c), np.nan)
     if not np.any(rho):
         floor = NOISE * np.max(np.abs(mu), initial=0.0)
-        shifted = np.where(mu > floor, np.inf, np.where(mu < -floor, -np.inf, np.clip(0.0, lower, upper)))
+        shifted = np.where(
+            mu > floor, np.inf, np.where(mu < -floor, -np.inf, np.clip(0.0, lower, upper))
+        )
     else:
         shifted = c + mu / rho
     side = np.where(shifted > upper, upper, side)
@@ -187,8 +212,14 @@ def _solver(face: Face, preconditioner: Preconditioner | None) -> Solver:
     return solve
 
 
-def _active(evaluator: Products, face: Face, w: np.ndarray, index: np.ndarray, target: np.ndarray,
-            solve: Solver) -> _Active:  # fmt: skip
+def _active(
+    evaluator: Products,
+    face: Face,
+    w: np.ndarray,
+    index: np.ndarray,
+    target: np.ndarray,
+    solve: Solver,
+) -> _Active:
     C = np.zeros((len(index), evaluator.space.size))
     Z = np.zeros_like(C)
     for k, i in enumerate(index):
@@ -199,21 +230,36 @@ def _active(evaluator: Products, face: Face, w: np.ndarray, index: np.ndarray, t
     return _Active(index, target, C, Z, np.linalg.pinv(C @ Z.T, rcond=1e-13, hermitian=True))
 
 
-def _refitted(evaluator: Products, face: Face, w: np.ndarray, mu: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Multipliers of a changed active set that fit the gradient best: those of rows let go pass to their neighbours.
+def _refitted(
+    evaluator: Products, face: Face, w: np.ndarray, mu: np.ndarray, index: np.ndarray
+) -> np.ndarray:
+    """Multipliers of a changed active set that fit the gradient best: those of rows let go pass to
+    their neighbours.
 
-    Otherwise the gradient would jump by the multipliers let go, and with it the set of held controls.
+    Otherwise the gradient would jump by the multipliers let go, and with it the set of held
+    controls.
     """
     mu = mu.copy()
     active = _active(evaluator, face, w, index, np.zeros(len(index)), _solver(face, None))
-    mu[index] -= active.inverse @ (active.solved @ evaluator.trajectory(w, Multipliers(mu)).gradient)
+    mu[index] -= active.inverse @ (
+        active.solved @ evaluator.trajectory(w, Multipliers(mu)).gradient
+    )
     return mu
 
 
-def _step(evaluator: Products, face: Face, active: _Active, solve: Solver, w: np.ndarray, mu: np.ndarray,
-          at: Trajectory, accuracy: float, seen: list[Seen],
-          ) -> tuple[np.ndarray | None, np.ndarray, int]:  # fmt: skip
-    """δ, the change of the active multipliers and the CG iterations; δ is None at negative curvature.
+def _step(
+    evaluator: Products,
+    face: Face,
+    active: _Active,
+    solve: Solver,
+    w: np.ndarray,
+    mu: np.ndarray,
+    at: Trajectory,
+    accuracy: float,
+    seen: list[Seen],
+) -> tuple[np.ndarray | None, np.ndarray, int]:
+    """δ, the change of the active multipliers and the CG iterations; δ is None at negative
+    curvature.
 
     Products with positive curvature are added to ``seen``.
     """

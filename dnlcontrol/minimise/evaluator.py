@@ -24,17 +24,21 @@ class Products(Protocol):
 
     def trajectory(self, w: np.ndarray, multipliers: Multipliers) -> Trajectory: ...
 
-    def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers) -> np.ndarray: ...
+    def hessian_product(
+        self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers
+    ) -> np.ndarray: ...
 
     def constraint_values(self, w: np.ndarray) -> np.ndarray: ...
 
     def constraint_gradient(self, w: np.ndarray, weights: np.ndarray) -> np.ndarray: ...
 
+
 @dataclass(frozen=True)
 class Trajectory:
     """States x, integrals z, costates λ, z̄ and the constraint values c at one control.
 
-    λ^l and z̄^l are the derivatives of the Lagrangian with respect to the right side of the state equation and to z^l.
+    λ^l and z̄^l are the derivatives of the Lagrangian with respect to the right side of the state
+    equation and to z^l.
     """
 
     value: float
@@ -44,4 +48,3 @@ class Trajectory:
     costates: np.ndarray
     integral_costates: np.ndarray
     constraints: np.ndarray
-

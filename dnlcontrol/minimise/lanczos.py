@@ -1,4 +1,6 @@
-"""Extreme curvatures of a model, by Lanczos in the metric: is a point a minimiser, which directions are stiff?"""
+"""Extreme curvatures of a model, by Lanczos in the metric: is a point a minimiser, which directions
+are stiff?
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ import numpy as np
 
 from dnlcontrol.minimise.faces import Face
 
-STEPS = 20  # H is a multiple of A plus a compact part: an eigenvalue below its bulk is found in a few steps
+# H is a multiple of A plus a compact part: an eigenvalue below its bulk is found in a few steps
+STEPS = 20
 NEGATIVE = 1e-6  # of the largest curvature seen: below, a sign is not told from rounding
 Map = Callable[[np.ndarray], np.ndarray]
 
@@ -16,10 +19,11 @@ Map = Callable[[np.ndarray], np.ndarray]
 def ritz_pairs(
     product: Map, riesz: Map, metric: Map, start: np.ndarray, steps: int, enough: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ritz values θ (ascending), vectors (k, n) with ‖v‖_B = 1 and residuals ‖Hv - θBv‖_{B^{-1}} of H v = θ B v.
+    """Ritz values θ (ascending), vectors (k, n) with ‖v‖_B = 1 and residuals ‖Hv - θBv‖_{B^{-1}} of
+    H v = θ B v.
 
-    Lanczos with full orthogonalisation, B the ``metric`` and B^{-1} its ``riesz`` map; it ends early where the
-    Krylov space is invariant, or its coupling β to the rest is at most ``enough``.
+    Lanczos with full orthogonalisation, B the ``metric`` and B^{-1} its ``riesz`` map; it ends
+    early where the Krylov space is invariant, or its coupling β to the rest is at most ``enough``.
     """
     basis: list[np.ndarray] = []
     duals: list[np.ndarray] = []
@@ -56,7 +60,9 @@ def lowest_curvature(product: Map, face: Face) -> tuple[float, np.ndarray]:
     size = face.space.size
     start = face.riesz(face.restrict(np.random.default_rng(24).standard_normal(size)))
     steps = min(STEPS, int(np.count_nonzero(face.free)))
-    values, vectors, _ = ritz_pairs(lambda v: face.restrict(product(v)), face.riesz, face.space.metric, start, steps)
+    values, vectors, _ = ritz_pairs(
+        lambda v: face.restrict(product(v)), face.riesz, face.space.metric, start, steps
+    )
     if not len(values) or values[0] >= -NEGATIVE * np.abs(values).max():
         return 0.0, np.zeros(size)
     return float(values[0]), vectors[0]

@@ -16,13 +16,20 @@ HISTORY = 20
 ARMIJO = 1e-4
 
 
-def lbfgs(objective: SmoothFunction, start: np.ndarray, tolerance: float, max_iterations: int = 2000,
-          progress: Progress | None = None, checkpoint: Checkpoint | None = None) -> Outcome:  # fmt: skip
-    """Limited-memory BFGS whose initial inverse Hessian is γ A_FF^{-1}; the history restarts when the face changes.
+def lbfgs(
+    objective: SmoothFunction,
+    start: np.ndarray,
+    tolerance: float,
+    max_iterations: int = 2000,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Outcome:
+    """Limited-memory BFGS whose initial inverse Hessian is γ A_FF^{-1}; the history restarts when
+    the face changes.
 
-    Two-loop recursion (Nocedal and Wright, Numerical Optimization, section 7.2) on the entries that are not
-    held, projected Armijo backtracking. Pairs enter only with positive curvature. A solve that
-    goes on from a checkpoint (``checkpoint``) gathers them anew.
+    Two-loop recursion (Nocedal and Wright, Numerical Optimization, section 7.2) on the entries that
+    are not held, projected Armijo backtracking. Pairs enter only with positive curvature. A solve
+    that goes on from a checkpoint (``checkpoint``) gathers them anew.
     """
     space = objective.space
     kept = resumed(checkpoint, "lbfgs")
@@ -31,8 +38,12 @@ def lbfgs(objective: SmoothFunction, start: np.ndarray, tolerance: float, max_it
     if not (np.isfinite(value) and np.all(np.isfinite(g))):
         return Outcome(w, value, g, np.inf, False, NOT_FINITE, (Iterate(0, value, np.inf, 0.0, 0),))
     pairs: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=HISTORY)
-    held, log, evaluations = None, kept_log(kept, max_iterations), 1
-    message = f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
+    held = None
+    log = kept_log(kept, max_iterations)
+    evaluations = 1
+    message = (
+        f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
+    )
     for k in range(len(log), max_iterations + 1):
         if checkpoint:
             checkpoint.offer("lbfgs", {"w": w, "log": lines(log)})
@@ -41,7 +52,9 @@ def lbfgs(objective: SmoothFunction, start: np.ndarray, tolerance: float, max_it
         if progress:
             progress(log[-1])
         if norm <= tolerance and complementarity(space, w, g) <= tolerance:
-            return Outcome(w, value, g, norm, True, f"stationarity {norm:.1e} <= {tolerance:.0e}", tuple(log))
+            return Outcome(
+                w, value, g, norm, True, f"stationarity {norm:.1e} <= {tolerance:.0e}", tuple(log)
+            )
         if k == max_iterations:
             break
         now = binding(space, w, g)
@@ -52,24 +65,34 @@ def lbfgs(objective: SmoothFunction, start: np.ndarray, tolerance: float, max_it
         if direction @ g >= 0:
             pairs.clear()
             direction = -face.riesz(face.restrict(g))
-        step, found, evaluations = 1.0, False, 0
+        step = 1.0
+        found = False
+        evaluations = 0
         while not found and evaluations < 40:
             new = np.clip(w + step * direction, *space.bounds)
             new_value, new_g = objective.value_and_gradient(new)
             evaluations += 1
             noise = 1e-15 * abs(value)
-            found = bool(np.isfinite(new_value)) and new_value <= value + ARMIJO * float(g @ (new - w)) + noise
+            found = (
+                bool(np.isfinite(new_value))
+                and new_value <= value + ARMIJO * float(g @ (new - w)) + noise
+            )
             step *= 0.5
         if not found:
             if not pairs:
-                message = f"the line search found no decrease at stationarity {norm:.1e}; use method='newton'"
+                message = (
+                    f"the line search found no decrease at stationarity {norm:.1e}; use "
+                    "method='newton'"
+                )
                 break
             pairs.clear()
             continue
         s, y = new - w, new_g - g
         if s @ y > 1e-14 * float(np.sqrt((s @ s) * (y @ y))):
             pairs.append((s, y))
-        w, value, g = new, new_value, new_g
+        w = new
+        value = new_value
+        g = new_g
     return Outcome(w, value, g, norm, False, message, tuple(log))
 
 

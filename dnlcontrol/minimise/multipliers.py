@@ -9,7 +9,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Multipliers:
-    """μᵀc (ρ = 0) or the augmented Σ ρ/2 dist(c + μ/ρ, [lower, upper])² - μ²/(2ρ), beside ``cost`` times J.
+    """μᵀc (ρ = 0) or the augmented Σ ρ/2 dist(c + μ/ρ, [lower, upper])² - μ²/(2ρ), beside ``cost``
+    times J.
 
     ρ is one weight, or one for each row.
     """

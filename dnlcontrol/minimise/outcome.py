@@ -14,7 +14,9 @@ from dnlcontrol.minimise.quadratic_model import Step
 
 
 class SmoothFunction(Protocol):
-    """What the trust-region method needs: value, gradient, and the minimum of the quadratic model."""
+    """What the trust-region method needs: value, gradient, and the minimum of the
+    quadratic model.
+    """
 
     @property
     def space(self) -> ControlSpace: ...
@@ -24,8 +26,15 @@ class SmoothFunction(Protocol):
     def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray: ...
 
     def solve_model(
-        self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, max_products: int
+        self,
+        w: np.ndarray,
+        g: np.ndarray,
+        face: Face,
+        radius: float,
+        accuracy: float,
+        max_products: int,
     ) -> Step: ...
+
 
 @dataclass(frozen=True)
 class Iterate:
@@ -39,6 +48,7 @@ class Iterate:
     work: float = np.nan  # units so far; only where the caller's progress is told
     # the flat vector after an epoch of mini-batches; only where the caller's progress is told
     controls: np.ndarray | None = field(default=None, compare=False)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -60,13 +70,15 @@ class Outcome:
     def inner(self) -> int:
         return sum(i.inner for i in self.log)
 
+
 Progress = Callable[[Iterate], None]
+
 
 def lines(log: Sequence[Iterate]) -> tuple[tuple[Any, ...], ...]:
     """The log as plain tuples (iteration, value, stationarity, radius, inner)."""
     return tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in log)
 
+
 def kept_log(kept: Mapping[str, Any], most: int) -> list[Iterate]:
     """The first lines, at most so many, of the log in a checkpoint's state."""
     return [Iterate(*line) for line in kept.get("log", ())][:most]
-

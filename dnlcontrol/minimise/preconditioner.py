@@ -1,18 +1,21 @@
-"""Coarse-grid correction: the compact part of the Hessian, known from a coarser level, in the preconditioner.
+"""Coarse-grid correction: the compact part of the Hessian, known from a coarser level, in the
+preconditioner.
 
-In the metric the Hessian is the bulk B (the penalties' share, a multiple of A for each control) plus a compact part,
-whose eigenvectors v of H v = λ B v are smooth: those of a coarse level, carried over by splines, are nearly those
-of the fine one. With them, orthonormal in B,
+In the metric the Hessian is the bulk B (the penalties' share, a multiple of A for each control)
+plus a compact part, whose eigenvectors v of H v = λ B v are smooth: those of a coarse level,
+carried over by splines, are nearly those of the fine one. With them, orthonormal in B,
 
     Ĥ = B + Σ (|λ| - 1) (Bv)(Bv)ᵀ,     Ĥ^{-1} = B^{-1} + Σ (1/|λ| - 1) v vᵀ,
 
-positive definite whatever the sign of λ. On a face of the bounds the matching block of Ĥ is inverted, again by
-B_FF^{-1} and a small matrix (Woodbury's identity). Conjugate gradients then see eigenvalues near 1 only.
+positive definite whatever the sign of λ. On a face of the bounds the matching block of Ĥ is
+inverted, again by B_FF^{-1} and a small matrix (Woodbury's identity). Conjugate gradients then see
+eigenvalues near 1 only.
 
-The pairs come from the last steps of a cold start, or from Lanczos at a coarse level. From then on they are improved
-by the products of every Newton step (Morales and Nocedal 2000 precondition one Newton system by those of the last), and
-carried on from level to level. Within a level what is learnt is kept as it comes, Ĥ = B + B X N XᵀB with a small N;
-bringing it back to pairs costs as much as several gradients, and is left to the way from a level to the next.
+The pairs come from the last steps of a cold start, or from Lanczos at a coarse level. From then on
+they are improved by the products of every Newton step (Morales and Nocedal 2000 precondition one
+Newton system by those of the last), and carried on from level to level. Within a level what is
+learnt is kept as it comes, Ĥ = B + B X N XᵀB with a small N; bringing it back to pairs costs as
+much as several gradients, and is left to the way from a level to the next.
 """
 
 from __future__ import annotations
@@ -30,16 +33,24 @@ from dnlcontrol.minimise.faces import Face
 from dnlcontrol.minimise.lanczos import ritz_pairs
 from dnlcontrol.minimise.quadratic_model import Seen
 
-# Lanczos steps at the coarse level; pairs kept: spirals, α = 2e-3, L = 128 take 55, 43, 28, 28, 26 CG iterations with
-# 16, 24, 40, 60, 80 of them
+# Lanczos steps at the coarse level; pairs kept: spirals, α = 2e-3, L = 128 take 55, 43, 28, 28, 26
+# CG iterations with 16, 24, 40, 60, 80 of them
 STEPS, PAIRS = 70, 40
-NEAR, RESIDUAL, COUPLING = 0.2, 0.3, 0.1  # pairs with |log|λ|| below NEAR stay in the bulk
+# pairs with |log|λ|| below NEAR stay in the bulk
+NEAR = 0.2
+RESIDUAL = 0.3
+COUPLING = 0.1
 BLOCK = 4096  # entries of each vector taken at once
 SOFTEST = 1e-6  # λ below are not told from rounding
-SHALLOWEST, DEEPEST, RATIO = 8, 32, 4
+SHALLOWEST = 8
+DEEPEST = 32
+RATIO = 4
 MOST = 80  # vectors before they are compressed to PAIRS
-CHEAP = 20_000  # entries of the controls up to which that is done at once: N grows where the vectors become dependent
-LEARNER = 50_000  # entries of the controls up to which a cold start remembers its last steps: 240 MB at most
+# entries of the controls up to which that is done at once: N grows where the vectors become
+# dependent
+CHEAP = 20_000
+# entries of the controls up to which a cold start remembers its last steps: 240 MB at most
+LEARNER = 50_000
 RECENT = 5  # steps that a cold start is remembered by
 
 
@@ -47,8 +58,8 @@ RECENT = 5  # steps that a cold start is remembered by
 class Correction:
     """Ĥ = B + B X N XᵀB, B = scale·A.
 
-    ``scale`` is flat, constant on each control; ``blocks`` hold the rows of X, (k_i, size) each; ``gram`` is XᵀBX and
-    ``change`` is N, both (k, k).
+    ``scale`` is flat, constant on each control; ``blocks`` hold the rows of X, (k_i, size) each;
+    ``gram`` is XᵀBX and ``change`` is N, both (k, k).
     """
 
     space: ControlSpace
@@ -58,7 +69,9 @@ class Correction:
     change: np.ndarray
 
     @staticmethod
-    def diagonal(space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, shifts: np.ndarray) -> Correction:
+    def diagonal(
+        space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, shifts: np.ndarray
+    ) -> Correction:
         """From pairs (1 + shift, v), v orthonormal in B."""
         return Correction(space, scale, (vectors,), np.eye(len(shifts)), np.diag(shifts))
 
@@ -69,14 +82,17 @@ class Correction:
 
     def on(self, face: Face) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         """(r, A_FF^{-1} r) -> Ĥ_FF^{-1} r_F."""
-        blocks, gram, N = self.blocks, self.gram, self.change
+        blocks = self.blocks
+        gram = self.gram
+        N = self.change
         if not len(N):
             return lambda r, z: z / self.scale
         if not face.whole:
             U = np.stack([face.restrict(self.scale * self.space.metric(v)) for v in self.rows])
             Z = np.stack([face.riesz(u / self.scale) for u in U])
             blocks, gram = (Z,), U @ Z.T
-        # (B + U N Uᵀ)^{-1} = B^{-1} - Z (I + N UᵀZ)^{-1} N Zᵀ, Z = B^{-1} U; the small matrix is symmetric
+        # (B + U N Uᵀ)^{-1} = B^{-1} - Z (I + N UᵀZ)^{-1} N Zᵀ, Z = B^{-1} U; the small matrix is
+        # symmetric
         small = np.linalg.solve(np.eye(len(N)) + N @ gram, N)
         small = 0.5 * (small + small.T)
 
@@ -97,14 +113,18 @@ class Correction:
 
             Ĥ - ĤS (SᵀĤS)^{-1} SᵀĤ + Y (SᵀY)^{-1} Yᵀ,    with S and B^{-1}Y added to X.
         """
-        k, m, N = len(self.change), len(seen), self.change
+        k = len(self.change)
+        m = len(seen)
+        N = self.change
         S = [pair.s for pair in seen]
         Z = [(self.space.riesz(pair.y) if pair.z is None else pair.z) / self.scale for pair in seen]
         added = np.stack([*S, *Z])
         X = [*self.rows, *added]
         gram = np.eye(k + 2 * m)
         gram[:k, :k] = self.gram
-        gram[k:] = products([self.scale * self.space.metric(s) for s in S] + [pair.y for pair in seen], X)
+        gram[k:] = products(
+            [self.scale * self.space.metric(s) for s in S] + [pair.y for pair in seen], X
+        )
         gram[:k, k:] = gram[k:, :k].T
         gram = 0.5 * (gram + gram.T)
         VS, SY = gram[:k, k : k + m], gram[k : k + m, k + m :]
@@ -118,11 +138,15 @@ class Correction:
         except np.linalg.LinAlgError:  # dependent pairs, or of different models
             return self
         change[k + m :, k + m :] += inverse.T @ inverse
-        learnt = Correction(self.space, self.scale, (*self.blocks, added), gram, change - half.T @ half)
+        learnt = Correction(
+            self.space, self.scale, (*self.blocks, added), gram, change - half.T @ half
+        )
         return learnt if len(gram) <= MOST and self.space.size > CHEAP else learnt.compressed()
 
     def compressed(self) -> Correction:
-        """As bulk and few eigenpairs of the small matrices ``change`` and ``gram``, those near 1 left to the bulk."""
+        """As bulk and few eigenpairs of the small matrices ``change`` and ``gram``, those near 1
+        left to the bulk.
+        """
         if np.array_equal(self.gram, np.eye(len(self.gram))):
             return self
         sizes, turn = np.linalg.eigh(self.gram)
@@ -132,10 +156,14 @@ class Correction:
         values = np.maximum(np.abs(1.0 + shifts), SOFTEST)
         chosen = outstanding(np.abs(np.log(values)))
         combine = (turn / root) @ vectors[:, chosen]
-        return Correction.diagonal(self.space, self.scale, combined(combine.T, self.rows), values[chosen] - 1.0)
+        return Correction.diagonal(
+            self.space, self.scale, combined(combine.T, self.rows), values[chosen] - 1.0
+        )
 
     def moved(self, space: ControlSpace) -> Correction | None:
-        """The same on another depth; None where nothing stands out, or the moved vectors are dependent."""
+        """The same on another depth; None where nothing stands out, or the moved vectors are
+        dependent.
+        """
         few = self.compressed()
         if not few.rows:
             return None
@@ -156,22 +184,39 @@ def bulk(space: ControlSpace) -> np.ndarray:
     """The share of each control's penalty in its metric, flat; 1 where there is no penalty."""
     parts = {}
     for block in space:
-        share = 0.0 if block.penalty is None else block.penalty.diagonal().sum() / block.metric.diagonal.sum()
-        parts[block.name] = np.full((block.layout.count, block.components), share if share > 0 else 1.0)
+        share = (
+            0.0
+            if block.penalty is None
+            else block.penalty.diagonal().sum() / block.metric.diagonal.sum()
+        )
+        parts[block.name] = np.full(
+            (block.layout.count, block.components), share if share > 0 else 1.0
+        )
     return space.assemble(parts)
 
 
-def correction(space: ControlSpace, coarse: ControlSpace, product: Callable[[np.ndarray, np.ndarray], np.ndarray],
-               w: np.ndarray) -> Correction | None:  # fmt: skip
-    """From the Hessian products ``product(w, d)`` of a coarse level at its controls w; None if nothing stands out.
+def correction(
+    space: ControlSpace,
+    coarse: ControlSpace,
+    product: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    w: np.ndarray,
+) -> Correction | None:
+    """From the Hessian products ``product(w, d)`` of a coarse level at its controls w; None if
+    nothing stands out.
 
-    Without penalties on every control the bulk is not known beforehand; the median Ritz value stands for it.
+    Without penalties on every control the bulk is not known beforehand; the median Ritz value
+    stands for it.
     """
     scale = bulk(coarse)
     start = coarse.riesz(np.random.default_rng(25).standard_normal(coarse.size) / scale)
     values, vectors, residuals = ritz_pairs(
-        partial(product, w), lambda r: coarse.riesz(r / scale), lambda v: scale * coarse.metric(v),
-        start, min(STEPS, coarse.size), COUPLING)  # fmt: skip
+        partial(product, w),
+        lambda r: coarse.riesz(r / scale),
+        lambda v: scale * coarse.metric(v),
+        start,
+        min(STEPS, coarse.size),
+        COUPLING,
+    )
     if not len(values) or not np.all(np.isfinite(values)):
         return None
     level = 1.0
@@ -193,7 +238,10 @@ def products(left: list[np.ndarray], right: list[np.ndarray]) -> np.ndarray:
     """All scalar products, (len(left), len(right)), by blocks that stay in cache."""
     total = np.zeros((len(left), len(right)))
     for i in range(0, len(right[0]), BLOCK):
-        total += np.stack([v[i : i + BLOCK] for v in left]) @ np.stack([v[i : i + BLOCK] for v in right]).T
+        total += (
+            np.stack([v[i : i + BLOCK] for v in left])
+            @ np.stack([v[i : i + BLOCK] for v in right]).T
+        )
     return total
 
 
@@ -208,9 +256,11 @@ def combined(weights: np.ndarray, vectors: list[np.ndarray]) -> np.ndarray:
 def nearly_orthonormal(
     space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, shifts: np.ndarray
 ) -> Correction | None:
-    """From pairs whose vectors are orthonormal in B but for what moving them did; None if they are dependent.
+    """From pairs whose vectors are orthonormal in B but for what moving them did; None if they are
+    dependent.
 
-    Made orthonormal they are C^{-1}X, CCᵀ = XᵀBX, the stiffest disturbed least (Cholesky in their order).
+    Made orthonormal they are C^{-1}X, CCᵀ = XᵀBX, the stiffest disturbed least (Cholesky in their
+    order).
     """
     gram = products([scale * space.metric(v) for v in vectors], list(vectors))
     gram = 0.5 * (gram + gram.T)
@@ -222,10 +272,11 @@ def nearly_orthonormal(
 
 
 class Preconditioner:
-    """The correction of a running minimiser: prepared at first use, improved by every Newton step's products.
+    """The correction of a running minimiser: prepared at first use, improved by every Newton step's
+    products.
 
-    One that is not ``used`` only learns from the last steps, for another level: far from a minimiser it would lead a
-    cold start to another one.
+    One that is not ``used`` only learns from the last steps, for another level: far from a
+    minimiser it would lead a cold start to another one.
     """
 
     def __init__(self, prepare: Callable[[], Correction], used: bool = True) -> None:
@@ -237,7 +288,8 @@ class Preconditioner:
     def current(self) -> Correction:
         """What is known now."""
         if self._prepare is not None:
-            self._now, self._prepare = self._prepare(), None  # what it was prepared from need not be kept
+            # what it was prepared from need not be kept
+            self._now, self._prepare = self._prepare(), None
         now = self._now
         assert now is not None
         for seen in self._pending:
@@ -259,7 +311,9 @@ class Preconditioner:
     @staticmethod
     def restored(space: ControlSpace, arrays: Mapping[str, np.ndarray]) -> Preconditioner:
         """From the arrays of another run at the same depth."""
-        kept = Correction.diagonal(space, *(np.asarray(arrays[k]) for k in ("scale", "vectors", "shifts")))
+        kept = Correction.diagonal(
+            space, *(np.asarray(arrays[k]) for k in ("scale", "vectors", "shifts"))
+        )
         return Preconditioner(lambda: kept)
 
     def add(self, seen: Sequence[Seen]) -> None:
@@ -281,6 +335,8 @@ def learner(space: ControlSpace) -> Preconditioner | None:
 
 
 def coarse_depth(depth: int) -> int | None:
-    """Where the pairs are computed: a level that costs little beside one product of the fine level."""
+    """Where the pairs are computed: a level that costs little beside one product of the
+    fine level.
+    """
     found = min(max(depth // RATIO, SHALLOWEST), DEEPEST)
     return found if 2 * found <= depth else None

@@ -1,9 +1,10 @@
 """The quadratic model q(d) = gᵀd + ½ dᵀH d in a trust region of the metric A and a box of bounds.
 
-On a face of the box: conjugate gradients preconditioned by the Riesz map A_FF^{-1} or a correction of it (coarse.py),
-stopped at the radius and at negative curvature (Steihaug 1983). Where steps meet bounds they are projected, the face
-is updated and the model is solved on, until the projected gradient of the model itself is small (Bertsekas 1982: the
-two-metric projection is a descent direction because the held entries are left out of the metric).
+On a face of the box: conjugate gradients preconditioned by the Riesz map A_FF^{-1} or a correction
+of it (coarse.py), stopped at the radius and at negative curvature (Steihaug 1983). Where steps meet
+bounds they are projected, the face is updated and the model is solved on, until the projected
+gradient of the model itself is small (Bertsekas 1982: the two-metric projection is a descent
+direction because the held entries are left out of the metric).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from dnlcontrol.minimise.faces import Face, held_entries
 Product = Callable[[np.ndarray], np.ndarray]
 PAIRS = 40  # products of one model that are kept
 CLOSE = 1e-3  # a held entry so near its bound, relative to 1 + |w|, is put there first
-FACES = 50  # changes of face within one model; each shrinks the model value, so this only bounds the work
+# changes of face within one model; each shrinks the model value, so this only bounds the work
+FACES = 50
 
 
 class Correction(Protocol):
@@ -42,7 +44,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Step:
-    """A step d, its model value q(d) <= 0, the CG iterations spent and whether it stopped at the radius.
+    """A step d, its model value q(d) <= 0, the CG iterations spent and whether it stopped at the
+    radius.
 
     ``seen``: what the iterations learnt of H.
     """
@@ -54,10 +57,23 @@ class Step:
     seen: tuple[Seen, ...] = ()
 
 
-def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndarray, face: Face, radius: float,
-                accuracy: float, max_products: int, correction: Correction | None = None) -> Step:  # fmt: skip
-    """Minimise the model to ``accuracy`` in the dual norm of its projected gradient, in at most ``max_products`` products."""
-    d, Hd, inner = np.zeros_like(g), np.zeros_like(g), 0
+def solve_model(
+    space: ControlSpace,
+    product: Product,
+    w: np.ndarray,
+    g: np.ndarray,
+    face: Face,
+    radius: float,
+    accuracy: float,
+    max_products: int,
+    correction: Correction | None = None,
+) -> Step:
+    """Minimise the model to ``accuracy`` in the dual norm of its projected gradient, in at most
+    ``max_products`` products.
+    """
+    d = np.zeros_like(g)
+    Hd = np.zeros_like(g)
+    inner = 0
     seen: list[Seen] = []
     lower, upper = space.bounds
     near = snapped(space, w, g)
@@ -82,7 +98,9 @@ def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndar
         else:
             clipped, Hp, used = _projected_search(space, product, w, d, m, p, clipped)
             inner += used
-            d, Hd, at_radius = d + clipped, Hd + Hp, False
+            d = d + clipped
+            Hd = Hd + Hp
+            at_radius = False
             if not clipped.any():
                 break
         if at_radius or inner >= max_products or not space.bounded:
@@ -93,14 +111,23 @@ def solve_model(space: ControlSpace, product: Product, w: np.ndarray, g: np.ndar
     return Step(d, float(g @ d + 0.5 * d @ Hd), inner, False, tuple(seen))
 
 
-def conjugate_gradients(face: Face, product: Product, m: np.ndarray, base: np.ndarray, radius: float, accuracy: float,
-                        max_products: int, correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
-                        seen: list[Seen] | None = None,
-                        ) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
-    """Minimise mᵀp + ½ pᵀHp over the free entries, ‖base + p‖_A <= radius; returns p, Hp, iterations, at the radius.
+def conjugate_gradients(
+    face: Face,
+    product: Product,
+    m: np.ndarray,
+    base: np.ndarray,
+    radius: float,
+    accuracy: float,
+    max_products: int,
+    correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    seen: list[Seen] | None = None,
+) -> tuple[np.ndarray, np.ndarray, int, bool]:
+    """Minimise mᵀp + ½ pᵀHp over the free entries, ‖base + p‖_A <= radius; returns p, Hp,
+    iterations, at the radius.
 
-    The preconditioner is r -> ``correct``(r, A_FF^{-1} r), symmetric and positive definite, by default the Riesz map;
-    ``accuracy`` is in the dual norm. Products with positive curvature are added to ``seen``, at most PAIRS.
+    The preconditioner is r -> ``correct``(r, A_FF^{-1} r), symmetric and positive definite, by
+    default the Riesz map; ``accuracy`` is in the dual norm. Products with positive curvature are
+    added to ``seen``, at most PAIRS.
     """
     metric = face.space.metric
     p, Hp = np.zeros_like(m), np.zeros_like(m)
@@ -134,8 +161,11 @@ def conjugate_gradients(face: Face, product: Product, m: np.ndarray, base: np.nd
     return p, Hp, max_products, False
 
 
-def _preconditioned(face: Face, r: np.ndarray, correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
-                    ) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
+def _preconditioned(
+    face: Face,
+    r: np.ndarray,
+    correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
+) -> tuple[np.ndarray, np.ndarray, float]:
     """The preconditioned residual, A_FF^{-1} r and its dual norm, with one Riesz solve."""
     z = face.riesz(r)
     norm = float(np.sqrt(max(float(r @ z), 0.0)))
@@ -143,9 +173,13 @@ def _preconditioned(face: Face, r: np.ndarray, correct: Callable[[np.ndarray, np
 
 
 def _to_radius(d: np.ndarray, p: np.ndarray, metric: Product, radius: float) -> float:
-    """The θ >= 0 with ‖d + θp‖_A = radius, the larger root of a quadratic written without cancellation."""
+    """The θ >= 0 with ‖d + θp‖_A = radius, the larger root of a quadratic written without
+    cancellation.
+    """
     Ap = metric(p)
-    a, b, c = float(p @ Ap), float(d @ Ap), float(d @ metric(d)) - radius**2
+    a = float(p @ Ap)
+    b = float(d @ Ap)
+    c = float(d @ metric(d)) - radius**2
     if c >= 0:
         return 0.0
     root = np.sqrt(b * b - a * c)
@@ -161,8 +195,9 @@ def binding(space: ControlSpace, w: np.ndarray, m: np.ndarray) -> np.ndarray:
 def snapped(space: ControlSpace, w: np.ndarray, g: np.ndarray) -> np.ndarray:
     """The step of held entries close to their bounds onto them.
 
-    An entry just inside a bound whose gradient pushes outwards would be free, block every projected step, and let
-    no length be accepted that is not tiny. Entries further off move by projected steps, within the radius.
+    An entry just inside a bound whose gradient pushes outwards would be free, block every projected
+    step, and let no length be accepted that is not tiny. Entries further off move by projected
+    steps, within the radius.
     """
     if not space.bounded:
         return np.zeros_like(w)
@@ -172,8 +207,15 @@ def snapped(space: ControlSpace, w: np.ndarray, g: np.ndarray) -> np.ndarray:
     return np.where(held_entries(space, w, g) & close, target - w, 0.0)
 
 
-def _projected_search(space: ControlSpace, product: Product, w: np.ndarray, d: np.ndarray, m: np.ndarray, p: np.ndarray,
-                      trial: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
+def _projected_search(
+    space: ControlSpace,
+    product: Product,
+    w: np.ndarray,
+    d: np.ndarray,
+    m: np.ndarray,
+    p: np.ndarray,
+    trial: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Halve β until the projected step lowers the model enough: mᵀt + ½ tᵀHt <= 10^{-2} mᵀt < 0."""
     lower, upper = space.bounds
     beta = 1.0

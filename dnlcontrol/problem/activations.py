@@ -1,7 +1,7 @@
 """Activations: scalar functions applied to each entry, on any backend.
 
-Those of this module know their derivatives as functions of their own value y = σ(x), which is what the column sweep
-has at hand.
+Those of this module know their derivatives as functions of their own value y = σ(x), which is what
+the column sweep has at hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Function = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Derivatives:
-    """``slope(y)`` = σ'(x) and ``curvature_ratio(y)`` = σ''(x)/σ'(x) at y = σ(x); curvature_ratio None where σ'' = 0."""
+    """``slope(y)`` = σ'(x) and ``curvature_ratio(y)`` = σ''(x)/σ'(x) at y = σ(x); curvature_ratio
+    None where σ'' = 0.
+    """
 
     slope: Function
     curvature_ratio: Function | None
@@ -27,7 +29,8 @@ class Derivatives:
 def known(
     slope: Function, curvature_ratio: Function | None = None, *, bend: Function | None = None
 ) -> Callable[[Function], Function]:
-    """Decorator for an activation, entry by entry, whose derivatives are known from its value y = σ(x).
+    """Decorator for an activation, entry by entry, whose derivatives are known from its value y =
+    σ(x).
 
     Parameters
     ----------
@@ -35,8 +38,8 @@ def known(
     curvature_ratio : y -> σ''(x)/σ'(x); None for a piecewise linear σ.
     bend : the name of ``curvature_ratio`` in version 0.1.0.
 
-    The derivatives are trusted: ``dnl.taylor_test`` shows a wrong one. Without them an activation is differentiated by
-    torch.func, which is slower.
+    The derivatives are trusted: ``dnl.taylor_test`` shows a wrong one. Without them an activation
+    is differentiated by torch.func, which is slower.
 
     >>> import dnlcontrol as dnl
     >>> @known(slope=lambda y: 2.0 * y - y * y, curvature_ratio=lambda y: 2.0 - 2.0 * y)

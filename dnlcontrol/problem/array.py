@@ -1,9 +1,9 @@
 """The array seam: a formula is written once and evaluated by NumPy, PyTorch and CasADi.
 
-Inside a formula every argument is an :class:`Array`, a thin shell around a NumPy array, a PyTorch tensor
-or a ``casadi.ArrayInterface``. It lets through the operations that mean the same on all three and raises on
-every other, so that no backend can differ silently. Functions come from the closed module
-:func:`namespace`. Everything has rank <= 2.
+Inside a formula every argument is an :class:`Array`, a thin shell around a NumPy array, a PyTorch
+tensor or a ``casadi.ArrayInterface``. It lets through the operations that mean the same on all
+three and raises on every other, so that no backend can differ silently. Functions come from the
+closed module :func:`namespace`. Everything has rank <= 2.
 """
 
 from __future__ import annotations
@@ -18,14 +18,32 @@ import numpy as np
 from dnlcontrol.checks import InputError, InputTypeError, array_of
 from dnlcontrol.problem.engines import FUNCTIONS, Engine, engine_of
 
-VOCABULARY = (*FUNCTIONS, "where", "maximum", "minimum", "sum", "mean", "max", "min", "stack", "concat",
-              "reshape", "matmul", "asarray", "zeros_like", "ones_like", "logsumexp", "softmax")  # fmt: skip
+VOCABULARY = (
+    *FUNCTIONS,
+    "where",
+    "maximum",
+    "minimum",
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "stack",
+    "concat",
+    "reshape",
+    "matmul",
+    "asarray",
+    "zeros_like",
+    "ones_like",
+    "logsumexp",
+    "softmax",
+)
 COMPARISONS = ("lt", "le", "gt", "ge")
 ATTRIBUTES = "shape, ndim, T, indexing by integers and slices, + - * / ** @, comparisons"
 
 
 class Array:
-    """One argument of a formula: ``+ - * / ** @``, comparisons, indexing, iteration, ``shape``, ``ndim``, ``T``.
+    """One argument of a formula: ``+ - * / ** @``, comparisons, indexing, iteration, ``shape``,
+    ``ndim``, ``T``.
 
     Any other operation raises an error that names the alternative in :func:`namespace`.
     """
@@ -39,7 +57,8 @@ class Array:
         self._engine = engine
         self._seen = seen
 
-    # -- shape ----------------------------------------------------------------------------------------
+    # -- shape
+    # ----------------------------------------------------------------------------------------
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self._value.shape)
@@ -54,7 +73,9 @@ class Array:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise InputTypeError("got a 0-d array; allowed: rank 1 or 2, where entries are counted or unpacked")
+            raise InputTypeError(
+                "got a 0-d array; allowed: rank 1 or 2, where entries are counted or unpacked"
+            )
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Array]:
@@ -64,12 +85,14 @@ class Array:
         keys = key if isinstance(key, tuple) else (key,)
         if len(keys) > self.ndim:
             raise InputError(
-                f"index {key!r}: got {len(keys)} indices for shape {self.shape}; allowed: at most {self.ndim}"
+                f"index {key!r}: got {len(keys)} indices for shape {self.shape}; allowed: at "
+                f"most {self.ndim}"
             )
         keys = tuple(_check_index(k, n) for k, n in zip(keys, self.shape, strict=False))
         return Array(self._engine.getitem(_raw(self), keys), self._engine) if keys else self
 
-    # -- arithmetic -----------------------------------------------------------------------------------
+    # -- arithmetic
+    # -----------------------------------------------------------------------------------
     def _binary(self, other: Any, op: str, swap: bool = False) -> Array:
         right = _operand(other, self._engine)
         if right is NotImplemented:
@@ -143,20 +166,28 @@ class Array:
 
     def __eq__(self, o: object) -> Any:
         raise InputTypeError(
-            "== between arrays is not in a formula's vocabulary; compare with < or >, select with where"
+            "== between arrays is not in a formula's vocabulary; compare with < or >, select "
+            "with where"
         )
 
     def __ne__(self, o: object) -> Any:
         raise InputTypeError(
-            "!= between arrays is not in a formula's vocabulary; compare with < or >, select with where"
+            "!= between arrays is not in a formula's vocabulary; compare with < or >, select "
+            "with where"
         )
 
-    # -- what a formula may not do ----------------------------------------------------------------------
+    # -- what a formula may not do
+    # ----------------------------------------------------------------------
     def __bool__(self) -> bool:
-        raise InputTypeError("a formula may not branch on an array's value (if, and, or, not); use namespace(x).where")
+        raise InputTypeError(
+            "a formula may not branch on an array's value (if, and, or, not); use "
+            "namespace(x).where"
+        )
 
     def _number(self) -> NoReturn:
-        raise InputTypeError("a formula may not turn an array into a number (float, int, math.*); use namespace(x)")
+        raise InputTypeError(
+            "a formula may not turn an array into a number (float, int, math.*); use namespace(x)"
+        )
 
     __float__ = __int__ = __index__ = __complex__ = _number
 
@@ -164,22 +195,29 @@ class Array:
         raise InputTypeError("a formula may not turn an array into an ndarray; use namespace(x)")
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise InputTypeError("a formula may not assign into an array; build it with namespace(x).stack or concat")
+        raise InputTypeError(
+            "a formula may not assign into an array; build it with namespace(x).stack or concat"
+        )
 
     def __array_function__(self, func: Any, *args: Any) -> NoReturn:
-        raise InputTypeError(f"numpy.{func.__name__} is not in a formula's vocabulary; use namespace(x)")
+        raise InputTypeError(
+            f"numpy.{func.__name__} is not in a formula's vocabulary; use namespace(x)"
+        )
 
     @classmethod
     def __torch_function__(cls, func: Any, *args: Any) -> NoReturn:
         raise InputTypeError(
-            f"torch.{getattr(func, '__name__', func)} is not in a formula's vocabulary; use namespace(x)"
+            f"torch.{getattr(func, '__name__', func)} is not in a formula's vocabulary; use "
+            "namespace(x)"
         )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # protocols that Python or NumPy asks for
             raise AttributeError(name)
-        raise InputTypeError(f"array attribute {name!r} is not in a formula's vocabulary; allowed: {ATTRIBUTES}, "
-                             f"and the functions of namespace(x)")  # fmt: skip
+        raise InputTypeError(
+            f"array attribute {name!r} is not in a formula's vocabulary; allowed: {ATTRIBUTES}, "
+            f"and the functions of namespace(x)"
+        )
 
     def __repr__(self) -> str:
         return f"Array(shape={self.shape}, {self._engine.name})"
@@ -192,12 +230,13 @@ class UnknownName(InputError, AttributeError):
 class Namespace:
     """The closed module of functions that a formula may use, with array-API names.
 
-    ``exp log log1p expm1 sqrt sin cos tan arcsin arccos arctan sinh cosh tanh abs sign`` act per entry;
-    ``where(c, a, b)``, ``maximum(a, b)`` (= where(a > b, a, b)), ``minimum``; ``sum mean max min logsumexp
-    softmax`` take ``axis=None`` or an integer (``softmax``: default -1) and drop it; ``stack(list, axis=0)``,
-    ``concat(list, axis=0)``, ``reshape(x, shape)`` (row-major), ``matmul``, ``asarray(A)`` for constants,
-    ``zeros_like``, ``ones_like``. At ties ``maximum``, ``minimum``, ``max`` and ``min`` take the derivative
-    of the later argument, on every backend.
+    ``exp log log1p expm1 sqrt sin cos tan arcsin arccos arctan sinh cosh tanh abs sign`` act per
+    entry; ``where(c, a, b)``, ``maximum(a, b)`` (= where(a > b, a, b)), ``minimum``;
+    ``sum mean max min logsumexp softmax`` take ``axis=None`` or an integer (``softmax``: default
+    -1) and drop it; ``stack(list, axis=0)``, ``concat(list, axis=0)``, ``reshape(x, shape)``
+    (row-major), ``matmul``, ``asarray(A)`` for constants, ``zeros_like``, ``ones_like``. At ties
+    ``maximum``, ``minimum``, ``max`` and ``min`` take the derivative of the later argument, on
+    every backend.
     """
 
     def __init__(self, engine: Engine, shelled: bool) -> None:
@@ -219,12 +258,17 @@ class Namespace:
     def _take(self, x: Any, name: str) -> Any:
         raw = _operand(x, self._engine) if self._shelled else self._engine.asarray(x)
         if raw is NotImplemented:
-            raise InputTypeError(f"namespace.{name}: got {type(x).__name__}; allowed: a formula's array or a number; "
-                                 f"array constants enter through namespace(x).asarray")  # fmt: skip
+            raise InputTypeError(
+                f"namespace.{name}: got {type(x).__name__}; allowed: a formula's array or a "
+                "number; "
+                f"array constants enter through namespace(x).asarray"
+            )
         return self._engine.asarray(raw)
 
     def asarray(self, constant: Any) -> Any:
-        """A constant (nested list, ndarray, number) as an array of this backend; arrays pass through."""
+        """A constant (nested list, ndarray, number) as an array of this backend; arrays pass
+        through.
+        """
         if isinstance(constant, Array):
             return constant
         if self._engine.owns(constant) and not (self._shelled and isinstance(constant, np.ndarray)):
@@ -232,8 +276,10 @@ class Namespace:
         try:
             array = array_of("namespace.asarray", constant)
         except InputError:
-            raise InputTypeError(f"namespace.asarray: got {type(constant).__name__}; allowed: numbers, a list or an "
-                                 "ndarray of numbers (combine formula arrays with stack)") from None  # fmt: skip
+            raise InputTypeError(
+                f"namespace.asarray: got {type(constant).__name__}; allowed: numbers, a list or an "
+                "ndarray of numbers (combine formula arrays with stack)"
+            ) from None
         if array.ndim > 2 and self._shelled:
             raise InputError(f"namespace.asarray: got rank {array.ndim}; allowed: rank <= 2")
         return self._wrap(self._engine.asarray(array))
@@ -276,7 +322,8 @@ class Namespace:
             full = np.empty(size).reshape(wanted).shape
         except (ValueError, TypeError):
             raise InputError(
-                f"namespace.reshape: got shape {wanted} for {size} entries; allowed: shapes of the same size"
+                f"namespace.reshape: got shape {wanted} for {size} entries; allowed: shapes of "
+                "the same size"
             ) from None
         if len(full) > 2 and self._shelled:
             raise InputError(f"namespace.reshape: got rank {len(full)}; allowed: rank <= 2")
@@ -286,7 +333,8 @@ class Namespace:
         raw = self._list(arrays, "stack")
         if len({_shape(v) for v in raw}) != 1 or len(_shape(raw[0])) > 1:
             raise InputError(
-                f"namespace.stack: got shapes {[_shape(v) for v in raw]}; allowed: equal shapes of rank <= 1"
+                f"namespace.stack: got shapes {[_shape(v) for v in raw]}; allowed: equal shapes "
+                "of rank <= 1"
             )
         return self._wrap(self._engine.stack(raw, _axis(axis, len(_shape(raw[0])) + 1, "stack")))
 
@@ -299,23 +347,32 @@ class Namespace:
         axis = _axis(axis, rank, "concat")
         if len({s[:axis] + s[axis + 1 :] for s in shapes}) != 1:
             raise InputError(
-                f"namespace.concat: got shapes {shapes}; allowed: shapes that differ only along axis {axis}"
+                f"namespace.concat: got shapes {shapes}; allowed: shapes that differ only along "
+                f"axis {axis}"
             )
         return self._wrap(self._engine.concat(raw, axis))
 
     def _list(self, arrays: Any, name: str) -> list[Any]:
         if isinstance(arrays, Array) or not isinstance(arrays, (list, tuple)) or not arrays:
-            raise InputTypeError(f"namespace.{name}: got {type(arrays).__name__}; allowed: a non-empty list of arrays")
+            raise InputTypeError(
+                f"namespace.{name}: got {type(arrays).__name__}; allowed: a non-empty list of "
+                "arrays"
+            )
         return [self._take(v, name) for v in arrays]
 
-    # -- reductions: axis=None reduces all, an integer drops that axis ----------------------------------
+    # -- reductions: axis=None reduces all, an integer drops that axis
+    # ----------------------------------
     def sum(self, x: Any, axis: int | None = None) -> Any:
         return self._reduce(x, axis, "sum", self._engine.sum)
 
     def mean(self, x: Any, axis: int | None = None) -> Any:
         raw = self._take(x, "mean")
         shape = _shape(raw)
-        count = int(np.prod(shape, dtype=int)) if axis is None else shape[_axis(axis, len(shape), "mean")]
+        count = (
+            int(np.prod(shape, dtype=int))
+            if axis is None
+            else shape[_axis(axis, len(shape), "mean")]
+        )
         return self._reduce(x, axis, "mean", lambda v, a: self._engine.sum(v, a) / count)
 
     def max(self, x: Any, axis: int | None = None) -> Any:
@@ -340,7 +397,9 @@ class Namespace:
         shape = _shape(raw)
         if not shape:
             if axis is not None:
-                raise InputError(f"namespace.{name}: got axis {axis} for a 0-d array; allowed: None")
+                raise InputError(
+                    f"namespace.{name}: got axis {axis} for a 0-d array; allowed: None"
+                )
             shape = (1,)
             raw = self._engine.reshape(raw, shape)
         if axis is None:
@@ -376,7 +435,8 @@ def unwrap(value: Any, engine: Engine) -> Any:
     raw = _operand(value, engine)
     if raw is NotImplemented:
         raise InputTypeError(
-            f"a formula returned {type(value).__name__}; allowed: an array made from its arguments or a number "
+            f"a formula returned {type(value).__name__}; allowed: an array made from its "
+            "arguments or a number "
             "(collect entries with namespace(x).stack)"
         )
     return engine.asarray(raw)
@@ -397,7 +457,8 @@ def _operand(other: Any, engine: Engine) -> Any:
         return NotImplemented
     if isinstance(other, np.ndarray) or engine_name(other) != "":
         raise InputTypeError(
-            f"a bare {type(other).__name__} of shape {tuple(other.shape)} in a formula; allowed: arrays made from its "
+            f"a bare {type(other).__name__} of shape {tuple(other.shape)} in a formula; allowed: "
+            "arrays made from its "
             "arguments; constants enter through namespace(x).asarray(A)"
         )
     return NotImplemented
@@ -425,12 +486,20 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _check_matmul(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     if not a or not b or a[-1] != b[0]:
-        raise InputError(f"matmul: got shapes {a} and {b}; allowed: ranks 1 or 2 with a common inner dimension")
+        raise InputError(
+            f"matmul: got shapes {a} and {b}; allowed: ranks 1 or 2 with a common inner dimension"
+        )
 
 
 def _axis(axis: Any, rank: int, name: str) -> int:
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)) or not -rank <= axis < rank:
-        raise InputError(f"namespace.{name}: got axis {axis!r}; allowed: an integer from {-rank} to {rank - 1}")
+    if (
+        isinstance(axis, bool)
+        or not isinstance(axis, (int, np.integer))
+        or not -rank <= axis < rank
+    ):
+        raise InputError(
+            f"namespace.{name}: got axis {axis!r}; allowed: an integer from {-rank} to {rank - 1}"
+        )
     return int(axis) % rank
 
 

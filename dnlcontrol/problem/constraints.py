@@ -21,7 +21,9 @@ KINDS = ("state", "path", "integral", "terminal")
 
 @dataclass(frozen=True)
 class Constraint:
-    """One named constraint; ``function`` is None for state bounds, ``samples`` None for all samples."""
+    """One named constraint; ``function`` is None for state bounds, ``samples`` None for all
+    samples.
+    """
 
     kind: str
     name: str
@@ -46,13 +48,19 @@ class Constraint:
                 "shapes that broadcast",
             )
         if crossed:
-            checks.reject(f"{self.name}.lower, {self.name}.upper", "bounds that cross", "lower <= upper")
+            checks.reject(
+                f"{self.name}.lower, {self.name}.upper", "bounds that cross", "lower <= upper"
+            )
         if np.any(lower == np.inf) or np.any(upper == -np.inf):
             seen = "a lower bound of inf or an upper bound of -inf"
-            checks.reject(f"{self.name}.lower, {self.name}.upper", seen, "lower < inf, upper > -inf")
+            checks.reject(
+                f"{self.name}.lower, {self.name}.upper", seen, "lower < inf, upper > -inf"
+            )
 
     def _side(self, side: str) -> np.ndarray:
-        array = checks.array_of(f"{self.name}.{side}", getattr(self, side), "numbers (or infinities)")
+        array = checks.array_of(
+            f"{self.name}.{side}", getattr(self, side), "numbers (or infinities)"
+        )
         if np.any(np.isnan(array)):
             checks.reject(f"{self.name}.{side}", "NaN", "numbers or infinities")
         return array
@@ -63,14 +71,21 @@ class Constraint:
             return np.broadcast_to(self.lower, shape), np.broadcast_to(self.upper, shape)
         except ValueError:
             seen = f"bounds of shapes {self.lower.shape} and {self.upper.shape}"
-            checks.reject(f"{self.name}.lower, {self.name}.upper", seen, f"shapes that broadcast to {shape}")
+            checks.reject(
+                f"{self.name}.lower, {self.name}.upper", seen, f"shapes that broadcast to {shape}"
+            )
 
     def rows(self, samples: int) -> np.ndarray:
         """The samples it applies to."""
         if self.samples is None:
             return np.arange(samples)
         rows = np.asarray(self.samples, dtype=int)
-        if rows.size == 0 or rows.min() < 0 or rows.max() >= samples or len(set(self.samples)) < rows.size:
+        if (
+            rows.size == 0
+            or rows.min() < 0
+            or rows.max() >= samples
+            or len(set(self.samples)) < rows.size
+        ):
             allowed = f"distinct indices from 0 to {samples - 1}"
             checks.reject(f"{self.name}.samples", list(self.samples), allowed)
         return rows
@@ -79,7 +94,9 @@ class Constraint:
         """The same constraint, checked against the number of samples."""
         self.rows(samples)
         if self.target is not None and self.target.shape[:1] != (samples,):
-            checks.reject(f"{self.name}.target", self.target, f"one row for each of the {samples} samples")
+            checks.reject(
+                f"{self.name}.target", self.target, f"one row for each of the {samples} samples"
+            )
         if self.target is not None and self.target.ndim > 3:
             checks.reject(f"{self.name}.target", self.target, "rows of rank <= 2")
         return replace(self)
@@ -88,34 +105,60 @@ class Constraint:
 def state_bounds(
     lower: Any = -np.inf, upper: Any = np.inf, name: str = "state bounds", samples: Any = None
 ) -> Constraint:
-    """lower <= x^l <= upper for l = 1..L; bounds broadcast to the state's shape (infinite entries are free)."""
+    """lower <= x^l <= upper for l = 1..L; bounds broadcast to the state's shape (infinite entries
+    are free).
+    """
     return Constraint("state", name, lower, upper, None, _samples(samples))
 
 
-def path_constraint(fn: Callable[..., Any], lower: Any = -np.inf, upper: Any = np.inf, name: str = "path constraint",
-                    samples: Any = None) -> Constraint:  # fmt: skip
+def path_constraint(
+    fn: Callable[..., Any],
+    lower: Any = -np.inf,
+    upper: Any = np.inf,
+    name: str = "path constraint",
+    samples: Any = None,
+) -> Constraint:
     """lower <= fn(t, x, u) <= upper at l = 0..L-1; fn returns (k,) or 0-d."""
-    return Constraint("path", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples))
+    return Constraint(
+        "path", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples)
+    )
 
 
-def integral_constraint(fn: Callable[..., Any], lower: Any = -np.inf, upper: Any = np.inf,
-                        name: str = "integral constraint", samples: Any = None) -> Constraint:  # fmt: skip
+def integral_constraint(
+    fn: Callable[..., Any],
+    lower: Any = -np.inf,
+    upper: Any = np.inf,
+    name: str = "integral constraint",
+    samples: Any = None,
+) -> Constraint:
     """lower <= ∫ fn(t, x, u) dt <= upper, the integral by the rule of the discretisation."""
-    return Constraint("integral", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples))
+    return Constraint(
+        "integral", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples)
+    )
 
 
-def terminal_constraint(fn: Callable[..., Any], lower: Any = -np.inf, upper: Any = np.inf,
-                        name: str = "terminal constraint", samples: Any = None,
-                        target: Any = None) -> Constraint:  # fmt: skip
+def terminal_constraint(
+    fn: Callable[..., Any],
+    lower: Any = -np.inf,
+    upper: Any = np.inf,
+    name: str = "terminal constraint",
+    samples: Any = None,
+    target: Any = None,
+) -> Constraint:
     """lower <= fn(x(T), c[, target]) <= upper; equal bounds make an equality."""
     rows = None if target is None else checks.numbers(f"{name}.target", target)
-    return Constraint("terminal", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples), rows)
+    return Constraint(
+        "terminal", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples), rows
+    )
 
 
 def _samples(samples: Any) -> tuple[int, ...] | None:
     if samples is None:
         return None
     try:
-        return tuple(checks.whole("constraint.samples", int(i) if isinstance(i, np.integer) else i, 0) for i in samples)
+        return tuple(
+            checks.whole("constraint.samples", int(i) if isinstance(i, np.integer) else i, 0)
+            for i in samples
+        )
     except TypeError:
         checks.reject_type("constraint.samples", samples, "a list of sample indices")

@@ -24,8 +24,8 @@ class Control:
     shape : the value's shape, rank <= 2; () is 0-d, an integer d means (d,).
     on : "ts" (triangle), "t" (path) or "const".
     lower, upper : bounds, numbers or arrays that broadcast to ``shape``; infinite by default.
-    initial : a number, an array on the grid, a callable of (t, s), (t) or () that returns an array of
-        ``shape``, or :func:`smooth_random`. Callables are sampled at the control's positions.
+    initial : a number, an array on the grid, a callable of (t, s), (t) or () that returns an array
+        of ``shape``, or :func:`smooth_random`. Callables are sampled at the control's positions.
 
     >>> Control((2, 2), on="ts", lower=-3, upper=3).lower.shape
     (2, 2)
@@ -56,7 +56,9 @@ class Control:
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
         if not callable(self.initial) and not isinstance(self.initial, SmoothRandom):
-            checks.numbers("Control.initial", self.initial, "finite numbers, a callable or smooth_random(...)")
+            checks.numbers(
+                "Control.initial", self.initial, "finite numbers, a callable or smooth_random(...)"
+            )
 
     def _bound(self, argument: str, value: Any) -> np.ndarray:
         array = checks.array_of(argument, value, "numbers (or infinities)")
@@ -65,7 +67,9 @@ class Control:
         try:
             return np.array(np.broadcast_to(array, self.shape))
         except ValueError:
-            checks.reject(argument, array, f"a number or an array that broadcasts to shape {self.shape}")
+            checks.reject(
+                argument, array, f"a number or an array that broadcasts to shape {self.shape}"
+            )
 
     @property
     def bounded(self) -> bool:
@@ -80,7 +84,9 @@ class SmoothRandom:
     scale: float
 
     def function(self, name: str, control: Control, horizon: float) -> Callable[..., np.ndarray]:
-        """The function for one control: ``scale`` times a cosine series with coefficients N(0, 1)/(1 + i² + j²)."""
+        """The function for one control: ``scale`` times a cosine series with coefficients N(0,
+        1)/(1 + i² + j²).
+        """
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         modes = 4
         decay = 1.0 / (1.0 + np.add.outer(np.arange(modes) ** 2, np.arange(modes) ** 2))
@@ -98,9 +104,13 @@ class SmoothRandom:
 def smooth_random(seed: int, scale: float = 1.0) -> SmoothRandom:
     """An initial guess: one smooth random function of (t[, s]), seeded, the same at every depth.
 
-    u(t, s) = scale · Σ_{i,j<4} ξ_ij cos(iπt/T) cos(jπs/T) / (1 + i² + j²), ξ_ij normal, drawn once per control.
+    u(t, s) = scale · Σ_{i,j<4} ξ_ij cos(iπt/T) cos(jπs/T) / (1 + i² + j²), ξ_ij normal, drawn once
+    per control.
 
     >>> smooth_random(seed=1, scale=0.1)
     SmoothRandom(seed=1, scale=0.1)
     """
-    return SmoothRandom(checks.whole("smooth_random.seed", seed, 0), checks.non_negative("smooth_random.scale", scale))
+    return SmoothRandom(
+        checks.whole("smooth_random.seed", seed, 0),
+        checks.non_negative("smooth_random.scale", scale),
+    )

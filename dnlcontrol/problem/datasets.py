@@ -1,7 +1,8 @@
-"""Labelled images from files that the user has: an .npz, CIFAR-10's binary batches, SVHN's .mat files, or the digits.
+"""Labelled images from files that the user has: an .npz, CIFAR-10's binary batches, SVHN's .mat
+files, or the digits.
 
-Nothing is downloaded. A file that is missing, cut off or of another format is an error that names it, says what is
-there and what was expected.
+Nothing is downloaded. A file that is missing, cut off or of another format is an error that names
+it, says what is there and what was expected.
 """
 
 from __future__ import annotations
@@ -18,16 +19,32 @@ import numpy as np
 from dnlcontrol import checks
 
 DIGITS = "digits"
-SIDE, RECORD = 32, 1 + 3 * 32 * 32  # a CIFAR-10 record: the label, then red, green and blue planes row by row
+# a CIFAR-10 record: the label, then red, green and blue planes row by row
+SIDE, RECORD = 32, 1 + 3 * 32 * 32
 BATCHES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 MATS = ("train_32x32.mat", "test_32x32.mat")
-CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 BROKEN = (OSError, ValueError, KeyError)
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-ALLOWED = ("'digits'; an .npz file with x_train, y_train, x_test, y_test (images (N, height, width[, channels])); a "
-           "directory with data_batch_1.bin to data_batch_5.bin and test_batch.bin (the binary version of CIFAR-10) or "
-           f"with {' and '.join(MATS)} (the cropped digits of SVHN), as the authors of these data sets distribute them"
-           )  # fmt: skip
+ALLOWED = (
+    "'digits'; an .npz file with x_train, y_train, x_test, y_test (images (N, height, width[, "
+    "channels])); a "
+    "directory with data_batch_1.bin to data_batch_5.bin and test_batch.bin (the binary version "
+    "of CIFAR-10) or "
+    f"with {' and '.join(MATS)} (the cropped digits of SVHN), as the authors of these data sets "
+    "distribute them"
+)
 
 
 @dataclass(frozen=True)
@@ -58,17 +75,26 @@ class Images:
             return there if count is None else count
 
         m, n = most("train", train, len(self.y_train)), most("test", test, len(self.y_test))
-        return Images(self.name, self.x_train[:m], self.y_train[:m], self.x_test[:n], self.y_test[:n], self.classes)
+        return Images(
+            self.name,
+            self.x_train[:m],
+            self.y_train[:m],
+            self.x_test[:n],
+            self.y_test[:n],
+            self.classes,
+        )
 
     def states(self, side: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
         """Both parts as states (N, side·side, channels) of a convolutional network.
 
-        Averages over square blocks of pixels; each channel minus its mean over the training images, divided by its
-        standard deviation; then channels of zeros, for the network to use.
+        Averages over square blocks of pixels; each channel minus its mean over the training images,
+        divided by its standard deviation; then channels of zeros, for the network to use.
         """
         height, width, own = self.x_train.shape[1:]
         if checks.whole("side", side) > min(height, width) or height % side or width % side:
-            checks.reject("side", side, f"a common divisor of the images' {height} x {width} pixels")
+            checks.reject(
+                "side", side, f"a common divisor of the images' {height} x {width} pixels"
+            )
         if checks.whole("channels", channels) < own:
             checks.reject("channels", channels, f"at least the images' {own}")
 
@@ -89,8 +115,8 @@ def images(path: Any = DIGITS) -> Images:
 
     Parameters
     ----------
-    path : "digits" (scikit-learn's 1797 digits of 8 x 8 pixels, every fifth for testing), an .npz file, or a directory
-        with the binary batches of CIFAR-10 or the .mat files of SVHN.
+    path : "digits" (scikit-learn's 1797 digits of 8 x 8 pixels, every fifth for testing), an .npz
+        file, or a directory with the binary batches of CIFAR-10 or the .mat files of SVHN.
 
     Raises
     ------
@@ -117,7 +143,11 @@ def images(path: Any = DIGITS) -> Images:
             if missing:
                 _reject(where, f"without {', '.join(missing)}", f"all of {', '.join(files)}")
             return read(where)
-    seen = "the Python version of CIFAR-10" if "data_batch_1" in names else ", ".join(sorted(names)[:6]) or "nothing"
+    seen = (
+        "the Python version of CIFAR-10"
+        if "data_batch_1" in names
+        else ", ".join(sorted(names)[:6]) or "nothing"
+    )
     _reject(where, f"holds {seen}", ALLOWED)
 
 
@@ -125,9 +155,15 @@ def _digits() -> Images:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        checks.reject("images", "'digits' without scikit-learn", "'digits' once scikit-learn is installed, or a path")
+        checks.reject(
+            "images",
+            "'digits' without scikit-learn",
+            "'digits' once scikit-learn is installed, or a path",
+        )
     found = load_digits()
-    x, y, test = found.images[..., None], found.target.astype(np.int64), np.arange(len(found.target)) % 5 == 0
+    x = found.images[..., None]
+    y = found.target.astype(np.int64)
+    test = np.arange(len(found.target)) % 5 == 0
     return Images(DIGITS, x[~test], y[~test], x[test], y[test], tuple(map(str, range(10))))
 
 
@@ -143,7 +179,9 @@ def _npz(path: Path) -> Images:
     missing = [k for k in KEYS if k not in found]
     if missing:
         _reject(path, f"without {', '.join(missing)}", f"an .npz file with {', '.join(KEYS)}")
-    parts = [_part(path, part, found[f"x_{part}"], found[f"y_{part}"]) for part in ("train", "test")]
+    parts = [
+        _part(path, part, found[f"x_{part}"], found[f"y_{part}"]) for part in ("train", "test")
+    ]
     count = 1 + max(int(y.max()) for _, y in parts)
     classes = tuple(map(str, found.get("classes", range(count))))
     if len(classes) < count:
@@ -157,7 +195,9 @@ def _cifar(path: Path) -> Images:
     sizes = [len(b) for b in batches]
     if len(set(sizes)) > 1:
         cut = path / BATCHES[int(np.argmin(sizes))]
-        _reject(cut, f"{min(sizes)} images", f"{max(sizes)}, as in the other batches; copy it again")
+        _reject(
+            cut, f"{min(sizes)} images", f"{max(sizes)}, as in the other batches; copy it again"
+        )
     parts = []
     for records in (np.concatenate(batches[:-1]), batches[-1]):
         planes = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
@@ -166,13 +206,20 @@ def _cifar(path: Path) -> Images:
 
 
 def _batch(path: Path) -> np.ndarray:
-    raw = _attempt(path, lambda: np.fromfile(path, dtype=np.uint8), "a file that can be read", BROKEN)
+    raw = _attempt(
+        path, lambda: np.fromfile(path, dtype=np.uint8), "a file that can be read", BROKEN
+    )
     if not len(raw) or len(raw) % RECORD:
-        expected = f"a positive multiple of {RECORD} bytes (label, then 3 x 1024 pixels); it may be cut off"
+        expected = (
+            f"a positive multiple of {RECORD} bytes (label, then 3 x 1024 pixels); it may "
+            "be cut off"
+        )
         _reject(path, f"{len(raw)} bytes", expected)
     records = raw.reshape(-1, RECORD)
     if records[:, 0].max() > 9:
-        _reject(path, f"a label {records[:, 0].max()}", "labels 0..9, the first byte of each record")
+        _reject(
+            path, f"a label {records[:, 0].max()}", "labels 0..9, the first byte of each record"
+        )
     return records
 
 
@@ -196,12 +243,24 @@ def _mat(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    broken = (*BROKEN, MatReadError, NotImplementedError, TypeError, zlib.error, IndexError, EOFError)
-    found = _attempt(path, lambda: loadmat(path), "a MATLAB file of version 5 to 7, not cut off", broken)
+    broken = (
+        *BROKEN,
+        MatReadError,
+        NotImplementedError,
+        TypeError,
+        zlib.error,
+        IndexError,
+        EOFError,
+    )
+    found = _attempt(
+        path, lambda: loadmat(path), "a MATLAB file of version 5 to 7, not cut off", broken
+    )
     return dict(found)
 
 
-def _attempt(path: Path, load: Callable[[], Any], expected: str, broken: tuple[type[Exception], ...]) -> Any:
+def _attempt(
+    path: Path, load: Callable[[], Any], expected: str, broken: tuple[type[Exception], ...]
+) -> Any:
     """What ``load`` returns; a file that it cannot read is named."""
     try:
         return load()
@@ -215,13 +274,20 @@ def _part(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarr
     if x.dtype.kind not in "uif" or x.ndim != 4 or not x.size or not np.all(np.isfinite(x)):
         seen = f"x_{part} of shape {x.shape}, dtype {x.dtype}"
         _reject(path, seen, "finite numbers of shape (N, height, width[, channels]), N >= 1")
-    if y.shape != (len(x),) or y.dtype.kind not in "uif" or np.any(y != np.floor(y)) or np.any(y < 0):
+    if (
+        y.shape != (len(x),)
+        or y.dtype.kind not in "uif"
+        or np.any(y != np.floor(y))
+        or np.any(y < 0)
+    ):
         seen = f"y_{part} of shape {y.shape}, dtype {y.dtype}, for {len(x)} images"
         _reject(path, seen, "one label 0, 1, ... for each image")
     return x, y.astype(np.int64)
 
 
-def _set(path: Path, name: str, parts: list[tuple[np.ndarray, np.ndarray]], classes: tuple[str, ...]) -> Images:
+def _set(
+    path: Path, name: str, parts: list[tuple[np.ndarray, np.ndarray]], classes: tuple[str, ...]
+) -> Images:
     (x, y), (x_test, y_test) = parts
     if x.shape[1:] != x_test.shape[1:]:
         seen = f"training images {x.shape[1:]}, test images {x_test.shape[1:]}"

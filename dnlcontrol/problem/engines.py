@@ -1,7 +1,7 @@
 """The three engines behind the array seam: NumPy, PyTorch, CasADi's ArrayInterface.
 
-An engine is a closed table of primitives on native arrays. Broadcasting, axes, ranks and ties are settled
-once, above (array.py); an engine only carries the primitive out. Heavy imports stay inside.
+An engine is a closed table of primitives on native arrays. Broadcasting, axes, ranks and ties are
+settled once, above (array.py); an engine only carries the primitive out. Heavy imports stay inside.
 """
 
 from __future__ import annotations
@@ -20,10 +20,27 @@ from dnlcontrol.checks import InputTypeError
 Table = Mapping[str, Callable[..., Any]]
 
 ARITHMETIC: dict[str, Callable[..., Any]] = {
-    name: getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "lt", "le", "gt", "ge")
+    name: getattr(operator, name)
+    for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "lt", "le", "gt", "ge")
 }
-FUNCTIONS = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
-             "sinh", "cosh", "tanh", "abs", "sign")  # fmt: skip
+FUNCTIONS = (
+    "exp",
+    "log",
+    "log1p",
+    "expm1",
+    "sqrt",
+    "sin",
+    "cos",
+    "tan",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "abs",
+    "sign",
+)
 
 
 class Engine(ABC):
@@ -122,7 +139,9 @@ class TorchEngine(Engine):
     def __init__(self, dtype: Any, device: Any) -> None:
         import torch
 
-        self.torch, self.dtype, self.device = torch, dtype, device
+        self.torch = torch
+        self.dtype = dtype
+        self.device = device
         self.unary = {n: getattr(torch, n) for n in FUNCTIONS}
 
     def owns(self, x: Any) -> bool:
@@ -157,7 +176,9 @@ class TorchEngine(Engine):
 
 
 class CasadiEngine(Engine):
-    """Through ``casadi.ArrayInterface``, of which only operations of rank <= 2 checked in the tests are used."""
+    """Through ``casadi.ArrayInterface``, of which only operations of rank <= 2 checked in the tests
+    are used.
+    """
 
     name = "casadi"
 
@@ -175,7 +196,8 @@ class CasadiEngine(Engine):
         """An ArrayInterface of that logical shape from a casadi value (rank 1: a column)."""
         if len(shape) == 1:
             value = self.casadi.reshape(value, 1, shape[0])
-        return self.array._wrap(value, len(shape))  # type: ignore[attr-defined]  # the stubs leave it out
+        # the stubs leave _wrap out
+        return self.array._wrap(value, len(shape))  # type: ignore[attr-defined]
 
     def owns(self, x: Any) -> bool:
         return isinstance(x, self.array)
@@ -188,7 +210,9 @@ class CasadiEngine(Engine):
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         if not a.shape:
-            return self.make(self.casadi.if_else(condition.to_casadi(), a.to_casadi(), b.to_casadi()), ())
+            return self.make(
+                self.casadi.if_else(condition.to_casadi(), a.to_casadi(), b.to_casadi()), ()
+            )
         flat = [self.casadi.vec(v.to_casadi()) for v in (condition, a, b)]
         rows = [self.casadi.if_else(*(v[i] for v in flat)) for i in range(flat[0].numel())]
         size = a.to_casadi().shape
@@ -245,8 +269,11 @@ def engine_of(x: Any) -> Engine:
     casadi = sys.modules.get("casadi")
     if casadi is not None and isinstance(x, casadi.ArrayInterface):
         return casadi_engine()
-    raise InputTypeError(f"namespace: got {type(x).__name__}; allowed: a formula's array, an ndarray, a torch tensor "
-                         "or a casadi.ArrayInterface")  # fmt: skip
+    raise InputTypeError(
+        f"namespace: got {type(x).__name__}; allowed: a formula's array, an ndarray, a torch "
+        "tensor "
+        "or a casadi.ArrayInterface"
+    )
 
 
 @lru_cache(maxsize=1)

@@ -22,7 +22,9 @@ class Values:
 
     __slots__ = ("_entries", "_formula", "_seen")
 
-    def __init__(self, entries: Mapping[str, Array], formula: str, seen: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, entries: Mapping[str, Array], formula: str, seen: Callable[[str], None] | None = None
+    ) -> None:
         self._entries = entries
         self._formula = formula
         self._seen = seen
@@ -35,7 +37,9 @@ class Values:
     def __getitem__(self, name: str) -> Array:
         if name not in self._entries:
             known = ", ".join(sorted(self._entries)) or "none"
-            raise InputError(f"{self._formula}: got unknown control {name!r}; allowed here: {known}")
+            raise InputError(
+                f"{self._formula}: got unknown control {name!r}; allowed here: {known}"
+            )
         if self._seen is not None:
             self._seen(name)
         return self._entries[name]
@@ -51,8 +55,9 @@ class Values:
 class Formula:
     """``function(*arguments) -> array of shape`` with the arguments' names and shapes declared.
 
-    ``shapes`` maps each argument, in order, to its shape, or for ``u`` and ``c`` to the shapes of the
-    controls that the formula may read. ``reads`` are the names (arguments and controls) that it does read.
+    ``shapes`` maps each argument, in order, to its shape, or for ``u`` and ``c`` to the shapes of
+    the controls that the formula may read. ``reads`` are the names (arguments and controls) that it
+    does read.
     """
 
     name: str
@@ -70,7 +75,8 @@ class Formula:
         shape = tuple(int(n) for n in result.shape)
         if shape != self.shape:
             raise InputError(
-                f"{self.name}: got a result of shape {shape} on {engine.name}; allowed: shape {self.shape}"
+                f"{self.name}: got a result of shape {shape} on {engine.name}; allowed: shape "
+                f"{self.shape}"
             )
         return result
 
@@ -80,8 +86,13 @@ class Formula:
         return Array(engine.asarray(value), engine)
 
     def visible(self, **values: Any) -> tuple[Any, ...]:
-        """The values of this formula's arguments, in order, controls cut down to those that it reads."""
-        return tuple(self.only(values[k]) if isinstance(s, Mapping) else values[k] for k, s in self.shapes.items())
+        """The values of this formula's arguments, in order, controls cut down to those that it
+        reads.
+        """
+        return tuple(
+            self.only(values[k]) if isinstance(s, Mapping) else values[k]
+            for k, s in self.shapes.items()
+        )
 
     def only(self, entries: Mapping[str, Any]) -> dict[str, Any]:
         """The entries whose control this formula reads."""
@@ -100,11 +111,19 @@ class Formula:
         return tuple(draw(k, v) for k, v in self.shapes.items())
 
 
-def trace(name: str, function: Callable[..., Any], shapes: Shapes, shape: Shape | None, horizon: float = 1.0,
-          fixed: Mapping[str, np.ndarray] | None = None) -> Formula:  # fmt: skip
-    """Run a user's function at two seeded points with NumPy: check the result's shape, find what it reads.
+def trace(
+    name: str,
+    function: Callable[..., Any],
+    shapes: Shapes,
+    shape: Shape | None,
+    horizon: float = 1.0,
+    fixed: Mapping[str, np.ndarray] | None = None,
+) -> Formula:
+    """Run a user's function at two seeded points with NumPy: check the result's shape, find what it
+    reads.
 
-    ``shape=None`` accepts any shape of rank <= 2. ``fixed`` replaces the random value of an argument (targets).
+    ``shape=None`` accepts any shape of rank <= 2. ``fixed`` replaces the random value of an
+    argument (targets).
     """
     engine = numpy_engine()
     reads: set[str] = set()
@@ -112,7 +131,9 @@ def trace(name: str, function: Callable[..., Any], shapes: Shapes, shape: Shape 
     rng = np.random.default_rng(20)
     for _ in range(2):
         values: list[Any] = []
-        for (key, spec), value in zip(shapes.items(), draft.random_point(rng, horizon), strict=True):
+        for (key, spec), value in zip(
+            shapes.items(), draft.random_point(rng, horizon), strict=True
+        ):
             if isinstance(spec, Mapping):
                 entries = {k: Array(v, engine) for k, v in value.items()}
                 values.append(Values(entries, name, reads.add))
@@ -135,25 +156,39 @@ def trace(name: str, function: Callable[..., Any], shapes: Shapes, shape: Shape 
     return Formula(name, function, shapes, shape, frozenset(reads))
 
 
-def compare(formula: Formula, engine: Engine, evaluate: Callable[..., np.ndarray], horizon: float,
-            fixed: Mapping[str, np.ndarray] | None = None, rtol: float = 1e-11) -> None:  # fmt: skip
+def compare(
+    formula: Formula,
+    engine: Engine,
+    evaluate: Callable[..., np.ndarray],
+    horizon: float,
+    fixed: Mapping[str, np.ndarray] | None = None,
+    rtol: float = 1e-11,
+) -> None:
     """Compare another evaluator of a formula with NumPy at two seeded points; NaN equals NaN.
 
-    ``rtol``: both evaluate the same expression tree in float64, so they differ by rounding amplified by the
-    expression's own conditioning; 1e-11 leaves five digits for that.
+    ``rtol``: both evaluate the same expression tree in float64, so they differ by rounding
+    amplified by the expression's own conditioning; 1e-11 leaves five digits for that.
     """
     rng = np.random.default_rng(21)
     for _ in range(2):
         point = formula.random_point(rng, horizon)
-        point = tuple(np.asarray((fixed or {}).get(k, v)) if not isinstance(v, Mapping) else v
-                      for k, v in zip(formula.shapes, point, strict=True))  # fmt: skip
+        point = tuple(
+            np.asarray((fixed or {}).get(k, v)) if not isinstance(v, Mapping) else v
+            for k, v in zip(formula.shapes, point, strict=True)
+        )
         with np.errstate(all="ignore"):
             expected = np.asarray(formula(numpy_engine(), *point))
         got = np.asarray(evaluate(*point)).reshape(expected.shape)
-        if not np.allclose(got, expected, rtol=rtol, atol=rtol * (1 + _scale(expected)), equal_nan=True):
-            seen = f"different values on {engine.name} ({got.ravel()[:3]}) and NumPy ({expected.ravel()[:3]})"
+        if not np.allclose(
+            got, expected, rtol=rtol, atol=rtol * (1 + _scale(expected)), equal_nan=True
+        ):
+            seen = (
+                f"different values on {engine.name} ({got.ravel()[:3]}) and NumPy "
+                f"({expected.ravel()[:3]})"
+            )
             raise InputError(
-                f"{formula.name}: got {seen} at the same point; allowed: a deterministic function of its arguments"
+                f"{formula.name}: got {seen} at the same point; allowed: a deterministic "
+                "function of its arguments"
             )
 
 
@@ -169,7 +204,11 @@ def _tell(name: str, error: Exception, engine: Engine) -> NoReturn:
             raise error
         raise type(error)(f"{name}: {text}") from error
     kind = InputTypeError if isinstance(error, TypeError) else InputError
-    hint = "its arguments, numbers and namespace(x)" if kind is InputTypeError else "what runs at every point"
+    hint = (
+        "its arguments, numbers and namespace(x)"
+        if kind is InputTypeError
+        else "what runs at every point"
+    )
     if "__array_ufunc__" in text:
         text = "a NumPy function of a formula's array"
     seen = f"{type(error).__name__} on {engine.name} ({text[:160]})"

@@ -1,4 +1,6 @@
-"""Problem files: ``problem(**parameters) -> ControlProblem`` and optionally ``reference(**parameters)``."""
+"""Problem files: ``problem(**parameters) -> ControlProblem`` and optionally
+``reference(**parameters)``.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class ProblemFile:
         return made
 
     def reference(self) -> Reference | None:
-        """The exact answer where the file has one for these parameters: None where it rejects them."""
+        """The exact answer where the file has one for these parameters: None where it
+        rejects them.
+        """
         if not hasattr(self.module, "reference"):
             return None
         checks.function(f"{self.path.name}: reference", self.module.reference)
@@ -61,15 +65,22 @@ class ProblemFile:
         free = any(p.kind is p.VAR_KEYWORD for p in known.values())
         for key in self.parameters:
             if key not in known and not free:
-                checks.reject(f"-p {key}", key, f"parameters of {self.path.name}: {', '.join(known) or 'none'}")
+                checks.reject(
+                    f"-p {key}",
+                    key,
+                    f"parameters of {self.path.name}: {', '.join(known) or 'none'}",
+                )
         try:
             return fn(**self.parameters)
         except checks.InputError:
             raise
-        except (Exception, SystemExit) as error:  # whatever a user's file raises is told with its name
+        # whatever a user's file raises is told with its name
+        except (Exception, SystemExit) as error:
             seen = f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
             allowed = "a function that runs with these parameters"
-            raise BrokenFile(f"{self.path.name}: {name}(): got {seen}; allowed: {allowed}") from error
+            raise BrokenFile(
+                f"{self.path.name}: {name}(): got {seen}; allowed: {allowed}"
+            ) from error
 
 
 def library() -> Path | None:
@@ -134,10 +145,17 @@ def rebuild(source: Mapping[str, Any]) -> ControlProblem:
     """
     path, parameters = source.get("path"), source.get("parameters")
     if not isinstance(path, str) or not isinstance(parameters, (Mapping, type(None))):
-        checks.reject("run", "a solution without its problem file", "one saved by the command line, or "
-                      "dataclasses.replace(solution, problem=...)")  # fmt: skip
+        checks.reject(
+            "run",
+            "a solution without its problem file",
+            "one saved by the command line, or dataclasses.replace(solution, problem=...)",
+        )
     file = Path(path)
-    moved = not file.is_file() and file.parent.name in ("problems", "_problems") and file.stem in dict(listed())
+    moved = (
+        not file.is_file()
+        and file.parent.name in ("problems", "_problems")
+        and file.stem in dict(listed())
+    )
     try:
         return load_problem(file.stem if moved else path, dict(parameters or {})).problem()
     except checks.InputError as error:

@@ -1,6 +1,7 @@
 """Costs: a user's function with its targets, and ready-made losses with an optional constant head.
 
-A head maps the final state to the prediction, p = head_W x + head_c, and adds the constants head_W, head_c.
+A head maps the final state to the prediction, p = head_W x + head_c, and adds the constants head_W,
+head_c.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from dnlcontrol.problem.controls import Control
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost function with the targets it is compared with (one row per sample) and its own constants."""
+    """A cost function with the targets it is compared with (one row per sample) and its own
+    constants.
+    """
 
     function: Callable[..., Any]
     target: np.ndarray | None = None
@@ -28,7 +31,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Head:
-    """An affine head p = head_W x + head_c of ``outputs`` rows, on a state of ``inputs`` entries; see :func:`head`."""
+    """An affine head p = head_W x + head_c of ``outputs`` rows, on a state of ``inputs`` entries;
+    see :func:`head`.
+    """
 
     outputs: int
     inputs: int
@@ -40,18 +45,28 @@ class Head:
 
 
 def head(outputs: int, inputs: int, initial: Any = 0.0) -> Head:
-    """An affine head with ``outputs`` rows on a state of ``inputs`` entries (a state of rank 2 is flattened)."""
+    """An affine head with ``outputs`` rows on a state of ``inputs`` entries (a state of rank 2 is
+    flattened).
+    """
     return Head(checks.whole("head.outputs", outputs), checks.whole("head.inputs", inputs), initial)
 
 
 def cost(function: Callable[..., Any], target: Any = None) -> Cost:
-    """Bind row-aligned targets to a user's cost: terminal ``fn(x, c, target)`` or running ``fn(t, x, u, target)``."""
+    """Bind row-aligned targets to a user's cost: terminal ``fn(x, c, target)`` or running
+    ``fn(t, x, u, target)``.
+    """
     checks.function("cost.fn", function)
-    return Cost(function, None if target is None else checks.numbers("cost.target", target), name=_name(function))
+    return Cost(
+        function,
+        None if target is None else checks.numbers("cost.target", target),
+        name=_name(function),
+    )
 
 
 def squared(target: Any, head: Head | None = None) -> Cost:
-    """Σ_i (p_i - y_i)², without a factor ½; p = x, or the head's output. ``target``: (N, *shape of p)."""
+    """Σ_i (p_i - y_i)², without a factor ½; p = x, or the head's output. ``target``: (N, *shape of
+    p).
+    """
     y = checks.numbers("squared.target", target)
 
     def loss(x: Any, c: Any, y: Any) -> Any:
@@ -68,7 +83,9 @@ def squared(target: Any, head: Head | None = None) -> Cost:
 
 
 def logistic(target: Any, head: Head | None = None) -> Cost:
-    """log(1 + e^{-y p}) for labels y in {-1, +1} (or {0, 1}); p is one number (a 1-entry state or head)."""
+    """log(1 + e^{-y p}) for labels y in {-1, +1} (or {0, 1}); p is one number (a 1-entry state or
+    head).
+    """
     y = checks.numbers("logistic.target", target)
     values = set(np.unique(y).tolist())
     if not (values <= {-1.0, 1.0} or values <= {0.0, 1.0}) or y.ndim != 1 or not y.size:
@@ -91,7 +108,9 @@ def logistic(target: Any, head: Head | None = None) -> Cost:
 
 
 def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = None) -> Cost:
-    """Softmax cross-entropy logsumexp(p) - p_y for integer labels y in 0..K-1, kept as one-hot rows (N, K)."""
+    """Softmax cross-entropy logsumexp(p) - p_y for integer labels y in 0..K-1, kept as one-hot rows
+    (N, K).
+    """
     y = checks.numbers("cross_entropy.labels", labels)
     if y.ndim != 1 or y.size == 0 or np.any(y != np.round(y)) or np.any(y < 0):
         checks.reject(
@@ -99,9 +118,13 @@ def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = N
             f"shape {y.shape}, minimum {y.min(initial=0):g}",
             "one integer 0, 1, ... per sample",
         )
-    count = checks.whole("cross_entropy.classes", classes if classes is not None else int(y.max()) + 1)
+    count = checks.whole(
+        "cross_entropy.classes", classes if classes is not None else int(y.max()) + 1
+    )
     if y.max() >= count:
-        checks.reject("cross_entropy.labels", f"label {int(y.max())}", f"labels below classes = {count}")
+        checks.reject(
+            "cross_entropy.labels", f"label {int(y.max())}", f"labels below classes = {count}"
+        )
     onehot = (y[:, None] == np.arange(count)).astype(float)
 
     def loss(x: Any, c: Any, y: Any) -> Any:

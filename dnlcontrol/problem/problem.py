@@ -1,4 +1,6 @@
-"""The problem, free of grids and backends: data, dynamics, controls, cost, penalties, constraints."""
+"""The problem, free of grids and backends: data, dynamics, controls, cost, penalties,
+constraints.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ class Formulas:
 
 
 class ControlProblem:
-    """min J = (1/N) Σ_n [Φ(x_n(T)) + ∫_0^T ℓ(t, x_n, v) dt] + R(controls) subject to the state equation.
+    """min J = (1/N) Σ_n [Φ(x_n(T)) + ∫_0^T ℓ(t, x_n, v) dt] + R(controls) subject to the state
+    equation.
 
     The state equation is x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds, v(t)).
 
@@ -60,7 +63,8 @@ class ControlProblem:
     terminal : Φ, ``fn(x, c)`` returning a 0-d value, or a loss such as ``losses.squared(Y)``.
     running : ℓ, ``fn(t, x, u)``; with targets: ``cost(fn, target=Y)``.
     regularisers : a list of ``H1``, ``L2``, ``TvG``.
-    constraints : a list of ``state_bounds``, ``path_constraint``, ``integral_constraint``, ``terminal_constraint``.
+    constraints : a list of ``state_bounds``, ``path_constraint``, ``integral_constraint``,
+        ``terminal_constraint``.
 
     Raises
     ------
@@ -80,10 +84,19 @@ class ControlProblem:
     (1, (1,), True)
     """
 
-    def __init__(self, *, name: str = "problem", horizon: float = 1.0, x0: Any, dynamics: Dynamics,
-                 controls: Mapping[str, Control] | None = None, terminal: Cost | Callable[..., Any] | None = None,
-                 running: Cost | Callable[..., Any] | None = None, regularisers: Sequence[Regulariser] = (),
-                 constraints: Sequence[Constraint] = ()) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        name: str = "problem",
+        horizon: float = 1.0,
+        x0: Any,
+        dynamics: Dynamics,
+        controls: Mapping[str, Control] | None = None,
+        terminal: Cost | Callable[..., Any] | None = None,
+        running: Cost | Callable[..., Any] | None = None,
+        regularisers: Sequence[Regulariser] = (),
+        constraints: Sequence[Constraint] = (),
+    ) -> None:
         if not isinstance(name, str) or not name:
             checks.reject_type("name", name, "a non-empty string")
         self.name = name
@@ -91,7 +104,11 @@ class ControlProblem:
         self.x0 = _data(x0)
         self.dynamics = dynamics
         if not isinstance(dynamics, Dynamics) or not callable(getattr(dynamics, "kernel", None)):
-            checks.reject_type("dynamics", dynamics, "Volterra(...), ODE(...), Dense(...), ResNet(...) or a Dynamics")
+            checks.reject_type(
+                "dynamics",
+                dynamics,
+                "Volterra(...), ODE(...), Dense(...), ResNet(...) or a Dynamics",
+            )
         self.terminal = self._cost("terminal", terminal)
         self.running = self._cost("running", running)
         self.controls = self._merge(controls)
@@ -102,10 +119,13 @@ class ControlProblem:
         self.regularisers = check_all(regularisers)
         for item in self.regularisers:
             if item.name not in self.controls:
-                checks.reject(f"{type(item).__name__}.name", item.name, f"one of {sorted(self.controls)}")
+                checks.reject(
+                    f"{type(item).__name__}.name", item.name, f"one of {sorted(self.controls)}"
+                )
             item.check(self.controls[item.name].on)
 
-    # -- what the problem says ---------------------------------------------------------------------------
+    # -- what the problem says
+    # ---------------------------------------------------------------------------
     @property
     def samples(self) -> int:
         """N, the number of samples."""
@@ -136,25 +156,41 @@ class ControlProblem:
         """Path controls that the outer map reads: they have samples at the L+1 nodes."""
         if self.formulas.outer is None:
             return frozenset()
-        return frozenset(k for k, c in self.controls.items() if c.on == "t" and k in self.formulas.outer.reads)
+        return frozenset(
+            k for k, c in self.controls.items() if c.on == "t" and k in self.formulas.outer.reads
+        )
 
     def regularisers_of(self, name: str) -> list[Regulariser]:
         return [r for r in self.regularisers if r.name == name]
 
     def __repr__(self) -> str:
         controls = sorted(self.controls)
-        return f"ControlProblem({self.name!r}, N={self.samples}, state {self.state_shape}, controls {controls})"
+        return (
+            f"ControlProblem({self.name!r}, N={self.samples}, state {self.state_shape}, "
+            f"controls {controls})"
+        )
 
-    # -- construction ---------------------------------------------------------------------------------------
+    # -- construction
+    # ---------------------------------------------------------------------------------------
     def _cost(self, argument: str, value: Any) -> Cost | None:
         if value is None or isinstance(value, Cost):
             found = value
         elif callable(value):
             found = Cost(value)
         else:
-            checks.reject_type(argument, value, "a function, a loss such as losses.squared(Y), or None")
-        if found is not None and found.target is not None and found.target.shape[:1] != (self.samples,):
-            checks.reject(f"{argument}.target", found.target, f"one row for each of the {self.samples} samples")
+            checks.reject_type(
+                argument, value, "a function, a loss such as losses.squared(Y), or None"
+            )
+        if (
+            found is not None
+            and found.target is not None
+            and found.target.shape[:1] != (self.samples,)
+        ):
+            checks.reject(
+                f"{argument}.target",
+                found.target,
+                f"one row for each of the {self.samples} samples",
+            )
         if found is not None and found.target is not None and found.target.ndim > 3:
             checks.reject(f"{argument}.target", found.target, "rows of rank <= 2")
         return found
@@ -185,7 +221,8 @@ class ControlProblem:
             checks.reject_type(
                 "constraints",
                 value,
-                "state_bounds(...), path_constraint(...), integral_constraint(...), terminal_constraint(...)",
+                "state_bounds(...), path_constraint(...), integral_constraint(...), "
+                "terminal_constraint(...)",
             )
         return value.aligned(self.samples)
 
@@ -198,34 +235,67 @@ class ControlProblem:
         state = self.state_shape
         d = self.dynamics
 
-        def run(name: str, fn: Any, shapes: dict[str, Any], shape: Shape | None, target: Any = None) -> Formula:
+        def run(
+            name: str, fn: Any, shapes: dict[str, Any], shape: Shape | None, target: Any = None
+        ) -> Formula:
             if target is not None:
                 shapes = {**shapes, "target": target.shape[1:]}
-            return trace(name, fn, shapes, shape, self.horizon, None if target is None else {"target": target[0]})
+            return trace(
+                name,
+                fn,
+                shapes,
+                shape,
+                self.horizon,
+                None if target is None else {"target": target[0]},
+            )
 
         free = run("free_term", d.free_term, {**time, "x0": state}, None) if d.free_term else None
         if free is not None and d.outer is None and free.shape != state:
-            checks.reject("free_term", f"a result of shape {free.shape}", f"the state's shape {state}")
-        feature = run("feature", d.feature, {"s": (), "x": state, "u": on_path}, None) if d.feature else None
+            checks.reject(
+                "free_term", f"a result of shape {free.shape}", f"the state's shape {state}"
+            )
+        feature = (
+            run("feature", d.feature, {"s": (), "x": state, "u": on_path}, None)
+            if d.feature
+            else None
+        )
         y = feature.shape if feature else state
         every = self._shapes("ts", "t", "const")
-        kernel = run("kernel", d.kernel, {**time, "s": (), "y": y, "u": every}, None if d.outer else state)
+        kernel = run(
+            "kernel", d.kernel, {**time, "s": (), "y": y, "u": every}, None if d.outer else state
+        )
         outer = None
         if d.outer:
             g = free.shape if free else state
             outer = run("outer", d.outer, {**time, "g": g, "z": kernel.shape, "u": on_path}, state)
         running = terminal = None
         if self.running:
-            running = run("running", self.running.function, {**time, "x": state, "u": on_path}, (), self.running.target)
+            running = run(
+                "running",
+                self.running.function,
+                {**time, "x": state, "u": on_path},
+                (),
+                self.running.target,
+            )
         if self.terminal:
-            terminal = run("terminal", self.terminal.function, {"x": state, "c": constants}, (), self.terminal.target)
+            terminal = run(
+                "terminal",
+                self.terminal.function,
+                {"x": state, "c": constants},
+                (),
+                self.terminal.target,
+            )
         parts: list[Formula | None] = []
         for c in self.constraints:
             if c.function is None:
                 c.bounds(state)
                 parts.append(None)
                 continue
-            shapes = {"x": state, "c": constants} if c.kind == "terminal" else {**time, "x": state, "u": on_path}
+            shapes = (
+                {"x": state, "c": constants}
+                if c.kind == "terminal"
+                else {**time, "x": state, "u": on_path}
+            )
             formula = run(c.name, c.function, shapes, None, c.target)
             if len(formula.shape) > 1:
                 checks.reject(c.name, f"a result of shape {formula.shape}", "shape () or (k,)")
@@ -237,7 +307,11 @@ class ControlProblem:
         read = set().union(*(f.reads for f in self.formulas.all()))
         for name in self.controls:
             if name not in read:
-                checks.reject("controls", f"control {name!r} that no formula reads", "controls that a formula reads")
+                checks.reject(
+                    "controls",
+                    f"control {name!r} that no formula reads",
+                    "controls that a formula reads",
+                )
 
 
 def _data(x0: Any) -> np.ndarray:
@@ -259,4 +333,6 @@ def _sequence(argument: str, value: Any) -> Sequence[Any]:
 def _unique(argument: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            checks.reject(argument, f"the name {name!r} {names.count(name)} times", "one name each (name=...)")
+            checks.reject(
+                argument, f"the name {name!r} {names.count(name)} times", "one name each (name=...)"
+            )

@@ -16,11 +16,13 @@ class Reference:
     value : J*, the continuous optimal value (for forward problems None).
     attained : False when J* is an infimum that no control attains.
     error_constant : c in J_L = J* + c/L + O(L^-2) for T = 1 as for any T.
-    orders : the exponents of 1/L in the expansion of J_L - J*, for Richardson extrapolation (left rule).
+    orders : the exponents of 1/L in the expansion of J_L - J*, for Richardson extrapolation (left
+        rule).
     controls : name -> function of (t, s), (t) or () that returns arrays (*times, *shape).
     state : function of t that returns x(t) of one sample.
     forward_constant : e in x_L(T) - x(T) = τ e + o(τ); 0 says second order.
-    discrete_value : function of L that returns J_L exactly (left rule, as error_constant and discrete_controls).
+    discrete_value : function of L that returns J_L exactly (left rule, as error_constant and
+        discrete_controls).
     discrete_controls : function of L that returns name -> packed array (sites, *shape).
     source : where the answer comes from.
     """

@@ -37,20 +37,25 @@ class Regulariser:
 
 @dataclass(frozen=True)
 class L2(Regulariser):
-    """(α/2) ‖w‖²: τ² Σ |w|² on the triangle, τ Σ |v|² on the path, |c|² for constants, times α/2."""
+    """(α/2) ‖w‖²: τ² Σ |w|² on the triangle, τ Σ |v|² on the path, |c|² for constants,
+    times α/2.
+    """
 
 
 @dataclass(frozen=True)
 class H1(Regulariser):
-    """(α/2) (‖w‖² + ‖∇w‖²), discretised as in the module's docstring; on constants the same as L2."""
+    """(α/2) (‖w‖² + ‖∇w‖²), discretised as in the module's docstring; on constants the
+    same as L2.
+    """
 
 
 @dataclass(frozen=True)
 class TvG(Regulariser):
-    """α [n Σ |K_i - K_{i-1}|² + τ_1 |K_0|²] for T = 1 (n = 1/τ) -> α [∫|K'|² + τ_1 |K(0)|²]; no factor ½.
+    """α [n Σ |K_i - K_{i-1}|² + τ_1 |K_0|²] for T = 1 (n = 1/τ) -> α [∫|K'|² + τ_1 |K(0)|²]; no
+    factor ½.
 
-    The constant ``tau`` is τ_1 and has nothing to do with the step. Source: the functional of Thorpe and
-    van Gennip, Research in the Mathematical Sciences 2023 (arXiv 1810.11741).
+    The constant ``tau`` is τ_1 and has nothing to do with the step. Source: the functional of
+    Thorpe and van Gennip, Research in the Mathematical Sciences 2023 (arXiv 1810.11741).
     """
 
     tau: float = 1.0

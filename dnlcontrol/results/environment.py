@@ -30,9 +30,11 @@ def _versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Python and platform; threads of PyTorch (where it is loaded) and of each BLAS or OpenMP library, by file name.
+    """Python and platform; threads of PyTorch (where it is loaded) and of each BLAS or OpenMP
+    library, by file name.
 
-    Iterates are the same bit for bit on the same versions, threads and processor; elsewhere to rounding.
+    Iterates are the same bit for bit on the same versions, threads and processor; elsewhere to
+    rounding.
     """
     from threadpoolctl import threadpool_info
 
@@ -43,7 +45,10 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "threads": {
             "torch": None if torch is None else int(torch.get_num_threads()),
-            **{os.path.basename(pool["filepath"]): int(pool["num_threads"]) for pool in threadpool_info()},
+            **{
+                os.path.basename(pool["filepath"]): int(pool["num_threads"])
+                for pool in threadpool_info()
+            },
         },
     }
 

@@ -15,17 +15,25 @@ from dnlcontrol.files.atomic import write_atomic
 
 FORMAT = 1
 
+
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     write_atomic(path, (json.dumps(plain(record), indent=1, allow_nan=False) + "\n").encode())
+
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:
     """A JSON object of this library's format and of one kind."""
     if not path.is_file():
-        checks.reject("run", f"{path.parent} (no {path.name})", "a run directory written by save or --out")
+        checks.reject(
+            "run", f"{path.parent} (no {path.name})", "a run directory written by save or --out"
+        )
     try:
         record = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        checks.reject("run", f"{path}, truncated or not JSON ({error})", "a run directory written by save or --out")
+        checks.reject(
+            "run",
+            f"{path}, truncated or not JSON ({error})",
+            "a run directory written by save or --out",
+        )
     if not isinstance(record, dict) or record.get("kind") != kind:
         checks.reject("run", f"{path} of another program", f"a {kind} written by this library")
     if record.get("format") != FORMAT:
@@ -35,6 +43,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
             f"format {FORMAT}; use the version that wrote it",
         )
     return record
+
 
 def plain(value: Any) -> Any:
     """JSON types only; numbers that are not finite become null."""
@@ -49,4 +58,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return value if value is None else str(value)
-

@@ -1,4 +1,6 @@
-"""The result of a solve: value, controls as functions, states, costates, and how far it can be trusted."""
+"""The result of a solve: value, controls as functions, states, costates, and how far it can be
+trusted.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +25,31 @@ class Solution:
     Attributes
     ----------
     value (fun) : J_L, penalties included.
-    stationarity : (rᵀ A_FF^{-1} r)^{1/2}, r the gradient of the Lagrangian in the controls, F the entries that
-        are not held at a bound; comparable across depths.
+    stationarity : (rᵀ A_FF^{-1} r)^{1/2}, r the gradient of the Lagrangian in the controls, F the
+        entries that are not held at a bound; comparable across depths.
     feasibility : the largest violation of a constraint or bound.
-    complementarity : the largest distance of a held entry to its bound, or |μ_i| times the slack of row i.
-    success, status, message : status 0 solved, 1 iteration limit, 2 infeasible, 3 no further progress.
-    states, costates : (L+1, N, *state shape). Costates per sample: ψ(t_l) for ODE dynamics, else the
-        density p(t_l); ``terminal_gradient`` is ∇Φ, (N, *state shape).
+    complementarity : the largest distance of a held entry to its bound, or |μ_i| times the slack of
+        row i.
+    success, status, message : status 0 solved, 1 iteration limit, 2 infeasible, 3 no further
+        progress.
+    states, costates : (L+1, N, *state shape). Costates per sample: ψ(t_l) for ODE dynamics, else
+        the density p(t_l); ``terminal_gradient`` is ∇Φ, (N, *state shape).
     controls : name -> :class:`Extension`, callable, ``.at(l, s)``, ``.array()``.
     multipliers : constraint name -> (layers, samples, *shape); μ > 0 pushes against the upper side.
     formulation : "lifted" or "condensed" (exact backend).
-    work : the adjoint solve's cost in gradients at this depth: "units" in all, "product_cost" of a Hessian product
-        (measured, at least 2), "coarse" for preparing the coarse-grid correction, "gradient_seconds" of one unit.
-    log : a line for each iteration. Newton and L-BFGS: (iteration, value, stationarity, radius, inner iterations);
-        with constraints those of the last multipliers and of the steps on active rows. IPOPT: (iteration, value,
-        dual infeasibility, barrier parameter, 0).
-    preconditioner : what the minimiser learnt of the Hessian, for a finer level started from here; not saved.
+    work : the adjoint solve's cost in gradients at this depth: "units" in all, "product_cost" of a
+        Hessian product (measured, at least 2), "coarse" for preparing the coarse-grid correction,
+        "gradient_seconds" of one unit.
+    log : a line for each iteration. Newton and L-BFGS: (iteration, value, stationarity, radius,
+        inner iterations); with constraints those of the last multipliers and of the steps on active
+        rows. IPOPT: (iteration, value, dual infeasibility, barrier parameter, 0).
+    preconditioner : what the minimiser learnt of the Hessian, for a finer level started from here;
+        not saved.
     multiplier_nodes : constraint name -> [layers, samples] of its rows; see :meth:`multiplier`.
-    options, versions, environment : the keywords of the solve, seeds of random guesses among them; versions of the
-        libraries; Python, platform and threads.
-    nit, nfev, njev, nhev : iterations, values, gradients, Hessian products (exact backend: IPOPT's own counts).
+    options, versions, environment : the keywords of the solve, seeds of random guesses among them;
+        versions of the libraries; Python, platform and threads.
+    nit, nfev, njev, nhev : iterations, values, gradients, Hessian products (exact backend: IPOPT's
+        own counts).
     """
 
     name: str
@@ -78,7 +85,9 @@ class Solution:
     preconditioner: Any = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle: without what the minimiser learnt of the Hessian, which only a solve beside this one can use."""
+        """For pickle: without what the minimiser learnt of the Hessian, which only a solve beside
+        this one can use.
+        """
         return {**self.__dict__, "preconditioner": None}
 
     @property
@@ -109,7 +118,11 @@ class Solution:
     @property
     def cg_per_step(self) -> float:
         """Conjugate gradient iterations per Newton step; NaN without a step."""
-        return sum(line[4] for line in self.log) / (len(self.log) - 1) if len(self.log) > 1 else float("nan")
+        return (
+            sum(line[4] for line in self.log) / (len(self.log) - 1)
+            if len(self.log) > 1
+            else float("nan")
+        )
 
     def control(self, name: str) -> Extension:
         """One control, callable on the continuum."""
@@ -117,17 +130,23 @@ class Solution:
             checks.reject("control", name, f"one of {sorted(self.controls)}")
         return self.controls[name]
 
-    def multiplier(self, name: str, layer: int | None = None, sample: int | None = None) -> np.ndarray:
-        """Multipliers of one constraint, of the Lagrangian J + Σ μ c, on both backends with the same sign.
+    def multiplier(
+        self, name: str, layer: int | None = None, sample: int | None = None
+    ) -> np.ndarray:
+        """Multipliers of one constraint, of the Lagrangian J + Σ μ c, on both backends with the
+        same sign.
 
-        μ > 0 pushes against the upper side, μ < 0 against the lower one, 0 where neither is reached; of an equality
-        μ is minus the derivative of the optimal value in its right side. Per node and for J, which is a mean over the
-        samples: along the path τ times a density in t; N times larger per sample.
+        μ > 0 pushes against the upper side, μ < 0 against the lower one, 0 where neither is
+        reached; of an equality μ is minus the derivative of the optimal value in its right side.
+        Per node and for J, which is a mean over the samples: along the path τ times a density in t;
+        N times larger per sample.
 
         Parameters
         ----------
-        layer : state bounds 1..L, path constraints 0..L-1; integral and terminal constraints have the one row L.
-        sample : the sample's number; a constraint that is imposed once stands at the first of its samples.
+        layer : state bounds 1..L, path constraints 0..L-1; integral and terminal constraints have
+            the one row L.
+        sample : the sample's number; a constraint that is imposed once stands at the first of its
+            samples.
 
         Returns
         -------
@@ -140,7 +159,9 @@ class Solution:
             if chosen is not None:
                 if name not in self.multiplier_nodes:
                     seen = "a solution from an older file, without the nodes of its constraints"
-                    checks.reject(f"multiplier.{argument}", seen, f"entries of solution.multipliers[{name!r}]")
+                    checks.reject(
+                        f"multiplier.{argument}", seen, f"entries of solution.multipliers[{name!r}]"
+                    )
                 nodes = list(self.multiplier_nodes[name][axis])
                 if checks.whole(f"multiplier.{argument}", chosen, 0) not in nodes:
                     checks.reject(f"multiplier.{argument}", chosen, f"one of {nodes}")
@@ -171,7 +192,8 @@ class Solution:
         save_solution(self, directory)
 
     def to_module(self, head: bool = False, recompute: bool = False) -> Any:
-        """The layers as a ``torch.nn.Module``, x0 (N, *state) -> x^L, with the controls as parameters.
+        """The layers as a ``torch.nn.Module``, x0 (N, *state) -> x^L, with the controls as
+        parameters.
 
         ``head``: the loss's head is applied too; ``recompute``: less memory for training. See
         :class:`dnlcontrol.interop.network.Network`.
@@ -185,7 +207,9 @@ class Solution:
         ... )
         >>> solution = dnl.solve(problem, depth=4, backend="adjoint")
         >>> network = solution.to_module()
-        >>> torch.dist(network(torch.tensor(problem.x0)), torch.tensor(solution.states[-1])).item() < 1e-14
+        >>> torch.dist(
+        ...     network(torch.tensor(problem.x0)), torch.tensor(solution.states[-1])
+        ... ).item() < 1e-14
         True
         """
         from dnlcontrol.discretisation.discrete import discretise
@@ -193,41 +217,58 @@ class Solution:
 
         if self.problem is None:
             checks.reject(
-                "solution.problem", None, "a solution with its problem; dataclasses.replace(solution, problem=...) "
-                "attaches the one it was solved for"
-            )  # fmt: skip
+                "solution.problem",
+                None,
+                "a solution with its problem; dataclasses.replace(solution, problem=...) "
+                "attaches the one it was solved for",
+            )
         values = {name: control.values for name, control in self.controls.items()}
         return Network(discretise(self.problem, self.depth, self.rule), values, head, recompute)
 
     def __repr__(self) -> str:
         state = "solved" if self.success else f"not solved ({self.message})"
-        return (f"Solution({self.name!r}, {self.backend}, L={self.depth}, value={self.value:.10g}, "
-                f"stationarity={self.stationarity:.1e}, {state})")  # fmt: skip
+        return (
+            f"Solution({self.name!r}, {self.backend}, L={self.depth}, value={self.value:.10g}, "
+            f"stationarity={self.stationarity:.1e}, {state})"
+        )
 
 
 def distance(a: Solution, b: Solution, norm: str = "L2", of: str = "controls") -> float:
     """How far two solutions of one problem are apart, also at different depths.
 
-    ``of="controls"``: all controls together (L2, H1 seminorm: root of the sum of squares; sup: the largest), between
-    the piecewise-linear extensions; a control's name: that one; "states" or "costates": "sup" or "L2" over [0, T].
+    ``of="controls"``: all controls together (L2, H1 seminorm: root of the sum of squares; sup: the
+    largest), between the piecewise-linear extensions; a control's name: that one; "states" or
+    "costates": "sup" or "L2" over [0, T].
     """
     for argument, value in (("distance.a", a), ("distance.b", b)):
         if not isinstance(value, Solution):
             checks.reject_type(argument, value, "a Solution")
     if a.grid.horizon != b.grid.horizon:
-        checks.reject("distance", f"horizons {a.grid.horizon:g} and {b.grid.horizon:g}", "solutions of one problem")
+        checks.reject(
+            "distance",
+            f"horizons {a.grid.horizon:g} and {b.grid.horizon:g}",
+            "solutions of one problem",
+        )
     if not isinstance(of, str):
-        checks.reject_type("distance.of", of, "'controls', 'states', 'costates' or the name of a control")
+        checks.reject_type(
+            "distance.of", of, "'controls', 'states', 'costates' or the name of a control"
+        )
     if of in ("states", "costates"):
         x, y = getattr(a, of), getattr(b, of)
         if x.shape[1:] != y.shape[1:]:
-            checks.reject("distance", f"{of} of shapes {x.shape[1:]} and {y.shape[1:]}", "solutions of one problem")
+            checks.reject(
+                "distance",
+                f"{of} of shapes {x.shape[1:]} and {y.shape[1:]}",
+                "solutions of one problem",
+            )
         return path_distance(a.grid.nodes, x, b.grid.nodes, y, norm)
     checks.choice("distance.norm", norm, NORMS)
     names = sorted(a.controls) if of == "controls" else [of]
     if set(a.controls) != set(b.controls) or not set(names) <= set(a.controls):
         seen = f"controls {sorted(a.controls)} and {sorted(b.controls)} for {of!r}"
-        checks.reject("distance", seen, "'controls', 'states', 'costates' or the name of a common control")
+        checks.reject(
+            "distance", seen, "'controls', 'states', 'costates' or the name of a common control"
+        )
     parts = []
     for name in names:
         u, v = a.controls[name], b.controls[name]

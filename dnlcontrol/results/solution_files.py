@@ -1,7 +1,8 @@
-"""Run directories: JSON and plain arrays, versioned, written so that a kill at any moment leaves no half-truth.
+"""Run directories: JSON and plain arrays, versioned, written so that a kill at any moment leaves no
+half-truth.
 
-A solution is ``arrays.npz`` and ``solution.json``; the JSON is written last and carries the checksum of the
-arrays. A study is ``study.json`` and one directory for each finished level.
+A solution is ``arrays.npz`` and ``solution.json``; the JSON is written last and carries the
+checksum of the arrays. A study is ``study.json`` and one directory for each finished level.
 """
 
 from __future__ import annotations
@@ -25,14 +26,33 @@ from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.records import FORMAT, read_json, write_json
 from dnlcontrol.results.solution import Solution
 
-SCALARS = ("name", "backend", "value", "stationarity", "feasibility", "complementarity", "status", "message",
-           "nit", "nfev", "njev", "nhev", "seconds", "peak_memory_mb", "tolerance", "formulation")  # fmt: skip
+SCALARS = (
+    "name",
+    "backend",
+    "value",
+    "stationarity",
+    "feasibility",
+    "complementarity",
+    "status",
+    "message",
+    "nit",
+    "nfev",
+    "njev",
+    "nhev",
+    "seconds",
+    "peak_memory_mb",
+    "tolerance",
+    "formulation",
+)
 
-ADDED = ("options", "environment", "multiplier_nodes", "work")  # files written before these were kept have none
+# files written before these were kept have none
+ADDED = ("options", "environment", "multiplier_nodes", "work")
 LEARNT = "hessian.npz"
 
 
-def save_solution(solution: Solution, directory: Any, source: Mapping[str, Any] | None = None) -> None:
+def save_solution(
+    solution: Solution, directory: Any, source: Mapping[str, Any] | None = None
+) -> None:
     """Write one solution; an older one in the same directory is replaced."""
     folder = solution_directory(directory)
     arrays = {
@@ -47,15 +67,24 @@ def save_solution(solution: Solution, directory: Any, source: Mapping[str, Any] 
     data = buffer.getvalue()
     grid = solution.grid
     record = {
-        "format": FORMAT, "kind": "solution", **{k: getattr(solution, k) for k in SCALARS},
+        "format": FORMAT,
+        "kind": "solution",
+        **{k: getattr(solution, k) for k in SCALARS},
         "grid": {"depth": grid.depth, "horizon": grid.horizon, "rule": grid.rule},
-        "controls": {k: {"on": c.layout.on, "at_nodes": bool(c.layout.at_nodes)} for k, c in solution.controls.items()},
-        "multipliers": sorted(solution.multipliers), "log": [list(line) for line in solution.log],
-        "versions": dict(solution.versions), "options": dict(solution.options), "work": dict(solution.work),
-        "environment": dict(solution.environment), "multiplier_nodes": dict(solution.multiplier_nodes),
+        "controls": {
+            k: {"on": c.layout.on, "at_nodes": bool(c.layout.at_nodes)}
+            for k, c in solution.controls.items()
+        },
+        "multipliers": sorted(solution.multipliers),
+        "log": [list(line) for line in solution.log],
+        "versions": dict(solution.versions),
+        "options": dict(solution.options),
+        "work": dict(solution.work),
+        "environment": dict(solution.environment),
+        "multiplier_nodes": dict(solution.multiplier_nodes),
         "source": dict(source or solution.source),
         "sha256": hashlib.sha256(data).hexdigest(),
-    }  # fmt: skip
+    }
     write_atomic(folder / "arrays.npz", data)
     write_json(folder / "solution.json", record)
 
@@ -83,19 +112,27 @@ def load_solution(directory: Any) -> Solution:
         if not fits or len(arrays["states"]) != grid.depth + 1:
             raise TypeError(f"arrays that are not of depth {grid.depth}")
         return Solution(
-            grid=grid, controls=controls, states=arrays["states"], costates=arrays["costates"],
-            terminal_gradient=arrays["terminal_gradient"], log=tuple(tuple(line) for line in record["log"]),
+            grid=grid,
+            controls=controls,
+            states=arrays["states"],
+            costates=arrays["costates"],
+            terminal_gradient=arrays["terminal_gradient"],
+            log=tuple(tuple(line) for line in record["log"]),
             multipliers={k: arrays[f"multiplier:{k}"] for k in record["multipliers"]},
-            **{k: record.get(k, {}) for k in ADDED}, versions=record["versions"], source=record["source"],
+            **{k: record.get(k, {}) for k in ADDED},
+            versions=record["versions"],
+            source=record["source"],
             **{k: _number(record[k]) for k in SCALARS},
-        )  # fmt: skip
+        )
     except (KeyError, TypeError, AttributeError) as error:
         seen = f"{folder}, whose solution.json does not fit: {type(error).__name__} ({error})"
         checks.reject("run", seen, "a run directory written by this library")
 
 
 def save_learnt(solution: Solution, directory: Any) -> None:
-    """Keep what the minimiser learnt of the Hessian, so that a killed study goes on as if it had not been."""
+    """Keep what the minimiser learnt of the Hessian, so that a killed study goes on as if it had
+    not been.
+    """
     if solution.preconditioner is not None:
         buffer = io.BytesIO()
         np.savez(buffer, **solution.preconditioner.arrays())
@@ -103,7 +140,9 @@ def save_learnt(solution: Solution, directory: Any) -> None:
 
 
 def load_learnt(directory: Any, problem: ControlProblem, solution: Solution) -> Any:
-    """What :func:`save_learnt` kept beside this solution of the problem; None where there is nothing."""
+    """What :func:`save_learnt` kept beside this solution of the problem; None where there is
+    nothing.
+    """
     path = Path(directory) / LEARNT
     if not path.is_file():
         return None
@@ -112,23 +151,21 @@ def load_learnt(directory: Any, problem: ControlProblem, solution: Solution) -> 
     with np.load(path, allow_pickle=False) as stored:
         if "shifts" not in stored:  # kept by an earlier version in another form: learn it again
             return None
-        return Preconditioner.restored(discretise(problem, solution.depth, solution.rule).space, dict(stored))
-
-
+        return Preconditioner.restored(
+            discretise(problem, solution.depth, solution.rule).space, dict(stored)
+        )
 
 
 def solution_directory(directory: Any) -> Path:
     """A directory for one solution: one that holds a study would load as that study."""
     folder = make_directory(directory)
     if (folder / "study.json").exists() or (folder / "problem.json").exists():
-        checks.reject("directory", f"{folder}, which holds a study", "a new directory, or that of an older solution")
+        checks.reject(
+            "directory",
+            f"{folder}, which holds a study",
+            "a new directory, or that of an older solution",
+        )
     return folder
-
-
-
-
-
-
 
 
 def _number(value: Any) -> Any:

@@ -1,4 +1,6 @@
-"""What ``dnlcontrol check`` says before anything is solved: shapes, bounds, Taylor test, predicted size."""
+"""What ``dnlcontrol check`` says before anything is solved: shapes, bounds, Taylor test, predicted
+size.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from dnlcontrol.problem.problem import ControlProblem
 def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dict[str, Any]:
     """Everything that can be said about a problem at one depth without solving it.
 
-    Building both evaluators compares every formula with NumPy at two points, and a batched kernel with its formula.
+    Building both evaluators compares every formula with NumPy at two points, and a batched kernel
+    with its formula.
     """
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
     from dnlcontrol.backends.exact.condensed.traced import Traced

@@ -1,7 +1,7 @@
 """The command line: solve, study, check, compare, certify, problems.
 
-Exit status 0 when solved, 1 when not converged, 2 for bad input. ``--json`` prints exactly one JSON object on
-standard output; progress goes to standard error, only on a terminal.
+Exit status 0 when solved, 1 when not converged, 2 for bad input. ``--json`` prints exactly one JSON
+object on standard output; progress goes to standard error, only on a terminal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from dnlcontrol.results.solution_files import solution_directory
 from dnlcontrol.shell.progress import ProgressLine
 from dnlcontrol.studies.load import load
 
-SOLVED, NOT_CONVERGED, BAD_INPUT = 0, 1, 2
+SOLVED = 0
+NOT_CONVERGED = 1
+BAD_INPUT = 2
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,11 +38,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    top = Parser(prog="dnlcontrol", description="Training as optimal control of Volterra equations.")
+    top = Parser(
+        prog="dnlcontrol", description="Training as optimal control of Volterra equations."
+    )
     top.add_argument("--version", action="version", version=f"dnlcontrol {dnlcontrol.__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
 
-    def command(name: str, text: str, run: Callable[[argparse.Namespace], int], problem: bool = False) -> Any:
+    def command(
+        name: str, text: str, run: Callable[[argparse.Namespace], int], problem: bool = False
+    ) -> Any:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
         if problem:
@@ -49,7 +57,13 @@ def parser() -> argparse.ArgumentParser:
                 metavar="PROBLEM",
                 help="a .py file with problem(), or a name from `dnlcontrol problems`",
             )
-            sub.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter of problem()")
+            sub.add_argument(
+                "-p",
+                action="append",
+                default=[],
+                metavar="NAME=VALUE",
+                help="a parameter of problem()",
+            )
             sub.add_argument("--rule", default="left", help="left or trapezoid")
             sub.add_argument("--json", action="store_true", help="print one JSON object")
         return sub
@@ -58,27 +72,49 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--depth", type=int, required=True, metavar="L")
     one.add_argument("--backend", default="exact", help="exact (CasADi) or adjoint (PyTorch)")
     one.add_argument(
-        "--formulation", default="auto", help="auto, lifted or condensed (exact backend); auto takes the cheaper one"
+        "--formulation",
+        default="auto",
+        help="auto, lifted or condensed (exact backend); auto takes the cheaper one",
     )
     one.add_argument("--start", metavar="RUN", help="a run directory to start from")
-    one.add_argument("--checkpoint", metavar="DIR", help="keep the state there; go on from it after a kill (adjoint)")
+    one.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        help="keep the state there; go on from it after a kill (adjoint)",
+    )
     ladder = command("study", "solve at increasing depths and compare", run_study, problem=True)
     ladder.add_argument("--depths", required=True, metavar="4,8,16")
     ladder.add_argument(
-        "--exact-to", type=int, default=0, metavar="L", help="run the exact backend too up to this depth"
+        "--exact-to",
+        type=int,
+        default=0,
+        metavar="L",
+        help="run the exact backend too up to this depth",
     )
     for sub in (one, ladder):
         sub.add_argument("--device", default="cpu", help="cpu or cuda (adjoint backend)")
-        sub.add_argument("--method", default="newton", help="newton, gauss-newton, lbfgs, adam or sgd (adjoint)")
-        sub.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="least time between checkpoints")
+        sub.add_argument(
+            "--method", default="newton", help="newton, gauss-newton, lbfgs, adam or sgd (adjoint)"
+        )
+        sub.add_argument(
+            "--every",
+            type=float,
+            default=60.0,
+            metavar="SECONDS",
+            help="least time between checkpoints",
+        )
         sub.add_argument("--tolerance", type=float, default=1e-8)
         sub.add_argument("--max-iterations", type=int)
         sub.add_argument("--out", metavar="DIR", help="save the run there")
-    test = command("check", "shapes, bounds, Taylor test, predicted size; no solve", run_check, problem=True)
+    test = command(
+        "check", "shapes, bounds, Taylor test, predicted size; no solve", run_check, problem=True
+    )
     test.add_argument("--depth", type=int, required=True, metavar="L")
     two = command("compare", "distances between two saved solutions", run_compare)
     two.add_argument("runs", nargs=2, metavar="RUN")
-    proof = command("certify", "check a saved solution against the definition of a minimiser", run_certify)
+    proof = command(
+        "certify", "check a saved solution against the definition of a minimiser", run_certify
+    )
     proof.add_argument("run_directory", metavar="RUN")
     for sub in (two, proof):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -99,18 +135,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dnlcontrol: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("dnlcontrol: interrupted; --checkpoint and a study's --out keep what was done", file=sys.stderr)
+        print(
+            "dnlcontrol: interrupted; --checkpoint and a study's --out keep what was done",
+            file=sys.stderr,
+        )
         return 130
 
 
-# -- commands ----------------------------------------------------------------------------------------------------
+# -- commands
+# --------------------------------------------------------------------------------------------------
 def run_solve(given: argparse.Namespace) -> int:
     file = _problem(given)
     start = None if given.start is None else _solution(given.start)
     with _progress(given.tolerance) as line:
-        solution = dnlcontrol.solve(file.problem(), given.depth, given.backend, given.rule, start, given.device,
-                                    given.tolerance, given.max_iterations, given.method, given.formulation,
-                                    progress=line, checkpoint=given.checkpoint, every=given.every)  # fmt: skip
+        solution = dnlcontrol.solve(
+            file.problem(),
+            given.depth,
+            given.backend,
+            given.rule,
+            start,
+            given.device,
+            given.tolerance,
+            given.max_iterations,
+            given.method,
+            given.formulation,
+            progress=line,
+            checkpoint=given.checkpoint,
+            every=given.every,
+        )
     from dnlcontrol.results.solution_files import save_solution
     from dnlcontrol.studies.result import describe
 
@@ -128,9 +180,23 @@ def run_study(given: argparse.Namespace) -> int:
         reject("--depths", given.depths, "increasing integers separated by commas, such as 4,8,16")
     options = {} if given.max_iterations is None else {"max_iterations": given.max_iterations}
     with _progress(given.tolerance) as line:
-        result = dnlcontrol.study(file.problem(), depths, given.exact_to, given.out, file.reference(), None, given.rule,
-                                  given.tolerance, given.device, file.source, line and line.say, line,
-                                  every=given.every, method=given.method, **options)  # fmt: skip
+        result = dnlcontrol.study(
+            file.problem(),
+            depths,
+            given.exact_to,
+            given.out,
+            file.reference(),
+            None,
+            given.rule,
+            given.tolerance,
+            given.device,
+            file.source,
+            line and line.say,
+            line,
+            every=given.every,
+            method=given.method,
+            **options,
+        )
     if given.out:
         result.plots(given.out)
         print_to = Path(given.out) / "summary.json"
@@ -160,8 +226,12 @@ def run_compare(given: argparse.Namespace) -> int:
     from dnlcontrol.studies.result import DISTANCES
 
     a, b = (_solution(run) for run in given.runs)
-    report: dict[str, Any] = {"runs": given.runs, "depths": [a.depth, b.depth], "values": [a.value, b.value],
-                              "value_difference": b.value - a.value}  # fmt: skip
+    report: dict[str, Any] = {
+        "runs": given.runs,
+        "depths": [a.depth, b.depth],
+        "values": [a.value, b.value],
+        "value_difference": b.value - a.value,
+    }
     report.update({name: dnlcontrol.distance(a, b, *how) for name, how in DISTANCES.items()})
     _print(given, report, [f"{key}: {value}" for key, value in report.items()])
     return SOLVED
@@ -181,7 +251,8 @@ def run_problems(given: argparse.Namespace) -> int:
     return SOLVED
 
 
-# -- helpers -----------------------------------------------------------------------------------------------------
+# -- helpers
+# --------------------------------------------------------------------------------------------------
 def _problem(given: argparse.Namespace) -> ProblemFile:
     file = load_problem(given.problem, parse_parameters(given.p))
     if getattr(given, "out", None):
@@ -228,10 +299,14 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
     def cell(value: Any) -> str:
         if isinstance(value, float):
-            return "-" if value != value else f"{value:.10g}" if abs(value) >= 1e-2 else f"{value:.1e}"
+            return (
+                "-" if value != value else f"{value:.10g}" if abs(value) >= 1e-2 else f"{value:.1e}"
+            )
         return str(value)
 
     body = [[cell(round(row[k], 2) if k == "seconds" else row[k]) for k in columns] for row in rows]
     table = [list(columns.values()), *body]
     widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
-    return "\n".join("  ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)) for line in table)
+    return "\n".join(
+        "  ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)) for line in table
+    )

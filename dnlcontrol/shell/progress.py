@@ -15,10 +15,11 @@ SEEN, FEWEST = 30, 4  # iterates that the rate is fitted to: the last ones, at l
 
 
 class TimeLeft:
-    """The time until the stationarity is below a tolerance, from the observed rate of its logarithm per second.
+    """The time until the stationarity is below a tolerance, from the observed rate of its logarithm
+    per second.
 
-    A least-squares line through the last half of the iterates (``SEEN`` at most): far from a minimiser the first ones
-    tell little about the rate, and Newton's method becomes faster.
+    A least-squares line through the last half of the iterates (``SEEN`` at most): far from a
+    minimiser the first ones tell little about the rate, and Newton's method becomes faster.
     """
 
     def __init__(self, tolerance: float) -> None:
@@ -26,7 +27,9 @@ class TimeLeft:
         self._seen: deque[tuple[float, float]] = deque(maxlen=2 * SEEN)
 
     def seconds(self, now: float, stationarity: float) -> float | None:
-        """The estimate after one more iterate; None before there is enough to tell, or where nothing falls."""
+        """The estimate after one more iterate; None before there is enough to tell, or where
+        nothing falls.
+        """
         if not (0 < stationarity < math.inf):
             return None
         self._seen.append((now, math.log(stationarity)))
@@ -50,9 +53,16 @@ class ProgressLine:
     """
 
     def __init__(
-        self, stream: TextIO, tolerance: float, prefix: str = "", clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO,
+        tolerance: float,
+        prefix: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.stream, self.tolerance, self.prefix, self.clock = stream, tolerance, prefix, clock
+        self.stream = stream
+        self.tolerance = tolerance
+        self.prefix = prefix
+        self.clock = clock
         self._left = TimeLeft(tolerance)
         self._open = False
 
@@ -62,13 +72,18 @@ class ProgressLine:
             self._left = TimeLeft(self.tolerance)
         text = self.text(iterate, self._left.seconds(self.clock(), iterate.stationarity))
         width = shutil.get_terminal_size().columns
-        self.stream.write(f"\r{text[: max(width - 1, 20)]}\x1b[K")  # to the start of the line; clear what follows
+        # to the start of the line; clear what follows
+        self.stream.write(f"\r{text[: max(width - 1, 20)]}\x1b[K")
         self.stream.flush()
         self._open = True
 
     def text(self, iterate: Any, left: float | None) -> str:
-        parts = [f"{self.prefix}{iterate.iteration:4d}", f"J = {iterate.value:.10g}",
-                 f"stationarity {iterate.stationarity:.1e}", f"radius {iterate.radius:.2g}"]  # fmt: skip
+        parts = [
+            f"{self.prefix}{iterate.iteration:4d}",
+            f"J = {iterate.value:.10g}",
+            f"stationarity {iterate.stationarity:.1e}",
+            f"radius {iterate.radius:.2g}",
+        ]
         if math.isfinite(iterate.work):
             parts.append(f"{iterate.work:.0f} units")
         return "  ".join([*parts, f"time left ~{'' if left is None else ' ' + duration(left)}"])

@@ -1,13 +1,14 @@
 """Hamilton-Jacobi-Bellman: the value function on a grid, for joint states of at most three entries.
 
-V_t + min_v { ℓ(t, x, v) + D_x V · f(t, x, v) } = 0, V(T, .) = Φ, in its semi-Lagrangian form on the grid t_l = lτ,
+V_t + min_v { ℓ(t, x, v) + D_x V · f(t, x, v) } = 0, V(T, .) = Φ, in its semi-Lagrangian form on the
+grid t_l = lτ,
 
     V^l(x) = min_v  τ ℓ(t_l, x, v) + ½ q |v|² + I[V^{l+1}](x + τ f(t_l, x, v)),    V^L = Φ,
 
-with I the multilinear interpolation on a uniform grid of the box, constant beyond its faces. The scheme is monotone: a
-larger V^{l+1} gives a larger V^l. Without the interpolation it is dynamic programming for the discrete problem of
-depth L itself, so that V^0(x_0) = J_L up to Σ_l max |I V^l - V^l| <= (L/8) Σ_i h_i² max |∂_i² V| while the optimal path
-stays inside the box.
+with I the multilinear interpolation on a uniform grid of the box, constant beyond its faces. The
+scheme is monotone: a larger V^{l+1} gives a larger V^l. Without the interpolation it is dynamic
+programming for the discrete problem of depth L itself, so that V^0(x_0) = J_L up to Σ_l max |I V^l
+- V^l| <= (L/8) Σ_i h_i² max |∂_i² V| while the optimal path stays inside the box.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ REFINEMENTS = 14  # halvings of the spacing of the candidates: 2^-14
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """A path under the feedback law: states (L+1, N, *state), controls name -> (L, *shape), its cost J_L.
+    """A path under the feedback law: states (L+1, N, *state), controls name -> (L, *shape), its
+    cost J_L.
 
     ``inside`` says whether the path stayed in the box of the value function.
     """
@@ -46,7 +48,8 @@ class ClosedLoop:
 class ValueFunction:
     """V on the grid of a box, its feedback law, and paths under it; see :func:`hamilton_jacobi`.
 
-    ``axes`` are the grid's coordinates, one array per entry of the joint state; ``values`` is (L+1, *points).
+    ``axes`` are the grid's coordinates, one array per entry of the joint state; ``values`` is (L+1,
+    *points).
     """
 
     transition: Transition
@@ -58,7 +61,9 @@ class ValueFunction:
         return len(self.values) - 1
 
     def value(self, t: float, x: Any) -> Any:
-        """V(t, x): linear between the nodes in t, multilinear in x. ``x``: one state or rows of states (P, D)."""
+        """V(t, x): linear between the nodes in t, multilinear in x. ``x``: one state or rows of
+        states (P, D).
+        """
         points, one = self._points("value.x", x)
         place = self._time("value.t", t) / self.transition.step
         l = min(int(place), self.depth - 1)
@@ -67,7 +72,9 @@ class ValueFunction:
         return float(result[0]) if one else result
 
     def feedback(self, t: float, x: Any) -> dict[str, np.ndarray]:
-        """The minimising control of the step that starts at the last node <= t, name -> shape (rows: (P, *shape))."""
+        """The minimising control of the step that starts at the last node <= t, name -> shape
+        (rows: (P, *shape)).
+        """
         points, one = self._points("feedback.x", x)
         l = min(int(self._time("feedback.t", t) / self.transition.step + 1e-9), self.depth - 1)
         v, _ = self._best(l, points)
@@ -75,12 +82,16 @@ class ValueFunction:
         return {k: c[0] for k, c in named.items()} if one else named
 
     def simulate(self, x0: Any = None) -> ClosedLoop:
-        """The closed loop x^{l+1} = x^l + τ f(t_l, x^l, feedback) from ``x0`` (default: the problem's)."""
+        """The closed loop x^{l+1} = x^l + τ f(t_l, x^l, feedback) from ``x0`` (default: the
+        problem's).
+        """
         model = self.transition
         x = model.flat_start if x0 is None else self._points("simulate.x0", x0)[0]
         if len(x) != 1:
             checks.reject("simulate.x0", f"{len(x)} states", "one joint state")
-        path, used, cost = [x], [], 0.0
+        path = [x]
+        used = []
+        cost = 0.0
         for l in range(self.depth):
             v, _ = self._best(l, x)
             added, x = model(l, x, v)
@@ -88,13 +99,17 @@ class ValueFunction:
             path.append(x)
             used.append(v)
         cost += float(model.terminal(x)[0])
-        points, lower, upper = np.concatenate(path), *zip(*((a[0], a[-1]) for a in self.axes), strict=True)
+        points, lower, upper = (
+            np.concatenate(path),
+            *zip(*((a[0], a[-1]) for a in self.axes), strict=True),
+        )
         inside = bool(np.all((points >= lower) & (points <= upper)))
         p = model.discrete.problem
         states = points.reshape(self.depth + 1, p.samples, *p.state_shape)
         return ClosedLoop(states, model.named(np.concatenate(used)), cost, inside)
 
-    # -- pieces ----------------------------------------------------------------------------------------------------
+    # -- pieces
+    # ----------------------------------------------------------------------------------------------
     def _points(self, argument: str, x: Any) -> tuple[np.ndarray, bool]:
         points, D = checks.numbers(argument, x), len(self.axes)
         if points.size == D and points.ndim < 2:
@@ -116,18 +131,31 @@ class ValueFunction:
         """I[V^l] at points (P, D)."""
         from scipy.ndimage import map_coordinates
 
-        origin, gap = (np.array([f(a) for a in self.axes]) for f in (lambda a: a[0], lambda a: a[1] - a[0]))
-        return np.asarray(map_coordinates(self.values[l], ((points - origin) / gap).T, order=1, mode="nearest"))
+        origin, gap = (
+            np.array([f(a) for a in self.axes]) for f in (lambda a: a[0], lambda a: a[1] - a[0])
+        )
+        return np.asarray(
+            map_coordinates(self.values[l], ((points - origin) / gap).T, order=1, mode="nearest")
+        )
 
     def _best(self, l: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The control and the minimum of the right side at points (P, D): all candidates, then a pattern search."""
+        """The control and the minimum of the right side at points (P, D): all candidates, then a
+        pattern search.
+        """
         grid, gap = self.transition.candidates
-        parts = [self._best_of(l, x, grid, gap) for x in np.array_split(points, -(-len(points) * len(grid) // CHUNK))]
+        parts = [
+            self._best_of(l, x, grid, gap)
+            for x in np.array_split(points, -(-len(points) * len(grid) // CHUNK))
+        ]
         v, value = (np.concatenate(c) for c in zip(*parts, strict=True))
         return v, value
 
-    def _best_of(self, l: int, x: np.ndarray, grid: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        P, lower, upper = len(x), self.transition.lower, self.transition.upper
+    def _best_of(
+        self, l: int, x: np.ndarray, grid: np.ndarray, gap: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        P = len(x)
+        lower = self.transition.lower
+        upper = self.transition.upper
 
         def right(v: np.ndarray) -> np.ndarray:
             """v (P, C, m) -> (P, C)."""
@@ -151,12 +179,18 @@ class ValueFunction:
 
 
 class Transition:
-    """One step of the discrete problem for many joint states (P, D) and controls (P, m): cost and next state."""
+    """One step of the discrete problem for many joint states (P, D) and controls (P, m): cost and
+    next state.
+    """
 
-    def __init__(self, discrete: DiscreteProblem, bounds: Mapping[str, Any], candidates: int) -> None:
+    def __init__(
+        self, discrete: DiscreteProblem, bounds: Mapping[str, Any], candidates: int
+    ) -> None:
         import torch
 
-        self.discrete, self.step, problem = discrete, discrete.grid.step, discrete.problem
+        self.discrete = discrete
+        self.step = discrete.grid.step
+        problem = discrete.problem
         self.engine = torch_engine(torch.float64, torch.device("cpu"))
         self.shape = (problem.samples, *problem.state_shape)
         self.flat_start = problem.x0.reshape(1, -1)
@@ -166,17 +200,26 @@ class Transition:
         self.lower, self.upper = (np.concatenate([s[i].ravel() for s in sides]) for i in (0, 1))
         L = discrete.depth
         diagonal = [np.zeros(L) if b.penalty is None else b.penalty.diagonal() for b in blocks]
-        self.penalties = np.repeat(np.stack(diagonal, axis=1), [b.components for b in blocks], axis=1)
+        self.penalties = np.repeat(
+            np.stack(diagonal, axis=1), [b.components for b in blocks], axis=1
+        )
         lines = [np.linspace(a, b, candidates) for a, b in zip(self.lower, self.upper, strict=True)]
-        self.candidates = np.array(list(product(*lines))), (self.upper - self.lower) / (candidates - 1)
+        self.candidates = (
+            np.array(list(product(*lines))),
+            (self.upper - self.lower) / (candidates - 1),
+        )
         self._step, self._end = self._functions()
 
     def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """(t, x (P, N, *), v {name: (P, *)}) -> mean running cost (P,), f (P, N, *);  x (P, N, *) -> mean Φ (P,)."""
+        """(t, x (P, N, *), v {name: (P, *)}) -> mean running cost (P,), f (P, N, *);  x (P, N, *)
+        -> mean Φ (P,).
+        """
         import torch
         from torch.func import vmap
 
-        f, p, engine = self.discrete.problem.formulas, self.discrete.problem, self.engine
+        f = self.discrete.problem.formulas
+        p = self.discrete.problem
+        engine = self.engine
 
         def targets(cost: Any) -> list[Any]:
             return [] if cost is None or cost.target is None else [torch.tensor(cost.target)]
@@ -200,7 +243,9 @@ class Transition:
         """(P, m) -> name -> (P, *shape)."""
         ends = np.cumsum([size for size, _ in self.sizes.values()])[:-1]
         parts = np.split(v, ends, axis=1)
-        return {k: a.reshape(-1, *s) for (k, (_, s)), a in zip(self.sizes.items(), parts, strict=True)}
+        return {
+            k: a.reshape(-1, *s) for (k, (_, s)), a in zip(self.sizes.items(), parts, strict=True)
+        }
 
     def __call__(self, l: int, x: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import torch
@@ -209,7 +254,10 @@ class Transition:
         controls = {k: torch.tensor(c) for k, c in self.named(v).items()}
         with torch.no_grad():
             cost, speed = self._step(t, torch.tensor(x.reshape(-1, *self.shape)), controls)
-        added = self.discrete.grid.running_weights[l] * np.asarray(cost) + 0.5 * v**2 @ self.penalties[l]
+        added = (
+            self.discrete.grid.running_weights[l] * np.asarray(cost)
+            + 0.5 * v**2 @ self.penalties[l]
+        )
         return added, x + self.step * np.asarray(speed).reshape(len(x), -1)
 
     def terminal(self, x: np.ndarray) -> np.ndarray:
@@ -219,18 +267,31 @@ class Transition:
             return np.asarray(self._end(torch.tensor(x.reshape(-1, *self.shape))))
 
 
-def hamilton_jacobi(problem: ControlProblem, depth: int, lower: Any, upper: Any, points: Any = 41, candidates: int = 17,
-                    bounds: Mapping[str, tuple[Any, Any]] | None = None) -> ValueFunction:  # fmt: skip
-    """The value function of an ODE problem with bounded path controls, by a monotone semi-Lagrangian scheme.
+def hamilton_jacobi(
+    problem: ControlProblem,
+    depth: int,
+    lower: Any,
+    upper: Any,
+    points: Any = 41,
+    candidates: int = 17,
+    bounds: Mapping[str, tuple[Any, Any]] | None = None,
+) -> ValueFunction:
+    """The value function of an ODE problem with bounded path controls, by a monotone
+    semi-Lagrangian scheme.
 
-    The samples share the controls: the state of V is that of all samples together, D = N·(entries of one) <= 3.
+    The samples share the controls: the state of V is that of all samples together, D = N·(entries
+    of one) <= 3.
 
     Parameters
     ----------
-    problem, depth : the problem and the number of steps; penalties L2 only, no constraints but control bounds.
-    lower, upper : the box, numbers or D of them. Optimal paths should stay inside: see ``simulate().inside``.
-    points : grid points along each axis, one number or D of them; the error in V is of second order in the spacing.
-    candidates : controls tried along each of the m entries (candidates^m in all) before the local search.
+    problem, depth : the problem and the number of steps; penalties L2 only, no constraints but
+        control bounds.
+    lower, upper : the box, numbers or D of them. Optimal paths should stay inside: see
+        ``simulate().inside``.
+    points : grid points along each axis, one number or D of them; the error in V is of second order
+        in the spacing.
+    candidates : controls tried along each of the m entries (candidates^m in all) before the local
+        search.
     bounds : name -> (lower, upper) for the controls, in place of their own.
 
     >>> import numpy as np, dnlcontrol as dnl
@@ -250,12 +311,16 @@ def hamilton_jacobi(problem: ControlProblem, depth: int, lower: Any, upper: Any,
     D = int(problem.x0.size)
     if D > DIMENSIONS:
         checks.reject("problem.x0", f"a joint state of {D} entries", f"at most {DIMENSIONS}")
-    low, high = (np.broadcast_to(checks.numbers(k, v), (D,)) for k, v in (("lower", lower), ("upper", upper)))
+    low, high = (
+        np.broadcast_to(checks.numbers(k, v), (D,)) for k, v in (("lower", lower), ("upper", upper))
+    )
     if np.any(low >= high):
         checks.reject("lower, upper", f"{low.tolist()}, {high.tolist()}", "lower < upper")
     counts = [checks.whole("points", int(n), 2) for n in np.broadcast_to(points, (D,))]
     axes = tuple(np.linspace(a, b, n) for a, b, n in zip(low, high, counts, strict=True))
-    transition = Transition(discrete, _bounds(problem, bounds), checks.whole("candidates", candidates, 2))
+    transition = Transition(
+        discrete, _bounds(problem, bounds), checks.whole("candidates", candidates, 2)
+    )
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, D)
     values = np.empty((discrete.depth + 1, *counts))
     values[-1] = transition.terminal(nodes).reshape(counts)
@@ -270,15 +335,27 @@ def _check(problem: ControlProblem, discrete: DiscreteProblem) -> None:
     f = problem.formulas
     if not problem.dynamics.is_ode or any((f.outer, f.feature, f.free_term)):
         checks.reject(
-            "problem.dynamics", type(problem.dynamics).__name__, "an ODE: with memory the state is not enough"
+            "problem.dynamics",
+            type(problem.dynamics).__name__,
+            "an ODE: with memory the state is not enough",
         )
     if problem.constraints:
-        checks.reject("problem.constraints", [c.name for c in problem.constraints], "none but control bounds")
+        checks.reject(
+            "problem.constraints", [c.name for c in problem.constraints], "none but control bounds"
+        )
     for block in discrete.space:
         if block.layout.on != "t":
-            checks.reject("problem.controls", f"{block.name!r} on {block.layout.on!r}", "path controls (on='t')")
+            checks.reject(
+                "problem.controls",
+                f"{block.name!r} on {block.layout.on!r}",
+                "path controls (on='t')",
+            )
         if block.metric.smooth:
-            checks.reject("problem.regularisers", f"differences of {block.name!r}", "L2: nodes must not be coupled")
+            checks.reject(
+                "problem.regularisers",
+                f"differences of {block.name!r}",
+                "L2: nodes must not be coupled",
+            )
 
 
 def _bounds(problem: ControlProblem, bounds: Any) -> Mapping[str, Any]:
@@ -286,7 +363,9 @@ def _bounds(problem: ControlProblem, bounds: Any) -> Mapping[str, Any]:
         checks.reject_type("bounds", bounds, "a mapping name -> (lower, upper)")
     for name, pair in (bounds or {}).items():
         if name not in problem.controls:
-            checks.reject("bounds", f"unknown control {name!r}", f"names among {sorted(problem.controls)}")
+            checks.reject(
+                "bounds", f"unknown control {name!r}", f"names among {sorted(problem.controls)}"
+            )
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             checks.reject(f"bounds[{name!r}]", pair, "a pair (lower, upper)")
     return bounds or {}
@@ -295,7 +374,14 @@ def _bounds(problem: ControlProblem, bounds: Any) -> Mapping[str, Any]:
 def _sides(name: str, control: Any, bounds: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds of one control, finite."""
     pair = bounds.get(name, (control.lower, control.upper))
-    low, high = (np.array(np.broadcast_to(checks.array_of(f"bounds[{name!r}]", v), control.shape)) for v in pair)
+    low, high = (
+        np.array(np.broadcast_to(checks.array_of(f"bounds[{name!r}]", v), control.shape))
+        for v in pair
+    )
     if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high)) and np.all(low < high)):
-        checks.reject(f"bounds of {name!r}", f"{low.tolist()}, {high.tolist()}", "finite bounds, lower < upper")
+        checks.reject(
+            f"bounds of {name!r}",
+            f"{low.tolist()}, {high.tolist()}",
+            "finite bounds, lower < upper",
+        )
     return low, high

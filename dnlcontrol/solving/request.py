@@ -1,4 +1,6 @@
-"""What a solve is asked for beside the problem and the start: checked once, kept with the solution."""
+"""What a solve is asked for beside the problem and the start: checked once, kept with the
+solution.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ UNRECORDED = ("progress", "every", "batches", "checkpoint")  # not as they are
 
 @dataclass(frozen=True)
 class Request:
-    """The keywords of :func:`dnlcontrol.solve`; making one checks what does not need the problem."""
+    """The keywords of :func:`dnlcontrol.solve`; making one checks what does not need the
+    problem.
+    """
 
     backend: str
     rule: str
@@ -47,7 +51,9 @@ class Request:
         checks.choice("formulation", self.formulation, FORMULATIONS)
         object.__setattr__(self, "tolerance", checks.positive("tolerance", self.tolerance))
         if self.max_iterations is not None:
-            object.__setattr__(self, "max_iterations", checks.whole("max_iterations", self.max_iterations))
+            object.__setattr__(
+                self, "max_iterations", checks.whole("max_iterations", self.max_iterations)
+            )
         if self.progress is not None:
             checks.function("progress", self.progress)
         _check_batches(self.backend, self.method, self.batches)
@@ -72,15 +78,23 @@ class Request:
         if self.checkpoint is None:
             return None
         if self.backend != "adjoint":
-            checks.reject("checkpoint", self.checkpoint, "None for the exact backend; use backend='adjoint'")
+            checks.reject(
+                "checkpoint", self.checkpoint, "None for the exact backend; use backend='adjoint'"
+            )
         if self.method in SUCCESSIVE:
             allowed = f"None for method={self.method!r}; its steps cannot be continued"
             checks.reject("checkpoint", self.checkpoint, allowed)
-        about = {**fingerprint(discrete.problem, discrete.grid.rule), "depth": discrete.depth, "method": self.method,
-                 "size": discrete.space.size}  # fmt: skip
+        about = {
+            **fingerprint(discrete.problem, discrete.grid.rule),
+            "depth": discrete.depth,
+            "method": self.method,
+            "size": discrete.space.size,
+        }
 
         def same(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
-            return all(theirs.get(k) == mine[k] for k in ("depth", "method", "size")) and same_problem(theirs, mine)
+            return all(
+                theirs.get(k) == mine[k] for k in ("depth", "method", "size")
+            ) and same_problem(theirs, mine)
 
         return Checkpoint(self.checkpoint, self.every, about, same)
 
@@ -88,9 +102,15 @@ class Request:
 def _check_batches(backend: str, method: str, batches: Any) -> None:
     """Mini-batches belong to the adjoint backend and to the methods that use them."""
     if method in BATCHED and backend != "adjoint":
-        checks.reject("method", method, "'newton' for the exact backend; mini-batches need backend='adjoint'")
+        checks.reject(
+            "method", method, "'newton' for the exact backend; mini-batches need backend='adjoint'"
+        )
     if method in SUCCESSIVE and backend != "adjoint":
-        checks.reject("method", method, "'newton' for the exact backend; successive approximation needs 'adjoint'")
+        checks.reject(
+            "method",
+            method,
+            "'newton' for the exact backend; successive approximation needs 'adjoint'",
+        )
     if batches is None:
         return
     from dnlcontrol.backends.adjoint.stochastic import MiniBatches
@@ -98,11 +118,15 @@ def _check_batches(backend: str, method: str, batches: Any) -> None:
     if not isinstance(batches, MiniBatches):
         checks.reject_type("batches", batches, "MiniBatches(size=..., epochs=..., ...) or None")
     if method not in BATCHED:
-        checks.reject("batches", f"{batches} for the method {method!r}", "None, or method='adam' or 'sgd'")
+        checks.reject(
+            "batches", f"{batches} for the method {method!r}", "None, or method='adam' or 'sgd'"
+        )
 
 
 def check_distributed(request: Request, problem: Any) -> None:
-    """Sums over ranks are those of the adjoint backend's full gradients; multipliers belong to single samples."""
+    """Sums over ranks are those of the adjoint backend's full gradients; multipliers belong to
+    single samples.
+    """
     if not request.distributed:
         return
     if request.backend != "adjoint":

@@ -1,4 +1,6 @@
-"""Where a solve starts: a flat control vector, the levels it was prolonged from, and words for the record."""
+"""Where a solve starts: a flat control vector, the levels it was prolonged from, and words for the
+record.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, S
         return space.initial(), None
     if isinstance(start, np.ndarray):
         if start.shape != (space.size,):
-            checks.reject("start", start, f"a flat vector of {space.size} entries, a Solution or a mapping")
+            checks.reject(
+                "start", start, f"a flat vector of {space.size} entries, a Solution or a mapping"
+            )
         return np.clip(checks.numbers("start", start), *space.bounds), None
     if isinstance(start, (list, tuple)) and start and all(isinstance(s, Solution) for s in start):
         check_ladder(start)
@@ -34,18 +38,33 @@ def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, S
     if isinstance(start, Solution):
         if start.grid.horizon != discrete.grid.horizon:
             seen = f"a solution on [0, {start.grid.horizon:g}]"
-            checks.reject("start", seen, f"a solution of the same problem, on [0, {discrete.grid.horizon:g}]")
+            checks.reject(
+                "start", seen, f"a solution of the same problem, on [0, {discrete.grid.horizon:g}]"
+            )
         parts = {}
         for block in space:
             old = start.controls.get(block.name)
-            if old is None or old.values.shape[1:] != block.control.shape or old.layout.on != block.layout.on:
-                checks.reject("start", f"a solution without a control {block.name!r} of shape {block.control.shape} on "
-                              f"{block.layout.on!r}", "a solution of the same problem")  # fmt: skip
+            if (
+                old is None
+                or old.values.shape[1:] != block.control.shape
+                or old.layout.on != block.layout.on
+            ):
+                checks.reject(
+                    "start",
+                    f"a solution without a control {block.name!r} of shape {block.control.shape} "
+                    "on "
+                    f"{block.layout.on!r}",
+                    "a solution of the same problem",
+                )
             parts[block.name] = prolong(old.layout, old.values, block.layout)
         return np.clip(space.assemble(parts), *space.bounds), start
     if isinstance(start, Mapping):
         return space.initial(start), None
-    checks.reject_type("start", start, "None, a Solution or several, a mapping name -> initial guess, or a flat vector")
+    checks.reject_type(
+        "start",
+        start,
+        "None, a Solution or several, a mapping name -> initial guess, or a flat vector",
+    )
 
 
 def check_ladder(solutions: Sequence[Solution]) -> None:
@@ -59,12 +78,19 @@ def coarser(discrete: DiscreteProblem, start: Solution | Sequence[Solution]) -> 
     levels = [start] if isinstance(start, Solution) else list(start)
     if levels[-1].depth >= discrete.depth:
         levels = levels[-1:]
-    return [Samples({k: c.layout for k, c in s.controls.items()}, {k: c.values for k, c in s.controls.items()})
-            for s in levels]  # fmt: skip
+    return [
+        Samples(
+            {k: c.layout for k, c in s.controls.items()},
+            {k: c.values for k, c in s.controls.items()},
+        )
+        for s in levels
+    ]
 
 
 def quadratic_rate_of(origin: Solution | None) -> float:
-    """The smallest ‖r_{k+1}‖ / ‖r_k‖² of the log: a bound of what one Newton step leaves, near the same minimiser."""
+    """The smallest ‖r_{k+1}‖ / ‖r_k‖² of the log: a bound of what one Newton step leaves, near the
+    same minimiser.
+    """
     if origin is None or origin.backend != "adjoint":
         return float("inf")
     pairs = [(a[2], b[2]) for a, b in pairwise(origin.log) if 0 < a[2] <= 1e-2]
@@ -79,12 +105,16 @@ def in_words(start: Any) -> str:
         return f"a solution of depth {start.depth}, {start.backend}, value {start.value!r}"
     if isinstance(start, Sequence):
         return "; ".join(in_words(s) for s in start)
-    return "a vector" if isinstance(start, np.ndarray) else "guesses for " + ", ".join(sorted(start))
+    return (
+        "a vector" if isinstance(start, np.ndarray) else "guesses for " + ", ".join(sorted(start))
+    )
 
 
 def seeds(problem: ControlProblem, start: Any) -> dict[str, int]:
     """The seeds of random initial guesses by control."""
     if start is not None and not isinstance(start, Mapping):
         return {}
-    guesses = {name: control.initial for name, control in problem.controls.items()} | dict(start or {})
+    guesses = {name: control.initial for name, control in problem.controls.items()} | dict(
+        start or {}
+    )
     return {name: guess.seed for name, guess in guesses.items() if isinstance(guess, SmoothRandom)}

@@ -25,9 +25,12 @@ def load(directory: Any) -> Any:
         return load_study(folder)
     if (folder / "solution.json").is_file():
         return load_solution(folder)
-    what = "a directory without solution.json or study.json" if folder.is_dir() else "no such directory"
+    what = (
+        "a directory without solution.json or study.json"
+        if folder.is_dir()
+        else "no such directory"
+    )
     checks.reject("run", f"{folder} ({what})", "a run directory written by save or --out")
-
 
 
 def _stored_constants(record: Mapping[str, Any]) -> dict[int, float]:
@@ -35,7 +38,12 @@ def _stored_constants(record: Mapping[str, Any]) -> dict[int, float]:
     summary = record.get("summary")
     rows = summary.get("levels") if isinstance(summary, Mapping) else None
     found = [(r.get("depth"), r.get("constant")) for r in rows or () if isinstance(r, Mapping)]
-    return {depth: float(c) for depth, c in found if isinstance(depth, int) and isinstance(c, (int, float))}
+    return {
+        depth: float(c)
+        for depth, c in found
+        if isinstance(depth, int) and isinstance(c, (int, float))
+    }
+
 
 def load_study(directory: Any, reference: Reference | None = None) -> Study:
     """Read a finished study."""
@@ -53,4 +61,3 @@ def load_study(directory: Any, reference: Reference | None = None) -> Study:
             )
         )
     return Study(str(record.get("name")), tuple(levels), reference, record.get("source", {}))
-

@@ -1,7 +1,8 @@
 """multistart: many seeded starts solved in parallel, and the distinct minimisers they lead to.
 
-The problem is not convex: different starts end in different minimisers, and several may be one minimiser in disguise,
-moved by a symmetry. Every converged start is compared, after alignment, with the minimisers found before it.
+The problem is not convex: different starts end in different minimisers, and several may be one
+minimiser in disguise, moved by a symmetry. Every converged start is compared, after alignment, with
+the minimisers found before it.
 """
 
 from __future__ import annotations
@@ -33,14 +34,19 @@ from dnlcontrol.studies.symmetries import (
     verify,
 )
 
-OWN = ("problem", "depth", "backend", "tolerance", "start")  # parameters of solve that multistart sets itself
-PER_ROUND = 4  # starts per worker and round where a joblib backend cannot hand over results one by one
-ONE_AT_A_TIME = threading.Lock()  # forward-mode differentiation has one process-wide level: threads take turns
+# parameters of solve that multistart sets itself
+OWN = ("problem", "depth", "backend", "tolerance", "start")
+# starts per worker and round where a joblib backend cannot hand over results one by one
+PER_ROUND = 4
+# forward-mode differentiation has one process-wide level: threads take turns
+ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start: its number k (the seed is seed + k), what its solve reported, and its cluster (-1: not converged)."""
+    """One start: its number k (the seed is seed + k), what its solve reported, and its cluster (-1:
+    not converged).
+    """
 
     start: int
     value: float
@@ -52,7 +58,9 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Starts that ended in one minimiser up to symmetries; the representative is that of the first of them."""
+    """Starts that ended in one minimiser up to symmetries; the representative is that of the first
+    of them.
+    """
 
     value: float
     count: int
@@ -67,7 +75,8 @@ class MultiStart:
     ----------
     clusters : the distinct minimisers by increasing value.
     best : the Solution of least value; where no start converged, the best that did not.
-    starts : one row for each start, in their order; ``table()`` is the pandas form, ``cluster`` counts in ``clusters``.
+    starts : one row for each start, in their order; ``table()`` is the pandas form, ``cluster``
+        counts in ``clusters``.
     seed, scale : start k is ``smooth_random(seed + k, scale)`` for every control.
     """
 
@@ -94,40 +103,61 @@ class MultiStart:
         try:
             import pandas as pd
         except ImportError as error:
-            raise ImportError("multistart's table() needs pandas; install dnlcontrol[study]") from error
+            raise ImportError(
+                "multistart's table() needs pandas; install dnlcontrol[study]"
+            ) from error
         return pd.DataFrame([asdict(row) for row in self.starts]).set_index("start")
 
     def __repr__(self) -> str:
         solved = sum(row.success for row in self.starts)
-        return (f"MultiStart({self.name!r}, L={self.depth}, {solved} of {len(self.starts)} starts converged to "
-                f"{len(self.clusters)} minimisers, best {self.best.value:.10g}, spread {self.spread:.3g})")  # fmt: skip
+        return (
+            f"MultiStart({self.name!r}, L={self.depth}, {solved} of {len(self.starts)} starts "
+            "converged to "
+            f"{len(self.clusters)} minimisers, best {self.best.value:.10g}, spread "
+            f"{self.spread:.3g})"
+        )
 
 
-def multistart(problem: ControlProblem, depth: int, starts: int = 16, seed: int = 0, scale: float = 1.0,
-               backend: str = "adjoint", workers: int = 1, tolerance: float = 1e-8, symmetries: Any = None,
-               distinct: float = 1e-3, **options: Any) -> MultiStart:  # fmt: skip
+def multistart(
+    problem: ControlProblem,
+    depth: int,
+    starts: int = 16,
+    seed: int = 0,
+    scale: float = 1.0,
+    backend: str = "adjoint",
+    workers: int = 1,
+    tolerance: float = 1e-8,
+    symmetries: Any = None,
+    distinct: float = 1e-3,
+    **options: Any,
+) -> MultiStart:
     """Solve from many random starts and collect the distinct minimisers.
 
     Parameters
     ----------
-    starts, seed, scale : start k = 0..starts-1 takes ``smooth_random(seed + k, scale)`` for every control;
-        seeds that are ``starts`` apart share none.
-    backend, tolerance, options : of :func:`dnlcontrol.solve` (rule, method, max_iterations, device, ...).
-    workers : 1 solves in this process; more, or -1 for all there are, through joblib (the extra ``parallel``).
-    symmetries : a list of ``HiddenPermutation``, ``SignFlip``, ``FiniteSymmetry``; each is tried on random controls
-        first, and refused when it changes value, bounds or constraints.
-    distinct : two minimisers u, v are one when the L² distance of their samples after alignment is at most
-        distinct · max(|u|, |v|, scale). A start belongs to the first minimiser, in the order of starts, that it equals.
+    starts, seed, scale : start k = 0..starts-1 takes ``smooth_random(seed + k, scale)`` for every
+        control; seeds that are ``starts`` apart share none.
+    backend, tolerance, options : of :func:`dnlcontrol.solve` (rule, method, max_iterations, device,
+        ...).
+    workers : 1 solves in this process; more, or -1 for all there are, through joblib (the extra
+        ``parallel``).
+    symmetries : a list of ``HiddenPermutation``, ``SignFlip``, ``FiniteSymmetry``; each is tried on
+        random controls first, and refused when it changes value, bounds or constraints.
+    distinct : two minimisers u, v are one when the L² distance of their samples after alignment is
+        at most distinct · max(|u|, |v|, scale). A start belongs to the first minimiser, in the
+        order of starts, that it equals.
 
     Returns
     -------
-    MultiStart. It is the same for any number of workers: a solve runs on one thread, and minimisers are compared in the
-    order of the starts. What is kept are the distinct minimisers, one row for each start, and solutions that equal none
-    of them yet and wait for an earlier start to finish. Starts that do not converge are rows with ``success=False``;
-    a ConvergenceWarning is given when none converges.
+    MultiStart. It is the same for any number of workers: a solve runs on one thread, and minimisers
+    are compared in the order of the starts. What is kept are the distinct minimisers, one row for
+    each start, and solutions that equal none of them yet and wait for an earlier start to finish.
+    Starts that do not converge are rows with ``success=False``; a ConvergenceWarning is given when
+    none converges.
 
-    A cluster is a matter of a joblib backend. Every worker needs this library, and one thread is enough for it; the
-    problem's functions are sent by cloudpickle (joblib's own "multiprocessing" backend does without: no lambdas)::
+    A cluster is a matter of a joblib backend. Every worker needs this library, and one thread is
+    enough for it; the problem's functions are sent by cloudpickle (joblib's own
+    "multiprocessing" backend does without: no lambdas)::
 
         from dask.distributed import Client  # or: ray.util.joblib.register_ray(), backend "ray"
 
@@ -137,7 +167,8 @@ def multistart(problem: ControlProblem, depth: int, starts: int = 16, seed: int 
 
     Raises
     ------
-    InputError for bad arguments; ImportError that names the extra when joblib is needed and missing.
+    InputError for bad arguments; ImportError that names the extra when joblib is needed and
+    missing.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> wells = dnl.ControlProblem(
@@ -161,13 +192,20 @@ def multistart(problem: ControlProblem, depth: int, starts: int = 16, seed: int 
             checks.reject_type("options", f"unknown option {name!r}", ", ".join(known))
     found = check_symmetries(symmetries)
     verify(discrete, found, scale)
-    gathering = _Gathering(_Sameness(found, masses_of({b.name: b.layout for b in discrete.space}), distinct, scale))
+    gathering = _Gathering(
+        _Sameness(found, masses_of({b.name: b.layout for b in discrete.space}), distinct, scale)
+    )
     settings = {"backend": backend, "tolerance": tolerance, **options}
-    for k, solution in _finished([(problem, depth, k, seed, scale, settings) for k in range(count)], workers):
+    for k, solution in _finished(
+        [(problem, depth, k, seed, scale, settings) for k in range(count)], workers
+    ):
         gathering.add(k, solution)
     result = gathering.result(problem, depth, seed, scale)
     if not result.clusters:
-        text = f"{problem.name}, multistart, L={depth}: none of the {count} starts converged; {result.best.message}"
+        text = (
+            f"{problem.name}, multistart, L={depth}: none of the {count} starts converged; "
+            f"{result.best.message}"
+        )
         warnings.warn(text, checks.ConvergenceWarning, stacklevel=2)
     return result
 
@@ -182,7 +220,10 @@ class _Sameness:
     scale: float
 
     def __call__(self, solution: Solution, reference: Solution) -> bool:
-        u, v = ({name: control.values for name, control in s.controls.items()} for s in (solution, reference))
+        u, v = (
+            {name: control.values for name, control in s.controls.items()}
+            for s in (solution, reference)
+        )
         size = max(gap(u, None, self.masses), gap(v, None, self.masses), self.scale)
         return aligned(u, v, self.symmetries, self.masses)[1] <= self.distinct * size
 
@@ -191,9 +232,9 @@ class _Sameness:
 class _Gathering:
     """Solutions come in any order; the clusters are those of the order of starts.
 
-    In that order a converged start joins the first minimiser that it equals, or becomes a minimiser itself.
-    ``leaders`` are the minimisers among the starts 0..due-1. A later start that equals one of them is settled at once
-    and dropped; any other waits until all before it are there.
+    In that order a converged start joins the first minimiser that it equals, or becomes a minimiser
+    itself. ``leaders`` are the minimisers among the starts 0..due-1. A later start that equals one
+    of them is settled at once and dropped; any other waits until all before it are there.
     """
 
     same: Callable[[Solution, Solution], bool]
@@ -205,7 +246,9 @@ class _Gathering:
     due: int = 0
 
     def add(self, k: int, solution: Solution) -> None:
-        self.rows[k] = Attempt(k, solution.value, solution.success, -1, solution.stationarity, solution.nit)
+        self.rows[k] = Attempt(
+            k, solution.value, solution.success, -1, solution.stationarity, solution.nit
+        )
         if not solution.success:
             value = solution.value if np.isfinite(solution.value) else np.inf
             if self.unsolved is None or (value, k) < self.unsolved[:2]:
@@ -242,7 +285,10 @@ class _Gathering:
         else:
             assert self.unsolved is not None
             best = replace(self.unsolved[2], problem=problem)
-        rows = (replace(self.rows[k], cluster=number.get(self.belongs.get(k, -1), -1)) for k in sorted(self.rows))
+        rows = (
+            replace(self.rows[k], cluster=number.get(self.belongs.get(k, -1), -1))
+            for k in sorted(self.rows)
+        )
         return MultiStart(problem.name, depth, seed, scale, clusters, best, tuple(rows))
 
 
@@ -258,7 +304,9 @@ def _finished(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, Soluti
         import joblib
         from joblib.parallel import get_active_backend
     except ImportError as error:
-        raise ImportError("multistart with workers needs joblib; install dnlcontrol[parallel]") from error
+        raise ImportError(
+            "multistart with workers needs joblib; install dnlcontrol[parallel]"
+        ) from error
     one_by_one = getattr(get_active_backend()[0], "supports_return_generator", False)
     step = len(tasks) if one_by_one else PER_ROUND * joblib.effective_n_jobs(workers)
     kind = "generator_unordered" if one_by_one else "list"
@@ -268,18 +316,23 @@ def _finished(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, Soluti
             yield from joblib.Parallel(n_jobs=workers, return_as=kind, batch_size=1)(part)
 
 
-def _solve_one(problem: ControlProblem, depth: int, k: int, seed: int, scale: float,
-               settings: dict[str, Any]) -> tuple[int, Solution]:  # fmt: skip
+def _solve_one(
+    problem: ControlProblem, depth: int, k: int, seed: int, scale: float, settings: dict[str, Any]
+) -> tuple[int, Solution]:
     """One start, in whatever process; the problem, known to the caller, does not travel back."""
     start = {name: smooth_random(seed + k, scale) for name in problem.controls}
     with ONE_AT_A_TIME, _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", checks.ConvergenceWarning)
-        return k, replace(solve(problem, depth, start=start, **settings), problem=None, preconditioner=None)
+        return k, replace(
+            solve(problem, depth, start=start, **settings), problem=None, preconditioner=None
+        )
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Linear algebra on one thread: the order of its sums, and so the last digit, depends on their number."""
+    """Linear algebra on one thread: the order of its sums, and so the last digit, depends on their
+    number.
+    """
     import torch
 
     try:

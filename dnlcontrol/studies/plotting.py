@@ -11,8 +11,13 @@ from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.studies.result import Study
 
-LABELS = {"controls_L2": "controls, L²", "controls_H1": "controls, H¹ seminorm", "controls_sup": "controls, sup",
-          "states_sup": "states, sup", "costates_sup": "costates, sup"}  # fmt: skip
+LABELS = {
+    "controls_L2": "controls, L²",
+    "controls_H1": "controls, H¹ seminorm",
+    "controls_sup": "controls, sup",
+    "states_sup": "states, sup",
+    "costates_sup": "costates, sup",
+}
 PANELS = 4  # depths, components or samples shown side by side
 COLOURS = (
     "#0072B2",
@@ -47,7 +52,9 @@ def _save(figure: Any, path: Any) -> Path:
 
 
 def plot_convergence(study: Study, path: Any) -> Path:
-    """Left: J_L and its extrapolated limit. Right: distances of consecutive levels with fitted rates."""
+    """Left: J_L and its extrapolated limit. Right: distances of consecutive levels with fitted
+    rates.
+    """
     figure = _pyplot()(11.0, 4.2)
     left, right = figure.subplots(1, 2)
     rows = study.rows
@@ -57,7 +64,13 @@ def plot_convergence(study: Study, path: Any) -> Path:
     if exact:
         left.plot(*zip(*exact, strict=True), "x", color=COLOURS[1], markersize=10, label="exact")
     if len(depths) > 1:
-        left.axhline(study.extrapolated_value, color="0.4", linestyle="--", linewidth=1, label="extrapolated limit")
+        left.axhline(
+            study.extrapolated_value,
+            color="0.4",
+            linestyle="--",
+            linewidth=1,
+            label="extrapolated limit",
+        )
     left.set(xlabel="depth L", ylabel="optimal value $J_L$", title=f"{study.name}: optimal value")
     _depth_axis(left, depths)
     left.legend(fontsize=8)
@@ -99,12 +112,16 @@ def plot_all(study: Study, folder: Path) -> list[Path]:
             paths.append(plot_triangle([s.controls[name] for s in solutions], target))
         elif control.layout.on == "t":
             paths.append(plot_lines([s.controls[name] for s in solutions], target))
-    paths += [plot_paths(solutions, what, folder / f"{what}.png") for what in ("states", "costates")]
+    paths += [
+        plot_paths(solutions, what, folder / f"{what}.png") for what in ("states", "costates")
+    ]
     return paths
 
 
 def plot_triangle(controls: list[Extension], path: Any) -> Path:
-    """A control on the triangle: one row for each depth, one column for each of the first components."""
+    """A control on the triangle: one row for each depth, one column for each of the first
+    components.
+    """
     components = list(np.ndindex(controls[-1].values.shape[1:]))[:PANELS]
     figure = _pyplot()(2.5 * len(components) + 0.6, 2.5 * len(controls) + 0.9)
     grid = figure.subplots(len(controls), len(components), squeeze=False, sharex=True, sharey=True)
@@ -117,7 +134,13 @@ def plot_triangle(controls: list[Extension], path: Any) -> Path:
             values = control.array()[(slice(None), slice(None), *component)]
             edges = np.linspace(0.0, T, L + 1)
             mesh = grid[i, j].pcolormesh(
-                edges, edges, values, cmap="viridis", vmin=low - pad, vmax=high + pad, rasterized=True
+                edges,
+                edges,
+                values,
+                cmap="viridis",
+                vmin=low - pad,
+                vmax=high + pad,
+                rasterized=True,
             )
             label = f"[{','.join(map(str, component))}]" if component else ""
             grid[i, j].set_title(f"{control.name}{label}(t, s), L = {L}", fontsize=9)
@@ -131,7 +154,9 @@ def plot_triangle(controls: list[Extension], path: Any) -> Path:
 
 
 def plot_lines(controls: list[Extension], path: Any) -> Path:
-    """A path control: its piecewise-linear extensions, one line for each depth, one panel for each component."""
+    """A path control: its piecewise-linear extensions, one line for each depth, one panel for each
+    component.
+    """
     components = list(np.ndindex(controls[-1].values.shape[1:]))[:PANELS]
     figure = _pyplot()(4.0 * len(components) + 0.5, 3.2)
     panels = figure.subplots(1, len(components), squeeze=False)[0]
@@ -148,7 +173,9 @@ def plot_lines(controls: list[Extension], path: Any) -> Path:
 
 
 def plot_paths(solutions: list[Solution], what: str, path: Any) -> Path:
-    """States or costates against t: one panel for each component, a few samples, the last depths."""
+    """States or costates against t: one panel for each component, a few samples, the last
+    depths.
+    """
     finest = getattr(solutions[-1], what)
     components = list(np.ndindex(finest.shape[2:]))[:PANELS]
     figure = _pyplot()(4.0 * len(components) + 0.5, 3.4)

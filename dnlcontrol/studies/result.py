@@ -22,11 +22,30 @@ from dnlcontrol.results.records import write_json
 from dnlcontrol.results.solution import Solution, distance
 from dnlcontrol.studies.study_files import save_level
 
-DISTANCES = {"controls_L2": ("L2", "controls"), "controls_H1": ("H1", "controls"), "controls_sup": ("sup", "controls"),
-             "states_sup": ("sup", "states"), "costates_sup": ("sup", "costates")}  # fmt: skip
+DISTANCES = {
+    "controls_L2": ("L2", "controls"),
+    "controls_H1": ("H1", "controls"),
+    "controls_sup": ("sup", "controls"),
+    "states_sup": ("sup", "states"),
+    "costates_sup": ("sup", "costates"),
+}
 
-COLUMNS = ("value", "stationarity", "feasibility", "complementarity", "success", "status",
-           "nit", "nfev", "njev", "nhev", "cg_per_step", "seconds", "peak_memory_mb")  # fmt: skip
+COLUMNS = (
+    "value",
+    "stationarity",
+    "feasibility",
+    "complementarity",
+    "success",
+    "status",
+    "nit",
+    "nfev",
+    "njev",
+    "nhev",
+    "cg_per_step",
+    "seconds",
+    "peak_memory_mb",
+)
+
 
 @dataclass(frozen=True)
 class Level:
@@ -42,7 +61,9 @@ class Level:
 
     @cached_property
     def constant(self) -> float:
-        """c in J_L = J* + c/L^p, p the order of the rule, predicted from this level; NaN where it is not known."""
+        """c in J_L = J* + c/L^p, p the order of the rule, predicted from this level; NaN where it
+        is not known.
+        """
         if self.stored_constant is not None:
             return self.stored_constant
         try:
@@ -50,16 +71,19 @@ class Level:
         except checks.InputError:
             return np.nan
 
+
 @dataclass(frozen=True)
 class Study:
-    """The levels of one problem, coarse to fine, and what they say about the limit of infinite depth.
+    """The levels of one problem, coarse to fine, and what they say about the limit of infinite
+    depth.
 
-    ``table()`` has one row for each depth. Distances to the previous level carry the suffix ``_step``, to the
-    reference (the closed form where the problem has one, else the finest level) ``_error``, between the
-    backends ``_gap``. ``work`` counts gradients of that level (a product its measured cost), ``cg_per_step`` CG
-    iterations for each Newton step. ``constant`` is c in J_L = J* + c/L (trapezoidal rule: c/L²) predicted from that
-    level alone, ``corrected`` is J_L less that (NaN where c is not known). ``rates`` are fitted exponents p of
-    C·L^{-p}; ``statements`` say in words what to trust.
+    ``table()`` has one row for each depth. Distances to the previous level carry the suffix
+    ``_step``, to the reference (the closed form where the problem has one, else the finest level)
+    ``_error``, between the backends ``_gap``. ``work`` counts gradients of that level (a product
+    its measured cost), ``cg_per_step`` CG iterations for each Newton step. ``constant`` is c in J_L
+    = J* + c/L (trapezoidal rule: c/L²) predicted from that level alone, ``corrected`` is J_L less
+    that (NaN where c is not known). ``rates`` are fitted exponents p of C·L^{-p}; ``statements``
+    say in words what to trust.
     """
 
     name: str
@@ -73,7 +97,12 @@ class Study:
 
     @property
     def success(self) -> bool:
-        return all(s.success for level in self.levels for s in (level.adjoint, level.exact) if s is not None)
+        return all(
+            s.success
+            for level in self.levels
+            for s in (level.adjoint, level.exact)
+            if s is not None
+        )
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -83,14 +112,23 @@ class Study:
     def _row(self, k: int) -> dict[str, Any]:
         level, finest = self.levels[k], self.levels[-1].adjoint
         a = level.adjoint
-        row: dict[str, Any] = {"depth": a.depth, **{c: getattr(a, c) for c in COLUMNS}, "controls": a.size}
-        row.update(work=a.work.get("units", np.nan), product_cost=a.work.get("product_cost", np.nan))
+        row: dict[str, Any] = {
+            "depth": a.depth,
+            **{c: getattr(a, c) for c in COLUMNS},
+            "controls": a.size,
+        }
+        row.update(
+            work=a.work.get("units", np.nan), product_cost=a.work.get("product_cost", np.nan)
+        )
         for name, (norm, of) in DISTANCES.items():
             previous = self.levels[k - 1].adjoint if k else None
             row[f"{name}_step"] = distance(previous, a, norm, of) if previous else np.nan
             row[f"{name}_error"] = distance(a, finest, norm, of) if a is not finest else np.nan
         row.update(_against(self.reference, a))
-        row.update(constant=level.constant, corrected=a.value - level.constant / a.depth ** RULES[a.rule].exponents[0])
+        row.update(
+            constant=level.constant,
+            corrected=a.value - level.constant / a.depth ** RULES[a.rule].exponents[0],
+        )
         exact = level.exact
         row["value_exact"] = exact.value if exact else np.nan
         row["value_gap"] = abs(exact.value - a.value) if exact else np.nan
@@ -107,7 +145,8 @@ class Study:
             raise ImportError("study.table() needs pandas; install dnlcontrol[study]") from error
         return pd.DataFrame(self.rows).set_index("depth")
 
-    # -- what follows from the levels ---------------------------------------------------------------------------
+    # -- what follows from the levels
+    # ---------------------------------------------------------------------------
     @cached_property
     def jumps(self) -> list[int]:
         """Indices of levels that left the branch of the level before."""
@@ -125,17 +164,25 @@ class Study:
 
     @cached_property
     def rates(self) -> dict[str, float]:
-        """Exponents p in C·L^{-p} on the last branch: of consecutive steps, and of errors against a closed form."""
+        """Exponents p in C·L^{-p} on the last branch: of consecutive steps, and of errors against a
+        closed form.
+        """
         rows = self.rows[self.first_of_branch :]
         depths, values = [r["depth"] for r in rows], [r["value"] for r in rows]
         noise = 1e-13 * max(abs(v) for v in values)
         rates = {"value": fitted_rate(depths[1:], np.abs(np.diff(values)).tolist(), noise)}
         for name in DISTANCES:
             rates[name] = fitted_rate(depths[1:], [r[f"{name}_step"] for r in rows[1:]], 1e-9)
-        if self.reference is not None and self.reference.value is not None and self.reference.attained:
+        if (
+            self.reference is not None
+            and self.reference.value is not None
+            and self.reference.attained
+        ):
             rates["value_error"] = fitted_rate(depths, [r["value_error"] for r in rows], noise)
             if self.reference.controls:
-                rates["controls_L2_error"] = fitted_rate(depths, [r["controls_L2_error"] for r in rows], 1e-9)
+                rates["controls_L2_error"] = fitted_rate(
+                    depths, [r["controls_L2_error"] for r in rows], 1e-9
+                )
         return rates
 
     @property
@@ -143,7 +190,9 @@ class Study:
         """The cost of all adjoint levels together, in measured gradients of the finest level."""
         unit = self.levels[-1].adjoint.work.get("gradient_seconds", np.nan)
         every = [level.adjoint.work for level in self.levels]
-        return float(sum(w.get("units", np.nan) * w.get("gradient_seconds", np.nan) for w in every) / unit)
+        return float(
+            sum(w.get("units", np.nan) * w.get("gradient_seconds", np.nan) for w in every) / unit
+        )
 
     @property
     def orders(self) -> tuple[float, ...]:
@@ -165,17 +214,22 @@ class Study:
         said = []
         for k in self.jumps:
             row, before = self.rows[k], self.rows[k - 1]
-            words = lost(row["depth"], row["controls_L2_step"], before["depth"], before["controls_L2_step"])
+            words = lost(
+                row["depth"], row["controls_L2_step"], before["depth"], before["controls_L2_step"]
+            )
             said.append(f"{words}; rates start there")
         for level in self.levels:
             for solution in (level.adjoint, level.exact):
                 if solution is not None and not solution.success:
-                    said.append(f"not converged: {solution.backend} at L={level.depth}: {solution.message}")
+                    said.append(
+                        f"not converged: {solution.backend} at L={level.depth}: {solution.message}"
+                    )
             if level.exact is not None and abs(level.exact.value - level.adjoint.value) > 1e-6 * (
                 1 + abs(level.adjoint.value)
             ):
                 said.append(
-                    f"the backends found different minimisers at L={level.depth}: {level.exact.value:.10g} (exact), "
+                    f"the backends found different minimisers at L={level.depth}: "
+                    f"{level.exact.value:.10g} (exact), "
                     f"{level.adjoint.value:.10g} (adjoint)"
                 )
         return said
@@ -199,14 +253,24 @@ class Study:
             "success": self.success,
         }
 
-    # -- files and pictures ---------------------------------------------------------------------------------------
+    # -- files and pictures
+    # ---------------------------------------------------------------------------------------
     def save(self, directory: Any) -> None:
         """Write every level and the table; ``dnlcontrol.load`` reads it."""
         folder = make_directory(directory)
         for level in self.levels:
             save_level(folder, level.depth, (level.adjoint, level.exact), self.source)
-        write_json(folder / "study.json", {"format": 1, "kind": "study", "name": self.name, "depths": self.depths,
-                                           "source": dict(self.source), "summary": self.summary()})  # fmt: skip
+        write_json(
+            folder / "study.json",
+            {
+                "format": 1,
+                "kind": "study",
+                "name": self.name,
+                "depths": self.depths,
+                "source": dict(self.source),
+                "summary": self.summary(),
+            },
+        )
         self.table().to_csv(folder / "table.csv")
 
     def plot(self, path: Any = "convergence.png") -> Path:
@@ -222,18 +286,36 @@ class Study:
         return plot_all(self, make_directory(directory))
 
     def __repr__(self) -> str:
-        return f"Study({self.name!r}, depths={self.depths}, extrapolated_value={self.extrapolated_value:.10g})"
+        return (
+            f"Study({self.name!r}, depths={self.depths}, "
+            f"extrapolated_value={self.extrapolated_value:.10g})"
+        )
+
 
 def describe(solution: Solution) -> dict[str, Any]:
     """The JSON keys of one solve."""
     return {
-        "problem": solution.name, "backend": solution.backend, "rule": solution.rule, "depth": solution.depth,
-        "value": solution.value, "stationarity": solution.stationarity, "feasibility": solution.feasibility,
-        "complementarity": solution.complementarity, "success": solution.success, "status": solution.status,
-        "message": solution.message, "iterations": solution.nit, "evaluations": solution.nfev,
-        "gradients": solution.njev, "hessian_products": solution.nhev, "seconds": solution.seconds,
-        "peak_memory_mb": solution.peak_memory_mb, "samples": solution.samples, "controls": solution.size,
-    }  # fmt: skip
+        "problem": solution.name,
+        "backend": solution.backend,
+        "rule": solution.rule,
+        "depth": solution.depth,
+        "value": solution.value,
+        "stationarity": solution.stationarity,
+        "feasibility": solution.feasibility,
+        "complementarity": solution.complementarity,
+        "success": solution.success,
+        "status": solution.status,
+        "message": solution.message,
+        "iterations": solution.nit,
+        "evaluations": solution.nfev,
+        "gradients": solution.njev,
+        "hessian_products": solution.nhev,
+        "seconds": solution.seconds,
+        "peak_memory_mb": solution.peak_memory_mb,
+        "samples": solution.samples,
+        "controls": solution.size,
+    }
+
 
 def _against(reference: Reference | None, solution: Solution) -> dict[str, Any]:
     """Errors against a closed form; they replace those against the finest level."""
@@ -247,4 +329,3 @@ def _against(reference: Reference | None, solution: Solution) -> dict[str, Any]:
         squares = [function_distance(c.layout, c.values, fn) ** 2 for c, fn in pairs]
         out["controls_L2_error"] = float(np.sqrt(sum(squares)))
     return out
-

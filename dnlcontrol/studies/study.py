@@ -18,31 +18,41 @@ from dnlcontrol.solving.solve import solve
 from dnlcontrol.studies.result import Level, Study
 from dnlcontrol.studies.study_files import finished, place, prepare
 
-OPTIONS = ("max_iterations", "method", "batches", "dtype", "chunk", "warm", "every")  # of the adjoint solve
+# of the adjoint solve
+OPTIONS = ("max_iterations", "method", "batches", "dtype", "chunk", "warm", "every")
 
 
-
-
-
-
-def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, directory: Any = None,
-          reference: Reference | None = None, start: Any = None, rule: str = "left", tolerance: float = 1e-8,
-          device: str = "cpu", source: Mapping[str, Any] | None = None,
-          progress: Callable[[str], None] | None = None, follow: Callable[[Any], None] | None = None,
-          **options: Any) -> Study:  # fmt: skip
-    """Solve at every depth, each level started from the ones before: adjoint levels extrapolated where that
-    foretold the last level, and preconditioned by a coarse level; exact levels by prolongation.
+def study(
+    problem: ControlProblem,
+    depths: Sequence[int],
+    exact_to: int = 0,
+    directory: Any = None,
+    reference: Reference | None = None,
+    start: Any = None,
+    rule: str = "left",
+    tolerance: float = 1e-8,
+    device: str = "cpu",
+    source: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] | None = None,
+    follow: Callable[[Any], None] | None = None,
+    **options: Any,
+) -> Study:
+    """Solve at every depth, each level started from the ones before: adjoint levels extrapolated
+    where that foretold the last level, and preconditioned by a coarse level; exact levels by
+    prolongation.
 
     Parameters
     ----------
     depths : increasing depths, e.g. [4, 8, 16, 32].
-    exact_to : the exact backend runs too where depth <= exact_to; it follows its own chain of prolongations, so
-        neither backend is started from the other's solution.
-    directory : finished levels are kept there, and the checkpoint of an adjoint level, at most ``every`` so many
-        seconds; a study that was killed continues from them.
+    exact_to : the exact backend runs too where depth <= exact_to; it follows its own chain of
+        prolongations, so neither backend is started from the other's solution.
+    directory : finished levels are kept there, and the checkpoint of an adjoint level, at most
+        ``every`` so many seconds; a study that was killed continues from them.
     reference : the closed form that levels are measured against, else the finest level.
-    start : the first level's start, as in :func:`solve`; further options go to the adjoint solve of every level.
-    progress, follow : called with a line for each level, and with each iterate of the adjoint levels.
+    start : the first level's start, as in :func:`solve`; further options go to the adjoint solve of
+        every level.
+    progress, follow : called with a line for each level, and with each iterate of the adjoint
+        levels.
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
@@ -56,7 +66,9 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
     for name in options:
         checks.choice("study option", name, OPTIONS)
     if not problem.controls:
-        checks.reject("problem", f"{problem.name!r} without controls", "a problem with controls; use simulate")
+        checks.reject(
+            "problem", f"{problem.name!r} without controls", "a problem with controls; use simulate"
+        )
     folder = None if directory is None else prepare(directory, problem, ladder, rule)
     levels: list[Level] = []
     chains: dict[str, Any] = {"adjoint": start, "exact": start}
@@ -73,19 +85,26 @@ def study(problem: ControlProblem, depths: Sequence[int], exact_to: int = 0, dir
                 more: dict[str, Any] = {}
                 if backend == "adjoint":
                     more = {**options, "device": device, "progress": follow, "checkpoint": kept_in}
-                begin = [k.adjoint for k in levels] if levels and backend == "adjoint" else chains[backend]
+                begin = (
+                    [k.adjoint for k in levels]
+                    if levels and backend == "adjoint"
+                    else chains[backend]
+                )
                 solution = solve(problem, depth, backend, rule, begin, tolerance=tolerance, **more)
                 if progress and "branch lost" in solution.message:
                     progress(f"L={depth} {backend}: {solution.message}")
                 if kept_in is not None:
                     if depth < ladder[-1]:
-                        save_learnt(solution, kept_in)  # before the solution, which marks the level as finished
+                        # before the solution, which marks the level as finished
+                        save_learnt(solution, kept_in)
                     save_solution(solution, kept_in, source)
             elif progress:
                 progress(f"L={depth} {backend}: kept from {kept_in}")
             chains[backend] = found[backend] = solution
         if levels:  # only the last level needs what was learnt of the Hessian
-            levels[-1] = replace(levels[-1], adjoint=replace(levels[-1].adjoint, preconditioner=None))
+            levels[-1] = replace(
+                levels[-1], adjoint=replace(levels[-1].adjoint, preconditioner=None)
+            )
         levels.append(Level(found["adjoint"], found.get("exact")))
     result = Study(problem.name, tuple(levels), reference, dict(source or {}))
     if folder is not None:
@@ -101,19 +120,3 @@ def check_depths(depths: Any) -> list[int]:
     if not ladder or any(b <= a for a, b in pairwise(ladder)):
         checks.reject("depths", ladder, "a non-empty, strictly increasing list")
     return ladder
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

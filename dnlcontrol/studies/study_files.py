@@ -20,19 +20,28 @@ def prepare(directory: Any, problem: ControlProblem, ladder: list[int], rule: st
     """The directory of a new study, or of the same study begun before."""
     folder = make_directory(directory)
     if (folder / "solution.json").exists():
-        checks.reject("directory", f"{folder}, which holds a solution", "a new directory, or that of the same study")
+        checks.reject(
+            "directory",
+            f"{folder}, which holds a solution",
+            "a new directory, or that of the same study",
+        )
     mine, path = fingerprint(problem, rule), folder / "problem.json"
     if path.is_file():
         theirs = read_json(path, "fingerprint")
         if not same_problem(theirs, mine):
-            checks.reject("directory", f"{folder}, which holds a study of another problem ({theirs.get('name')!r})",
-                          "a new directory, or that of the same problem and parameters")  # fmt: skip
+            checks.reject(
+                "directory",
+                f"{folder}, which holds a study of another problem ({theirs.get('name')!r})",
+                "a new directory, or that of the same problem and parameters",
+            )
     else:
         write_json(path, {"format": 1, "kind": "fingerprint", **mine, "depths": ladder})
     return folder
 
+
 def place(folder: Path, depth: int, backend: str) -> Path:
     return folder / f"L{depth:05d}" / backend
+
 
 def finished(kept: Path, problem: ControlProblem, tolerance: float) -> Solution | None:
     """The level's solution if it was completed before, at this tolerance or a tighter one."""
@@ -45,6 +54,7 @@ def finished(kept: Path, problem: ControlProblem, tolerance: float) -> Solution 
     if solution.tolerance > tolerance:
         return None
     return replace(solution, problem=problem, preconditioner=load_learnt(kept, problem, solution))
+
 
 def save_level(
     folder: Path, depth: int, solutions: Iterable[Solution | None], source: Mapping[str, Any]

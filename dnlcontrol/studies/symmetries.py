@@ -1,13 +1,16 @@
-"""Symmetries of a problem: maps of its controls that keep the value, the bounds and the constraints.
+"""Symmetries of a problem: maps of its controls that keep the value, the bounds and the
+constraints.
 
-A kernel with hidden units, such as k = V(t,s) σ(W(t,s) x + b(t,s)) with W (h, d), b (h,), V (d, h), does not change
-when its units are renumbered, W -> P W, b -> P b, V -> V Pᵀ, and for an odd σ when units change sign, P = diag(±1).
-The states alone would allow another P at every (t, s); the differences of an H¹ penalty join neighbouring nodes, so
-with it P is one matrix for the whole triangle. Only such constant P are searched here.
+A kernel with hidden units, such as k = V(t,s) σ(W(t,s) x + b(t,s)) with W (h, d), b (h,), V (d, h),
+does not change when its units are renumbered, W -> P W, b -> P b, V -> V Pᵀ, and for an odd σ when
+units change sign, P = diag(±1). The states alone would allow another P at every (t, s); the
+differences of an H¹ penalty join neighbouring nodes, so with it P is one matrix for the whole
+triangle. Only such constant P are searched here.
 
-Where the state itself is the layer (``Dense``, ``ResNet``) there is no hidden axis: x_0 enters by addition, and
-W -> P W Pᵀ, b -> P b is a symmetry only for a P that keeps every x_0 and the cost, as among coordinates that are
-padded with zeros and not read by the loss. A few such maps can be listed in a :class:`FiniteSymmetry`.
+Where the state itself is the layer (``Dense``, ``ResNet``) there is no hidden axis: x_0 enters by
+addition, and W -> P W Pᵀ, b -> P b is a symmetry only for a P that keeps every x_0 and the cost, as
+among coordinates that are padded with zeros and not read by the loss. A few such maps can be listed
+in a :class:`FiniteSymmetry`.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from dnlcontrol.results.solution import Solution
 Parts = Mapping[str, np.ndarray]  # control name -> samples (sites, *shape)
 Axes = Mapping[str, "int | None"]
 DRAWS = 3  # random elements tried of every declared symmetry
-SAME_VALUE = 1e-9  # a permutation changes the order of sums: rounding times the conditioning of the states
+# a permutation changes the order of sums: rounding times the conditioning of the states
+SAME_VALUE = 1e-9
 
 
 class Symmetry(ABC):
@@ -51,7 +55,9 @@ class Symmetry(ABC):
 
 @dataclass(frozen=True)
 class _Hidden(Symmetry):
-    """Signed permutations P of hidden units; ``axes`` says along which axis of its shape each control carries them."""
+    """Signed permutations P of hidden units; ``axes`` says along which axis of its shape each
+    control carries them.
+    """
 
     axes: Axes
 
@@ -61,13 +67,19 @@ class _Hidden(Symmetry):
     def __post_init__(self) -> None:
         kind = type(self).__name__
         if not isinstance(self.axes, Mapping) or not self.axes:
-            checks.reject_type(f"{kind}.axes", self.axes, "a mapping from control name to the axis of its hidden units")
+            checks.reject_type(
+                f"{kind}.axes",
+                self.axes,
+                "a mapping from control name to the axis of its hidden units",
+            )
         for name, axis in self.axes.items():
             whole = isinstance(axis, int) and not isinstance(axis, bool)
             if not whole and (axis is not None or self._permutes):
                 checks.reject_type(f"{kind}.axes[{name!r}]", axis, "0 or 1")
         if len({axis is None for axis in self.axes.values()}) > 1:
-            checks.reject(f"{kind}.axes", self.axes, "an axis for every control, or None for every control")
+            checks.reject(
+                f"{kind}.axes", self.axes, "an axis for every control, or None for every control"
+            )
         object.__setattr__(self, "axes", dict(self.axes))
 
     def check(self, parts: Parts, argument: str) -> None:
@@ -77,10 +89,16 @@ class _Hidden(Symmetry):
                 checks.reject(argument, f"unknown control {name!r}", f"names among {sorted(parts)}")
             shape = parts[name].shape[1:]
             if axis is not None and not 0 <= axis < len(shape):
-                checks.reject(argument, f"axis {axis} of {name!r}", f"an axis of its shape {shape}, counted from 0")
+                checks.reject(
+                    argument,
+                    f"axis {axis} of {name!r}",
+                    f"an axis of its shape {shape}, counted from 0",
+                )
             units[name] = 1 if axis is None else shape[axis]
         if len(set(units.values())) > 1:
-            checks.reject(argument, f"numbers of hidden units {units}", "the same number in every control")
+            checks.reject(
+                argument, f"numbers of hidden units {units}", "the same number in every control"
+            )
 
     def draw(self, parts: Parts, rng: np.random.Generator) -> dict[str, np.ndarray]:
         h = self._unit(parts, next(iter(self.axes))).shape[0]
@@ -94,7 +112,9 @@ class _Hidden(Symmetry):
         return self._moved(parts, order, signs)
 
     def align(self, parts: Parts, reference: Parts, masses: Parts) -> dict[str, np.ndarray]:
-        """Exact: Σ_i |r_i - σ_i w_{π(i)}|² is least where Σ_i σ_i <r_i, w_{π(i)}> is greatest, a linear assignment."""
+        """Exact: Σ_i |r_i - σ_i w_{π(i)}|² is least where Σ_i σ_i <r_i, w_{π(i)}> is greatest, a
+        linear assignment.
+        """
         from scipy.optimize import linear_sum_assignment
 
         inner: Any = 0.0
@@ -125,7 +145,9 @@ class _Hidden(Symmetry):
         for name, axis in self.axes.items():
             unit = self._unit(parts, name)[order]
             unit = unit * signs.reshape(-1, *(1,) * (unit.ndim - 1))
-            moved[name] = np.ascontiguousarray(unit[0] if axis is None else np.moveaxis(unit, 0, axis + 1))
+            moved[name] = np.ascontiguousarray(
+                unit[0] if axis is None else np.moveaxis(unit, 0, axis + 1)
+            )
         return moved
 
 
@@ -133,8 +155,8 @@ class _Hidden(Symmetry):
 class HiddenPermutation(_Hidden):
     """Renumbering of hidden units, constant over (t, s).
 
-    ``axes``: control name -> the axis of its shape that counts the hidden units. All controls that carry the units
-    belong in it, those into the layer and those out of it.
+    ``axes``: control name -> the axis of its shape that counts the hidden units. All controls that
+    carry the units belong in it, those into the layer and those out of it.
 
     >>> HiddenPermutation({"W": 0, "b": 0, "V": 1}).axes[
     ...     "V"
@@ -147,10 +169,12 @@ class HiddenPermutation(_Hidden):
 
 @dataclass(frozen=True)
 class SignFlip(_Hidden):
-    """Sign changes of single hidden units behind an odd activation, σ(-z) = -σ(z), constant over (t, s).
+    """Sign changes of single hidden units behind an odd activation, σ(-z) = -σ(z), constant over
+    (t, s).
 
-    ``axes`` as in :class:`HiddenPermutation`; None for every control stands for one unit: all of them change sign,
-    as (v, w) -> (-v, -w) in k = v tanh(w x). Listed beside a permutation of the same axes, both are aligned jointly.
+    ``axes`` as in :class:`HiddenPermutation`; None for every control stands for one unit: all of
+    them change sign, as (v, w) -> (-v, -w) in k = v tanh(w x). Listed beside a permutation of the
+    same axes, both are aligned jointly.
     """
 
     _flips = True
@@ -168,8 +192,8 @@ class _SignedPermutation(_Hidden):
 class FiniteSymmetry(Symmetry):
     """A few maps, all elements of a finite group but the identity; every one of them is tried.
 
-    ``maps``: functions from {name: samples (sites, *shape)} to the samples that change. Unlike hidden symmetries
-    they may move the states, as reflections of the state space do.
+    ``maps``: functions from {name: samples (sites, *shape)} to the samples that change. Unlike
+    hidden symmetries they may move the states, as reflections of the state space do.
 
     >>> mirrored = FiniteSymmetry([lambda w: {"u": -w["u"]}])
     """
@@ -179,18 +203,28 @@ class FiniteSymmetry(Symmetry):
     def __post_init__(self) -> None:
         if not isinstance(self.maps, (list, tuple)) or not self.maps:
             checks.reject_type("FiniteSymmetry.maps", self.maps, "a list of functions")
-        object.__setattr__(self, "maps", tuple(checks.function("FiniteSymmetry.maps", m) for m in self.maps))
+        object.__setattr__(
+            self, "maps", tuple(checks.function("FiniteSymmetry.maps", m) for m in self.maps)
+        )
 
     def check(self, parts: Parts, argument: str) -> None:
         for move in self.maps:
             changed = move(parts)
             if not isinstance(changed, Mapping):
-                checks.reject_type(argument, changed, "maps that return a mapping from control name to samples")
+                checks.reject_type(
+                    argument, changed, "maps that return a mapping from control name to samples"
+                )
             for name, values in changed.items():
                 if name not in parts:
-                    checks.reject(argument, f"unknown control {name!r}", f"names among {sorted(parts)}")
+                    checks.reject(
+                        argument, f"unknown control {name!r}", f"names among {sorted(parts)}"
+                    )
                 if np.shape(values) != parts[name].shape:
-                    checks.reject(argument, f"{name!r} of shape {np.shape(values)}", f"shape {parts[name].shape}")
+                    checks.reject(
+                        argument,
+                        f"{name!r} of shape {np.shape(values)}",
+                        f"shape {parts[name].shape}",
+                    )
 
     def draw(self, parts: Parts, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {**parts, **self.maps[int(rng.integers(len(self.maps)))](parts)}
@@ -201,7 +235,9 @@ class FiniteSymmetry(Symmetry):
 
 
 def gap(parts: Parts, reference: Parts | None, masses: Parts) -> float:
-    """(Σ_controls Σ_sites mass |w - r|²)^{1/2}, the L² distance of the piecewise-constant extensions."""
+    """(Σ_controls Σ_sites mass |w - r|²)^{1/2}, the L² distance of the piecewise-constant
+    extensions.
+    """
     total = 0.0
     for name, values in parts.items():
         difference = values if reference is None else values - reference[name]
@@ -215,11 +251,14 @@ def masses_of(layouts: Mapping[str, Layout]) -> dict[str, np.ndarray]:
     return {name: np.broadcast_to(m, (layouts[name].count,)) for name, m in mass.items()}
 
 
-def aligned(parts: Parts, reference: Parts, symmetries: Sequence[Symmetry], masses: Parts) -> tuple[Parts, float]:
+def aligned(
+    parts: Parts, reference: Parts, symmetries: Sequence[Symmetry], masses: Parts
+) -> tuple[Parts, float]:
     """The controls moved towards the reference, and the L² distance that remains.
 
-    Exact for one symmetry and for several that share no control. Those that share a control (two hidden layers in a
-    row) are aligned in turn until nothing moves: the distance is then an upper bound.
+    Exact for one symmetry and for several that share no control. Those that share a control (two
+    hidden layers in a row) are aligned in turn until nothing moves: the distance is then an upper
+    bound.
     """
     best = gap(parts, reference, masses)
     while symmetries:
@@ -236,18 +275,30 @@ def aligned(parts: Parts, reference: Parts, symmetries: Sequence[Symmetry], mass
 
 
 def check_symmetries(symmetries: Any) -> tuple[Symmetry, ...]:
-    """A tuple of symmetries from a list; a permutation and sign flips of the same axes become one symmetry."""
+    """A tuple of symmetries from a list; a permutation and sign flips of the same axes become one
+    symmetry.
+    """
     if isinstance(symmetries, Symmetry):
         symmetries = [symmetries]
     if not isinstance(symmetries, (list, tuple, type(None))):
-        checks.reject_type("symmetries", symmetries, "a list of HiddenPermutation, SignFlip, FiniteSymmetry")
+        checks.reject_type(
+            "symmetries", symmetries, "a list of HiddenPermutation, SignFlip, FiniteSymmetry"
+        )
     found: list[Symmetry] = []
     for item in symmetries or ():
         if not isinstance(item, Symmetry):
-            checks.reject_type("symmetries", item, "a list of HiddenPermutation, SignFlip, FiniteSymmetry")
+            checks.reject_type(
+                "symmetries", item, "a list of HiddenPermutation, SignFlip, FiniteSymmetry"
+            )
         pair = {HiddenPermutation, SignFlip}
-        same = [k for k, other in enumerate(found) if isinstance(item, _Hidden) and isinstance(other, _Hidden)
-                and {type(item), type(other)} == pair and item.axes == other.axes]  # fmt: skip
+        same = [
+            k
+            for k, other in enumerate(found)
+            if isinstance(item, _Hidden)
+            and isinstance(other, _Hidden)
+            and {type(item), type(other)} == pair
+            and item.axes == other.axes
+        ]
         if same and isinstance(item, _Hidden):
             found[same[0]] = _SignedPermutation(item.axes)
         else:
@@ -256,7 +307,9 @@ def check_symmetries(symmetries: Any) -> tuple[Symmetry, ...]:
 
 
 def verify(discrete: DiscreteProblem, symmetries: Sequence[Symmetry], scale: float = 1.0) -> None:
-    """Raise for a declared symmetry that changes the value, a bound or a constraint at seeded random controls."""
+    """Raise for a declared symmetry that changes the value, a bound or a constraint at seeded
+    random controls.
+    """
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
     if not symmetries:
@@ -279,7 +332,9 @@ def verify(discrete: DiscreteProblem, symmetries: Sequence[Symmetry], scale: flo
             moved = evaluator.value(image)
             if np.isfinite(value) and abs(moved - value) > SAME_VALUE * max(abs(moved), abs(value)):
                 _refuse(symmetry, f"which changes a value from {value:.10g} to {moved:.10g}")
-            if not np.allclose(_excess(evaluator, image), excess, SAME_VALUE, SAME_VALUE, equal_nan=True):
+            if not np.allclose(
+                _excess(evaluator, image), excess, SAME_VALUE, SAME_VALUE, equal_nan=True
+            ):
                 _refuse(symmetry, "which changes the violation of a constraint")
 
 
@@ -291,16 +346,21 @@ def _excess(evaluator: Any, w: np.ndarray) -> np.ndarray:
 
 def _refuse(symmetry: Symmetry, seen: str) -> None:
     axes = f"({dict(symmetry.axes)})" if isinstance(symmetry, _Hidden) else ""
-    kind = type(symmetry).__name__ if not isinstance(symmetry, _SignedPermutation) else "HiddenPermutation and SignFlip"
+    kind = (
+        type(symmetry).__name__
+        if not isinstance(symmetry, _SignedPermutation)
+        else "HiddenPermutation and SignFlip"
+    )
     checks.reject("symmetries", f"{kind}{axes}, {seen}", "symmetries of the problem")
 
 
 def align(solution: Solution, reference: Solution, symmetries: Any) -> Solution:
     """The solution with its hidden units renumbered and signed as in the reference, nearest in L².
 
-    Two solutions of one problem found independently are compared by ``distance(align(a, b, symmetries), b)``. Another
-    depth of the reference is met by prolonging it. Value, states and costates are those of ``solution``, which hidden
-    symmetries leave as they are (a FiniteSymmetry need not: it is refused).
+    Two solutions of one problem found independently are compared by
+    ``distance(align(a, b, symmetries), b)``. Another depth of the reference is met by prolonging
+    it. Value, states and costates are those of ``solution``, which hidden symmetries leave as they
+    are (a FiniteSymmetry need not: it is refused).
     """
     for argument, value in (("align.solution", solution), ("align.reference", reference)):
         if not isinstance(value, Solution):
@@ -311,13 +371,25 @@ def align(solution: Solution, reference: Solution, symmetries: Any) -> Solution:
     towards = {}
     for name, layout in layouts.items():
         other = reference.controls.get(name)
-        if other is None or other.layout.on != layout.on or other.values.shape[1:] != parts[name].shape[1:]:
-            checks.reject("align.reference", f"no control {name!r} of the same kind", "a solution of the same problem")
+        if (
+            other is None
+            or other.layout.on != layout.on
+            or other.values.shape[1:] != parts[name].shape[1:]
+        ):
+            checks.reject(
+                "align.reference",
+                f"no control {name!r} of the same kind",
+                "a solution of the same problem",
+            )
         towards[name] = prolong(other.layout, other.values, layout)
     for symmetry in found:
         if isinstance(symmetry, FiniteSymmetry):
-            checks.reject("align.symmetries", symmetry, "hidden symmetries: HiddenPermutation, SignFlip")
+            checks.reject(
+                "align.symmetries", symmetry, "hidden symmetries: HiddenPermutation, SignFlip"
+            )
         symmetry.check(parts, "align.symmetries")
     moved, _ = aligned(parts, towards, found, masses_of(layouts))
-    controls = {name: replace(control, values=moved[name]) for name, control in solution.controls.items()}
+    controls = {
+        name: replace(control, values=moved[name]) for name, control in solution.controls.items()
+    }
     return replace(solution, controls=controls)

@@ -1,11 +1,13 @@
 """Data-parallel solves on torch.distributed: every rank holds a share of the samples.
 
-With N_r samples on rank r and N = Σ N_r the cost is the weighted mean of the ranks' own costs, penalties included:
+With N_r samples on rank r and N = Σ N_r the cost is the weighted mean of the ranks' own costs,
+penalties included:
 
     J = Σ_r (N_r/N) J_r,    dJ/dw = Σ_r (N_r/N) dJ_r/dw,    (d²J/dw²) d = Σ_r (N_r/N) (d²J_r/dw²) d
 
-Rank 0 runs the minimiser. Each product that it asks for is announced with its control; every rank forms its own part
-and the parts are summed. No other rank takes a decision, so rounding cannot make the ranks disagree.
+Rank 0 runs the minimiser. Each product that it asks for is announced with its control; every rank
+forms its own part and the parts are summed. No other rank takes a decision, so rounding cannot make
+the ranks disagree.
 """
 
 from __future__ import annotations
@@ -32,13 +34,16 @@ STOP, VALUE, GRADIENT, PRODUCT = range(4)
 
 
 class SharedEvaluator(Evaluator):
-    """The evaluator of one rank's samples, whose value, gradient and Hessian products are those of all samples.
+    """The evaluator of one rank's samples, whose value, gradient and Hessian products are those of
+    all samples.
 
-    States and costates stay with their rank. All ranks call the same method together, or rank 0 leads: then its calls
-    are announced to the others, who :meth:`serve`.
+    States and costates stay with their rank. All ranks call the same method together, or rank 0
+    leads: then its calls are announced to the others, who :meth:`serve`.
     """
 
-    def __init__(self, discrete: DiscreteProblem, device: str, dtype: str, chunk: int | None) -> None:
+    def __init__(
+        self, discrete: DiscreteProblem, device: str, dtype: str, chunk: int | None
+    ) -> None:
         super().__init__(discrete, device, dtype, chunk)
         counts = same_everywhere(discrete)
         self.everyone, self.share = sum(counts), counts[dist.get_rank()] / sum(counts)
@@ -48,23 +53,30 @@ class SharedEvaluator(Evaluator):
         self._announce(VALUE, w)
         return float(self._sum(np.array([super().value(w)]))[0])
 
-    def value_and_gradient(self, w: np.ndarray, multipliers: Multipliers | None = None) -> tuple[float, np.ndarray]:
+    def value_and_gradient(
+        self, w: np.ndarray, multipliers: Multipliers | None = None
+    ) -> tuple[float, np.ndarray]:
         self._announce(GRADIENT, w)
         value, g = super().value_and_gradient(w)
         total = self._sum(np.append(g, value))
         return float(total[-1]), total[:-1]
 
-    def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None) -> np.ndarray:
+    def hessian_product(
+        self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None
+    ) -> np.ndarray:
         self._announce(PRODUCT, w, d)
         return self._sum(super().hessian_product(w, d))
 
     def trajectory(self, w: np.ndarray, multipliers: Multipliers | None = None) -> Trajectory:
-        """Value and gradient of all samples; states, and costates N_r λ = N λ of the whole, of this rank's."""
+        """Value and gradient of all samples; states, and costates N_r λ = N λ of the whole, of this
+        rank's.
+        """
         at = super().trajectory(w)
         total = self._sum(np.append(at.gradient, at.value))
         return replace(at, value=float(total[-1]), gradient=total[:-1])
 
-    # -- between the ranks ------------------------------------------------------------------------------------
+    # -- between the ranks
+    # ------------------------------------------------------------------------------------
     def _sum(self, own: np.ndarray) -> np.ndarray:
         """Σ_r (N_r/N) of the ranks' arrays."""
         total = self._carried(self.share * own)
@@ -73,9 +85,15 @@ class SharedEvaluator(Evaluator):
 
     def _carried(self, array: np.ndarray) -> torch.Tensor:
         """A tensor where the process group can reach it."""
-        return torch.tensor(array, dtype=torch.float64, device=self.device if dist.get_backend() == "nccl" else "cpu")
+        return torch.tensor(
+            array,
+            dtype=torch.float64,
+            device=self.device if dist.get_backend() == "nccl" else "cpu",
+        )
 
-    def _announce(self, what: int, w: np.ndarray | None = None, d: np.ndarray | None = None) -> None:
+    def _announce(
+        self, what: int, w: np.ndarray | None = None, d: np.ndarray | None = None
+    ) -> None:
         if self.leads:
             nothing = np.zeros(self.space.size)
             message = np.concatenate([[what], *(nothing if v is None else v for v in (w, d))])
@@ -88,7 +106,9 @@ class SharedEvaluator(Evaluator):
             carried = self._carried(np.zeros(1 + 2 * size))
             dist.broadcast(carried, 0)
             message = np.asarray(carried.cpu())
-            what, w, d = int(message[0]), message[1 : 1 + size], message[1 + size :]
+            what = int(message[0])
+            w = message[1 : 1 + size]
+            d = message[1 + size :]
             if what == STOP:
                 return
             if what == VALUE:
@@ -127,9 +147,13 @@ def minimise(evaluator: SharedEvaluator, minimise_here: Callable[[Objective], Ou
         evaluator.serve()
         dist.broadcast_object_list(found, 0)
     if not isinstance(found[0], Outcome):
-        raise RuntimeError(f"the minimiser failed on rank 0: {found[0].text if found[0] else 'no outcome'}")
+        raise RuntimeError(
+            f"the minimiser failed on rank 0: {found[0].text if found[0] else 'no outcome'}"
+        )
     ranks = dist.get_world_size()
-    return replace(found[0], message=f"{found[0].message} ({ranks} ranks, {evaluator.everyone} samples)")
+    return replace(
+        found[0], message=f"{found[0].message} ({ranks} ranks, {evaluator.everyone} samples)"
+    )
 
 
 def join() -> None:
@@ -137,7 +161,9 @@ def join() -> None:
     if dist.is_available() and dist.is_initialized():
         return
     if "RANK" not in os.environ or not dist.is_available():
-        checks.reject("distributed", True, "processes started by torchrun, or a process group made beforehand")
+        checks.reject(
+            "distributed", True, "processes started by torchrun, or a process group made beforehand"
+        )
     dist.init_process_group("gloo")
     atexit.register(_leave)
 
@@ -163,14 +189,25 @@ def share(samples: int) -> slice:
 
 
 def same_everywhere(discrete: DiscreteProblem) -> list[int]:
-    """The number of samples of each rank; the problems must agree in everything else that can be compared."""
+    """The number of samples of each rank; the problems must agree in everything else that can be
+    compared.
+    """
     problem = discrete.problem
-    own: tuple[Any, ...] = (problem.name, problem.state_shape, discrete.depth, problem.horizon, discrete.space.size,
-                            tuple(sorted(problem.controls)))  # fmt: skip
+    own: tuple[Any, ...] = (
+        problem.name,
+        problem.state_shape,
+        discrete.depth,
+        problem.horizon,
+        discrete.space.size,
+        tuple(sorted(problem.controls)),
+    )
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, (own, problem.samples))
     for rank, (other, _) in enumerate(found):
         if other != found[0][0]:
-            checks.reject("problem", f"{other} on rank {rank} and {found[0][0]} on rank 0",
-                          "one problem on all ranks, each with its share of the samples")  # fmt: skip
+            checks.reject(
+                "problem",
+                f"{other} on rank {rank} and {found[0][0]} on rank 0",
+                "one problem on all ranks, each with its share of the samples",
+            )
     return [samples for _, samples in found]

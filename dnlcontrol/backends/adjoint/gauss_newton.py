@@ -1,9 +1,11 @@
 """Gauss-Newton: the curvature of cost and constraints, composed with first-order states.
 
-    H_GN = Q + [X; I]ᵀ (Hessian of the Lagrangian's L(x, u) in x and u at the nodes) [X; I],   X = dx/du
+    H_GN = Q + [X; I]ᵀ (Hessian of the Lagrangian's L(x, u) in x and u at the nodes) [X; I],   X =
+    dx/du
 
-The Hessian leaves out Σ z̄ᵀ∇²k and λᵀ∇²G. H_GN is positive semidefinite where costs are convex, never less smooth than
-the Hessian, and close to it where costates are small; away from that it costs the last steps their quadratic rate.
+The Hessian leaves out Σ z̄ᵀ∇²k and λᵀ∇²G. H_GN is positive semidefinite where costs are convex,
+never less smooth than the Hessian, and close to it where costates are small; away from that it
+costs the last steps their quadratic rate.
 """
 
 from __future__ import annotations
@@ -27,11 +29,23 @@ from dnlcontrol.minimise.quadratic_model import Step, solve_model
 
 @dataclass(frozen=True)
 class GaussNewtonObjective(Objective):
-    """An objective whose quadratic model has the Gauss-Newton matrix; its Hessian products stay exact."""
+    """An objective whose quadratic model has the Gauss-Newton matrix; its Hessian products stay
+    exact.
+    """
 
-    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, max_products: int) -> Step:
+    def solve_model(
+        self,
+        w: np.ndarray,
+        g: np.ndarray,
+        face: Face,
+        radius: float,
+        accuracy: float,
+        max_products: int,
+    ) -> Step:
         """By conjugate gradients with Gauss-Newton products."""
-        return solve_model(self.space, partial(self.product, w), w, g, face, radius, accuracy, max_products, None)
+        return solve_model(
+            self.space, partial(self.product, w), w, g, face, radius, accuracy, max_products, None
+        )
 
     def product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
         """H_GN d, timed and counted as a Hessian product."""
@@ -42,14 +56,21 @@ class GaussNewtonObjective(Objective):
         return found
 
 
-def gauss_newton_product(evaluator: Evaluator, w: np.ndarray, d: np.ndarray,
-                         multipliers: Multipliers | None = None) -> np.ndarray:  # fmt: skip
-    """H_GN d: a tangent sweep forward, the Lagrangian's curvature at the nodes, a gradient sweep backward."""
+def gauss_newton_product(
+    evaluator: Evaluator, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None
+) -> np.ndarray:
+    """H_GN d: a tangent sweep forward, the Lagrangian's curvature at the nodes, a gradient sweep
+    backward.
+    """
     sweep, total = evaluator.sweep, evaluator._zeros()
     primal, out = evaluator._controls(w), evaluator._views(total)
     with torch.no_grad(), forward_ad.dual_level():
         u = evaluator._views(forward_ad.make_dual(evaluator._tensor(w), evaluator._tensor(d)))
-        tangents = AffineTangent(sweep, evaluator.lagrangian, primal, evaluator._controls(d)) if sweep.affine else None
+        tangents = (
+            AffineTangent(sweep, evaluator.lagrangian, primal, evaluator._controls(d))
+            if sweep.affine
+            else None
+        )
         for data in sweep.chunks:
             x, z = tangents.dual_states(data) if tangents else sweep.states(u, data)
             value, pull = value_and_pull(

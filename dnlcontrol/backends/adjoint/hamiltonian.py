@@ -1,8 +1,11 @@
-"""The discrete Hamiltonian: the Lagrangian of the lifted problem as a function of one control at one node.
+"""The discrete Hamiltonian: the Lagrangian of the lifted problem as a function of one control at
+one node.
 
-States x, costates λ = dJ/dx, z̄ = dJ/dz and all other controls are held. A path control v at the node s enters
+States x, costates λ = dJ/dx, z̄ = dJ/dz and all other controls are held. A path control v at the
+node s enters
 
-    h^s(v) = ω_s ℓ(t_s, x^s, v) + Σ_{l>=s} z̄^lᵀ c k(t_l, t_s, F(t_s, x^s, v), v) + λ^sᵀ G(t_s, g, z^s, v) + ½ q |v|²
+    h^s(v) = ω_s ℓ(t_s, x^s, v) + Σ_{l>=s} z̄^lᵀ c k(t_l, t_s, F(t_s, x^s, v), v) + λ^sᵀ G(t_s, g,
+    z^s, v) + ½ q |v|²
 
 and a control on the triangle, which only the kernel reads,
 
@@ -10,9 +13,10 @@ and a control on the triangle, which only the kernel reads,
 
 with the rule's weights ω and c (left: τ, none for l = s).
 
-λ and z̄ hold the mean over the samples; constraint terms μᵀc that read v belong to h^s. ∂h/∂v is the gradient of the
-reduced problem. h over the mass of a cell, τ or τ², is the Hamiltonian of theory section 5 up to terms without v.
-Only for controls whose penalty is a diagonal: differences would couple the nodes.
+λ and z̄ hold the mean over the samples; constraint terms μᵀc that read v belong to h^s. ∂h/∂v is
+the gradient of the reduced problem. h over the mass of a cell, τ or τ², is the Hamiltonian of
+theory section 5 up to terms without v. Only for controls whose penalty is a diagonal: differences
+would couple the nodes.
 """
 
 from __future__ import annotations
@@ -33,22 +37,34 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Hamiltonian:
-    """h of every node at one control, for the multipliers' Lagrangian; ``at`` is the trajectory there."""
+    """h of every node at one control, for the multipliers' Lagrangian; ``at`` is the trajectory
+    there.
+    """
 
-    def __init__(self, evaluator: Evaluator, w: np.ndarray, multipliers: Multipliers, at: Trajectory) -> None:
-        self.evaluator, self.sweep, self.multipliers = evaluator, evaluator.sweep, multipliers
+    def __init__(
+        self, evaluator: Evaluator, w: np.ndarray, multipliers: Multipliers, at: Trajectory
+    ) -> None:
+        self.evaluator = evaluator
+        self.sweep = evaluator.sweep
+        self.multipliers = multipliers
         self.problem, self.depth = self.sweep.problem, self.sweep.depth
         self.u = {k: self.sweep.tensor(v) for k, v in evaluator.space.split(w).items()}
         self.data = self.sweep.everyone
         with torch.no_grad():
             self.x, z = self.sweep.states(self.u, self.data)
             self.z = self.sweep.integrals(self.u, self.x, z)
-        self.lam, self.zbar = self.sweep.tensor(at.costates), self.sweep.tensor(at.integral_costates)
-        self.own_zbar = self.zbar.clone()  # of z^l alone: in the Markov case z̄^l also carries the later layers
+        self.lam, self.zbar = (
+            self.sweep.tensor(at.costates),
+            self.sweep.tensor(at.integral_costates),
+        )
+        # of z^l alone: in the Markov case z̄^l also carries the later layers
+        self.own_zbar = self.zbar.clone()
         if self.sweep.markov:
             self.own_zbar[:-1] -= self.zbar[1:]
         f = self.problem.formulas
-        self.in_costs = frozenset().union(*(g.reads for g in (f.running, *f.constraints) if g is not None))
+        self.in_costs = frozenset().union(
+            *(g.reads for g in (f.running, *f.constraints) if g is not None)
+        )
 
     def nodes(self, block: ControlBlock) -> range:
         """The source layers s: their sites make up the control."""
@@ -69,7 +85,9 @@ class Hamiltonian:
         return np.asarray(grad(lambda v: function(v).sum())(v)).reshape(len(v), -1)
 
     def second_derivatives(self, block: ControlBlock, s: int, directions: np.ndarray) -> np.ndarray:
-        """dᵀ h_vv d at the control along directions (m, sites of s, components); (m, sites of s)."""
+        """dᵀ h_vv d at the control along directions (m, sites of s, components); (m, sites
+        of s).
+        """
         function, v = self._function(block, s), self.u[block.name][self.sites(block, s)]
         zero, one = v.new_zeros(()), v.new_ones(())
 
@@ -95,7 +113,9 @@ class Hamiltonian:
         return lambda v: data_part(v) + 0.5 * q * (v**2).reshape(len(v), -1).sum(1)
 
     def _contributions(self, s: int, change: Callable[[Inputs, bool], Inputs]) -> Tensor:
-        """z̄^lᵀ c k(t_l, t_s, y^s, ·) of column s, (layers,), with ``change`` made to what the column reads."""
+        """z̄^lᵀ c k(t_l, t_s, y^s, ·) of column s, (layers,), with ``change`` made to what the
+        column reads.
+        """
         parts, sweep = [], self.sweep
         if sweep.grid.at_nodes:
             own = sweep.diagonal(s, self.x[s], *change(sweep.inputs(self.u, s, own=True), True))
@@ -118,14 +138,20 @@ class Hamiltonian:
         return h
 
     def _path(self, block: ControlBlock, s: int) -> Function:
-        name, f, sweep = block.name, self.problem.formulas, self.sweep
+        name = block.name
+        f = self.problem.formulas
+        sweep = self.sweep
         parts: list[Function] = []
-        if s < sweep.grid.side and (name in f.kernel.reads or (f.feature and name in f.feature.reads)):
+        if s < sweep.grid.side and (
+            name in f.kernel.reads or (f.feature and name in f.feature.reads)
+        ):
 
             def kernel(v: Tensor) -> Tensor:
                 def change(inputs: Inputs, own: bool) -> Inputs:
                     ts, *read = inputs
-                    here, there = ({k: v[0] if k == name else c for k, c in part.items()} for part in read)
+                    here, there = (
+                        {k: v[0] if k == name else c for k, c in part.items()} for part in read
+                    )
                     return ts, here, there
 
                 return self._contributions(s, change).sum()
@@ -134,7 +160,9 @@ class Hamiltonian:
         if f.outer and name in f.outer.reads:
             outer = sweep._shared(self.u, f.outer, s)
             parts.append(
-                lambda v: (self.lam[s] * sweep.state(s, self.data.at(s), self.z[s], {**outer, name: v[0]})).sum()
+                lambda v: (
+                    self.lam[s] * sweep.state(s, self.data.at(s), self.z[s], {**outer, name: v[0]})
+                ).sum()
             )
         if s < sweep.grid.side and name in self.in_costs:
             values = self.u[name]

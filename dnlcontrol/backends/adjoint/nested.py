@@ -25,7 +25,9 @@ ORDERS = 3  # levels used at most: w_L = w + c/L + e/L²
 
 @dataclass(frozen=True)
 class Nested:
-    """A discrete problem that is reached from coarser ones; the last three fields are those of the evaluator."""
+    """A discrete problem that is reached from coarser ones; the last three fields are those of the
+    evaluator.
+    """
 
     discrete: DiscreteProblem
     device: str = "cpu"
@@ -38,7 +40,8 @@ class Nested:
         return Evaluator(coarse, self.device, self.dtype, self.chunk)
 
     def start(self, levels: Sequence[Samples], evaluator: Evaluator) -> np.ndarray:
-        """The samples of the last level, or extrapolated with one or two more: the start of lowest cost.
+        """The samples of the last level, or extrapolated with one or two more: the start of lowest
+        cost.
 
         Its time is that of the coarse levels' work; the values are not counted once more.
         """
@@ -52,10 +55,11 @@ class Nested:
         return best
 
     def preconditioner(self, w: np.ndarray, known: Preconditioner | None) -> Preconditioner | None:
-        """That of the level before where it is known and deep enough, else from a coarse Hessian at w.
+        """That of the level before where it is known and deep enough, else from a coarse Hessian at
+        w.
 
-        With constraints the Hessian depends on multipliers, which a coarse level does not have: then it begins with the
-        bulk alone, and is None where the penalties do not tell the bulk.
+        With constraints the Hessian depends on multipliers, which a coarse level does not have:
+        then it begins with the bulk alone, and is None where the penalties do not tell the bulk.
         """
         if not self.discrete.rows.size:
             return Preconditioner(lambda: self._carried(known) or self.correction(w))

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
 
-
-
 @dataclass(frozen=True)
 class Objective:
-    """The (augmented) Lagrangian at fixed multipliers; ``preconditioner`` is that of its Newton systems.
+    """The (augmented) Lagrangian at fixed multipliers; ``preconditioner`` is that of its Newton
+    systems.
 
     Times each product: work is counted in gradients.
     """
@@ -48,24 +47,24 @@ class Objective:
         self.evaluator.counts.hessian_seconds += time.perf_counter() - began
         return found
 
-    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, max_products: int) -> Step:
+    def solve_model(
+        self,
+        w: np.ndarray,
+        g: np.ndarray,
+        face: Face,
+        radius: float,
+        accuracy: float,
+        max_products: int,
+    ) -> Step:
         """By conjugate gradients with Hessian products."""
         began, correction = time.perf_counter(), None
         if self.preconditioner is not None and self.preconditioner.used:
             correction = self.preconditioner.current()
             self.evaluator.counts.coarse_seconds += time.perf_counter() - began
         product = partial(self.hessian_product, w)
-        step = solve_model(self.space, product, w, g, face, radius, accuracy, max_products, correction)
+        step = solve_model(
+            self.space, product, w, g, face, radius, accuracy, max_products, correction
+        )
         if self.preconditioner is not None:
             self.preconditioner.add(step.seen)
         return step
-
-
-
-
-
-
-
-
-
-

@@ -34,15 +34,30 @@ LIMITS = {"newton": 200, "gauss-newton": 1000, "lbfgs": 5000, "msa": 1000, "emsa
 CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
 
 
-def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str, device: str,
-        dtype: str, chunk: int | None, progress: Any, levels: Sequence[Samples] = (), quadratic_rate: float = np.inf,
-        preconditioner: Any = None, mu: np.ndarray | None = None, batches: MiniBatches | None = None,
-        checkpoint: Checkpoint | None = None) -> BackendResult:  # fmt: skip
-    """Minimise from the controls w and multipliers μ, or from what the coarser ``levels`` of a branch tell.
+def run(
+    discrete: DiscreteProblem,
+    w: np.ndarray,
+    tolerance: float,
+    limit: int | None,
+    method: str,
+    device: str,
+    dtype: str,
+    chunk: int | None,
+    progress: Any,
+    levels: Sequence[Samples] = (),
+    quadratic_rate: float = np.inf,
+    preconditioner: Any = None,
+    mu: np.ndarray | None = None,
+    batches: MiniBatches | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> BackendResult:
+    """Minimise from the controls w and multipliers μ, or from what the coarser ``levels`` of a
+    branch tell.
 
-    A cold start (no levels) may lie on a symmetry, so that saddles are looked for; any other is near a minimiser, so
-    that Newton's method is preconditioned by the Hessian of a coarse level there. ``quadratic_rate``: see :func:`newton`.
-    ``checkpoint``: the checkpoint, which the solve goes on from if it holds one.
+    A cold start (no levels) may lie on a symmetry, so that saddles are looked for; any other is
+    near a minimiser, so that Newton's method is preconditioned by the Hessian of a coarse level
+    there. ``quadratic_rate``: see :func:`newton`. ``checkpoint``: the checkpoint, which the solve
+    goes on from if it holds one.
     """
     cold = not levels
     evaluator = Evaluator(discrete, device, dtype, chunk)
@@ -50,9 +65,20 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
     if checkpoint:
         checkpoint.open(evaluator.counts)
     if method in RATES:
-        return _run_batches(evaluator, w, tolerance, limit, method, batches or MiniBatches(), progress, cold, checkpoint)
+        return _run_batches(
+            evaluator,
+            w,
+            tolerance,
+            limit,
+            method,
+            batches or MiniBatches(),
+            progress,
+            cold,
+            checkpoint,
+        )
     nested = Nested(discrete, device, dtype, chunk)
-    if levels and (mu is None or not discrete.rows.size):  # carried multipliers belong to prolonged controls
+    # carried multipliers belong to prolonged controls
+    if levels and (mu is None or not discrete.rows.size):
         w = nested.start(levels, evaluator)
     minimiser: Minimiser = lbfgs if method == "lbfgs" else newton
     kind = GaussNewtonObjective if method == "gauss-newton" else Objective
@@ -68,19 +94,63 @@ def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int |
         objective = kind(evaluator, None, preconditioner)
         outcome = minimiser(objective, w, tolerance, limit, progress, checkpoint=checkpoint)
         status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
-        return BackendResult(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome.log),
-                     preconditioner=preconditioner)  # fmt: skip
-    result = augmented_lagrangian(evaluator, minimiser, w, mu, tolerance, limit or CONSTRAINED_LIMIT, kind,
-                                  progress, checkpoint, preconditioner)  # fmt: skip
-    status = SOLVED if result.feasibility <= tolerance else INFEASIBLE if "infeasible" in result.message else LIMIT
-    return BackendResult(evaluator, result.outcome.w, result.multipliers, result.message, status, result.iterations,
-                 lines(result.outcome.log), preconditioner=preconditioner)  # fmt: skip
+        return BackendResult(
+            evaluator,
+            outcome.w,
+            np.zeros(0),
+            outcome.message,
+            status,
+            outcome.iterations,
+            lines(outcome.log),
+            preconditioner=preconditioner,
+        )
+    result = augmented_lagrangian(
+        evaluator,
+        minimiser,
+        w,
+        mu,
+        tolerance,
+        limit or CONSTRAINED_LIMIT,
+        kind,
+        progress,
+        checkpoint,
+        preconditioner,
+    )
+    status = (
+        SOLVED
+        if result.feasibility <= tolerance
+        else INFEASIBLE
+        if "infeasible" in result.message
+        else LIMIT
+    )
+    return BackendResult(
+        evaluator,
+        result.outcome.w,
+        result.multipliers,
+        result.message,
+        status,
+        result.iterations,
+        lines(result.outcome.log),
+        preconditioner=preconditioner,
+    )
 
 
-def run_distributed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, method: str,
-                    device: str, dtype: str, chunk: int | None, progress: Any, cold: bool,
-                    checkpoint: Checkpoint | None = None) -> BackendResult:  # fmt: skip
-    """:func:`run` with a share of the samples on every rank; ``progress`` and ``checkpoint`` belong to rank 0."""
+def run_distributed(
+    discrete: DiscreteProblem,
+    w: np.ndarray,
+    tolerance: float,
+    limit: int | None,
+    method: str,
+    device: str,
+    dtype: str,
+    chunk: int | None,
+    progress: Any,
+    cold: bool,
+    checkpoint: Checkpoint | None = None,
+) -> BackendResult:
+    """:func:`run` with a share of the samples on every rank; ``progress`` and ``checkpoint`` belong
+    to rank 0.
+    """
     from dnlcontrol.backends.adjoint import distributed
 
     distributed.join()
@@ -95,17 +165,44 @@ def run_distributed(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, 
 
     outcome = distributed.minimise(evaluator, minimise_here)
     status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
-    return BackendResult(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome.log))
+    return BackendResult(
+        evaluator,
+        outcome.w,
+        np.zeros(0),
+        outcome.message,
+        status,
+        outcome.iterations,
+        lines(outcome.log),
+    )
 
 
-def _run_batches(evaluator: Evaluator, w: np.ndarray, tolerance: float, limit: int | None, method: str,
-                 batches: MiniBatches, progress: Any, cold: bool, checkpoint: Checkpoint | None) -> BackendResult:  # fmt: skip
+def _run_batches(
+    evaluator: Evaluator,
+    w: np.ndarray,
+    tolerance: float,
+    limit: int | None,
+    method: str,
+    batches: MiniBatches,
+    progress: Any,
+    cold: bool,
+    checkpoint: Checkpoint | None,
+) -> BackendResult:
     refuse_constraints(evaluator, method)
     limit = limit or LIMITS["newton"]
-    outcome = stochastic(evaluator, w, method, batches, tolerance, limit, progress, cold, checkpoint)
+    outcome = stochastic(
+        evaluator, w, method, batches, tolerance, limit, progress, cold, checkpoint
+    )
     most = batches.epochs + (limit if batches.polish else 0)
     status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= most else STALLED
-    return BackendResult(evaluator, outcome.w, np.zeros(0), outcome.message, status, outcome.iterations, lines(outcome.log))
+    return BackendResult(
+        evaluator,
+        outcome.w,
+        np.zeros(0),
+        outcome.message,
+        status,
+        outcome.iterations,
+        lines(outcome.log),
+    )
 
 
 def _with_work(progress: Any, evaluator: Evaluator) -> Any:

@@ -1,13 +1,18 @@
-"""Mini-batches for many samples: Adam, or gradient steps in the metric of the controls, then Newton on all samples.
+"""Mini-batches for many samples: Adam, or gradient steps in the metric of the controls, then Newton
+on all samples.
 
-One epoch draws a random partition of the samples into batches B and makes one step for each with the unbiased estimate
+One epoch draws a random partition of the samples into batches B and makes one step for each with
+the unbiased estimate
 
-    g_B = (N/|B|) Σ_{n in B} (share of sample n in dJ/dw) + Q w,    Σ_B (|B|/N) g_B = dJ/dw at a fixed w
+    g_B = (N/|B|) Σ_{n in B} (share of sample n in dJ/dw) + Q w,    Σ_B (|B|/N) g_B = dJ/dw at a
+    fixed w
 
     adam   w <- P(w - η m̂ / (√v̂ + ε)), entry by entry (Kingma and Ba, arXiv 1412.6980)
-    sgd    d <- μ d + A_FF^{-1} g_B, w <- P(w - η d), F the entries that no bound holds: the same step at every depth
+    sgd    d <- μ d + A_FF^{-1} g_B, w <- P(w - η d), F the entries that no bound holds: the same
+    step at every depth
 
-P clips to the bounds; epoch e = 0, 1, ... has the rate η/(1 + decay·e). A sweep holds one chunk of samples at a time.
+P clips to the bounds; epoch e = 0, 1, ... has the rate η/(1 + decay·e). A sweep holds one chunk of
+samples at a time.
 """
 
 from __future__ import annotations
@@ -30,8 +35,12 @@ from dnlcontrol.minimise.newton import newton
 from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress, kept_log, lines
 from dnlcontrol.minimise.quadratic_model import binding
 
-RATES = {"adam": 0.05, "sgd": 0.05}  # the best of 0.02 to 2 after ten epochs on iris (L = 4) and the spirals (L = 8)
-FIRST, SECOND, SMALL = 0.9, 0.999, 1e-8  # β1, β2, ε of the paper's algorithm 1
+# the best of 0.02 to 2 after ten epochs on iris (L = 4) and the spirals (L = 8)
+RATES = {"adam": 0.05, "sgd": 0.05}
+# β1, β2, ε of the paper's algorithm 1
+FIRST = 0.9
+SECOND = 0.999
+SMALL = 1e-8
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,9 @@ class MiniBatches:
     decay : epoch e has the rate η/(1 + decay·e).
     momentum : μ in [0, 1), of SGD.
     seed : of the partitions; equal seeds give equal iterates.
-    polish : go on with Newton's method on all samples, to the tolerance of the solve; without it the result is
-        where the last epoch ended, which is a minimiser only up to the noise of the batches.
+    polish : go on with Newton's method on all samples, to the tolerance of the solve; without it
+        the result is where the last epoch ended, which is a minimiser only up to the noise of the
+        batches.
 
     >>> MiniBatches(size=64, epochs=5).seed
     0
@@ -74,15 +84,27 @@ class MiniBatches:
             checks.reject_type("MiniBatches.polish", self.polish, "True or False")
 
 
-def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: MiniBatches, tolerance: float,
-               limit: int, progress: Progress | None = None, cold: bool = False,
-               checkpoint: Checkpoint | None = None) -> Outcome:  # fmt: skip
-    """Epochs of mini-batches, then (``polish``) Newton's method with ``limit`` iterations; one log through both.
+def stochastic(
+    evaluator: Evaluator,
+    start: np.ndarray,
+    method: str,
+    batches: MiniBatches,
+    tolerance: float,
+    limit: int,
+    progress: Progress | None = None,
+    cold: bool = False,
+    checkpoint: Checkpoint | None = None,
+) -> Outcome:
+    """Epochs of mini-batches, then (``polish``) Newton's method with ``limit`` iterations; one log
+    through both.
 
-    A line of an epoch has the mean of its batches' values, the dual norm of the mean of their gradients (both while w
-    moves on), its rate and the number of its batches. Where values overflow, the result is the start of the best epoch.
+    A line of an epoch has the mean of its batches' values, the dual norm of the mean of their
+    gradients (both while w moves on), its rate and the number of its batches. Where values
+    overflow, the result is the start of the best epoch.
     """
-    space, samples, kept = evaluator.space, evaluator.discrete.problem.samples, resumed(checkpoint, "epochs")
+    space = evaluator.space
+    samples = evaluator.discrete.problem.samples
+    kept = resumed(checkpoint, "epochs")
     w, log = np.clip(kept.get("w", start), *space.bounds), kept_log(kept, batches.epochs)
     best = (kept.get("lowest", np.inf), kept.get("best", w))
     move: Move = AdamMove(space.size) if method == "adam" else SgdMove(space, batches.momentum)
@@ -99,17 +121,31 @@ def stochastic(evaluator: Evaluator, start: np.ndarray, method: str, batches: Mi
         if progress:
             progress(replace(log[-1], controls=w))
         if not (np.isfinite(value) and np.all(np.isfinite(w))):
-            message = f"diverged in epoch {e} at the rate {step:g}; lower MiniBatches.rate (first rate: {rate:g})"
+            message = (
+                f"diverged in epoch {e} at the rate {step:g}; lower MiniBatches.rate "
+                f"(first rate: {rate:g})"
+            )
             return _ended(evaluator, best[1], tolerance, message, log)
         best = min(best, (value, before), key=lambda pair: pair[0])
         if checkpoint:
-            checkpoint.offer("epochs", {"w": w, "log": lines(log), "lowest": best[0], "best": best[1],
-                                    "moments": move.moments, "steps": move.steps})  # fmt: skip
+            checkpoint.offer(
+                "epochs",
+                {
+                    "w": w,
+                    "log": lines(log),
+                    "lowest": best[0],
+                    "best": best[1],
+                    "moments": move.moments,
+                    "steps": move.steps,
+                },
+            )
     if not batches.polish:
         message = f"stopped after {batches.epochs} epochs; polish=True goes on to a minimiser"
         return _ended(evaluator, w, tolerance, message, log)
     shift = len(log)
-    follow = None if progress is None else lambda i: progress(replace(i, iteration=i.iteration + shift))
+    follow = (
+        None if progress is None else lambda i: progress(replace(i, iteration=i.iteration + shift))
+    )
     outcome = newton(Objective(evaluator), w, tolerance, limit, follow, cold, checkpoint=checkpoint)
     polish = tuple(replace(i, iteration=i.iteration + shift) for i in outcome.log)
     return replace(outcome, message=f"{shift} epochs, then {outcome.message}", log=(*log, *polish))
@@ -120,9 +156,13 @@ def partition(rng: np.random.Generator, samples: int, size: int) -> list[np.ndar
     return np.array_split(rng.permutation(samples), -(-samples // min(size, samples)))
 
 
-def batch_gradient(evaluator: Evaluator, w: np.ndarray, rows: np.ndarray) -> tuple[float, np.ndarray]:
+def batch_gradient(
+    evaluator: Evaluator, w: np.ndarray, rows: np.ndarray
+) -> tuple[float, np.ndarray]:
     """Unbiased estimates of J and dJ/dw from the samples ``rows``, penalties included."""
-    u, flat, total = evaluator._controls(w), evaluator._zeros(), 0.0
+    u = evaluator._controls(w)
+    flat = evaluator._zeros()
+    total = 0.0
     out = evaluator._views(flat)
     with torch.no_grad():
         for data in subset(evaluator.sweep, rows):
@@ -140,11 +180,13 @@ def subset(sweep: Sweep, rows: np.ndarray) -> Iterator[Data]:
     for part in np.split(rows, np.arange(size, len(rows), size)):
         owner = np.searchsorted(starts, part, side="right") - 1
         pieces = [sweep.chunks[k].free[:, part[owner == k] - starts[k]] for k in np.unique(owner)]
-        yield Data(torch.cat(pieces, 1), cast(slice, part))  # the cost only indexes its targets with it
+        # the cost only indexes its targets with it
+        yield Data(torch.cat(pieces, 1), cast(slice, part))
 
 
-def _epoch(evaluator: Evaluator, w: np.ndarray, parts: list[np.ndarray], move: Move,
-           rate: float) -> tuple[np.ndarray, float, np.ndarray]:  # fmt: skip
+def _epoch(
+    evaluator: Evaluator, w: np.ndarray, parts: list[np.ndarray], move: Move, rate: float
+) -> tuple[np.ndarray, float, np.ndarray]:
     """One step for each batch; the end, and the means of the values and gradients on the way."""
     samples = evaluator.discrete.problem.samples
     mean, total = np.zeros_like(w), 0.0
@@ -175,7 +217,9 @@ class AdamMove(Move):
         self.steps += 1
         m, v = self.moments
         m, v = self.moments = [FIRST * m + (1 - FIRST) * g, SECOND * v + (1 - SECOND) * g**2]
-        return w - rate * (m / (1 - FIRST**self.steps)) / (np.sqrt(v / (1 - SECOND**self.steps)) + SMALL)
+        return w - rate * (m / (1 - FIRST**self.steps)) / (
+            np.sqrt(v / (1 - SECOND**self.steps)) + SMALL
+        )
 
 
 class SgdMove(Move):
@@ -190,17 +234,25 @@ class SgdMove(Move):
         return w - rate * d
 
 
-def _ended(evaluator: Evaluator, w: np.ndarray, tolerance: float, message: str, log: list[Iterate]) -> Outcome:
+def _ended(
+    evaluator: Evaluator, w: np.ndarray, tolerance: float, message: str, log: list[Iterate]
+) -> Outcome:
     """The outcome at w, measured on all samples."""
     value, g = evaluator.value_and_gradient(w)
     norm = stationarity(evaluator.space, w, g)
     converged = norm <= tolerance and complementarity(evaluator.space, w, g) <= tolerance
-    return Outcome(w, value, g, norm, converged, message, (*log, Iterate(len(log), value, norm, 0.0, 0)))
+    return Outcome(
+        w, value, g, norm, converged, message, (*log, Iterate(len(log), value, norm, 0.0, 0))
+    )
 
 
 def refuse_constraints(evaluator: Evaluator, method: str) -> None:
     """Multipliers belong to single samples, which a batch does not see."""
     names: list[Any] = [block.constraint.name for block in evaluator.rows.blocks]
     if names:
-        checks.reject("method", method, f"'newton' or 'lbfgs' for a problem with the constraints {names}: batches know "
-                      "control bounds only")  # fmt: skip
+        checks.reject(
+            "method",
+            method,
+            f"'newton' or 'lbfgs' for a problem with the constraints {names}: batches know "
+            "control bounds only",
+        )

@@ -1,23 +1,27 @@
-"""Successive approximation by Pontryagin's principle: a forward-backward sweep, then H minimised along the path.
+"""Successive approximation by Pontryagin's principle: a forward-backward sweep, then H minimised
+along the path.
 
 With the states x and costates ψ of the current controls held,
 
     h(v) = Σ_l τ [ℓ(t_l, x^l, v^l) + ψ^{l+1} · f(t_l, x^l, v^l)] + R(v)     (means over the samples)
 
-is separable over the layers (but for a penalty on differences, which joins them), and its gradient at the current
-controls is that of J. Two ways to go from its minimiser to new controls:
+is separable over the layers (but for a penalty on differences, which joins them), and its gradient
+at the current controls is that of J. Two ways to go from its minimiser to new controls:
 
     msa     a line search along the straight line to the minimiser of h
-    emsa    no line search: h + (ρ/2) Σ_l τ [|f(t_l, x^l, v) - f(t_l, x^l, u)|² + |H_x(.., v) - H_x(.., u)|²] is
+    emsa    no line search: h + (ρ/2) Σ_l τ [|f(t_l, x^l, v) - f(t_l, x^l, u)|² + |H_x(.., v) -
+    H_x(.., u)|²] is
             minimised instead, ρ raised until J falls and lowered when it does
 
-Kernels with memory, the trapezoidal rule, outer maps and constants have the state equation x^l = r^l(x, u) in the place
-of a step, and h(v) = cost(x, v) + Σ_l λ^l · r^l(x, v) + R(v) with x and the multipliers λ held [derived]: its gradient
-at the current controls is again that of J, and r^l takes the place of f in the extended form.
+Kernels with memory, the trapezoidal rule, outer maps and constants have the state equation x^l =
+r^l(x, u) in the place of a step, and h(v) = cost(x, v) + Σ_l λ^l · r^l(x, v) + R(v) with x and the
+multipliers λ held [derived]: its gradient at the current controls is again that of J, and r^l takes
+the place of f in the extended form.
 
-Source of the extended form: Li, Chen, Tai and E, Journal of Machine Learning Research 2018 (arXiv 1710.09513), where ρ
-is a constant. Both converge linearly at best. The minimiser of h is found by Newton's method, whose every gradient and
-Hessian product is counted like one of J: it takes f and its derivatives at every layer and sample.
+Source of the extended form: Li, Chen, Tai and E, Journal of Machine Learning Research 2018 (arXiv
+1710.09513), where ρ is a constant. Both converge linearly at best. The minimiser of h is found by
+Newton's method, whose every gradient and Hessian product is counted like one of J: it takes f and
+its derivatives at every layer and sample.
 """
 
 from __future__ import annotations
@@ -39,22 +43,29 @@ from dnlcontrol.minimise.newton import NOT_FINITE, newton
 from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress
 from dnlcontrol.minimise.quadratic_model import Step, solve_model
 
-# J(v) - J(u) over its slope times (v - u) is 1 - c/2 where J is c times as curved as h: 0.25 leaves |1 - c| <= 1/2 of
-# the error, 0.45 is c = 1.1, where a lower ρ may pay
+# J(v) - J(u) over its slope times (v - u) is 1 - c/2 where J is c times as curved as h: 0.25 leaves
+# |1 - c| <= 1/2 of the error, 0.45 is c = 1.1, where a lower ρ may pay
 ENOUGH, GOOD = 0.25, 0.45
 INNER = 10  # Newton steps on h: most take two to five
-# Of the minimiser of h, relative to the stationarity of J. On problems/width_pde.py (N = 6, L = 8, to 1e-6) msa takes
-# 153, 151, 141, 148 steps with 0.3, 0.1, 1e-2, 1e-5, but 2.5 times the work at the end.
+# Of the minimiser of h, relative to the stationarity of J. On problems/width_pde.py (N = 6, L = 8,
+# to 1e-6) msa takes 153, 151, 141, 148 steps with 0.3, 0.1, 1e-2, 1e-5, but 2.5 times the work at
+# the end.
 ACCURACY = 0.1
 FACTOR = 4.0  # of ρ, down after a step that lowered J and up after one that did not
 LARGEST = 1e12  # ρ beyond which steps are below rounding
 
 
 class FrozenHamiltonian:
-    """h, or its extended form, as a smooth function of the flat control vector; ``at`` is the trajectory at ``w``."""
+    """h, or its extended form, as a smooth function of the flat control vector; ``at`` is the
+    trajectory at ``w``.
+    """
 
-    def __init__(self, evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float = 0.0) -> None:
-        self.evaluator, self.rho, sweep = evaluator, rho, evaluator.sweep
+    def __init__(
+        self, evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float = 0.0
+    ) -> None:
+        self.evaluator = evaluator
+        self.rho = rho
+        sweep = evaluator.sweep
         self.step, self.samples = sweep.grid.step, sweep.problem.samples
         self.stepwise = is_stepwise(evaluator)
         self._right = self._speed if self.stepwise else self._equations
@@ -84,8 +95,12 @@ class FrozenHamiltonian:
         self.space.add_penalty_gradient(d, product)
         return product
 
-    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int) -> Step:
-        return solve_model(self.space, partial(self.hessian_product, w), w, g, face, radius, accuracy, limit)
+    def solve_model(
+        self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int
+    ) -> Step:
+        return solve_model(
+            self.space, partial(self.hessian_product, w), w, g, face, radius, accuracy, limit
+        )
 
     def _value(self, flat: Tensor) -> Tensor:
         u = self.evaluator._views(flat)
@@ -119,7 +134,9 @@ class FrozenHamiltonian:
         return vmap(layer)(sweep.nodes[:-1], x[:-1], read)
 
     def _equations(self, x: Tensor, u: Tensors) -> Tensor:
-        """r^l(x, u), l = 0..L: the right sides of the state equation with x in every kernel, (L+1, N, *state)."""
+        """r^l(x, u), l = 0..L: the right sides of the state equation with x in every kernel, (L+1,
+        N, *state).
+        """
         sweep, L = self.evaluator.sweep, self.evaluator.discrete.depth
         z = x.new_zeros(L + 1, x.shape[1], *sweep.problem.integral_shape)
         for s in range(L):
@@ -127,32 +144,65 @@ class FrozenHamiltonian:
             if sweep.markov:  # once in every later z
                 column = column.expand(L - s, *column.shape[1:])
             z = z + torch.cat([torch.zeros_like(z[: s + 1]), column])
-        own = [sweep.grid.own[l] * sweep.diagonal(l, x[l], *sweep.inputs(u, l, own=True)) if sweep.grid.own[l]
-               else torch.zeros_like(z[l]) for l in range(L + 1)]  # fmt: skip
+        own = [
+            sweep.grid.own[l] * sweep.diagonal(l, x[l], *sweep.inputs(u, l, own=True))
+            if sweep.grid.own[l]
+            else torch.zeros_like(z[l])
+            for l in range(L + 1)
+        ]
         z, outer = z + torch.stack(own), sweep.problem.formulas.outer
         shared = [sweep._shared(u, outer, l) if outer else {} for l in range(L + 1)]
-        return torch.stack([sweep.state(l, sweep.everyone.at(l), z[l], shared[l]) for l in range(L + 1)])
+        return torch.stack(
+            [sweep.state(l, sweep.everyone.at(l), z[l], shared[l]) for l in range(L + 1)]
+        )
 
 
 def is_stepwise(evaluator: Evaluator) -> bool:
-    """x^{l+1} = x^l + τ f(t_l, x^l, u^l) with path controls alone: h is separable and all layers are one call."""
+    """x^{l+1} = x^l + τ f(t_l, x^l, u^l) with path controls alone: h is separable and all layers
+    are one call.
+    """
     f, problem = evaluator.discrete.problem.formulas, evaluator.discrete.problem
     plain = problem.dynamics.is_ode and problem.markov and not (f.outer or f.feature or f.free_term)
-    return plain and not evaluator.sweep.grid.at_nodes and all(b.layout.on == "t" for b in evaluator.space)
+    return (
+        plain
+        and not evaluator.sweep.grid.at_nodes
+        and all(b.layout.on == "t" for b in evaluator.space)
+    )
 
 
-def successive(objective: Objective, start: np.ndarray, tolerance: float, max_iterations: int = 1000,
-               progress: Progress | None = None, extended: bool = False, checkpoint: None = None) -> Outcome:  # fmt: skip
-    """Minimise to stationarity ``tolerance`` by msa or, ``extended``, by emsa; in the log θ or ρ is the radius.
+def successive(
+    objective: Objective,
+    start: np.ndarray,
+    tolerance: float,
+    max_iterations: int = 1000,
+    progress: Progress | None = None,
+    extended: bool = False,
+    checkpoint: None = None,
+) -> Outcome:
+    """Minimise to stationarity ``tolerance`` by msa or, ``extended``, by emsa; in the log θ or ρ is
+    the radius.
 
     There is no checkpoint (``checkpoint``) to go on from.
     """
     evaluator, space = objective.evaluator, objective.space
     w, log = np.clip(start, *space.bounds), []
-    at, rho, size, inner = _trajectory(evaluator, w), 1.0 if extended else 0.0, 1.0, 0
+    at = _trajectory(evaluator, w)
+    rho = 1.0 if extended else 0.0
+    size = 1.0
+    inner = 0
     if not (np.isfinite(at.value) and np.all(np.isfinite(at.gradient))):
-        return Outcome(w, at.value, at.gradient, np.inf, False, NOT_FINITE, (Iterate(0, at.value, np.inf, size, 0),))
-    message = f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
+        return Outcome(
+            w,
+            at.value,
+            at.gradient,
+            np.inf,
+            False,
+            NOT_FINITE,
+            (Iterate(0, at.value, np.inf, size, 0),),
+        )
+    message = (
+        f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
+    )
     for k in range(max_iterations + 1):
         norm = stationarity(space, w, at.gradient)
         log.append(Iterate(k, at.value, norm, rho if extended else size, inner))
@@ -169,7 +219,10 @@ def successive(objective: Objective, start: np.ndarray, tolerance: float, max_it
             new, size, inner = _searched_step(evaluator, w, at, norm)
         if new is None:
             other = "msa" if extended else "emsa"
-            message = f"no decrease of J found at stationarity {norm:.1e}; use method={other!r} or 'newton'"
+            message = (
+                f"no decrease of J found at stationarity {norm:.1e}; use method={other!r} "
+                "or 'newton'"
+            )
             break
         w, at = new, _trajectory(evaluator, new)
     return Outcome(w, at.value, at.gradient, norm, False, message, tuple(log))
@@ -181,12 +234,16 @@ def _trajectory(evaluator: Evaluator, w: np.ndarray) -> Trajectory:
     return evaluator.trajectory(w)
 
 
-def _minimiser(evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float, norm: float) -> Outcome:
+def _minimiser(
+    evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float, norm: float
+) -> Outcome:
     return newton(FrozenHamiltonian(evaluator, w, at, rho), w, ACCURACY * norm, INNER)
 
 
 def _fall(evaluator: Evaluator, at: Trajectory, w: np.ndarray, new: np.ndarray) -> float:
-    """The change of J over that of its linear part; 0 where J rises, GOOD where both are lost in rounding."""
+    """The change of J over that of its linear part; 0 where J rises, GOOD where both are lost in
+    rounding.
+    """
     slope, change = float(at.gradient @ (new - w)), evaluator.value(new) - at.value
     if not np.isfinite(change) or slope >= 0:
         return 0.0
@@ -211,7 +268,9 @@ def _searched_step(
 def _extended_step(
     evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float, norm: float
 ) -> tuple[np.ndarray | None, float, int]:
-    """The minimiser of the extended h for the first ρ that lowers J enough; the ρ to begin with next time."""
+    """The minimiser of the extended h for the first ρ that lowers J enough; the ρ to begin with
+    next time.
+    """
     inner = 0
     while rho < LARGEST:
         found = _minimiser(evaluator, w, at, rho, norm)
@@ -227,4 +286,8 @@ def refuse(evaluator: Evaluator, method: str) -> None:
     """h is minimised over bounds alone."""
     if evaluator.rows.size:
         seen = f"{method!r} for a problem with constraints"
-        checks.reject("method", seen, "'newton' or 'lbfgs' where there are constraints other than control bounds")
+        checks.reject(
+            "method",
+            seen,
+            "'newton' or 'lbfgs' where there are constraints other than control bounds",
+        )

@@ -1,1 +1,3 @@
-"""The exact backend: the discrete problem transcribed into CasADi and solved by an interior-point method."""
+"""The exact backend: the discrete problem transcribed into CasADi and solved by an interior-point
+method.
+"""

@@ -1,7 +1,8 @@
-"""From an interior point to the minimiser: held controls go onto their bounds, the rest is solved again.
+"""From an interior point to the minimiser: held controls go onto their bounds, the rest is solved
+again.
 
-An interior-point method leaves every control a little inside its bounds; without a clean-up bang-bang
-solutions look unconverged.
+An interior-point method leaves every control a little inside its bounds; without a clean-up
+bang-bang solutions look unconverged.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ ROUNDS = 3
 POLISH_ITERATIONS = 50
 
 
-def settle(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float) -> LiftedPoint:
-    """The minimiser beside an interior point: Newton's method on the active set, or a clean-up where that fails."""
+def settle(
+    solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float
+) -> LiftedPoint:
+    """The minimiser beside an interior point: Newton's method on the active set, or a clean-up
+    where that fails.
+    """
     refined = ActiveNewton(solver).refine(point, tolerance)
     if refined is not None and _exact(evaluator, refined, tolerance):
         return refined
@@ -33,7 +38,9 @@ def settle(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoin
 
 def _exact(evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float) -> bool:
     """Whether every measure, states recomputed from the controls, leaves room to the tolerance."""
-    at, rows, space = evaluator.trajectory(point.w, Multipliers(point.multipliers)), evaluator.rows, evaluator.space
+    at = evaluator.trajectory(point.w, Multipliers(point.multipliers))
+    rows = evaluator.rows
+    space = evaluator.space
     measures = (
         stationarity(space, point.w, at.gradient),
         complementarity(space, point.w, at.gradient),
@@ -44,7 +51,9 @@ def _exact(evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float) ->
 
 
 def clean_up(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint) -> LiftedPoint:
-    """Fix the held controls at their bounds and solve for the others, until the held set stands still."""
+    """Fix the held controls at their bounds and solve for the others, until the held set stands
+    still.
+    """
     space = evaluator.space
     if not space.bounded:
         return point
@@ -65,12 +74,14 @@ def clean_up(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPo
     return point
 
 
-def polish(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float) -> LiftedPoint:
+def polish(
+    solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float
+) -> LiftedPoint:
     """Newton steps on the active set, where the interior point's slack still shows.
 
-    A weakly active side keeps a slack of the square root of the barrier parameter. Bounds alone: the
-    bound-constrained Newton method; other constraints: steps on the active rows. States and costates of polished
-    controls are those of the sweep.
+    A weakly active side keeps a slack of the square root of the barrier parameter. Bounds alone:
+    the bound-constrained Newton method; other constraints: steps on the active rows. States and
+    costates of polished controls are those of the sweep.
     """
     space, rows = evaluator.space, evaluator.rows
     at = evaluator.trajectory(point.w, Multipliers(point.multipliers))
@@ -83,16 +94,26 @@ def polish(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoin
         exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)
         if exact is None:
             return point
-        w, mu, reached = exact.w, exact.mu, exact.stationarity
+        w = exact.w
+        mu = exact.mu
+        reached = exact.stationarity
     else:
         outcome = newton(ReducedObjective(evaluator), point.w, tolerance, POLISH_ITERATIONS)
-        w, mu, reached = outcome.w, point.multipliers, outcome.stationarity
+        w = outcome.w
+        mu = point.multipliers
+        reached = outcome.stationarity
         if reached >= norm:
             return point
     at = evaluator.trajectory(w, Multipliers(mu))
     costates = at.integral_costates if solver.program.one_step else at.costates
-    return replace(point, w=w, x=at.states.reshape(point.x.shape), costates=costates.reshape(point.costates.shape),
-                   multipliers=mu, message=f"{point.message}; polished to stationarity {reached:.1e}")  # fmt: skip
+    return replace(
+        point,
+        w=w,
+        x=at.states.reshape(point.x.shape),
+        costates=costates.reshape(point.costates.shape),
+        multipliers=mu,
+        message=f"{point.message}; polished to stationarity {reached:.1e}",
+    )
 
 
 def _gradient(evaluator: ReducedEvaluator, point: LiftedPoint) -> np.ndarray:

@@ -14,52 +14,97 @@ from dnlcontrol.minimise.multipliers import Multipliers
 WORDS = {
     "Solve_Succeeded": "IPOPT converged",
     "Solved_To_Acceptable_Level": "IPOPT converged to its acceptable level",
-    "Maximum_Iterations_Exceeded": "IPOPT used up its iterations; raise max_iterations or start closer",
-    "Infeasible_Problem_Detected": "IPOPT found the constraints locally infeasible; loosen a bound or start elsewhere",
+    "Maximum_Iterations_Exceeded": "IPOPT used up its iterations; raise max_iterations or start "
+    "closer",
+    "Infeasible_Problem_Detected": "IPOPT found the constraints locally infeasible; loosen a "
+    "bound or start elsewhere",
     "Search_Direction_Becomes_Too_Small": "IPOPT could make no more progress in float64",
     "Restoration_Failed": "IPOPT could not restore feasibility; start from a feasible control",
-    "Diverging_Iterates": "the iterates diverge: the problem seems unbounded; add a regulariser or bounds",
+    "Diverging_Iterates": "the iterates diverge: the problem seems unbounded; add a regulariser "
+    "or bounds",
     "Invalid_Number_Detected": "a formula gave NaN or infinity; bound the controls or the states",
     "Not_Enough_Degrees_Of_Freedom": "there are more equality constraints than controls; drop some",
 }
 
-# A start with multipliers: a small first barrier parameter, and a start that is hardly moved off its bounds. Where it
-# has not converged after WARM_ITERATIONS, the multipliers were of no use. Measured on benchmarks/03_warm_start.py.
-WARM_BARRIER, WARM_PUSH, WARM_ITERATIONS = 1e-6, 1e-13, 100
+# A start with multipliers: a small first barrier parameter, and a start that is hardly moved off
+# its bounds. Where it has not converged after WARM_ITERATIONS, the multipliers were of no use.
+# Measured on benchmarks/03_warm_start.py.
+WARM_BARRIER = 1e-6
+WARM_PUSH = 1e-13
+WARM_ITERATIONS = 100
 
 LogLine = tuple[int, float, float, float, int]
 
-def ipopt_options(tolerance: float, max_iterations: int, verbose: bool, barrier: float | None = None) -> dict[str, Any]:
-    """What both formulations ask of IPOPT; with a first ``barrier`` parameter it starts from given multipliers."""
-    # A hundredth of the tolerance leaves room between IPOPT's max-norm and the dual norm that is reported.
+
+def ipopt_options(
+    tolerance: float, max_iterations: int, verbose: bool, barrier: float | None = None
+) -> dict[str, Any]:
+    """What both formulations ask of IPOPT; with a first ``barrier`` parameter it starts from given
+    multipliers.
+    """
+    # A hundredth of the tolerance leaves room between IPOPT's max-norm and the dual norm that is
+    # reported.
     tight = min(1e-2 * tolerance, 1e-9)
     limit = max_iterations if barrier is None else min(max_iterations, WARM_ITERATIONS)
     options: dict[str, Any] = {
-        "ipopt.tol": tight, "ipopt.dual_inf_tol": tight, "ipopt.constr_viol_tol": tight, "ipopt.compl_inf_tol": tight,
-        "ipopt.acceptable_iter": 0, "ipopt.max_iter": limit, "ipopt.bound_relax_factor": 0.0, "error_on_fail": False,
-    }  # fmt: skip
+        "ipopt.tol": tight,
+        "ipopt.dual_inf_tol": tight,
+        "ipopt.constr_viol_tol": tight,
+        "ipopt.compl_inf_tol": tight,
+        "ipopt.acceptable_iter": 0,
+        "ipopt.max_iter": limit,
+        "ipopt.bound_relax_factor": 0.0,
+        "error_on_fail": False,
+    }
     if barrier is not None:
         options |= {"ipopt.warm_start_init_point": "yes", "ipopt.mu_init": barrier}
-        for name in ("bound_push", "bound_frac", "slack_bound_push", "slack_bound_frac", "mult_bound_push"):
+        for name in (
+            "bound_push",
+            "bound_frac",
+            "slack_bound_push",
+            "slack_bound_frac",
+            "mult_bound_push",
+        ):
             options[f"ipopt.warm_start_{name}"] = WARM_PUSH
     if not verbose:
-        options |= {"ipopt.print_level": 0, "ipopt.sb": "yes", "print_time": False, "show_eval_warnings": False}
+        options |= {
+            "ipopt.print_level": 0,
+            "ipopt.sb": "yes",
+            "print_time": False,
+            "show_eval_warnings": False,
+        }
     return options
+
 
 def ipopt_log(stats: dict[str, Any]) -> tuple[LogLine, ...]:
     """IPOPT's iterations: number, value, dual infeasibility, barrier parameter, 0."""
     seen = stats.get("iterations") or {}
     columns = [seen.get(k, ()) for k in ("obj", "inf_du", "mu")]
-    return tuple((i, float(f), float(d), float(m), 0) for i, (f, d, m) in enumerate(zip(*columns, strict=True)))
+    return tuple(
+        (i, float(f), float(d), float(m), 0)
+        for i, (f, d, m) in enumerate(zip(*columns, strict=True))
+    )
+
 
 def first_barrier(evaluator: Products, w: np.ndarray, mu: np.ndarray) -> float:
-    """What w and μ leave of the optimality conditions, at most WARM_BARRIER: a solution is recognised at once."""
+    """What w and μ leave of the optimality conditions, at most WARM_BARRIER: a solution is
+    recognised at once.
+    """
     at = evaluator.trajectory(w, Multipliers(mu))
-    violation, slack = evaluator.rows.violation(at.constraints), evaluator.rows.slack(at.constraints, mu)
-    left = max(stationarity(evaluator.space, w, at.gradient), np.max(violation, initial=0), np.max(slack, initial=0))
+    violation, slack = (
+        evaluator.rows.violation(at.constraints),
+        evaluator.rows.slack(at.constraints, mu),
+    )
+    left = max(
+        stationarity(evaluator.space, w, at.gradient),
+        np.max(violation, initial=0),
+        np.max(slack, initial=0),
+    )
     return float(np.clip(left, 1e-11, WARM_BARRIER))
 
-def on_control_bounds(space: ControlSpace, w: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """Multipliers of the control bounds at w, where the Lagrangian's gradient pushes entries out of them."""
-    return np.where(held_entries(space, w, gradient), -gradient, 0.0)
 
+def on_control_bounds(space: ControlSpace, w: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Multipliers of the control bounds at w, where the Lagrangian's gradient pushes entries out of
+    them.
+    """
+    return np.where(held_entries(space, w, gradient), -gradient, 0.0)

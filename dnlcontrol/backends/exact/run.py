@@ -26,9 +26,20 @@ MEMORY_LIMIT_MB = 8000.0
 SECONDS_LIMIT = 3600.0
 
 
-def run(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int | None, formulation: str, verbose: bool,
-        force: bool, cold: bool, mu: np.ndarray | None = None) -> BackendResult:  # fmt: skip
-    """Minimise from the controls w and multipliers μ; the size is forecast, refused above the limits unless forced."""
+def run(
+    discrete: DiscreteProblem,
+    w: np.ndarray,
+    tolerance: float,
+    limit: int | None,
+    formulation: str,
+    verbose: bool,
+    force: bool,
+    cold: bool,
+    mu: np.ndarray | None = None,
+) -> BackendResult:
+    """Minimise from the controls w and multipliers μ; the size is forecast, refused above the
+    limits unless forced.
+    """
     sizes = forecast(discrete)
     chosen = sizes.better if formulation == "auto" else formulation
     if not force:
@@ -43,20 +54,35 @@ def refuse_too_large(sizes: Forecast, formulation: str) -> None:
     memory, seconds = getattr(sizes, formulation).memory_mb, getattr(sizes, formulation).seconds
     if memory > MEMORY_LIMIT_MB or seconds > SECONDS_LIMIT:
         other = "condensed" if formulation == "lifted" else "lifted"
-        fits = getattr(sizes, other).memory_mb <= MEMORY_LIMIT_MB and getattr(sizes, other).seconds <= SECONDS_LIMIT
+        fits = (
+            getattr(sizes, other).memory_mb <= MEMORY_LIMIT_MB
+            and getattr(sizes, other).seconds <= SECONDS_LIMIT
+        )
         advice = f"formulation='{other}', or " if fits else ""
-        checks.reject("depth", f"a {formulation} program of about {memory:.0f} MB and {seconds:.0f} s",
-                      f"{advice}backend='adjoint'; force=True builds it all the same")  # fmt: skip
+        checks.reject(
+            "depth",
+            f"a {formulation} program of about {memory:.0f} MB and {seconds:.0f} s",
+            f"{advice}backend='adjoint'; force=True builds it all the same",
+        )
 
 
-def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: int, verbose: bool,
-           mu: np.ndarray | None = None) -> BackendResult:  # fmt: skip
-    """States as unknowns, IPOPT, then Newton's method on the active set; without multipliers where those do not help.
+def lifted(
+    discrete: DiscreteProblem,
+    w: np.ndarray,
+    tolerance: float,
+    limit: int,
+    verbose: bool,
+    mu: np.ndarray | None = None,
+) -> BackendResult:
+    """States as unknowns, IPOPT, then Newton's method on the active set; without multipliers where
+    those do not help.
 
     ``mu``: multipliers to start from.
     """
     evaluator = ReducedEvaluator(discrete)
-    program: Program = NodeProgram(evaluator.reduced) if applies(discrete) else Transcription(discrete)
+    program: Program = (
+        NodeProgram(evaluator.reduced) if applies(discrete) else Transcription(discrete)
+    )
     spent = 0
     lines: tuple[LogLine, ...] = ()
     point: LiftedPoint | None = None
@@ -65,7 +91,9 @@ def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: in
         solver = InteriorPoint(program, tolerance, limit, verbose, first_barrier(evaluator, w, mu))
         point = solver.solve(w, carried.x, warm=carried)
         if not point.converged and point.iterations < limit:
-            spent, lines, point = point.iterations, point.log, None
+            spent = point.iterations
+            lines = point.log
+            point = None
     if point is None:
         solver = InteriorPoint(program, tolerance, limit, verbose)
         shape = (discrete.depth + 1, discrete.problem.samples, -1)
@@ -73,8 +101,19 @@ def lifted(discrete: DiscreteProblem, w: np.ndarray, tolerance: float, limit: in
     if not point.infeasible and not point.limit:
         point = settle(solver, evaluator, point, tolerance)
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
-    return BackendResult(evaluator, point.w, point.multipliers, point.message, status, spent + point.iterations,
-                 (*lines, *point.log), point.evaluations, point.costates, program.one_step, "lifted")  # fmt: skip
+    return BackendResult(
+        evaluator,
+        point.w,
+        point.multipliers,
+        point.message,
+        status,
+        spent + point.iterations,
+        (*lines, *point.log),
+        point.evaluations,
+        point.costates,
+        program.one_step,
+        "lifted",
+    )
 
 
 def condensed(
@@ -86,11 +125,24 @@ def condensed(
     cold: bool,
     mu: np.ndarray | None = None,
 ) -> BackendResult:
-    """States eliminated: dense Newton, or IPOPT on the reduced functions where there are constraints."""
+    """States eliminated: dense Newton, or IPOPT on the reduced functions where there are
+    constraints.
+    """
     reduced = ReducedEvaluator(discrete)
     point = minimise(reduced, w, tolerance, limit, verbose, cold, mu)
     lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
     one_step = discrete.problem.dynamics.is_ode
     status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
-    return BackendResult(reduced, point.w, point.multipliers, point.message, status, point.iterations, point.log, None,
-                 zbar if one_step else lam, one_step, "condensed")  # fmt: skip
+    return BackendResult(
+        reduced,
+        point.w,
+        point.multipliers,
+        point.message,
+        status,
+        point.iterations,
+        point.log,
+        None,
+        zbar if one_step else lam,
+        one_step,
+        "condensed",
+    )

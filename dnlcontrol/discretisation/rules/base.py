@@ -12,14 +12,15 @@ class Rule:
 
         J = (1/N) Σ_n [Φ(x_n^L) + Σ_l ω_l ℓ(t_l, x_n^l, v^l)]
 
-    A subclass states its three vectors; it becomes available by its entry in ``RULES``. Everything else (sweeps,
-    transcriptions, layouts, metrics) is written in terms of them.
+    A subclass states its three vectors; it becomes available by its entry in ``RULES``. Everything
+    else (sweeps, transcriptions, layouts, metrics) is written in terms of them.
 
     Attributes
     ----------
     name : what ``rule=`` is called.
-    at_nodes : where control samples sit. False: at cell centres, w^{l,s} with s < l and v^0..v^{L-1}. True: at the
-        nodes, w^{l,s} with s <= l and v^0..v^L. A rule with d_l > 0 reads w^{l,l} and must say True.
+    at_nodes : where control samples sit. False: at cell centres, w^{l,s} with s < l and
+        v^0..v^{L-1}. True: at the nodes, w^{l,s} with s <= l and v^0..v^L. A rule with d_l > 0
+        reads w^{l,l} and must say True.
     exponents : the powers of 1/L that the value's error begins with, for smooth problems.
     """
 

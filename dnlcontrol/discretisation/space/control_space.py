@@ -1,4 +1,6 @@
-"""All controls of a discrete problem as one flat vector, with bounds, penalties, metric and initial guess."""
+"""All controls of a discrete problem as one flat vector, with bounds, penalties, metric and initial
+guess.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from dnlcontrol.problem.problem import ControlProblem
 
 @dataclass(frozen=True)
 class ControlBlock:
-    """One control inside the flat vector: entries offset..offset+size, sites first, then components."""
+    """One control inside the flat vector: entries offset..offset+size, sites first, then
+    components.
+    """
 
     name: str
     control: Control
@@ -52,8 +56,8 @@ class ControlBlock:
 class ControlSpace:
     """The product of all controls' sample spaces at one depth.
 
-    A flat vector w has ``size`` entries; ``blocks`` say where each control lies. Inner product <w, A w> with
-    the metric A of space/metric.py, penalties R = ½ wᵀQ w.
+    A flat vector w has ``size`` entries; ``blocks`` say where each control lies. Inner product <w,
+    A w> with the metric A of space/metric.py, penalties R = ½ wᵀQ w.
     """
 
     def __init__(self, problem: ControlProblem, grid: Grid) -> None:
@@ -64,7 +68,12 @@ class ControlSpace:
             layout = Layout(grid, control.on, name in problem.node_controls)
             items = problem.regularisers_of(name)
             block = ControlBlock(
-                name, control, layout, Metric(layout, is_smooth(items)), penalty_matrix(layout, items), offset
+                name,
+                control,
+                layout,
+                Metric(layout, is_smooth(items)),
+                penalty_matrix(layout, items),
+                offset,
             )
             self.blocks[name] = block
             offset += block.size
@@ -73,7 +82,8 @@ class ControlSpace:
     def __iter__(self) -> Iterator[ControlBlock]:
         return iter(self.blocks.values())
 
-    # -- vectors ------------------------------------------------------------------------------------------
+    # -- vectors
+    # ------------------------------------------------------------------------------------------
     def assemble(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
         """A flat vector from packed arrays (sites, *shape) by name."""
         w = np.zeros(self.size)
@@ -91,7 +101,10 @@ class ControlSpace:
         sides = []
         for side in ("lower", "upper"):
             parts = {
-                b.name: np.broadcast_to(getattr(b.control, side), (b.layout.count, *b.control.shape)) for b in self
+                b.name: np.broadcast_to(
+                    getattr(b.control, side), (b.layout.count, *b.control.shape)
+                )
+                for b in self
             }
             sides.append(self.assemble(parts))
         return sides[0], sides[1]
@@ -101,14 +114,21 @@ class ControlSpace:
         return any(block.control.bounded for block in self)
 
     def initial(self, given: Mapping[str, Any] | None = None) -> np.ndarray:
-        """The initial guess: the controls' own, or the given ones by name; clipped to the bounds."""
+        """The initial guess: the controls' own, or the given ones by name; clipped to the
+        bounds.
+        """
         unknown = set(given or {}) - set(self.blocks)
         if unknown:
-            checks.reject("start", f"unknown control {min(unknown, key=str)!r}", f"names among {sorted(self.blocks)}")
+            checks.reject(
+                "start",
+                f"unknown control {min(unknown, key=str)!r}",
+                f"names among {sorted(self.blocks)}",
+            )
         parts = {b.name: sample(b, (given or {}).get(b.name, b.control.initial)) for b in self}
         return np.clip(self.assemble(parts), *self.bounds)
 
-    # -- quadratic forms -------------------------------------------------------------------------------------
+    # -- quadratic forms
+    # -------------------------------------------------------------------------------------
     def _per_block(self, w: np.ndarray, fn: Any) -> np.ndarray:
         out = np.zeros(self.size)
         for block in self:
@@ -153,8 +173,8 @@ class ControlSpace:
 def sample(block: ControlBlock, value: Any) -> np.ndarray:
     """An initial guess sampled at the control's sites, (sites, *shape).
 
-    Numbers and arrays of the control's shape are repeated; arrays with one row per layer are taken in the
-    dense form of ``solution.controls[name].array()`` or packed.
+    Numbers and arrays of the control's shape are repeated; arrays with one row per layer are taken
+    in the dense form of ``solution.controls[name].array()`` or packed.
     """
     layout, shape = block.layout, block.control.shape
     if isinstance(value, SmoothRandom):
@@ -169,7 +189,11 @@ def sample(block: ControlBlock, value: Any) -> np.ndarray:
         try:
             array = np.array(np.broadcast_to(array, shape))
         except ValueError:
-            checks.reject(f"initial of {block.name!r}", array, f"a number, shape {shape}, or grid shape {full}")
+            checks.reject(
+                f"initial of {block.name!r}",
+                array,
+                f"a number, shape {shape}, or grid shape {full}",
+            )
         array = np.array(np.broadcast_to(array, full))
     return checks.numbers(f"initial of {block.name!r}", array)
 

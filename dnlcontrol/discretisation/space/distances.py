@@ -1,9 +1,10 @@
 """Distances between functions known on grids of different depth.
 
-Controls: between the piecewise-linear extensions. Differences are bilinear on the cells of the merged grid
-of both sets of samples, so two-point Gauss quadrature (exact to degree 3 per variable) gives L² norms and
-H¹ seminorms without error, and the supremum is taken at a vertex. On the triangle the mirrored function's
-integral over the square is halved. On uniform grids this L² distance induces the same convergence as TL².
+Controls: between the piecewise-linear extensions. Differences are bilinear on the cells of the
+merged grid of both sets of samples, so two-point Gauss quadrature (exact to degree 3 per variable)
+gives L² norms and H¹ seminorms without error, and the supremum is taken at a vertex. On the
+triangle the mirrored function's integral over the square is halved. On uniform grids this L²
+distance induces the same convergence as TL².
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ NORMS = ("L2", "H1", "sup")
 
 
 def control_distance(a: Layout, u: np.ndarray, b: Layout, v: np.ndarray, norm: str = "L2") -> float:
-    """‖Î u - Î v‖ for two sets of samples of one control; "H1" is the seminorm (0 for constants)."""
+    """‖Î u - Î v‖ for two sets of samples of one control; "H1" is the seminorm (0 for
+    constants).
+    """
     checks.choice("distance.norm", norm, NORMS)
     if a.on == "const":
         gap = (u - v).ravel()
-        return {"L2": float(np.linalg.norm(gap)), "sup": float(np.abs(gap).max(initial=0.0)), "H1": 0.0}[norm]
+        return {
+            "L2": float(np.linalg.norm(gap)),
+            "sup": float(np.abs(gap).max(initial=0.0)),
+            "H1": 0.0,
+        }[norm]
     breaks = np.unique(np.concatenate([a.line, b.line, [0.0, a.grid.horizon]]))
     if norm == "sup":
         return float(np.abs(tensor_values(a, u, breaks) - tensor_values(b, v, breaks)).max())
@@ -39,8 +46,11 @@ def control_distance(a: Layout, u: np.ndarray, b: Layout, v: np.ndarray, norm: s
     return float(np.sqrt(total))
 
 
-def path_distance(t: np.ndarray, x: np.ndarray, r: np.ndarray, y: np.ndarray, norm: str = "sup") -> float:
-    """Between two piecewise-linear paths with values x at the nodes t and y at r, (nodes, N, *shape).
+def path_distance(
+    t: np.ndarray, x: np.ndarray, r: np.ndarray, y: np.ndarray, norm: str = "sup"
+) -> float:
+    """Between two piecewise-linear paths with values x at the nodes t and y at r, (nodes, N,
+    *shape).
 
     "sup": the largest entry; "L2": root of the time integral of the mean over samples.
     """
@@ -62,7 +72,8 @@ def gauss_points(breaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def function_distance(layout: Layout, values: np.ndarray, function: Callable[..., Any]) -> float:
-    """‖Î w - f‖ in L² for a known function f of (t, s), (t) or (); two-point Gauss on quarter cells.
+    """‖Î w - f‖ in L² for a known function f of (t, s), (t) or (); two-point Gauss on quarter
+    cells.
 
     The quadrature error is O(τ⁴) for smooth f, below the O(τ) distance that it measures.
     """
@@ -75,5 +86,7 @@ def function_distance(layout: Layout, values: np.ndarray, function: Callable[...
         theirs = np.asarray(function(x), dtype=float).reshape(ours.shape)
         return float(np.sqrt(weight @ ((ours - theirs) ** 2).sum(-1)))
     t, s = np.meshgrid(x, x, indexing="ij")
-    theirs = np.asarray(function(np.maximum(t, s), np.minimum(t, s)), dtype=float).reshape(ours.shape)
+    theirs = np.asarray(function(np.maximum(t, s), np.minimum(t, s)), dtype=float).reshape(
+        ours.shape
+    )
     return float(np.sqrt(0.5 * weight @ ((ours - theirs) ** 2).sum(-1) @ weight))

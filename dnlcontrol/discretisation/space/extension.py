@@ -1,12 +1,12 @@
 """Extensions of control samples to functions on the continuum, and the way between depths.
 
 - piecewise constant: the value of the cell;
-- piecewise linear Î_L: on the triangle bilinear between the cell centres of the array mirrored across the
-  diagonal, constant in the outer half cells; on the path linear between the samples, constant outside. Samples at
-  the nodes reach the ends of the axes: there are no outer half cells.
+- piecewise linear Î_L: on the triangle bilinear between the cell centres of the array mirrored
+  across the diagonal, constant in the outer half cells; on the path linear between the samples,
+  constant outside. Samples at the nodes reach the ends of the axes: there are no outer half cells.
 
-Prolongation samples Î_L at the finer sites; restriction takes the cell averages of the piecewise-constant
-mirrored array.
+Prolongation samples Î_L at the finer sites; restriction takes the cell averages of the
+piecewise-constant mirrored array.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from dnlcontrol.discretisation.space.layout import Layout
 
 @dataclass(frozen=True)
 class Extension:
-    """A control of a solution: callable as the piecewise-linear extension, ``.at`` a sample, ``.array()`` dense.
+    """A control of a solution: callable as the piecewise-linear extension, ``.at`` a sample,
+    ``.array()`` dense.
 
-    ``control(t, s)`` on the triangle 0 <= s <= t <= T, ``control(t)`` on the path, ``control()`` for constants;
-    arrays of times broadcast, the result has shape (*times, *control shape). ``piecewise_constant`` is the other
-    extension.
+    ``control(t, s)`` on the triangle 0 <= s <= t <= T, ``control(t)`` on the path, ``control()``
+    for constants; arrays of times broadcast, the result has shape (*times, *control shape).
+    ``piecewise_constant`` is the other extension.
     """
 
     name: str
@@ -46,9 +47,11 @@ class Extension:
         return self.values[self.layout.index(l, s)].copy()
 
     def array(self) -> np.ndarray:
-        """(L, L, *shape) with entry [l-1, s] and NaN for s >= l; (samples, *shape) on the path; (*shape).
+        """(L, L, *shape) with entry [l-1, s] and NaN for s >= l; (samples, *shape) on the path;
+        (*shape).
 
-        With samples at the nodes (trapezoidal rule) (L+1, L+1, *shape) with entry [l, s] and NaN for s > l.
+        With samples at the nodes (trapezoidal rule) (L+1, L+1, *shape) with entry [l, s] and NaN
+        for s > l.
         """
         return self.layout.dense(self.values)
 
@@ -69,7 +72,9 @@ class Extension:
             grids = np.broadcast_arrays(*arrays)
         except ValueError:
             checks.reject(
-                f"control {self.name!r}", f"times of shapes {[a.shape for a in arrays]}", "shapes that broadcast"
+                f"control {self.name!r}",
+                f"times of shapes {[a.shape for a in arrays]}",
+                "shapes that broadcast",
             )
         self._check_domain(grids)
         shape = self.values.shape[1:]
@@ -88,13 +93,19 @@ class Extension:
         for value in times:
             if not np.all((value >= -slack) & (value <= horizon + slack)):
                 bad = value[~((value >= -slack) & (value <= horizon + slack))].flat[0]
-                checks.reject(f"control {self.name!r}", f"time {bad:g}", f"times from 0 to {horizon:g}")
+                checks.reject(
+                    f"control {self.name!r}", f"time {bad:g}", f"times from 0 to {horizon:g}"
+                )
         if len(times) == 2 and np.any(times[1] > times[0] + slack):
-            checks.reject(f"control {self.name!r}", "s > t", "points of the triangle 0 <= s <= t <= T")
+            checks.reject(
+                f"control {self.name!r}", "s > t", "points of the triangle 0 <= s <= t <= T"
+            )
 
 
 def linear_weights(line: np.ndarray, x: np.ndarray) -> Any:
-    """Sparse matrix (points, samples) of linear interpolation between ``line``, constant outside."""
+    """Sparse matrix (points, samples) of linear interpolation between ``line``, constant
+    outside.
+    """
     from scipy import sparse
 
     n = len(line)
@@ -108,7 +119,9 @@ def linear_weights(line: np.ndarray, x: np.ndarray) -> Any:
 
 
 def nearest_weights(line: np.ndarray, x: np.ndarray) -> Any:
-    """Sparse matrix (points, samples) that picks the cell of each point; cells are bounded halfway between samples."""
+    """Sparse matrix (points, samples) that picks the cell of each point; cells are bounded halfway
+    between samples.
+    """
     from scipy import sparse
 
     edges = 0.5 * (line[1:] + line[:-1])
@@ -136,8 +149,11 @@ def _entry(matrix: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
     return matrix.indices[where], np.where(there, matrix.data[where], 0.0)
 
 
-def tensor_values(layout: Layout, values: np.ndarray, x: np.ndarray, slope: int | None = None) -> np.ndarray:
-    """Î_L (or its derivative along axis ``slope``) on a tensor grid x × x of the square, or on x on the path.
+def tensor_values(
+    layout: Layout, values: np.ndarray, x: np.ndarray, slope: int | None = None
+) -> np.ndarray:
+    """Î_L (or its derivative along axis ``slope``) on a tensor grid x × x of the square, or on x on
+    the path.
 
     Shape (len(x), len(x), components) or (len(x), components).
     """
@@ -155,7 +171,9 @@ def tensor_values(layout: Layout, values: np.ndarray, x: np.ndarray, slope: int 
 
 
 def slope_weights(line: np.ndarray, x: np.ndarray) -> Any:
-    """Sparse matrix (points, samples) of the derivative of the linear interpolant (0 in the outer half cells)."""
+    """Sparse matrix (points, samples) of the derivative of the linear interpolant (0 in the outer
+    half cells).
+    """
     from scipy import sparse
 
     n = len(line)
@@ -178,8 +196,8 @@ def prolong(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
 def restrict(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
     """Averages of the source's mirrored piecewise-constant extension over the target's cells.
 
-    Samples at nodes (of the trapezoidal rule, or of a path control read by the outer map) stand for no cell: they are
-    interpolated.
+    Samples at nodes (of the trapezoidal rule, or of a path control read by the outer map) stand for
+    no cell: they are interpolated.
     """
     if source.on == "const":
         return values.copy()
@@ -194,10 +212,11 @@ def restrict(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
 
 
 def cell_averages(function: Callable[..., Any], layout: Layout, points: int = 4) -> np.ndarray:
-    """The recovery sequence: averages of a function of (t, s), extended by reflection, over the cells.
+    """The recovery sequence: averages of a function of (t, s), extended by reflection, over the
+    cells.
 
-    A cell reaches half a step to both sides of its sample, as far as [0, T] goes. Gauss quadrature with ``points`` per
-    direction; diagonal cells use the mirrored function.
+    A cell reaches half a step to both sides of its sample, as far as [0, T] goes. Gauss quadrature
+    with ``points`` per direction; diagonal cells use the mirrored function.
     """
     nodes, weights = np.polynomial.legendre.leggauss(points)
     nodes, weights = 0.5 * (nodes + 1.0), 0.5 * weights  # on [0, 1]
@@ -206,21 +225,43 @@ def cell_averages(function: Callable[..., Any], layout: Layout, points: int = 4)
     half, line = 0.5 * layout.grid.step, layout.line
     low = np.maximum(line - half, 0.0)
     width = np.minimum(line + half, layout.grid.horizon) - low
-    pairs = [(p, q, u * v) for p, u in zip(nodes, weights, strict=True) for q, v in zip(nodes, weights, strict=True)]
+    pairs = [
+        (p, q, u * v)
+        for p, u in zip(nodes, weights, strict=True)
+        for q, v in zip(nodes, weights, strict=True)
+    ]
     if layout.on == "t":
-        return np.asarray(sum(w * np.asarray(function(low + width * p)) for p, w in zip(nodes, weights, strict=True)))
+        return np.asarray(
+            sum(
+                w * np.asarray(function(low + width * p))
+                for p, w in zip(nodes, weights, strict=True)
+            )
+        )
     i, j = layout.index_pairs
-    t, s, a, b = low[i], low[j], width[i], width[j]
-    whole = np.asarray(sum(w * np.asarray(function(t + a * p, np.minimum(s + b * q, t + a * p))) for p, q, w in pairs))
-    # on the diagonal: the average over the half cell s <= t, with s = t_0 + hpq and the area element 2p dp dq
+    t = low[i]
+    s = low[j]
+    a = width[i]
+    b = width[j]
+    whole = np.asarray(
+        sum(
+            w * np.asarray(function(t + a * p, np.minimum(s + b * q, t + a * p)))
+            for p, q, w in pairs
+        )
+    )
+    # on the diagonal: the average over the half cell s <= t, with s = t_0 + hpq and the area
+    # element 2p dp dq
     near = layout.diagonal
     start, h = t[near], a[near]
-    whole[near] = sum(2.0 * p * w * np.asarray(function(start + h * p, start + h * p * q)) for p, q, w in pairs)
+    whole[near] = sum(
+        2.0 * p * w * np.asarray(function(start + h * p, start + h * p * q)) for p, q, w in pairs
+    )
     return whole
 
 
 def _overlaps(source: int, target: int) -> np.ndarray:
-    """Row a: the share of the target's cell a (of [0, 1]) that each of the source's cells covers."""
+    """Row a: the share of the target's cell a (of [0, 1]) that each of the source's cells
+    covers.
+    """
     edges, cuts = np.arange(source + 1) / source, np.arange(target + 1) / target
     low = np.maximum(edges[None, :-1], cuts[:-1, None])
     high = np.minimum(edges[None, 1:], cuts[1:, None])

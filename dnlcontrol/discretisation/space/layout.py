@@ -1,9 +1,9 @@
 """Where a control's samples sit and how they are packed.
 
-At cell centres (left rule) a control on the triangle has the samples w^{l,s}, 0 <= s < l <= L; at the nodes
-(trapezoidal rule) also those with l = s. They are packed by column: column s is one contiguous block of rising l.
-A path control has L samples v^0..v^{L-1} at cell centres, or L+1 at the nodes; at the nodes also where the outer map
-reads it. A constant has one.
+At cell centres (left rule) a control on the triangle has the samples w^{l,s}, 0 <= s < l <= L; at
+the nodes (trapezoidal rule) also those with l = s. They are packed by column: column s is one
+contiguous block of rising l. A path control has L samples v^0..v^{L-1} at cell centres, or L+1 at
+the nodes; at the nodes also where the outer map reads it. A constant has one.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Layout:
 
     @cached_property
     def positions(self) -> tuple[np.ndarray, ...]:
-        """The coordinates of the sites: (t, s) on the triangle, (t,) on the path, () for constants."""
+        """The coordinates of the sites: (t, s) on the triangle, (t,) on the path, () for
+        constants.
+        """
         if self.on == "ts":
             i, j = self.index_pairs
             return self.line[i], self.line[j]
@@ -102,7 +104,9 @@ class Layout:
 
     @property
     def line_mass(self) -> np.ndarray:
-        """The weight of each sample along one axis in an L² integral: τ, at the nodes of a rule τ/2 at both ends."""
+        """The weight of each sample along one axis in an L² integral: τ, at the nodes of a rule τ/2
+        at both ends.
+        """
         mass = np.full(self.side, self.grid.step)
         if self.grid.at_nodes:
             mass[[0, -1]] *= 0.5
@@ -116,14 +120,19 @@ class Layout:
                 checks.reject_type("at", k, "integers: a layer l, or a layer l and a source s")
         if self.on == "ts":
             if s is None or not 0 <= s <= l - self.first <= L - self.first:
-                checks.reject("at(l, s)", f"({l}, {s})", f"0 <= s {'<' if self.first else '<='} l <= {L}")
+                checks.reject(
+                    "at(l, s)", f"({l}, {s})", f"0 <= s {'<' if self.first else '<='} l <= {L}"
+                )
             return int(self.sites(l, s))
         if s is not None or not 0 <= l < self.count:
-            checks.reject("at(l)", f"({l}{'' if s is None else f', {s}'})", f"0 <= l < {self.count}")
+            checks.reject(
+                "at(l)", f"({l}{'' if s is None else f', {s}'})", f"0 <= l < {self.count}"
+            )
         return int(l)
 
     def dense(self, values: np.ndarray) -> np.ndarray:
-        """(L, L, *shape) on the triangle, entry [l-1, s], NaN for s >= l; (count, *shape) on the path.
+        """(L, L, *shape) on the triangle, entry [l-1, s], NaN for s >= l; (count, *shape) on the
+        path.
 
         At the nodes (L+1, L+1, *shape), entry [l, s], NaN for s > l.
         """
@@ -140,7 +149,9 @@ class Layout:
         return np.ascontiguousarray(array if self.on == "t" else array[None])
 
     def mirrored(self, values: np.ndarray) -> np.ndarray:
-        """The flip across the diagonal, (side, side, *shape): a_ij = a_ji, at cell centres w^{max(i,j)+1, min(i,j)}."""
+        """The flip across the diagonal, (side, side, *shape): a_ij = a_ji, at cell centres
+        w^{max(i,j)+1, min(i,j)}.
+        """
         i, j = self.index_pairs
         out = np.empty((self.side, self.side, *values.shape[1:]), dtype=values.dtype)
         out[i, j] = values

@@ -2,16 +2,18 @@
 
 The H¹ form with weight 1 has the matrix A, with ω = ½ on the sites s = l-1 and 1 elsewhere:
 
-    triangle   wᵀA w = τ² Σ ω|w|² + Σ |differences|²          (diagonalised by DCT-II on the mirrored square)
-    path       vᵀA v = τ Σ |v|² + τ^{-1} Σ |differences|²     (diagonalised by DCT-II)
+    triangle   wᵀA w = τ² Σ ω|w|² + Σ |differences|²          (diagonalised by DCT-II on the
+    mirrored square) path       vᵀA v = τ Σ |v|² + τ^{-1} Σ |differences|²     (diagonalised by
+    DCT-II)
 
 Without an H¹ term A is the L² mass τ² or τ (ω = 1), and the identity for constants.
 
-Samples at the nodes of a rule (trapezoidal) carry the weights m of its line, τ and τ/2 at both ends. There the form is
-half the energy of the mirrored array, diagonalised by DCT-I after scaling by m^{1/2}:
+Samples at the nodes of a rule (trapezoidal) carry the weights m of its line, τ and τ/2 at both
+ends. There the form is half the energy of the mirrored array, diagonalised by DCT-I after scaling
+by m^{1/2}:
 
-    triangle   wᵀA w = Σ ω m_l m_s |w|² + τ^{-1} Σ m |differences|²,   m that of the other axis, ω = ½ on s = l
-    path       vᵀA v = Σ m |v|² + τ^{-1} Σ |differences|²
+    triangle   wᵀA w = Σ ω m_l m_s |w|² + τ^{-1} Σ m |differences|²,   m that of the other axis, ω =
+    ½ on s = l path       vᵀA v = Σ m |v|² + τ^{-1} Σ |differences|²
 """
 
 from __future__ import annotations
@@ -74,7 +76,10 @@ class Metric:
         layout, kind = self.layout, 1 if self.layout.grid.at_nodes else 2
         root = np.sqrt(layout.line_mass)
         if layout.on == "t":
-            spectrum = fft.dct(values / root[:, None], kind, axis=0, norm="ortho") / self._eigenvalues[:, None]
+            spectrum = (
+                fft.dct(values / root[:, None], kind, axis=0, norm="ortho")
+                / self._eigenvalues[:, None]
+            )
             return np.asarray(fft.idct(spectrum, kind, axis=0, norm="ortho")) / root[:, None]
         roots = np.outer(root, root)[:, :, None]
         square = layout.mirrored(np.where(layout.diagonal, 1.0, 0.5)[:, None] * values) / roots
@@ -84,7 +89,9 @@ class Metric:
 
     @cached_property
     def _eigenvalues(self) -> np.ndarray:
-        """Of the whole array's form over its mass: one plus second differences with natural boundary conditions."""
+        """Of the whole array's form over its mass: one plus second differences with natural
+        boundary conditions.
+        """
         n = self.layout.side
         angle = np.pi * np.arange(n) / (2 * (n - 1 if self.layout.grid.at_nodes else n))
         second = 4.0 * np.sin(angle) ** 2 / self.layout.grid.step**2
@@ -92,7 +99,8 @@ class Metric:
 
 
 def differences(layout: Layout) -> tuple[Any, np.ndarray]:
-    """First differences between neighbouring sites, a sparse matrix (edges, sites), and the weight of each.
+    """First differences between neighbouring sites, a sparse matrix (edges, sites), and the weight
+    of each.
 
     The weight is that of the sample on the other axis; 1 on the path.
     """
@@ -100,12 +108,17 @@ def differences(layout: Layout) -> tuple[Any, np.ndarray]:
 
     n = layout.count
     if layout.on == "t":
-        return sparse.diags([-np.ones(n - 1), np.ones(n - 1)], [0, 1], shape=(n - 1, n)).tocsr(), np.ones(n - 1)
+        return sparse.diags(
+            [-np.ones(n - 1), np.ones(n - 1)], [0, 1], shape=(n - 1, n)
+        ).tocsr(), np.ones(n - 1)
     number = np.full((layout.side, layout.side), -1)
     number[layout.index_pairs] = np.arange(n)
     line = np.broadcast_to(layout.line_mass, number.shape)
     edges, weights = [], []
-    for left, right, m in ((number[:-1], number[1:], line[:-1]), (number[:, :-1], number[:, 1:], line.T[:, :-1])):
+    for left, right, m in (
+        (number[:-1], number[1:], line[:-1]),
+        (number[:, :-1], number[:, 1:], line.T[:, :-1]),
+    ):
         both = (left >= 0) & (right >= 0)
         edges.append(np.stack([left[both], right[both]], axis=1))
         weights.append(m[both])
@@ -117,7 +130,9 @@ def differences(layout: Layout) -> tuple[Any, np.ndarray]:
 
 
 def penalty_matrix(layout: Layout, regularisers: list[Regulariser]) -> Any:
-    """Q with R = ½ wᵀQ w for the penalties of one control, a sparse matrix (sites, sites), or None."""
+    """Q with R = ½ wᵀQ w for the penalties of one control, a sparse matrix (sites, sites),
+    or None.
+    """
     from scipy import sparse
 
     total = None

@@ -1,10 +1,12 @@
-"""Controls of one depth sampled at another by cubic splines, and starts extrapolated from several depths.
+"""Controls of one depth sampled at another by cubic splines, and starts extrapolated from several
+depths.
 
-The piecewise-linear extension is off by O(τ) in the H¹ norm, which the Hessian αA + compact sees in full: a start
-prolonged that way begins with a gradient of size αO(τ) in all high frequencies, and prolonged eigenvectors are off
-by as much. Minimisers of an H¹-penalised problem are smooth on the triangle and on the mirrored square (their normal
-derivative on the diagonal is 0), so that tensor-product cubic splines through the samples of the mirrored array
-lose nothing. A control without an H¹ term may jump: there the piecewise-linear extension is sampled.
+The piecewise-linear extension is off by O(τ) in the H¹ norm, which the Hessian αA + compact sees in
+full: a start prolonged that way begins with a gradient of size αO(τ) in all high frequencies, and
+prolonged eigenvectors are off by as much. Minimisers of an H¹-penalised problem are smooth on the
+triangle and on the mirrored square (their normal derivative on the diagonal is 0), so that
+tensor-product cubic splines through the samples of the mirrored array lose nothing. A control
+without an H¹ term may jump: there the piecewise-linear extension is sampled.
 """
 
 from __future__ import annotations
@@ -39,12 +41,19 @@ class Samples:
     def on(self, space: ControlSpace) -> np.ndarray:
         """A flat vector of another depth's space; not clipped to its bounds."""
         return space.assemble(
-            {b.name: resample(self.layouts[b.name], self.values[b.name], b.layout, b.metric.smooth) for b in space}
+            {
+                b.name: resample(
+                    self.layouts[b.name], self.values[b.name], b.layout, b.metric.smooth
+                )
+                for b in space
+            }
         )
 
 
 def resample(source: Layout, values: np.ndarray, target: Layout, smooth: bool) -> np.ndarray:
-    """Samples at the target's sites, coarser or finer: of the cubic spline where ``smooth``, else of Î_L."""
+    """Samples at the target's sites, coarser or finer: of the cubic spline where ``smooth``, else
+    of Î_L.
+    """
     if source == target or source.on == "const":
         return values.copy()
     degree = min(3, len(source.line) - 1)
@@ -60,7 +69,9 @@ def resample(source: Layout, values: np.ndarray, target: Layout, smooth: bool) -
 
 
 def splined(line: np.ndarray, values: np.ndarray, x: np.ndarray, degree: int) -> np.ndarray:
-    """The not-a-knot spline through the values on ``line`` along the first axis, at x; its end pieces go on outside."""
+    """The not-a-knot spline through the values on ``line`` along the first axis, at x; its end
+    pieces go on outside.
+    """
     from scipy.interpolate import make_interp_spline
 
     return np.asarray(make_interp_spline(line, values, k=degree)(x))
@@ -68,12 +79,17 @@ def splined(line: np.ndarray, values: np.ndarray, x: np.ndarray, degree: int) ->
 
 @lru_cache(maxsize=4)
 def spline_matrix(source: Layout, target: Layout, degree: int) -> np.ndarray:
-    """The spline along one axis of a triangle as a matrix (target's side, source's side): many vectors are moved."""
+    """The spline along one axis of a triangle as a matrix (target's side, source's side): many
+    vectors are moved.
+    """
     return splined(source.line, np.eye(len(source.line)), target.line, degree)
 
 
-def extrapolated(depths: Sequence[int], sampled: Sequence[np.ndarray], space: ControlSpace) -> np.ndarray:
-    """The polynomial in 1/L through levels of one branch, at the depth of ``space``, clipped to the bounds.
+def extrapolated(
+    depths: Sequence[int], sampled: Sequence[np.ndarray], space: ControlSpace
+) -> np.ndarray:
+    """The polynomial in 1/L through levels of one branch, at the depth of ``space``, clipped to the
+    bounds.
 
     ``sampled``: the levels of these ``depths``, each on ``space``.
     """

@@ -4,7 +4,8 @@ For f on points t_1..t_n and g on r_1..r_m, each with the uniform measure,
 
     d(f, g)² = min over couplings π of Σ π_ij (|t_i - r_j|² + |f(t_i) - g(r_j)|²)
 
-Source: the distance in which Thorpe and van Gennip, arXiv 1810.11741, let parameters of different depths converge.
+Source: the distance in which Thorpe and van Gennip, arXiv 1810.11741, let parameters of different
+depths converge.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ LARGEST = 1024  # atoms on each side of the assignment problem, cubic in time
 def tl2_distance(t: np.ndarray, f: np.ndarray, r: np.ndarray, g: np.ndarray) -> float:
     """d(f, g) for values f (n, ...) at t (n,) and g (m, ...) at r (m,), both grids increasing.
 
-    Both measures are split into lcm(n, m) equal atoms; an optimal coupling of equally many equal atoms is a
-    permutation (Birkhoff), which the assignment problem finds. Beyond 1024 atoms the monotone coupling in t is taken:
-    an upper bound.
+    Both measures are split into lcm(n, m) equal atoms; an optimal coupling of equally many equal
+    atoms is a permutation (Birkhoff), which the assignment problem finds. Beyond 1024 atoms the
+    monotone coupling in t is taken: an upper bound.
     """
     atoms = math.lcm(len(t), len(r))
     left = np.repeat(np.column_stack([t, f.reshape(len(t), -1)]), atoms // len(t), axis=0)

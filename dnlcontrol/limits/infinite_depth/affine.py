@@ -1,9 +1,10 @@
 """The affine form of a ReLU (or leaky) stack at a point.
 
-On the activation domain of x, where every layer's pattern is that of x, with J_i the diagonal matrix of the pattern
-(entries 1 or the slope a),
+On the activation domain of x, where every layer's pattern is that of x, with J_i the diagonal
+matrix of the pattern (entries 1 or the slope a),
 
-    N_n(y) = (J_n W_n ... J_1 W_1) y + Σ_i (J_n W_n ... J_{i+1} W_{i+1}) J_i b_i       idea: Xu, Zhang, arXiv 2107.12530
+    N_n(y) = (J_n W_n ... J_1 W_1) y + Σ_i (J_n W_n ... J_{i+1} W_{i+1}) J_i b_i       idea: Xu,
+    Zhang, arXiv 2107.12530
 
 and for a residual block J_n (I + W^M J_{M-1} W^{M-1} ... J_1 W^1) in the place of J_n W_n.
 """
@@ -26,7 +27,8 @@ class AffineForm:
     Attributes
     ----------
     matrix, offset : (d_n, d_0) and (d_n,).
-    patterns : one diagonal per activation in the order of evaluation, inner activations of a block included.
+    patterns : one diagonal per activation in the order of evaluation, inner activations of a block
+        included.
     """
 
     matrix: np.ndarray
@@ -46,7 +48,9 @@ def affine_form(stack: Stack, x: Any, depth: int | None = None) -> AffineForm:
     """
     sigma = stack.activation
     if not sigma.piecewise_linear:
-        checks.reject("stack", "an activation of one's own", "ReLU or leaky ReLU, which are piecewise linear")
+        checks.reject(
+            "stack", "an activation of one's own", "ReLU or leaky ReLU, which are piecewise linear"
+        )
     state = np.atleast_1d(checks.numbers("x", x))
     if state.shape != (stack.width,):
         checks.reject("x", state, f"shape ({stack.width},)")
@@ -56,21 +60,31 @@ def affine_form(stack: Stack, x: Any, depth: int | None = None) -> AffineForm:
         layer = stack.layer(n)
         skip = isinstance(layer, Block)
         inner: tuple[Layer, ...] = layer.inner if isinstance(layer, Block) else (layer,)
-        B, d, z = A, c, state
+        B = A
+        d = c
+        z = state
         for m, part in enumerate(inner, 1):
             u = part.before(z, sigma)
             B, d = part.weight.apply(B.T).T, part.weight.apply(d) + part.shift
             if skip and m == len(inner):
-                u, B, d = state + u, A + B, c + d
+                u = state + u
+                B = A + B
+                d = c + d
             J = sigma.derivative(u)
             patterns.append(J)
-            z, B, d = J * u, J[:, None] * B, J * d
-        A, c, state = B, d, z
+            z = J * u
+            B = J[:, None] * B
+            d = J * d
+        A = B
+        c = d
+        state = z
     return AffineForm(A, c, tuple(patterns))
 
 
 def activation_pattern(stack: Stack, x: Any, depth: int | None = None) -> tuple[np.ndarray, ...]:
-    """One boolean array per activation: where it passes its argument unchanged (slope 1: everywhere)."""
+    """One boolean array per activation: where it passes its argument unchanged (slope 1:
+    everywhere).
+    """
     return tuple(J == 1 for J in affine_form(stack, x, depth).patterns)
 
 

@@ -1,20 +1,22 @@
 """Bounds of ‖N_∞ - N_k‖ at every depth k <= n, in the log domain, rounded up [derived].
 
-With x^k = σ(u_k), u_k = x^{k-1} + e_k, ‖e_k‖ <= p_k ‖x^{k-1}‖ + β_k and |σ(u)| <= |u| the norms are at most
-M_k = (1 + p_k) M_{k-1} + β_k, with M_∞ finite when Σ p_k and Σ β_k are. Entry by entry, u_- >= 0 the size of the
-negative part, σ(u) = u + (1 - a) u_-, so that
+With x^k = σ(u_k), u_k = x^{k-1} + e_k, ‖e_k‖ <= p_k ‖x^{k-1}‖ + β_k and |σ(u)| <= |u| the norms are
+at most M_k = (1 + p_k) M_{k-1} + β_k, with M_∞ finite when Σ p_k and Σ β_k are. Entry by entry, u_-
+>= 0 the size of the negative part, σ(u) = u + (1 - a) u_-, so that
 
     x^K - x^n = Σ e_k + (1 - a) Σ (u_k)_-,
     (u_{k+1})_- <= a (u_k)_- + (e_{k+1})_-,   (u_{n+1})_- <= (x^n)_- + (e_{n+1})_-
 
 Summing the second line over k gives (1 - a) Σ (u_k)_- <= (x^n)_- + Σ (e_k)_-, hence
--Σ (e_k)_- <= x^K - x^n <= (x^n)_- + Σ (e_k)_+ and, in an absolute norm and for every slope 0 <= a < 1,
+-Σ (e_k)_- <= x^K - x^n <= (x^n)_- + Σ (e_k)_+ and, in an absolute norm and for every slope 0 <= a <
+1,
 
     ‖N_∞ - N_n‖ <= ‖(N_n)_-‖ + M_∞ - M_n,      M_n = ‖N_n‖,
     M_∞ - M_n <= (Π_n - 1) M_n + Π_n B_n,       Π_n = Π_{k>n} (1 + p_k),  B_n = Σ_{k>n} β_k.
 
-The first term is absent for ReLU after a layer (the state is non-negative) and for a = 1. Known layers k <= n enter
-exactly: M_∞ - M_k = (Π_k - 1) M_k + C_k with C_k = C_{k+1} + β_{k+1} Π_{k+1}, C_n <= Π_n B_n.
+The first term is absent for ReLU after a layer (the state is non-negative) and for a = 1. Known
+layers k <= n enter exactly: M_∞ - M_k = (Π_k - 1) M_k + C_k with C_k = C_{k+1} + β_{k+1} Π_{k+1},
+C_n <= Π_n B_n.
 """
 
 from __future__ import annotations
@@ -63,21 +65,26 @@ def summed_log_bounds(path: Path, tail: Tail, slope: float) -> np.ndarray:
     for k in range(n - 1, -1, -1):
         step = np.inf if np.isinf(S[k + 1]) else log_beta[k] + S[k + 1]
         log_C[k] = np.logaddexp(log_C[k + 1], step)
-    return combined(S, log_of(path.norms), log_C, log_of(path.negatives if slope < 1 else np.zeros(n + 1)), n)
+    return combined(
+        S, log_of(path.norms), log_C, log_of(path.negatives if slope < 1 else np.zeros(n + 1)), n
+    )
 
 
 def combined(S: np.ndarray, log_norm: Any, log_C: Any, log_negative: Any, steps: int) -> np.ndarray:
     """log of negative + (e^S - 1) norm + C, raised; infinite where S is."""
     grown = np.where(np.isinf(S), np.inf, log_expm1(S) + np.where(np.isinf(S), 0.0, log_norm))
     total = np.logaddexp(np.logaddexp(grown, log_C), log_negative)
-    return np.where(np.isinf(S), np.inf, raised(total, S, grown, log_C, log_negative, steps=2 * steps))
+    return np.where(
+        np.isinf(S), np.inf, raised(total, S, grown, log_C, log_negative, steps=2 * steps)
+    )
 
 
 def beyond(path: Path, tail: Tail, slope: float, depth: int) -> float:
     """log of a bound at a depth beyond the path, from the path's end and the tail alone.
 
-    ‖N_m‖ <= M_∞ = Π_n M_n + Π_n B_n for m >= n, and the negative part obeys m_k <= a (m_{k-1} + δ_k) with
-    Σ δ_k = M_∞ - M_n: at m it is at most a^(m-n) m_n + a^(m-h+1) Σ_{n<k<=h} δ_k + a Σ_{k>h} δ_k, h = (n + m) // 2.
+    ‖N_m‖ <= M_∞ = Π_n M_n + Π_n B_n for m >= n, and the negative part obeys m_k <= a (m_{k-1} +
+    δ_k) with Σ δ_k = M_∞ - M_n: at m it is at most a^(m-n) m_n + a^(m-h+1) Σ_{n<k<=h} δ_k + a
+    Σ_{k>h} δ_k, h = (n + m) // 2.
     """
     assert tail.weights is not None and tail.biases is not None
     n = path.depth
@@ -90,7 +97,8 @@ def beyond(path: Path, tail: Tail, slope: float, depth: int) -> float:
 
     def rest(k: int) -> np.ndarray:
         S = np.asarray(tail.weights.log_product_after(k))  # type: ignore[union-attr]
-        return combined(S, log_M, S + log_of(tail.biases.sum_after(k)), -np.inf, 4)  # type: ignore[union-attr]
+        biases = log_of(tail.biases.sum_after(k))  # type: ignore[union-attr]
+        return combined(S, log_M, S + biases, -np.inf, 4)
 
     log_negative: Any = -np.inf
     if 0 < slope < 1 or (slope == 0 and path.negatives[n] > 0):
@@ -103,7 +111,9 @@ def beyond(path: Path, tail: Tail, slope: float, depth: int) -> float:
 
 
 def first_below(log_eps: float, log_bounds: np.ndarray, further: Any) -> int | None:
-    """The least depth from which on every bound is <= eps: among the known depths, else by bisection beyond."""
+    """The least depth from which on every bound is <= eps: among the known depths, else by
+    bisection beyond.
+    """
     known = len(log_bounds) - 1
     if log_bounds[known] <= log_eps:
         above = np.flatnonzero(~(log_bounds <= log_eps))

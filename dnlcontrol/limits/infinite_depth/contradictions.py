@@ -1,14 +1,18 @@
-"""Declarations about the layers beyond the known ones that contradict each other: an error, whatever the layers are.
+"""Declarations about the layers beyond the known ones that contradict each other: an error,
+whatever the layers are.
 
 Each declaration bounds p_k or β_k, from above or from below, and a pair may not cross [derived]:
 
     tail             p_k <= m_k                        minorant         p_k >= m_k
-    NonnegativeTail  p_k >= ‖A_k‖ >= increments        (the branch is A_k x + c_k on x >= 0, ‖A_k‖ <= p_k, ‖c_k‖ <= β_k)
-    Decay            p_k >= d_k: plain 1 - d_k >= ‖W_k‖ >= 1 - p_k, residual ‖x + f_k(x)‖ >= (1 - p_k)‖x‖ - β_k, large x
+    NonnegativeTail  p_k >= ‖A_k‖ >= increments        (the branch is A_k x + c_k on x >= 0, ‖A_k‖
+    <= p_k, ‖c_k‖ <= β_k) Decay            p_k >= d_k: plain 1 - d_k >= ‖W_k‖ >= 1 - p_k, residual
+    ‖x + f_k(x)‖ >= (1 - p_k)‖x‖ - β_k, large x
                      p_k <= 2 - d_k (plain)
-    Contraction      | p_k - ‖W - I‖ | <= ω_k, | β_k - ‖b‖ | <= ν_k, also with one inner layer (W the limit of I + W_k)
+    Contraction      | p_k - ‖W - I‖ | <= ω_k, | β_k - ‖b‖ | <= ν_k, also with one inner layer (W
+    the limit of I + W_k)
 
-Decay with NonnegativeTail: x + f_k(x) >= x for x >= 0, and ‖W_k‖ >= 1, so that no d_k > 0 is left, while Σ d_k = ∞.
+Decay with NonnegativeTail: x + f_k(x) >= x for x >= 0, and ‖W_k‖ >= 1, so that no d_k > 0 is left,
+while Σ d_k = ∞.
 """
 
 from __future__ import annotations
@@ -71,15 +75,23 @@ def check_contradictions(case: Case) -> None:
 def _cross(case: Case, above: Side, below: Side) -> None:
     names = f"{above.name} and {below.name}"
     if above.summed and below.summed:
-        checks.reject(names, "a finite sum above an infinite one", "declarations that can hold together")
+        checks.reject(
+            names, "a finite sum above an infinite one", "declarations that can hold together"
+        )
     if above.limit and below.limit:
         checks.reject(
-            names, "a sequence that tends to 0 above one that does not", "declarations that can hold together"
+            names,
+            "a sequence that tends to 0 above one that does not",
+            "declarations that can hold together",
         )
     for k in case.probes:
         most, least = above.at(k), below.at(k)
         if least > most * (1 + SLACK) + 1e-14:
-            checks.reject(f"{names} at layer {k}", f"at most {most:.6g} and at least {least:.6g}", "bounds that hold")
+            checks.reject(
+                f"{names} at layer {k}",
+                f"at most {most:.6g} and at least {least:.6g}",
+                "bounds that hold",
+            )
 
 
 def _weights(case: Case) -> tuple[list[Side], list[Side]]:
@@ -113,7 +125,10 @@ def _sides(case: Case, which: str) -> tuple[list[Side], list[Side]]:
     tail: Bound | None = getattr(case.tail, which)
     grown = case.given.get(NonnegativeTail, NonnegativeTail())
     own = "increments" if which == "weights" else "shifts"
-    lower = [(f"minorant.{which}", getattr(case.minorant, which)), (f"NonnegativeTail.{own}", getattr(grown, own))]
+    lower = [
+        (f"minorant.{which}", getattr(case.minorant, which)),
+        (f"NonnegativeTail.{own}", getattr(grown, own)),
+    ]
     above = [] if tail is None else [Side(f"tail.{which}", tail.at, tail.summable, tail.vanishes)]
     return above, [Side(name, b.at, b.diverges, b.stays_away) for name, b in lower if b is not None]
 
@@ -133,7 +148,10 @@ def _decaying_limit(case: Case, decay: Decay, limit: Contraction) -> None:
     size = columns if case.stack.residual else least_norm(W, case.norm)
     for k in case.probes:
         if size - limit.weights.at(k) > 1 - decay.gaps.at(k) + SLACK:
-            seen = f"‖W‖ >= {size:.6g} within {limit.weights.at(k):.6g}, and d = {decay.gaps.at(k):.6g}"
+            seen = (
+                f"‖W‖ >= {size:.6g} within {limit.weights.at(k):.6g}, and d = "
+                f"{decay.gaps.at(k):.6g}"
+            )
             checks.reject(f"Contraction and Decay at layer {k}", seen, "‖W_k‖ <= 1 - d_k")
     if size > 1 + SLACK:
         checks.reject("Contraction and Decay", f"‖W‖ >= {size:.6g}", "at most 1")
@@ -155,12 +173,16 @@ def seen_columns(W: Operator) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(W, Matrix) or W.columns <= LARGEST_SVD:
         return W.matrix(), np.eye(W.columns)
     unit = np.zeros((COLUMNS, W.columns))
-    unit[np.arange(COLUMNS), np.random.default_rng(0).choice(W.columns, COLUMNS, replace=False)] = 1.0
+    unit[np.arange(COLUMNS), np.random.default_rng(0).choice(W.columns, COLUMNS, replace=False)] = (
+        1.0
+    )
     return W.apply(unit).T, unit.T
 
 
 def least_norm(A: np.ndarray, norm: float) -> float:
-    """A lower bound of the induced norm: the norm itself, or for large matrices in the 2-norm the largest entry."""
+    """A lower bound of the induced norm: the norm itself, or for large matrices in the 2-norm the
+    largest entry.
+    """
     if norm == 2 and max(A.shape) > LARGEST_SVD:
         return float(np.abs(A).max(initial=0.0))
     return float(np.linalg.norm(A, norm)) * (1 - SLACK)

@@ -1,7 +1,9 @@
-"""What is declared about the layers beyond the known ones, against layers of a rule: a contradiction is an error.
+"""What is declared about the layers beyond the known ones, against layers of a rule: a
+contradiction is an error.
 
-A finite stack has nothing to compare, only its declarations with one another (see ``contradictions``). Of a rule a few
-layers are looked at, which contradicts or does not; agreement proves nothing, and the report says how many were seen.
+A finite stack has nothing to compare, only its declarations with one another (see
+``contradictions``). Of a rule a few layers are looked at, which contradicts or does not; agreement
+proves nothing, and the report says how many were seen.
 """
 
 from __future__ import annotations
@@ -20,14 +22,18 @@ from dnlcontrol.limits.infinite_depth.path import Path
 from dnlcontrol.limits.infinite_depth.rounding import matrix_norm, vector_norm
 from dnlcontrol.limits.infinite_depth.stacks import Block, Layer, Stack
 
-PROBES = (*range(1, 9), *(2**j for j in range(4, 13)))  # layers n + i of a rule that are compared with declarations
-SLACK = 1e-9  # a probe contradicts a declaration only beyond this relative difference: norms are rounded up
+# layers n + i of a rule that are compared with declarations
+PROBES = (*range(1, 9), *(2**j for j in range(4, 13)))
+# a probe contradicts a declaration only beyond this relative difference: norms are rounded up
+SLACK = 1e-9
 POINTS = 8  # states at which a branch is tried
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What is to be decided: the stack known to layer n, what is declared beyond, the evaluation at x if any."""
+    """What is to be decided: the stack known to layer n, what is declared beyond, the evaluation at
+    x if any.
+    """
 
     stack: Stack
     n: int
@@ -39,7 +45,9 @@ class Case:
 
     @property
     def growth(self) -> Tail:
-        """Minorants of ‖A_k‖ and ‖c_k‖, the increment of a non-negative state; see NonnegativeTail."""
+        """Minorants of ‖A_k‖ and ‖c_k‖, the increment of a non-negative state; see
+        NonnegativeTail.
+        """
         declared: NonnegativeTail = self.given.get(NonnegativeTail, NonnegativeTail())
         own = Tail() if self.stack.residual else self.minorant
         return Tail(declared.increments or own.weights, declared.shifts or own.biases)
@@ -50,13 +58,18 @@ class Case:
 
     @cached_property
     def inner(self) -> frozenset[int]:
-        """The numbers M of inner layers beyond the known layers, 0 of a plain layer: those of the rule's probed
-        layers, or that of the last known block, which a finite stack is taken to go on with."""
+        """The numbers M of inner layers beyond the known layers, 0 of a plain layer: those of the
+        rule's probed layers, or that of the last known block, which a finite stack is taken to go
+        on with."""
         if self.stack.depth is None:
             layers = [self.stack.layer(k) for k in self.probes]
-            return frozenset(len(layer.inner) if isinstance(layer, Block) else 0 for layer in layers)
+            return frozenset(
+                len(layer.inner) if isinstance(layer, Block) else 0 for layer in layers
+            )
         known = (self.stack.layer(k) for k in range(self.n, 0, -1))
-        return frozenset([next((len(layer.inner) for layer in known if isinstance(layer, Block)), 0)])
+        return frozenset(
+            [next((len(layer.inner) for layer in known if isinstance(layer, Block)), 0)]
+        )
 
 
 def check_declarations(case: Case) -> int:
@@ -103,8 +116,16 @@ def _check_growth(case: Case, k: int, layer: Layer | Block) -> None:
     if least < 0:
         checks.reject(name, f"a negative entry of {what}", "none")
     declared: NonnegativeTail = case.given[NonnegativeTail]
-    _bounded("NonnegativeTail.increments", k, matrix_norm(increment, case.norm), declared.increments, above=False)
-    _bounded("NonnegativeTail.shifts", k, vector_norm(shift, case.norm), declared.shifts, above=False)
+    _bounded(
+        "NonnegativeTail.increments",
+        k,
+        matrix_norm(increment, case.norm),
+        declared.increments,
+        above=False,
+    )
+    _bounded(
+        "NonnegativeTail.shifts", k, vector_norm(shift, case.norm), declared.shifts, above=False
+    )
 
 
 def _check_decay(case: Case, k: int, layer: Layer | Block, gap: float) -> None:
@@ -114,7 +135,9 @@ def _check_decay(case: Case, k: int, layer: Layer | Block, gap: float) -> None:
         not states_only and isinstance(layer, Layer) and isinstance(layer.weight, Matrix)
     ):  # of other maps only bounds of ‖W‖ are known
         if layer.weight.norm(case.norm) > (1 - gap) + SLACK:
-            checks.reject(f"Decay at layer {k}", f"‖W‖ = {layer.weight.norm(case.norm):.6g}", allowed)
+            checks.reject(
+                f"Decay at layer {k}", f"‖W‖ = {layer.weight.norm(case.norm):.6g}", allowed
+            )
         return
     states = np.random.default_rng(k).standard_normal((POINTS, layer.columns))
     states = np.abs(states) if case.stack.activation.slope == 0 else states
@@ -123,20 +146,35 @@ def _check_decay(case: Case, k: int, layer: Layer | Block, gap: float) -> None:
         most = (1 - gap) * size + layer.bias(case.norm) + SLACK * size
         if vector_norm(layer.before(x, case.stack.activation), case.norm) > most:
             checks.reject(
-                f"Decay at layer {k}", f"a state that grows to more than (1 - d)‖x‖ + β, d = {gap:.6g}", "none"
+                f"Decay at layer {k}",
+                f"a state that grows to more than (1 - d)‖x‖ + β, d = {gap:.6g}",
+                "none",
             )
 
 
 def _check_limit(case: Case, k: int, layer: Layer | Block, limit: Contraction) -> None:
     plain = layer if isinstance(layer, Layer) else layer.as_plain()
     if plain is None:
-        checks.reject("hypotheses", f"Contraction, and a block with more inner layers at layer {k}", "one inner layer")
+        checks.reject(
+            "hypotheses",
+            f"Contraction, and a block with more inner layers at layer {k}",
+            "one inner layer",
+        )
     if (plain.rows, plain.columns) != (limit.operator.rows, limit.operator.columns):
         seen = f"{plain.columns} -> {plain.rows}"
-        checks.reject(f"Contraction.weight at layer {k}", seen, f"the width {limit.operator.rows} of W")
+        checks.reject(
+            f"Contraction.weight at layer {k}", seen, f"the width {limit.operator.rows} of W"
+        )
     drift = vector_norm(plain.shift - limit.bias, case.norm)
     if drift > limit.biases.at(k) * (1 + SLACK) + 1e-14:
-        checks.reject(f"Contraction.biases at layer {k}", f"‖b_k - b‖ = {drift:.6g}", f"{limit.biases.at(k):.6g}")
+        checks.reject(
+            f"Contraction.biases at layer {k}",
+            f"‖b_k - b‖ = {drift:.6g}",
+            f"{limit.biases.at(k):.6g}",
+        )
     difference = plain.weight.matrix() - limit.operator.matrix()
-    if np.abs(difference).max() > limit.weights.at(k) * (1 + SLACK) + 1e-14:  # a lower bound of the norm
-        checks.reject(f"Contraction.weights at layer {k}", "‖W_k - W‖ larger", f"{limit.weights.at(k):.6g}")
+    # a lower bound of the norm
+    if np.abs(difference).max() > limit.weights.at(k) * (1 + SLACK) + 1e-14:
+        checks.reject(
+            f"Contraction.weights at layer {k}", "‖W_k - W‖ larger", f"{limit.weights.at(k):.6g}"
+        )

@@ -1,11 +1,13 @@
-"""Declared bounds of a sequence beyond the known layers: a_k <= m_k (majorant) or a_k >= m_k (minorant) for k > n.
+"""Declared bounds of a sequence beyond the known layers: a_k <= m_k (majorant) or a_k >= m_k
+(minorant) for k > n.
 
-Sums are rounded up. For a convex decreasing m the midpoint rule gives Σ_{k>n} m_k <= ∫_{n+1/2}^∞ m(t) dt [derived],
-so that for m_k = c k^-s, s > 1,
+Sums are rounded up. For a convex decreasing m the midpoint rule gives Σ_{k>n} m_k <= ∫_{n+1/2}^∞
+m(t) dt [derived], so that for m_k = c k^-s, s > 1,
 
     Σ_{k>n} c k^-s <= Σ_{n<k<=n+K} c k^-s + c (n + K + 1/2)^(1-s) / (s - 1),
 
-and likewise for Σ log(1 + m_k), whose first K terms are summed as log1p and whose rest is bounded by Σ m_k.
+and likewise for Σ log(1 + m_k), whose first K terms are summed as log1p and whose rest is bounded
+by Σ m_k.
 """
 
 from __future__ import annotations
@@ -196,7 +198,9 @@ class Declared(Bound):
         if self.tail_sum is not None:
             checks.function("tail_sum", self.tail_sum)
             if self.diverges or self.stays_away:
-                checks.reject("diverges, stays_away", True, "False for a sequence with a finite tail sum")
+                checks.reject(
+                    "diverges, stays_away", True, "False for a sequence with a finite tail sum"
+                )
         if self.stays_away:
             object.__setattr__(self, "diverges", True)
 
@@ -204,7 +208,11 @@ class Declared(Bound):
         return checks.non_negative(f"terms({k})", self.terms(k))
 
     def sum_after(self, n: int) -> float:
-        return np.inf if self.tail_sum is None else checks.non_negative(f"tail_sum({n})", self.tail_sum(n))
+        return (
+            np.inf
+            if self.tail_sum is None
+            else checks.non_negative(f"tail_sum({n})", self.tail_sum(n))
+        )
 
     @property
     def summable(self) -> bool:
@@ -220,7 +228,8 @@ class Declared(Bound):
 
 @dataclass(frozen=True)
 class Tail:
-    """Bounds of p_k (distance of layer k from the identity) and of β_k (its bias) for all k beyond the known layers.
+    """Bounds of p_k (distance of layer k from the identity) and of β_k (its bias) for all k beyond
+    the known layers.
 
     As a majorant both are needed for a verdict; as a minorant either may be None.
     """
@@ -246,4 +255,6 @@ def as_tail(argument: str, value: Any) -> Tail:
         return value
     if isinstance(value, Bound):
         return Tail(value, value)
-    checks.reject_type(argument, value, "PowerLaw, Geometric, Zero, Declared, Tail(weights, biases) or None")
+    checks.reject_type(
+        argument, value, "PowerLaw, Geometric, Zero, Declared, Tail(weights, biases) or None"
+    )

@@ -1,7 +1,9 @@
-"""A stack from a torch.nn.Module: its forward is recorded by torch.fx and read as plain layers and residual blocks.
+"""A stack from a torch.nn.Module: its forward is recorded by torch.fx and read as plain layers and
+residual blocks.
 
 activation(affine(x))                                      a plain layer
-activation(x + affine(activation(... affine(x))))          a residual block; x is the input or a layer's output
+activation(x + affine(activation(... affine(x))))          a residual block; x is the input or a
+layer's output
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from dnlcontrol.limits.infinite_depth.operators import ConvolutionOperator, as_o
 from dnlcontrol.limits.infinite_depth.stacks import Layer, Stack
 
 ALLOWED = (
-    "Linear, Conv2d (odd kernel, stride 1, zero padding to the same size), BatchNorm after them in eval mode, ReLU, "
+    "Linear, Conv2d (odd kernel, stride 1, zero padding to the same size), BatchNorm after them "
+    "in eval mode, ReLU, "
     "LeakyReLU, Flatten, and sums x + branch"
 )
 SUMS = (operator.add, operator.iadd)
@@ -45,23 +48,28 @@ class Value:
     slopes: tuple[float, ...] = ()
 
 
-def from_module(module: Any, *, input_size: tuple[int, int] | None = None, tail: Any = None) -> Stack:
-    """The layers of a torch module in the order in which its forward applies them; its parameters are copied.
+def from_module(
+    module: Any, *, input_size: tuple[int, int] | None = None, tail: Any = None
+) -> Stack:
+    """The layers of a torch module in the order in which its forward applies them; its parameters
+    are copied.
 
     Parameters
     ----------
-    module : torch.nn.Module. Its leaves are Linear or Conv2d, each followed by ReLU or LeakyReLU (also as functions and
-        methods); a sum x + branch before an activation makes a residual block, whose branch ends with Linear or Conv2d.
-        BatchNorm in eval mode joins the affine layer before it; Flatten, Identity and Dropout in eval mode are passed
-        over; a last Linear without an activation is a read-out and is left out of the stack (it is not a ReLU layer).
+    module : torch.nn.Module. Its leaves are Linear or Conv2d, each followed by ReLU or LeakyReLU
+        (also as functions and methods); a sum x + branch before an activation makes a residual
+        block, whose branch ends with Linear or Conv2d. BatchNorm in eval mode joins the affine
+        layer before it; Flatten, Identity and Dropout in eval mode are passed over; a last Linear
+        without an activation is a read-out and is left out of the stack (it is not a ReLU layer).
     input_size : (height, width) of the images, needed for Conv2d.
     tail : declared majorants beyond the last layer.
 
     Raises
     ------
-    InputError : another operation, two affine layers without an activation between them, a sum that is not of this
-        form, activations of different slopes, a forward that depends on the values or takes several inputs, an
-        operation in place on what is used again; a stack that is not the module at seeded random inputs.
+    InputError : another operation, two affine layers without an activation between them, a sum that
+        is not of this form, activations of different slopes, a forward that depends on the values
+        or takes several inputs, an operation in place on what is used again; a stack that is not
+        the module at seeded random inputs.
 
     >>> import torch
     >>> class Block(torch.nn.Module):
@@ -71,7 +79,9 @@ def from_module(module: Any, *, input_size: tuple[int, int] | None = None, tail:
     ...
     ...     def forward(self, x):
     ...         return torch.relu(x + self.two(torch.relu(self.one(x))))
-    >>> stack = from_module(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), Block(), Block()))
+    >>> stack = from_module(
+    ...     torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), Block(), Block())
+    ... )
     >>> stack.depth, stack.residual, [type(stack.layer(n)).__name__ for n in (1, 2, 3)]
     (3, True, ['Layer', 'Block', 'Block'])
     """
@@ -112,10 +122,16 @@ def _value(node: Any, argument: Any, values: dict[Any, Value]) -> Value:
 
 
 def _in_place(node: Any, leaves: dict[str, Any], values: dict[Any, Value]) -> None:
-    """After an operation in place its argument, and every view of it, holds the result: none may be used again."""
+    """After an operation in place its argument, and every view of it, holds the result: none may be
+    used again.
+    """
     leaf = leaves.get(str(node.target)) if node.op == "call_module" else None
     name = getattr(node.target, "__name__", str(node.target))
-    flag = getattr(leaf, "inplace", False) or node.kwargs.get("inplace", False) or any(a is True for a in node.args[1:])
+    flag = (
+        getattr(leaf, "inplace", False)
+        or node.kwargs.get("inplace", False)
+        or any(a is True for a in node.args[1:])
+    )
     if not (flag or node.target is operator.iadd or (leaf is None and name.endswith("_"))):
         return
     changed = values[node.args[0]]
@@ -128,16 +144,22 @@ def _in_place(node: Any, leaves: dict[str, Any], values: dict[Any, Value]) -> No
 
 
 def _agree(module: Any, stack: Stack, last: Value) -> None:
-    """The stack, with the read-out if there is one, equals the module at seeded random inputs up to rounding.
+    """The stack, with the read-out if there is one, equals the module at seeded random inputs up to
+    rounding.
 
-    Rounding errors are proportional to the unit: those of the module in float64 are estimated by UNIT times its change
-    from float64 to float32, which sees the conditioning of this very net; LUCK allows for errors that cancel by chance.
+    Rounding errors are proportional to the unit: those of the module in float64 are estimated by
+    UNIT times its change from float64 to float32, which sees the conditioning of this very net;
+    LUCK allows for errors that cancel by chance.
     """
     import torch
 
     first = stack.layer(1)
     weight = first.weight if isinstance(first, Layer) else first.inner[0].weight
-    shape = (weight.filters.shape[1], *weight.size) if isinstance(weight, ConvolutionOperator) else (stack.width,)
+    shape = (
+        (weight.filters.shape[1], *weight.size)
+        if isinstance(weight, ConvolutionOperator)
+        else (stack.width,)
+    )
     x = np.random.default_rng(0).standard_normal((TRIED, *shape))
     try:
         ours = copy.deepcopy(module).cpu().eval()
@@ -145,19 +167,34 @@ def _agree(module: Any, stack: Stack, last: Value) -> None:
             fine = ours.double()(torch.tensor(x)).numpy()
             rough = ours.float()(torch.tensor(x, dtype=torch.float32)).double().numpy()
     except Exception as error:  # whatever the user's forward raises
-        checks.reject("module", f"a forward that fails on an input of shape {x.shape} ({error})", "one that runs")
+        checks.reject(
+            "module",
+            f"a forward that fails on an input of shape {x.shape} ({error})",
+            "one that runs",
+        )
     got = stack(x.reshape(TRIED, -1))
     if last.kind == "affine":
         W, b = as_operator("module", last.maps[0][0]), last.maps[0][1]
         got = W.apply(got) + W.bias("module", b)
     fine, rough = fine.reshape(TRIED, -1), rough.reshape(TRIED, -1)
     if got.shape != fine.shape:
-        checks.reject("module", f"outputs of {fine.shape[1]} numbers, by its recorded layers {got.shape[1]}", ALLOWED)
+        checks.reject(
+            "module",
+            f"outputs of {fine.shape[1]} numbers, by its recorded layers {got.shape[1]}",
+            ALLOWED,
+        )
     scale = max(np.abs(a).max() for a in (x, fine, got))
     allowed = np.fmin(LUCK * UNIT * (np.abs(fine - rough).max() + 2.0**-23 * scale), CAP * scale)
     if not np.abs(got - fine).max() <= allowed:
-        seen = f"a forward that differs from its recorded layers by {np.abs(got - fine).max():.3g} at a random input"
-        checks.reject("module", seen, f"at most {allowed:.3g}, the rounding (no hooks, no hidden operations in place)")
+        seen = (
+            "a forward that differs from its recorded layers by "
+            f"{np.abs(got - fine).max():.3g} at a random input"
+        )
+        checks.reject(
+            "module",
+            seen,
+            f"at most {allowed:.3g}, the rounding (no hooks, no hidden operations in place)",
+        )
 
 
 def _next(node: Any, leaves: dict[str, Any], values: dict[Any, Value], size: Any) -> Value:
@@ -166,7 +203,11 @@ def _next(node: Any, leaves: dict[str, Any], values: dict[Any, Value], size: Any
 
     here = f"module at {node.name!r}"
     leaf = leaves.get(str(node.target)) if node.op == "call_module" else None
-    what = type(leaf).__name__ if leaf is not None else getattr(node.target, "__name__", str(node.target))
+    what = (
+        type(leaf).__name__
+        if leaf is not None
+        else getattr(node.target, "__name__", str(node.target))
+    )
     if len(node.args) == 2 and (node.target in SUMS or what in ("add", "add_")):
         if node.kwargs:
             checks.reject(here, f"a sum with {dict(node.kwargs)}", "x + branch, both as they are")
@@ -187,7 +228,11 @@ def _next(node: Any, leaves: dict[str, Any], values: dict[Any, Value], size: Any
         return Value("affine", node.name, x.before, (_normalised(here, leaf, *x.maps[0]),))
     if isinstance(leaf, nn.Identity) or (isinstance(leaf, nn.Dropout) and not leaf.training):
         return x
-    first = leaf.start_dim if isinstance(leaf, nn.Flatten) else (*node.args[1:], node.kwargs.get("start_dim", 0))[0]
+    first = (
+        leaf.start_dim
+        if isinstance(leaf, nn.Flatten)
+        else (*node.args[1:], node.kwargs.get("start_dim", 0))[0]
+    )
     if (isinstance(leaf, nn.Flatten) or what == "flatten") and first == 1:
         return x
     checks.reject(here, what, ALLOWED)
@@ -218,14 +263,21 @@ def _sum(name: str, one: Value, two: Value) -> Value:
             maps = tuple(m for step in reversed(steps) for m in step.maps)
             slopes = tuple(a for step in steps for a in step.slopes)
             return Value("sum", name, x, maps, slopes)
-    allowed = "x + branch, x the input or a layer's output, the branch made from x and ending with Linear or Conv2d"
+    allowed = (
+        "x + branch, x the input or a layer's output, the branch made from x and ending "
+        "with Linear or Conv2d"
+    )
     checks.reject(f"module at {name!r}", f"a sum of {one.name!r} and {two.name!r}", allowed)
 
 
 def _stack(module: Any, last: Value, tail: Any) -> Stack:
     """The stack of the values on the way from the input to the output."""
     if last.kind == "sum":
-        checks.reject(f"module at {last.name!r}", "a sum without an activation after it", "activation(x + branch)")
+        checks.reject(
+            f"module at {last.name!r}",
+            "a sum without an activation after it",
+            "activation(x + branch)",
+        )
     layers: list[Value] = []
     slopes: set[float] = set()
     value = last.before if last.kind == "affine" else last
@@ -236,9 +288,13 @@ def _stack(module: Any, last: Value, tail: Any) -> Stack:
         layers.append(layer)
         value = layer.before
     if not layers:
-        checks.reject("module", type(module).__name__, f"a layer with an activation; made of {ALLOWED}")
+        checks.reject(
+            "module", type(module).__name__, f"a layer with an activation; made of {ALLOWED}"
+        )
     if len(slopes) > 1:
-        checks.reject("module", f"activations of slopes {sorted(slopes)}", "one slope for all layers")
+        checks.reject(
+            "module", f"activations of slopes {sorted(slopes)}", "one slope for all layers"
+        )
     layers.reverse()
     blocks = [layer.kind == "sum" for layer in layers]
     weights, biases = ([_parts(layer, i) for layer in layers] for i in (0, 1))
@@ -257,9 +313,17 @@ def _affine(name: str, leaf: Any, size: tuple[int, int] | None) -> tuple[Any, An
         return weight, bias
     kernel = weight.shape[2:]
     same = leaf.padding == "same" or tuple(leaf.padding) == tuple(k // 2 for k in kernel)
-    plain = tuple(leaf.stride) == (1, 1) == tuple(leaf.dilation) and leaf.groups == 1 and leaf.padding_mode == "zeros"
+    plain = (
+        tuple(leaf.stride) == (1, 1) == tuple(leaf.dilation)
+        and leaf.groups == 1
+        and leaf.padding_mode == "zeros"
+    )
     if not (same and plain and all(k % 2 for k in kernel)):
-        checks.reject(name, repr(leaf), "odd kernel, stride 1, dilation 1, groups 1, zero padding to the same size")
+        checks.reject(
+            name,
+            repr(leaf),
+            "odd kernel, stride 1, dilation 1, groups 1, zero padding to the same size",
+        )
     if size is None:
         checks.reject("input_size", None, "(height, width), for Conv2d")
     return ConvolutionOperator(weight, tuple(size)), bias
@@ -268,7 +332,9 @@ def _affine(name: str, leaf: Any, size: tuple[int, int] | None) -> tuple[Any, An
 def _normalised(name: str, leaf: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
     """BatchNorm after W x + b, g (u - μ)/sqrt(v + ε) + h per channel: an affine map again."""
     if leaf.training or leaf.running_mean is None:
-        checks.reject(name, f"{type(leaf).__name__} that uses the batch", "eval mode with running statistics")
+        checks.reject(
+            name, f"{type(leaf).__name__} that uses the batch", "eval mode with running statistics"
+        )
     scale = 1 / np.sqrt(_read(leaf.running_var) + leaf.eps)
     shift = -_read(leaf.running_mean) * scale
     if leaf.affine:
@@ -279,7 +345,9 @@ def _normalised(name: str, leaf: Any, weight: Any, bias: Any) -> tuple[Any, Any]
 
     bias = shift if bias is None else scaled(bias) + shift
     image = isinstance(weight, ConvolutionOperator)
-    return ConvolutionOperator(scaled(weight.filters), weight.size) if image else scaled(weight), bias
+    return ConvolutionOperator(scaled(weight.filters), weight.size) if image else scaled(
+        weight
+    ), bias
 
 
 def _read(tensor: Any) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""The linear maps of a layer: a matrix, a convolution with zero padding, a Toeplitz matrix that widens.
+"""The linear maps of a layer: a matrix, a convolution with zero padding, a Toeplitz matrix that
+widens.
 
-Each knows how to act on vectors (last axis), its induced norm and the norm of W - E, both rounded up, where E is the
-identity followed by zero rows when the width grows: states of different widths are compared after zero padding.
+Each knows how to act on vectors (last axis), its induced norm and the norm of W - E, both rounded
+up, where E is the identity followed by zero rows when the width grows: states of different widths
+are compared after zero padding.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from dnlcontrol.limits.infinite_depth.rounding import matrix_norm, mixed_norm, u
 
 
 class Operator(ABC):
-    """A linear map from R^columns to R^rows; `terms` products are summed at most for one entry of the result."""
+    """A linear map from R^columns to R^rows; `terms` products are summed at most for one entry of
+    the result.
+    """
 
     rows: int
     columns: int
@@ -95,10 +99,12 @@ class Matrix(Operator):
 
 @dataclass(frozen=True, eq=False)
 class ConvolutionOperator(Operator):
-    """Correlation with odd filters, stride 1, zero padding to the same size; the state is (channels, *size) flattened.
+    """Correlation with odd filters, stride 1, zero padding to the same size; the state is
+    (channels, *size) flattened.
 
-    (W x)[o, i] = Σ_c Σ_j filters[o, c, j] x[c, i + j - centre]. With |w| summed over the other indices
-    ‖W‖_∞ <= max over o, ‖W‖_1 <= max over c, ‖W‖_2 <= the square root of the product [derived].
+    (W x)[o, i] = Σ_c Σ_j filters[o, c, j] x[c, i + j - centre]. With |w| summed over the other
+    indices ‖W‖_∞ <= max over o, ‖W‖_1 <= max over c, ‖W‖_2 <= the square root of the product
+    [derived].
 
     Parameters
     ----------
@@ -113,7 +119,11 @@ class ConvolutionOperator(Operator):
         filters = checks.numbers("filters", self.filters)
         size = tuple(checks.whole("size", n) for n in np.atleast_1d(self.size).tolist())
         if filters.ndim != 2 + len(size) or any(k % 2 == 0 for k in filters.shape[2:]):
-            checks.reject("filters", filters, f"(channels out, channels in, *kernel), {len(size)} odd kernel sizes")
+            checks.reject(
+                "filters",
+                filters,
+                f"(channels out, channels in, *kernel), {len(size)} odd kernel sizes",
+            )
         object.__setattr__(self, "filters", filters)
         object.__setattr__(self, "size", size)
 
@@ -138,8 +148,12 @@ class ConvolutionOperator(Operator):
             shifts = [j - k // 2 for j, k in zip(offset, kernel, strict=True)]
             if any(abs(s) >= n for s, n in zip(shifts, self.size, strict=True)):
                 continue
-            to = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shifts, self.size, strict=True))
-            source = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shifts, self.size, strict=True))
+            to = tuple(
+                slice(max(0, -s), n - max(0, s)) for s, n in zip(shifts, self.size, strict=True)
+            )
+            source = tuple(
+                slice(max(0, s), n - max(0, -s)) for s, n in zip(shifts, self.size, strict=True)
+            )
             weight = self.filters[(slice(None), slice(None), *offset)]
             result[(slice(None), slice(None), *to)] += np.einsum(
                 "oc,nc...->no...", weight, image[(slice(None), slice(None), *source)]
@@ -221,14 +235,18 @@ class Toeplitz(Operator):
         return float(up(np.abs(self.filter).sum(), self.filter.size))
 
     def off_identity(self, norm: float) -> float:
-        return float(up(np.abs(self.filter - np.eye(1, self.filter.size)[0]).sum(), self.filter.size + 1))
+        return float(
+            up(np.abs(self.filter - np.eye(1, self.filter.size)[0]).sum(), self.filter.size + 1)
+        )
 
 
 def as_operator(argument: str, value: Any) -> Operator:
     """A matrix (a number is 1 by 1), or an operator as it is."""
     if isinstance(value, Operator):
         return value
-    array = checks.numbers(argument, value, "a matrix of finite numbers, Convolution(...) or Toeplitz(...)")
+    array = checks.numbers(
+        argument, value, "a matrix of finite numbers, Convolution(...) or Toeplitz(...)"
+    )
     if array.ndim == 0:
         array = array.reshape(1, 1)
     if array.ndim != 2 or not array.size:

@@ -13,7 +13,8 @@ from dnlcontrol.limits.infinite_depth.stacks import Stack
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """The states N_0(x)..N_n(x) and numbers per depth; on a ball all are valid for every point of it.
+    """The states N_0(x)..N_n(x) and numbers per depth; on a ball all are valid for every point of
+    it.
 
     Attributes
     ----------
@@ -48,14 +49,18 @@ def follow(stack: Stack, x: np.ndarray, depth: int, radius: float, norm: float) 
     sigma, q = stack.activation, stack.activation.lipschitz
     state = x
     states = [state]
-    rounding, spread, largest = [0.0], [radius], float(up(vector_norm(x, norm) + radius))
+    rounding = [0.0]
+    spread = [radius]
+    largest = float(up(vector_norm(x, norm) + radius))
     norms, negatives = [largest], [float(up(vector_norm(np.minimum(x, 0), norm) + radius))]
     perturbations, biases = [], []
     relu = sigma.piecewise_linear and sigma.slope == 0
     for k in range(1, depth + 1):
         layer = stack.layer(k)
         if layer.columns != state.size:
-            checks.reject(f"layer {k}", f"{layer.columns} columns", f"{state.size}, the rows of layer {k - 1}")
+            checks.reject(
+                f"layer {k}", f"{layer.columns} columns", f"{state.size}, the rows of layer {k - 1}"
+            )
         perturbations.append(layer.perturbation(norm))
         biases.append(layer.bias(norm))
         gain = layer.gain(norm)
@@ -63,7 +68,8 @@ def follow(stack: Stack, x: np.ndarray, depth: int, radius: float, norm: float) 
         with np.errstate(over="ignore", invalid="ignore"):
             state = sigma(layer.before(state, sigma))
             computed = vector_norm(state, norm)
-            own = 0.0 if sigma.piecewise_linear else 4 * EPS * computed  # σ is taken to be good to 4 ulps
+            # σ is taken to be good to 4 ulps
+            own = 0.0 if sigma.piecewise_linear else 4 * EPS * computed
             rounding.append(float(up(q * (gain * rounding[-1] + local) + own, 5)))
             spread.append(float(up(q * gain * spread[-1], 2)))
             size = float(up(computed + rounding[-1] + spread[-1], 2))
@@ -74,4 +80,6 @@ def follow(stack: Stack, x: np.ndarray, depth: int, radius: float, norm: float) 
         norms.append(size)
         negative = vector_norm(np.minimum(state, 0), norm)
         negatives.append(0.0 if relu else float(up(negative + rounding[-1] + spread[-1], 2)))
-    return Path(states, *(np.array(a) for a in (norms, negatives, rounding, spread, perturbations, biases)))
+    return Path(
+        states, *(np.array(a) for a in (norms, negatives, rounding, spread, perturbations, biases))
+    )

@@ -1,4 +1,6 @@
-"""What is known about a stack at infinite depth: verdicts, assumptions, and a bound of the error of finite depth."""
+"""What is known about a stack at infinite depth: verdicts, assumptions, and a bound of the error of
+finite depth.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,12 @@ class Report:
     necessary : "not examined", "satisfied", "violated", "undecidable" or "hypothesis fails".
     assumptions : sentences; the verdicts and the bound hold under them and say nothing beyond.
     depth, norm, radius : n, the norm (1, 2 or inf) and the radius of the ball around x.
-    bound : upper bound of ‖N_∞(y) - N_n(y)‖ for every y of the ball, in exact arithmetic, rounded up; inf when none.
+    bound : upper bound of ‖N_∞(y) - N_n(y)‖ for every y of the ball, in exact arithmetic, rounded
+        up; inf when none.
     log_bound : its natural logarithm, finite also where ``bound`` overflows.
     vacuous : the bound exceeds ‖N_n(x)‖, so that it does not even tell N_∞(x) from 0.
-    state_norm, rounding : ‖N_n(x)‖ (rounded up) and a bound of the rounding error of the computed N_n(x).
+    state_norm, rounding : ‖N_n(x)‖ (rounded up) and a bound of the rounding error of the computed
+        N_n(x).
     log_bounds : logarithms of the bounds at the known depths 0, 1, ....
     """
 
@@ -63,7 +67,8 @@ class Report:
     _further: Any = field(repr=False, default=None)
 
     def depth_for(self, eps: float) -> int | None:
-        """The least depth found from which on the bound is <= eps; None when no depth up to 2^60 has one.
+        """The least depth found from which on the bound is <= eps; None when no depth up to 2^60
+        has one.
 
         Up to the known depth the bounds use the layers; beyond it only the declared tails.
         """
@@ -73,24 +78,47 @@ class Report:
         return first_below(target, self.log_bounds, self._further)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the bounds per depth, ready for JSON: infinities and the norm inf are strings."""
-        names = ("condition", "network", "degenerate", "necessary", "assumptions", "depth", "norm", "radius", "bound",
-                 "log_bound", "vacuous", "state_norm", "rounding")  # fmt: skip
+        """Everything but the bounds per depth, ready for JSON: infinities and the norm inf are
+        strings.
+        """
+        names = (
+            "condition",
+            "network",
+            "degenerate",
+            "necessary",
+            "assumptions",
+            "depth",
+            "norm",
+            "radius",
+            "bound",
+            "log_bound",
+            "vacuous",
+            "state_norm",
+            "rounding",
+        )
         values = {name: getattr(self, name) for name in names}
         values["assumptions"] = list(self.assumptions)
-        return {k: str(v) if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+        return {
+            k: str(v) if isinstance(v, float) and not np.isfinite(v) else v
+            for k, v in values.items()
+        }
 
     def __str__(self) -> str:
         ball = f" on the ball of radius {self.radius:g}" if self.radius else ""
         rows = [
             ("condition", self.condition),
-            ("network", self.network + (", to a limit independent of x" if self.degenerate else "")),
+            (
+                "network",
+                self.network + (", to a limit independent of x" if self.degenerate else ""),
+            ),
             ("necessary", self.necessary),
             ("bound", _shown(self) + (" (vacuous)" if self.vacuous else "")),
             ("state", f"{self.state_norm:.6g} at depth {self.depth}, norm {self.norm:g}{ball}"),
         ]
         lines = [f"{name:10} {text}" for name, text in rows]
-        return "\n".join([*lines, *(f"  {i}. {text}" for i, text in enumerate(self.assumptions, 1))])
+        return "\n".join(
+            [*lines, *(f"  {i}. {text}" for i, text in enumerate(self.assumptions, 1))]
+        )
 
 
 def _shown(report: Report) -> str:
@@ -115,10 +143,12 @@ def certify(
     Parameters
     ----------
     stack : the layers; ``depth`` n of them are evaluated (default: all of a finite stack).
-    x, radius : the centre (width,) and radius of the ball, in ``norm``; without x only the verdicts.
+    x, radius : the centre (width,) and radius of the ball, in ``norm``; without x only the
+        verdicts.
     norm : 1, 2 or numpy.inf; matrices have the induced norm.
-    tail, minorant : Tail(weights, biases), or one bound for both: declared bounds of p_k and β_k for every k beyond
-        the known layers (all layers of a finite stack, n of a rule). Default: those of the stack.
+    tail, minorant : Tail(weights, biases), or one bound for both: declared bounds of p_k and β_k
+        for every k beyond the known layers (all layers of a finite stack, n of a rule). Default:
+        those of the stack.
     hypotheses : what else is declared; see ``hypotheses``.
 
     Raises
@@ -154,7 +184,10 @@ def _path(stack: Stack, x: Any, depth: int, radius: float, norm: float) -> Path:
 def _report(case: Case, verdicts: Verdicts, n: int, radius: float) -> Report:
     path, notes = case.path, verdicts.assumptions
     if path is None:
-        log_bounds, predicted, state, rounding = np.full(n + 1, np.inf), None, np.inf, np.inf
+        log_bounds = np.full(n + 1, np.inf)
+        predicted = None
+        state = np.inf
+        rounding = np.inf
         notes = (*notes, "no point was given, hence no bound")
     else:
         log_bounds, predicted = _bounds(case, verdicts, path)
@@ -162,32 +195,55 @@ def _report(case: Case, verdicts: Verdicts, n: int, radius: float) -> Report:
         state = float(up(vector_norm(path.states[n], case.norm) + rounding, 2))
         notes = (
             *notes,
-            f"bounds are for exact arithmetic, rounded up; the computed N_{n}(x) is off by <= {rounding:.2g}",
+            f"bounds are for exact arithmetic, rounded up; the computed N_{n}(x) is off by <= "
+            f"{rounding:.2g}",
         )
     log_bound = float(log_bounds[n])
     with np.errstate(over="ignore"):
         bound = float(up(np.exp(log_bound), 4))
     return Report(
-        condition=verdicts.condition, network=verdicts.network, degenerate=verdicts.degenerate,
-        necessary=verdicts.necessary, assumptions=notes, depth=n, norm=case.norm, radius=radius, bound=bound,
-        log_bound=log_bound, vacuous=path is None or bound > state * (1 + 1e-12), state_norm=state, rounding=rounding,
-        log_bounds=log_bounds, _further=predicted,
-    )  # fmt: skip
+        condition=verdicts.condition,
+        network=verdicts.network,
+        degenerate=verdicts.degenerate,
+        necessary=verdicts.necessary,
+        assumptions=notes,
+        depth=n,
+        norm=case.norm,
+        radius=radius,
+        bound=bound,
+        log_bound=log_bound,
+        vacuous=path is None or bound > state * (1 + 1e-12),
+        state_norm=state,
+        rounding=rounding,
+        log_bounds=log_bounds,
+        _further=predicted,
+    )
 
 
-def _bounds(case: Case, verdicts: Verdicts, path: Path) -> tuple[np.ndarray, Callable[[int], float]]:
-    """log of the bounds at the known depths, and at any depth beyond; the best of what the verdicts allow."""
+def _bounds(
+    case: Case, verdicts: Verdicts, path: Path
+) -> tuple[np.ndarray, Callable[[int], float]]:
+    """log of the bounds at the known depths, and at any depth beyond; the best of what the verdicts
+    allow.
+    """
     slope, tail = case.stack.activation.slope, case.tail
     log_bounds, further = np.full(path.depth + 1, np.inf), []
     if verdicts.condition == "satisfied" and case.stack.activation.piecewise_linear:
         log_bounds = np.minimum(log_bounds, summed_log_bounds(path, tail, slope))
         further.append(lambda m: beyond(path, tail, slope, m))
-    if verdicts.degenerate and Decay in case.given and tail.biases is not None and tail.biases.summable:
+    if (
+        verdicts.degenerate
+        and Decay in case.given
+        and tail.biases is not None
+        and tail.biases.summable
+    ):
         log_bounds = np.minimum(log_bounds, raised(log_of(path.norms)))  # the limit is 0
     if verdicts.degenerate and Contraction in case.given:
         limit = case.given[Contraction]
         log_bounds = np.minimum(log_bounds, _contraction_bounds(case.stack, path, limit, case.norm))
-        further.append(_contraction_beyond(case.stack, path, limit, case.norm, float(np.exp(log_bounds[-1]))))
+        further.append(
+            _contraction_beyond(case.stack, path, limit, case.norm, float(np.exp(log_bounds[-1])))
+        )
     return log_bounds, lambda m: min((f(m) for f in further), default=np.inf)
 
 
@@ -207,7 +263,9 @@ def _contraction_bounds(stack: Stack, path: Path, limit: Contraction, norm: floa
     return np.asarray(raised(log_of(bounds)))
 
 
-def _contraction_beyond(stack: Stack, path: Path, limit: Contraction, norm: float, error: float) -> Any:
+def _contraction_beyond(
+    stack: Stack, path: Path, limit: Contraction, norm: float, error: float
+) -> Any:
     """log of e_k <= q (‖W‖ + ω_k) e_{k-1} + q (ω_k ‖x*‖ + ν_k), from e_n on, one step at a time."""
     q, size = stack.activation.lipschitz, limit.operator.norm(norm)
     fixed = float(up(path.norms[-1] + error, 1))

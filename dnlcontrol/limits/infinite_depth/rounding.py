@@ -1,10 +1,10 @@
 """Upper bounds in floating point: every quantity is rounded up by a margin counted in operations.
 
-A sum, product or quotient of non-negative numbers in n operations has a relative error of at most n u/(1 - n u),
-u = 2^-53 (the order does not matter), which is below n EPS, EPS = 2u; `up` therefore multiplies by
-1 + (n + 1) EPS and adds one subnormal per operation for underflow. The spectral norm is LAPACK's largest singular
-value, whose relative error is a modestly growing function of the shape times u; the margin taken for it is
-(32 + 8 max(shape)) EPS.
+A sum, product or quotient of non-negative numbers in n operations has a relative error of at most n
+u/(1 - n u), u = 2^-53 (the order does not matter), which is below n EPS, EPS = 2u; `up` therefore
+multiplies by 1 + (n + 1) EPS and adds one subnormal per operation for underflow. The spectral norm
+is LAPACK's largest singular value, whose relative error is a modestly growing function of the shape
+times u; the margin taken for it is (32 + 8 max(shape)) EPS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ LARGEST_SVD = 1024  # beyond it the spectral norm is bounded by sqrt(‖A‖_1 �
 
 
 def up(value: Any, operations: int = 1) -> Any:
-    """An upper bound of a non-negative quantity computed in so many operations; an exact 0 stays 0."""
+    """An upper bound of a non-negative quantity computed in so many operations; an exact 0
+    stays 0.
+    """
     value = np.asarray(value, dtype=np.float64)
     with np.errstate(over="ignore"):
         raised = np.nextafter(value * (1 + (operations + 1) * EPS) + operations * SUBNORMAL, np.inf)

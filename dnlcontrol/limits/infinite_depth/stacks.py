@@ -1,17 +1,18 @@
 """A stack of layers: finite, from arrays, or infinite, from a rule n -> (W_n, b_n).
 
     plain      x^n = σ(W_n x^(n-1) + b_n)
-    residual   z_0 = x,  z_m = σ(W^{n,m} z_{m-1} + b^{n,m}) for m < M,  x' = σ(x + W^{n,M} z_{M-1} + b^{n,M})
+    residual   z_0 = x,  z_m = σ(W^{n,m} z_{m-1} + b^{n,m}) for m < M,  x' = σ(x + W^{n,M} z_{M-1} +
+    b^{n,M})
 
-Layers are counted from 1. W_n is a matrix, a Convolution or a Toeplitz map; it may widen (states are compared after
-zero padding). σ is ReLU, leaky ReLU of slope 0 <= a <= 1, or any function with a declared Lipschitz constant.
-Two numbers describe a layer as a perturbation of σ(x):
+Layers are counted from 1. W_n is a matrix, a Convolution or a Toeplitz map; it may widen (states
+are compared after zero padding). σ is ReLU, leaky ReLU of slope 0 <= a <= 1, or any function with a
+declared Lipschitz constant. Two numbers describe a layer as a perturbation of σ(x):
 
     plain      p_n = ‖W_n - I‖,         β_n = ‖b_n‖
     residual   p_n = Π_m ‖W^{n,m}‖,     β_n = Σ_m (Π_{j>m} ‖W^{n,j}‖) ‖b^{n,m}‖
 
-so that the argument of the outer σ is x + e with ‖e‖ <= p_n ‖x‖ + β_n. Idea of the plain form: Xu, Zhang,
-arXiv 2107.12530; of the residual form: Huang, Zhang, arXiv 2205.06571.
+so that the argument of the outer σ is x + e with ‖e‖ <= p_n ‖x‖ + β_n. Idea of the plain form: Xu,
+Zhang, arXiv 2107.12530; of the residual form: Huang, Zhang, arXiv 2205.06571.
 """
 
 from __future__ import annotations
@@ -80,15 +81,24 @@ class Layer:
         return vector_norm(self.shift, norm)
 
     def gain(self, norm: float) -> float:
-        """A Lipschitz constant of the argument of the outer σ; also ‖·‖ <= gain ‖x‖ + β_n for it."""
+        """A Lipschitz constant of the argument of the outer σ; also ‖·‖ <= gain ‖x‖ + β_n
+        for it.
+        """
         if norm not in self._gains:
             self._gains[norm] = self.weight.norm(norm)
         return self._gains[norm]
 
     def step_rounding(self, x: np.ndarray, sigma: Activation, norm: float) -> float:
-        """A bound of the rounding error of one evaluation at the exact x: (terms + 6) EPS ‖|W||x| + |b|‖."""
+        """A bound of the rounding error of one evaluation at the exact x: (terms + 6) EPS ‖|W||x| +
+        |b|‖.
+        """
         size = self.weight.absolute().apply(np.abs(x)) + np.abs(self.shift)
-        return float(up((self.weight.terms + 6) * np.finfo(float).eps * vector_norm(size, norm), self.weight.terms + 8))
+        return float(
+            up(
+                (self.weight.terms + 6) * np.finfo(float).eps * vector_norm(size, norm),
+                self.weight.terms + 8,
+            )
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +138,9 @@ class Block:
         return float(up(1.0 + self.perturbation(norm)))
 
     def increment(self) -> tuple[np.ndarray, np.ndarray]:
-        """A = W^M...W^1 and c = Σ_m W^M...W^{m+1} b^m: the branch is A x + c where no inner activation cuts."""
+        """A = W^M...W^1 and c = Σ_m W^M...W^{m+1} b^m: the branch is A x + c where no inner
+        activation cuts.
+        """
         A, c = np.eye(self.columns), np.zeros(self.columns)
         for layer in self.inner:
             W = layer.weight.matrix()
@@ -158,11 +170,12 @@ class Stack:
 
     Parameters
     ----------
-    weights : W_1..W_N, each a matrix (rows, columns), Convolution or Toeplitz; for ``residual`` each is a list of the
-        M inner weights of a block.
+    weights : W_1..W_N, each a matrix (rows, columns), Convolution or Toeplitz; for ``residual``
+        each is a list of the M inner weights of a block.
     biases : b_1..b_N in the same nesting; None is 0, for one layer or for all.
-    residual : whether x is added before the outer activation. A single array (rows, columns), Convolution or Toeplitz
-        among the lists is then a plain layer, such as a first layer that changes the width.
+    residual : whether x is added before the outer activation. A single array (rows, columns),
+        Convolution or Toeplitz among the lists is then a plain layer, such as a first layer that
+        changes the width.
     slope : a of the leaky activation max(u, a u), 0 <= a <= 1; 0 is ReLU.
     activation, lipschitz : another function of arrays, entry by entry, and its Lipschitz constant.
     tail, minorant : declared bounds of p_k and β_k beyond the last layer (see ``certify``).
@@ -188,25 +201,35 @@ class Stack:
         biases = [None] * len(weights) if biases is None else list(biases)
         if not weights or len(biases) != len(weights):
             checks.reject(
-                "weights, biases", f"{len(weights)} and {len(biases)}", "as many biases as weights, at least 1"
+                "weights, biases",
+                f"{len(weights)} and {len(biases)}",
+                "as many biases as weights, at least 1",
             )
-        layers = [self._made(n, W, b) for n, (W, b) in enumerate(zip(weights, biases, strict=True), 1)]
+        layers = [
+            self._made(n, W, b) for n, (W, b) in enumerate(zip(weights, biases, strict=True), 1)
+        ]
         for n, (one, two) in enumerate(pairwise(layers), 1):
             if two.columns != one.rows:
                 checks.reject(
-                    f"weights of layer {n + 1}", f"{two.columns} columns", f"{one.rows}, the rows of layer {n}"
+                    f"weights of layer {n + 1}",
+                    f"{two.columns} columns",
+                    f"{one.rows}, the rows of layer {n}",
                 )
         self.depth: int | None = len(layers)
         self._layers: dict[int, Layer | Block] = dict(enumerate(layers, 1))
         self._rule: Callable[[int], Any] | None = None
 
-    def _settings(self, residual: Any, slope: Any, activation: Any, lipschitz: Any, tail: Any, minorant: Any) -> None:
+    def _settings(
+        self, residual: Any, slope: Any, activation: Any, lipschitz: Any, tail: Any, minorant: Any
+    ) -> None:
         self.residual = bool(residual)
         if not 0 <= checks.real("slope", slope) <= 1:
             checks.reject("slope", slope, "a number from 0 to 1")
         if activation is None:
             if lipschitz is not None:
-                checks.reject("lipschitz", lipschitz, "None without activation=; it is 1 for max(u, slope u)")
+                checks.reject(
+                    "lipschitz", lipschitz, "None without activation=; it is 1 for max(u, slope u)"
+                )
             self.activation = Activation(float(slope))
         else:
             if lipschitz is None:
@@ -214,29 +237,41 @@ class Stack:
             if self.residual:
                 checks.reject("residual", residual, "False with an activation of one's own")
             checks.function("activation", activation)
-            self.activation = Activation(0.0, activation, checks.non_negative("lipschitz", lipschitz))
+            self.activation = Activation(
+                0.0, activation, checks.non_negative("lipschitz", lipschitz)
+            )
         self.tail: Tail = as_tail("tail", tail)
         self.minorant: Tail = as_tail("minorant", minorant)
 
     def _made(self, n: int, weight: Any, bias: Any) -> Layer | Block:
         name = f"weights of layer {n}"
-        if not self.residual or isinstance(weight, Operator) or (isinstance(weight, np.ndarray) and weight.ndim == 2):
+        if (
+            not self.residual
+            or isinstance(weight, Operator)
+            or (isinstance(weight, np.ndarray) and weight.ndim == 2)
+        ):
             operator = as_operator(name, weight)
             return Layer(operator, operator.bias(f"bias of layer {n}", bias))
         weights = list(weight)
         biases = [None] * len(weights) if bias is None else list(bias)
         if not weights or len(biases) != len(weights):
             checks.reject(
-                name, f"{len(weights)} weights, {len(biases)} biases", "lists of the M inner weights and biases"
+                name,
+                f"{len(weights)} weights, {len(biases)} biases",
+                "lists of the M inner weights and biases",
             )
         inner: list[Layer] = []
         for m, (W, b) in enumerate(zip(weights, biases, strict=True), 1):
             operator = as_operator(f"{name}, inner {m}", W)
             if inner and operator.columns != inner[-1].rows:
-                checks.reject(f"{name}, inner {m}", f"{operator.columns} columns", f"{inner[-1].rows}")
+                checks.reject(
+                    f"{name}, inner {m}", f"{operator.columns} columns", f"{inner[-1].rows}"
+                )
             inner.append(Layer(operator, operator.bias(f"bias of layer {n}, inner {m}", b)))
         if inner[-1].rows != inner[0].columns:
-            checks.reject(name, f"{inner[0].columns} -> {inner[-1].rows}", "a block keeps the width")
+            checks.reject(
+                name, f"{inner[0].columns} -> {inner[-1].rows}", "a block keeps the width"
+            )
         return Block(tuple(inner))
 
     def layer(self, n: int) -> Layer | Block:
@@ -247,7 +282,9 @@ class Stack:
             return self._layers[n]
         made = self._rule(n)
         if not isinstance(made, tuple) or len(made) != 2:
-            checks.reject_type(f"rule({n})", made, "a pair (W, b); for residual stacks (list of W, list of b)")
+            checks.reject_type(
+                f"rule({n})", made, "a pair (W, b); for residual stacks (list of W, list of b)"
+            )
         return self._made(n, *made)
 
     @property
@@ -274,7 +311,11 @@ class Stack:
         for n in range(1, self.whole_depth(depth) + 1):
             layer = self.layer(n)
             if layer.columns != state.shape[-1]:
-                checks.reject(f"rule({n})", f"{layer.columns} columns", f"{state.shape[-1]}, the rows of layer {n - 1}")
+                checks.reject(
+                    f"rule({n})",
+                    f"{layer.columns} columns",
+                    f"{state.shape[-1]}, the rows of layer {n - 1}",
+                )
             state = self.activation(layer.before(state, self.activation))
         return state
 
@@ -289,14 +330,18 @@ def from_rule(
     activation: Callable[[np.ndarray], np.ndarray] | None = None,
     lipschitz: float | None = None,
 ) -> Stack:
-    """The infinite stack of a rule n -> (W_n, b_n), n >= 1; residual: n -> (list of W, list of b). b may be None.
+    """The infinite stack of a rule n -> (W_n, b_n), n >= 1; residual: n -> (list of W, list of b).
+    b may be None.
 
-    ``tail`` declares majorants of p_k and β_k, ``minorant`` minorants: a Tail, or one bound for both.
+    ``tail`` declares majorants of p_k and β_k, ``minorant`` minorants: a Tail, or one bound for
+    both.
 
     >>> from_rule(lambda n: (1 + 1 / n**2, None))(1.0, depth=3).round(6)
     array([2.777778])
     """
     stack = Stack.__new__(Stack)
     stack._settings(residual, slope, activation, lipschitz, tail, minorant)
-    stack.depth, stack._layers, stack._rule = None, {}, checks.function("rule", rule)
+    stack.depth = None
+    stack._layers = {}
+    stack._rule = checks.function("rule", rule)
     return stack

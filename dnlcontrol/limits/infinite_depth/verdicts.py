@@ -1,13 +1,15 @@
 """Two separate verdicts, each with the assumptions it rests on.
 
-condition  of the sufficient condition Σ p_k < ∞, Σ β_k < ∞ (an activation of one's own: q ‖W‖ < 1, W_k -> W, b_k -> b)
+condition  of the sufficient condition Σ p_k < ∞, Σ β_k < ∞ (an activation of one's own: q ‖W‖ < 1,
+W_k -> W, b_k -> b)
            satisfied      finite declared tails
            violated       a declared non-summable minorant
            undecidable    otherwise: a finite prefix extends both ways
-network    converges, diverges, or undecided, at the point x. A violated condition is never "diverges".
+network    converges, diverges, or undecided, at the point x. A violated condition is never
+"diverges".
 
-Sufficiency of the condition: Xu, Zhang, arXiv 2107.12530 (plain), Huang, Zhang, arXiv 2205.06571 (residual) [paper];
-the other criteria are those of the hypotheses [derived].
+Sufficiency of the condition: Xu, Zhang, arXiv 2107.12530 (plain), Huang, Zhang, arXiv 2205.06571
+(residual) [paper]; the other criteria are those of the hypotheses [derived].
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class Verdicts:
 
 def decide(case: Case) -> Verdicts:
     """The verdicts, and every assumption that they rest on."""
-    given, tail, relu = case.given, case.tail, case.stack.activation.piecewise_linear
+    given = case.given
+    tail = case.tail
+    relu = case.stack.activation.piecewise_linear
     if Contraction in given and case.stack.residual and max(case.inner) > 1:
         seen = f"Contraction of a residual stack, of blocks with {max(case.inner)} inner layers"
         checks.reject("hypotheses", seen, "a plain stack, or one with one inner layer")
@@ -55,10 +59,14 @@ def decide(case: Case) -> Verdicts:
     condition = _condition(case) if relu else "undecidable"
     if not relu:
         notes.append(
-            "the summability condition is for max(u, a u); for this activation only a contraction is looked at"
+            "the summability condition is for max(u, a u); for this activation only a "
+            "contraction is looked at"
         )
     elif condition == "undecidable":
-        notes.append("a finite prefix decides nothing: the same layers extend to convergent and divergent stacks")
+        notes.append(
+            "a finite prefix decides nothing: the same layers extend to convergent and divergent "
+            "stacks"
+        )
     if condition == "satisfied":
         network = "converges"
     if Contraction in given and _contracts(case.stack, given[Contraction], case.norm, notes):
@@ -80,7 +88,11 @@ def decide(case: Case) -> Verdicts:
 
 
 def _decay_note(case: Case, decay: Decay) -> str:
-    what = "‖x + f_k(x)‖ <= (1 - d_k)‖x‖ + β_k, f_k the branch," if case.stack.residual else "‖W_k‖ <= 1 - d_k"
+    what = (
+        "‖x + f_k(x)‖ <= (1 - d_k)‖x‖ + β_k, f_k the branch,"
+        if case.stack.residual
+        else "‖W_k‖ <= 1 - d_k"
+    )
     return f"declared: {what} with d_k = {decay.gaps} for all k > {case.n}"
 
 
@@ -91,7 +103,11 @@ def _growth_notes(case: Case) -> list[str]:
     notes = [f"declared: the width stays, {what} non-negative entry by entry for all k > {case.n}"]
     given: NonnegativeTail = case.given[NonnegativeTail]
     pairs = (("‖A_k‖", given.increments), ("‖c_k‖", given.shifts))
-    return notes + [f"declared minorant: {name} >= {m} for all k > {case.n}" for name, m in pairs if m is not None]
+    return notes + [
+        f"declared minorant: {name} >= {m} for all k > {case.n}"
+        for name, m in pairs
+        if m is not None
+    ]
 
 
 def _declared(case: Case, probed: int) -> list[str]:
@@ -102,7 +118,10 @@ def _declared(case: Case, probed: int) -> list[str]:
         if bound is not None
     ]
     if probed:
-        notes.append(f"declarations beyond layer {case.n} were compared with {probed} layers of the rule, not with all")
+        notes.append(
+            f"declarations beyond layer {case.n} were compared with {probed} layers of the rule, "
+            "not with all"
+        )
     return notes
 
 
@@ -110,26 +129,44 @@ def _condition(case: Case) -> str:
     if case.tail.summable:
         return "satisfied"
     below = (case.minorant, case.growth)  # ‖A_k‖ <= p_k, ‖c_k‖ <= β_k
-    if any(bound is not None and bound.diverges for pair in below for bound in (pair.weights, pair.biases)):
+    if any(
+        bound is not None and bound.diverges
+        for pair in below
+        for bound in (pair.weights, pair.biases)
+    ):
         return "violated"
     return "undecidable"
 
 
 def _contracts(stack: Stack, limit: Contraction, norm: float, notes: list[str]) -> bool:
     if stack.residual:
-        notes.append("declared: one inner layer at most; a block is then the plain layer of I + W_k, called W_k here")
+        notes.append(
+            "declared: one inner layer at most; a block is then the plain layer of I + W_k, "
+            "called W_k here"
+        )
     rate = float(up(stack.activation.lipschitz * limit.operator.norm(norm)))
-    notes.append(f"declared: W_k -> W and b_k -> b, majorants {limit.weights} and {limit.biases}; q ‖W‖ <= {rate:.6g}")
+    notes.append(
+        f"declared: W_k -> W and b_k -> b, majorants {limit.weights} and {limit.biases}; q ‖W‖ "
+        f"<= {rate:.6g}"
+    )
     if stack.activation.function is not None:
-        notes.append(f"declared: the activation has the Lipschitz constant {stack.activation.lipschitz:g}")
+        notes.append(
+            f"declared: the activation has the Lipschitz constant {stack.activation.lipschitz:g}"
+        )
     if rate < 1:
-        notes.append("contraction: the limit is a fixed point independent of x; the network forgets its input")
+        notes.append(
+            "contraction: the limit is a fixed point independent of x; the network forgets its "
+            "input"
+        )
     return rate < 1
 
 
 def _grows(case: Case, notes: list[str]) -> bool:
     """Divergence from a non-negative state at layer n; see NonnegativeTail."""
-    path, n, growth, stack = case.path, case.n, case.growth, case.stack
+    path = case.path
+    n = case.n
+    growth = case.growth
+    stack = case.stack
     if path is None:
         return False
     state, error = path.states[n], path.rounding[n] + path.spread[n]
@@ -139,37 +176,61 @@ def _grows(case: Case, notes: list[str]) -> bool:
         return False
     bias, weight = ("c_k", "A_k") if stack.residual else ("b_k", "P_k")
     if growth.biases is not None and growth.biases.diverges:
-        notes.append(f"the state at layer {n} is non-negative, so that it never decreases, and Σ ‖{bias}‖ = ∞")
+        notes.append(
+            f"the state at layer {n} is non-negative, so that it never decreases, and Σ ‖{bias}‖ "
+            "= ∞"
+        )
         return True
     if growth.weights is not None and growth.weights.diverges and sure:
-        text = f"the state at layer {n} is positive in every entry, so that it never decreases, and Σ ‖{weight}‖ = ∞"
+        text = (
+            f"the state at layer {n} is positive in every entry, so that it never decreases, "
+            f"and Σ ‖{weight}‖ = ∞"
+        )
         notes.append(text)
         return True
     return False
 
 
 def _necessary(case: Case, degenerate: bool) -> tuple[str, str]:
-    """The conditions W_n -> I, b_n -> 0 (residual: the branch -> 0) under a hypothesis that makes them necessary."""
+    """The conditions W_n -> I, b_n -> 0 (residual: the branch -> 0) under a hypothesis that makes
+    them necessary.
+    """
     stack, tail = case.stack, case.tail
     hypothesis = case.given.get(PositiveLimits, case.given.get(RegularDomain))
     if hypothesis is None:
-        text = "W_n -> I and b_n -> 0 are not necessary without a hypothesis: W_n = 0, b_n = c >= 0 converges"
+        text = (
+            "W_n -> I and b_n -> 0 are not necessary without a hypothesis: W_n = 0, b_n = c "
+            ">= 0 converges"
+        )
         if max(case.inner):
-            text = "W_n -> 0 is not necessary without a hypothesis: W_n = -1, b_n = c >= 0 converges"
+            text = (
+                "W_n -> 0 is not necessary without a hypothesis: W_n = -1, b_n = c >= 0 converges"
+            )
         return "not examined", text
     if not stack.activation.piecewise_linear:
         checks.reject("hypotheses", type(hypothesis).__name__, "a stack with max(u, a u)")
     if isinstance(hypothesis, RegularDomain) and 0 < stack.activation.slope < 1:
-        checks.reject("hypotheses", "RegularDomain of a leaky stack", "ReLU: J_n = a I, W_n = I/a has J_n W_n = I")
+        checks.reject(
+            "hypotheses",
+            "RegularDomain of a leaky stack",
+            "ReLU: J_n = a I, W_n = I/a has J_n W_n = I",
+        )
     text = f"under {type(hypothesis).__name__} {_what_is_necessary(case, hypothesis)}"
     if isinstance(hypothesis, RegularDomain) and not _one_domain(stack, case.n, hypothesis):
-        return "hypothesis fails", f"{text}; but the points lie in different domains, or a product is singular"
+        return (
+            "hypothesis fails",
+            f"{text}; but the points lie in different domains, or a product is singular",
+        )
     if degenerate:
         return "hypothesis fails", f"{text}; but the limit is the same for every input"
     limit: Contraction | None = case.given.get(Contraction)
     away = any(bound is not None and bound.stays_away for bound in _necessary_minorants(case))
     if away or (limit is not None and away_from_identity(limit)):
-        return "violated", f"{text}; what is declared stays away from that: N_n cannot converge as the hypothesis says"
+        return (
+            "violated",
+            f"{text}; what is declared stays away from that: N_n cannot converge as the "
+            "hypothesis says",
+        )
     if all(bound is not None and bound.vanishes for bound in (tail.weights, tail.biases)):
         return "satisfied", f"{text}; the declared majorants tend to 0"
     return "undecidable", f"{text}; nothing declared tells whether they hold"
@@ -182,20 +243,28 @@ def _what_is_necessary(case: Case, hypothesis: PositiveLimits | RegularDomain) -
     if 0 in case.inner:
         texts.append("W_n -> I and b_n -> 0 are necessary (plain layers, also beyond)")
     if 1 in case.inner:
-        texts.append("W_n -> 0 and b_n -> 0 are necessary (blocks with one inner layer, also beyond)")
+        texts.append(
+            "W_n -> 0 and b_n -> 0 are necessary (blocks with one inner layer, also beyond)"
+        )
     if max(case.inner) > 1 and isinstance(hypothesis, RegularDomain):
-        text = "A_n -> 0 and c_n -> 0 are necessary, the branch being A_n y + c_n on the domain (not W^{n,m} -> 0)"
+        text = (
+            "A_n -> 0 and c_n -> 0 are necessary, the branch being A_n y + c_n on the domain "
+            "(not W^{n,m} -> 0)"
+        )
         texts.append(text)
     elif max(case.inner) > 1:
-        texts.append("f_n(x^{n-1}) -> 0 along the paths is necessary, f_n the branch (not W^{n,m} -> 0)")
+        texts.append(
+            "f_n(x^{n-1}) -> 0 along the paths is necessary, f_n the branch (not W^{n,m} -> 0)"
+        )
     return ", and ".join(texts)
 
 
 def _necessary_minorants(case: Case) -> tuple[Bound | None, ...]:
-    """Minorants of what has to vanish. With more inner layers only the increments of non-negative blocks have some.
+    """Minorants of what has to vanish. With more inner layers only the increments of non-negative
+    blocks have some.
 
-    Under NonnegativeTail the branch is A_n x + c_n at every state x >= 0, and at positive limits it is at least as
-    large as c_n and as A_n times the least entry.
+    Under NonnegativeTail the branch is A_n x + c_n at every state x >= 0, and at positive limits it
+    is at least as large as c_n and as A_n times the least entry.
     """
     known = case.minorant if max(case.inner) <= 1 else Tail()
     return known.weights, known.biases, case.growth.weights, case.growth.biases
@@ -212,6 +281,6 @@ def _one_domain(stack: Stack, n: int, hypothesis: RegularDomain) -> bool:
         np.array_equal(one, two)
         for form in forms[1:]
         for one, two in zip(first.patterns, form.patterns, strict=True)
-    )  # fmt: skip
+    )
     square = first.matrix.shape[0] == first.matrix.shape[1]
     return bool(same and square and np.linalg.matrix_rank(first.matrix) == len(first.matrix))

@@ -10,5 +10,20 @@ from dnlcontrol.problem.dynamics.resnet import ResNet
 from dnlcontrol.problem.dynamics.separable import Separable, exponential_memory
 from dnlcontrol.problem.dynamics.volterra import Volterra
 
-__all__ = ["ODE", "Affine", "Attention", "Convolution", "Dense", "DenseNet", "DenseTransformer", "Dynamics", "Outer",
-           "Patches", "ResNet", "Separable", "Volterra", "WidthPDE", "exponential_memory"]  # fmt: skip
+__all__ = [
+    "ODE",
+    "Affine",
+    "Attention",
+    "Convolution",
+    "Dense",
+    "DenseNet",
+    "DenseTransformer",
+    "Dynamics",
+    "Outer",
+    "Patches",
+    "ResNet",
+    "Separable",
+    "Volterra",
+    "WidthPDE",
+    "exponential_memory",
+]

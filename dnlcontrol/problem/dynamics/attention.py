@@ -1,4 +1,6 @@
-"""Attention over tokens: a non-local feature map, and dense stacks of attention layers with learned depth weights."""
+"""Attention over tokens: a non-local feature map, and dense stacks of attention layers with learned
+depth weights.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +18,21 @@ from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
 
 VARIANCE_FLOOR = 1e-5  # of layer normalisation, torch's default
-MASKED = -1e30  # added to a score: its exponential is then 0, in float32 too, and unlike -inf it has derivatives 0
+# added to a score: its exponential is then 0, in float32 too, and unlike -inf it has derivatives 0
+MASKED = -1e30
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Multi-head scaled dot-product attention F(s, x, u), x of shape (tokens, channels) or flattened.
+    """Multi-head scaled dot-product attention F(s, x, u), x of shape (tokens, channels) or
+    flattened.
 
-        F(x) = [A_1, ..., A_H] O,    A_h = softmax(q_h k_hᵀ / √(c/H)) v_h,    q = x Q,  k = x K,  v = x V
+        F(x) = [A_1, ..., A_H] O,    A_h = softmax(q_h k_hᵀ / √(c/H)) v_h,    q = x Q,  k = x K,  v
+        = x V
 
-    with c channels, H heads and q_h the h-th block of c/H columns of q; softmax along each row. Q, K, V, O are (c, c)
-    path controls. Non-local feature maps of dense networks: Huang, Su, Tai, Wu, arXiv 2510.02049.
+    with c channels, H heads and q_h the h-th block of c/H columns of q; softmax along each row. Q,
+    K, V, O are (c, c) path controls. Non-local feature maps of dense networks: Huang, Su, Tai, Wu,
+    arXiv 2510.02049.
 
     Parameters
     ----------
@@ -68,39 +74,48 @@ class Attention:
         shape = (self.tokens, self.channels)
         if tuple(x.shape) not in (shape, (self.tokens * self.channels,)):
             checks.reject(
-                "Attention", f"a state of shape {tuple(x.shape)}", f"{shape} or ({self.tokens * self.channels},)"
+                "Attention",
+                f"a state of shape {tuple(x.shape)}",
+                f"{shape} or ({self.tokens * self.channels},)",
             )
         rows = xp.reshape(x, shape)
-        q, k, v = rows @ u.Q, rows @ u.K, rows @ u.V
+        q = rows @ u.Q
+        k = rows @ u.K
+        v = rows @ u.V
         width = self.channels // self.heads
         blocks = [slice(h * width, (h + 1) * width) for h in range(self.heads)]
         scores = [q[:, b] @ k[:, b].T / math.sqrt(width) for b in blocks]
         if self.causal:
             later = xp.asarray(MASKED * np.triu(np.ones((self.tokens, self.tokens)), 1))
             scores = [score + later for score in scores]
-        parts = [xp.softmax(score, axis=1) @ v[:, b] for score, b in zip(scores, blocks, strict=True)]
+        parts = [
+            xp.softmax(score, axis=1) @ v[:, b] for score, b in zip(scores, blocks, strict=True)
+        ]
         return xp.reshape(xp.concat(parts, axis=1) @ u.O, tuple(x.shape))
 
 
 @dataclass(frozen=True)
 class DenseTransformer(Dynamics):
-    """A dense stack of attention layers: every layer adds up all earlier ones with learned weights in depth.
+    """A dense stack of attention layers: every layer adds up all earlier ones with learned weights
+    in depth.
 
         x(t) = x0 + ∫_0^t a(t, s) [A(y(s)) + σ(y(s) M + m) N] ds,    y = normalise(x)
 
-    on states (tokens, channels): A is :class:`Attention`, M (channels, hidden), m (hidden,), N (hidden, channels) act
-    on each token, a(t, s) is a number for each pair of times. a = 1 is the residual stack
-    x^{l+1} = x^l + τ (A + feed-forward), an O(L) recursion only when a is left out.
+    on states (tokens, channels): A is :class:`Attention`, M (channels, hidden), m (hidden,), N
+    (hidden, channels) act on each token, a(t, s) is a number for each pair of times. a = 1 is the
+    residual stack x^{l+1} = x^l + τ (A + feed-forward), an O(L) recursion only when a is left out.
 
     Parameters
     ----------
     tokens, channels, heads : as in :class:`Attention`.
     hidden : width of the feed-forward part; 0 leaves it out.
     activation : σ.
-    normalise : subtract each token's mean and divide by its standard deviation, without gain and offset; with two
-        channels little more than the sign of their difference, which makes the problem stiff.
+    normalise : subtract each token's mean and divide by its standard deviation, without gain and
+        offset; with two channels little more than the sign of their difference, which makes the
+        problem stiff.
     depth_weights : False fixes a = 1.
-    causal : as in :class:`Attention`; with it, token i of x(t) reads tokens 0..i alone at every depth.
+    causal : as in :class:`Attention`; with it, token i of x(t) reads tokens 0..i alone at every
+        depth.
     """
 
     tokens: int
@@ -129,7 +144,11 @@ class DenseTransformer(Dynamics):
         c, h = self.channels, self.hidden
         controls = dict(self.attention.controls)
         if h:  # N = 0: the feed-forward part starts as zero, M = identity lets its gradient through
-            controls |= {"M": Control((c, h), initial=np.eye(c, h)), "m": Control((h,)), "N": Control((h, c))}
+            controls |= {
+                "M": Control((c, h), initial=np.eye(c, h)),
+                "m": Control((h,)),
+                "N": Control((h, c)),
+            }
         if self.depth_weights:
             controls["a"] = Control((), on="ts", initial=1.0)
         return controls

@@ -1,4 +1,6 @@
-"""What every dynamics provides: x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds, v(t))."""
+"""What every dynamics provides: x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds,
+v(t)).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from dnlcontrol.problem.controls import Control
 
 @dataclass(frozen=True)
 class Outer:
-    """Says that an outer map is g + σ(z + b): b (d,) the path control or constant named ``bias``, σ as in Affine."""
+    """Says that an outer map is g + σ(z + b): b (d,) the path control or constant named ``bias``, σ
+    as in Affine.
+    """
 
     bias: str | None = None
     activation: Callable[[Any], Any] | None = None
@@ -20,13 +24,16 @@ class Outer:
 
 @dataclass(frozen=True)
 class Affine:
-    """Says that a kernel is σ(W y + b): y (e,), W the control named ``matrix`` (d, e), b (d,) the one named ``bias``.
+    """Says that a kernel is σ(W y + b): y (e,), W the control named ``matrix`` (d, e), b (d,) the
+    one named ``bias``.
 
-    ``feature`` says beside it that the feature map is φ(x), entry by entry; ``outer`` does so of g + σ(z + b).
+    ``feature`` says beside it that the feature map is φ(x), entry by entry; ``outer`` does so of g
+    + σ(z + b).
 
-    The column sweep then uses its own products, values, pull-backs and tangents written out, in place of torch.func's.
-    σ must be None (the identity) or know its derivatives (:func:`dnlcontrol.problem.activations.known`); for any other (of a
-    feature or outer map: for that map) the declaration has no effect. It is checked against the formulas.
+    The column sweep then uses its own products, values, pull-backs and tangents written out, in
+    place of torch.func's. σ must be None (the identity) or know its derivatives
+    (:func:`dnlcontrol.problem.activations.known`); for any other (of a feature or outer map: for
+    that map) the declaration has no effect. It is checked against the formulas.
     """
 
     matrix: str
@@ -39,12 +46,13 @@ class Affine:
 class Dynamics:
     """The four functions of the state equation and the controls that come with them.
 
-    ``kernel(t, s, y, u)`` is required. ``free_term(t, x0)`` (default: x0), ``feature(s, x, u)`` (default: x)
-    and ``outer(t, g, z, u)`` (default: g + z) may be None. ``batched(t, s, y, u)`` is an optional PyTorch
-    version of the kernel for one source layer: t (m,), s 0-d, y (n, *y), triangular controls (m, *shape), the
-    others (*shape) -> (m, n, *z); ``batched_feature(s, x, u)`` is one of the feature map: x (n, *x) -> (n, *y).
-    ``affine`` declares a kernel σ(W y + b), and maps φ(x) and g + σ(z + b), which the sweep then takes at full speed.
-    ``is_ode`` says that x' = k(s, x, v(s)): its costate is the classical one.
+    ``kernel(t, s, y, u)`` is required. ``free_term(t, x0)`` (default: x0), ``feature(s, x, u)``
+    (default: x) and ``outer(t, g, z, u)`` (default: g + z) may be None. ``batched(t, s, y, u)`` is
+    an optional PyTorch version of the kernel for one source layer: t (m,), s 0-d, y (n, *y),
+    triangular controls (m, *shape), the others (*shape) -> (m, n, *z); ``batched_feature(s, x, u)``
+    is one of the feature map: x (n, *x) -> (n, *y). ``affine`` declares a kernel σ(W y + b), and
+    maps φ(x) and g + σ(z + b), which the sweep then takes at full speed. ``is_ode`` says that x' =
+    k(s, x, v(s)): its costate is the classical one.
     """
 
     kernel: Callable[..., Any]

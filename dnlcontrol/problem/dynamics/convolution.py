@@ -17,13 +17,14 @@ from dnlcontrol.problem.dynamics.base import Dynamics
 
 @dataclass(frozen=True)
 class Patches:
-    """The patches of a signal or image: x (positions, channels) -> (positions, offsets·channels), zero padding.
+    """The patches of a signal or image: x (positions, channels) -> (positions, offsets·channels),
+    zero padding.
 
         P(x)[p, (o, c)] = x[p + o, c],    o over the offsets of the window, 0 outside the image
 
-    so that P(x) Fᵀ with F (out, offsets·channels) is a convolution (in torch's orientation). Positions are
-    row-major: one axis (length,), two axes (height, width). Built from slices of x as an array (height,
-    width·channels) with a margin, so that ranks stay 2.
+    so that P(x) Fᵀ with F (out, offsets·channels) is a convolution (in torch's orientation).
+    Positions are row-major: one axis (length,), two axes (height, width). Built from slices of x as
+    an array (height, width·channels) with a margin, so that ranks stay 2.
 
     Parameters
     ----------
@@ -63,7 +64,9 @@ class Patches:
         return namespace(x).reshape(x, shape)
 
     def __call__(self, x: Any) -> Any:
-        xp, c, reach = namespace(x), self.channels, self.window // 2
+        xp = namespace(x)
+        c = self.channels
+        reach = self.window // 2
         height, width = (*self.size, 1)[:2]
         across = self.window if len(self.size) == 2 else 1
         image = xp.reshape(self.rows(x), (height, width * c))
@@ -73,25 +76,33 @@ class Patches:
             if across > 1:
                 sides = xp.asarray(np.zeros((height + 2 * reach, reach * c)))
                 image = xp.concat([sides, image, sides], axis=1)
-        shifted = [image[i : i + height, j * c : (j + width) * c] for i in range(self.window) for j in range(across)]
+        shifted = [
+            image[i : i + height, j * c : (j + width) * c]
+            for i in range(self.window)
+            for j in range(across)
+        ]
         return xp.concat([xp.reshape(one, (self.positions, c)) for one in shifted], axis=1)
 
     def of_all(self, x: Any) -> Any:
-        """The patches of many states at once, a PyTorch tensor (n, *state shape) -> (n, positions, patch)."""
+        """The patches of many states at once, a PyTorch tensor (n, *state shape) -> (n, positions,
+        patch).
+        """
         from torch.nn.functional import pad
 
         reach, axes = self.window // 2, range(1, 1 + len(self.size))
         y = pad(x.reshape(-1, *self.size, self.channels), (0, 0) + (reach, reach) * len(self.size))
         for axis in axes:
             y = y.unfold(axis, self.window, 1)
-        last = len(self.size) + 1  # the axis of the channels, behind which those of the offsets now are
+        # the axis of the channels, behind which those of the offsets now are
+        last = len(self.size) + 1
         y = y.movedim(last, -1)
         return y.reshape(len(x), self.positions, self.entries)
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """The feature map F(s, x, u) = σ(P(x) Fᵀ + f), a convolution with the path controls F (out, patch) and f (out,).
+    """The feature map F(s, x, u) = σ(P(x) Fᵀ + f), a convolution with the path controls F (out,
+    patch) and f (out,).
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> convolution = dnl.Convolution((4, 4), channels=1)
@@ -122,8 +133,10 @@ class Convolution:
     @property
     def controls(self) -> Mapping[str, Control]:
         """F starts as the identity (1 at the window's centre), f at 0."""
-        return {"F": Control((self.channels, self.patches.entries), initial=centre(self.patches)),
-                "f": Control((self.channels,))}  # fmt: skip
+        return {
+            "F": Control((self.channels, self.patches.entries), initial=centre(self.patches)),
+            "f": Control((self.channels,)),
+        }
 
     def __call__(self, s: Any, x: Any, u: Any) -> Any:
         out = self.activation(self.patches(x) @ u.F.T + u.f)
@@ -137,9 +150,9 @@ class DenseNet(Dynamics):
         form "B"   x(t) = x0 + σ(∫_0^t W(t,s) * x(s) ds + b(t))
         form "C"   x(t) = x0 + ∫_0^t σ(W(t,s) * x(s) + b(t,s)) ds
 
-    W(t, s) (channels, offsets·channels) on the triangle, * the convolution P(x) Wᵀ of :class:`Patches`. A convolution
-    of a concatenation is the sum of convolutions of its parts, so form "B" is σ(conv([x^0, ..., x^{l-1}])), the layer
-    of a DenseNet, on top of the input.
+    W(t, s) (channels, offsets·channels) on the triangle, * the convolution P(x) Wᵀ of
+    :class:`Patches`. A convolution of a concatenation is the sum of convolutions of its parts, so
+    form "B" is σ(conv([x^0, ..., x^{l-1}])), the layer of a DenseNet, on top of the input.
 
     Parameters
     ----------
@@ -188,10 +201,11 @@ class DenseNet(Dynamics):
         return lambda t, g, z, u: g + self.activation(z + u.b)
 
     def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
-        """y (n, positions, patch), W (m, channels, patch), b (m, channels) -> (m, n, positions, channels).
+        """y (n, positions, patch), W (m, channels, patch), b (m, channels) -> (m, n, positions,
+        channels).
 
-        One product of all m filters with all n patches: products filter by filter have only ``channels`` columns, and
-        took 10 times as long (channels = 4, m = 16, 64 images of 8 x 8).
+        One product of all m filters with all n patches: products filter by filter have only
+        ``channels`` columns, and took 10 times as long (channels = 4, m = 16, 64 images of 8 x 8).
         """
         m, c, patch = u.W.shape
         mixed = u.W.reshape(m * c, patch) @ y.reshape(-1, patch).T
@@ -203,4 +217,6 @@ def centre(patches: Patches) -> np.ndarray:
     """The filter of the identity, (channels, patch)."""
     c = patches.channels
     offsets = patches.entries // c
-    return np.concatenate([np.eye(c) if o == offsets // 2 else np.zeros((c, c)) for o in range(offsets)], axis=1)
+    return np.concatenate(
+        [np.eye(c) if o == offsets // 2 else np.zeros((c, c)) for o in range(offsets)], axis=1
+    )

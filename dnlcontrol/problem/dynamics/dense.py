@@ -25,7 +25,8 @@ class Dense(Dynamics):
     width : d, the state's shape is (d,).
     form : "A", "B" or "C".
     activation : σ, a function of one array such as :func:`dnlcontrol.tanh`.
-    feature : ``F(s, x, u)``, replaces the default feature map; ``feature_controls`` are its path controls.
+    feature : ``F(s, x, u)``, replaces the default feature map; ``feature_controls`` are its path
+        controls.
     bias : False leaves b out.
     """
 
@@ -36,16 +37,28 @@ class Dense(Dynamics):
     feature_controls: Mapping[str, Control] = field(default_factory=dict)
     bias: bool = True
 
-    def __init__(self, width: int, form: str = "C", activation: Callable[[Any], Any] = tanh,
-                 feature: Callable[..., Any] | None = None, feature_controls: Mapping[str, Control] | None = None,
-                 bias: bool = True) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        form: str = "C",
+        activation: Callable[[Any], Any] = tanh,
+        feature: Callable[..., Any] | None = None,
+        feature_controls: Mapping[str, Control] | None = None,
+        bias: bool = True,
+    ) -> None:
         set_field = object.__setattr__
         set_field(self, "width", checks.whole("Dense.width", width))
         set_field(self, "form", checks.choice("Dense.form", form, ("A", "B", "C")))
         set_field(self, "activation", checks.function("Dense.activation", activation))
-        set_field(self, "feature_map", None if feature is None else checks.function("Dense.feature", feature))
+        set_field(
+            self,
+            "feature_map",
+            None if feature is None else checks.function("Dense.feature", feature),
+        )
         if not isinstance(feature_controls, (Mapping, type(None))):
-            checks.reject_type("Dense.feature_controls", feature_controls, "a mapping name -> Control")
+            checks.reject_type(
+                "Dense.feature_controls", feature_controls, "a mapping name -> Control"
+            )
         set_field(self, "feature_controls", dict(feature_controls or {}))
         if not isinstance(bias, bool):
             checks.reject_type("Dense.bias", bias, "True or False")

@@ -1,6 +1,7 @@
 """An integro-differential equation over the width: depth t and width y both continuous.
 
-Source of the model: Markowich and Portaro, arXiv 2411.06290. The identities below are derived for this project.
+Source of the model: Markowich and Portaro, arXiv 2411.06290. The identities below are derived for
+this project.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ INDEPENDENT = 1e12  # condition of a Gram matrix above which four digits or fewe
 class WidthPDE(Dynamics):
     """∂_t f(y,t) = σ(∫_0^1 w(y,z,t) f(z,t) dz + b(y,t)), f(., 0) given, on y in [0, 1].
 
-    The integral is a quadrature over N nodes y_i with weights q_i, midpoint or Gauss; the state is f(y_i, t), shape
-    (N,). The path controls are scaled so that sums of squares are integrals,
+    The integral is a quadrature over N nodes y_i with weights q_i, midpoint or Gauss; the state is
+    f(y_i, t), shape (N,). The path controls are scaled so that sums of squares are integrals,
 
         w_ij = √(q_i q_j) w(y_i, y_j, t),    b_i = √q_i b(y_i, t),    Σ w_ij² ≈ ∫∫ w² dy dz,
 
-    and the equation reads f_i' = σ((Σ_j w_ij √q_j f_j + b_i) / √q_i). Thus ``L2`` and ``H1`` of a control are its norms
-    in L²(Y²) and in H¹(0, T; L²(Y²)), the metric of a solve does not depend on N, and :meth:`slopes` adds the
-    derivatives in y and z. :meth:`controls` and :meth:`functions` go from functions to samples and back.
+    and the equation reads f_i' = σ((Σ_j w_ij √q_j f_j + b_i) / √q_i). Thus ``L2`` and ``H1`` of a
+    control are its norms in L²(Y²) and in H¹(0, T; L²(Y²)), the metric of a solve does not depend
+    on N, and :meth:`slopes` adds the derivatives in y and z. :meth:`controls` and :meth:`functions`
+    go from functions to samples and back.
 
     Parameters
     ----------
@@ -86,15 +88,22 @@ class WidthPDE(Dynamics):
         root = y.new_tensor(np.sqrt(self.q))
         return self.activation(((y * root) @ u.w.T + u.b) / root).unsqueeze(0)
 
-    # -- functions and samples -----------------------------------------------------------------------------------
+    # -- functions and samples
+    # -----------------------------------------------------------------------------------
     def sample(self, function: Callable[[np.ndarray], Any]) -> np.ndarray:
         """A function of y at the nodes, (N,)."""
         checks.function("WidthPDE.sample", function)
         return np.array(np.broadcast_to(function(self.y), (self.nodes,)), dtype=float)
 
-    def controls(self, w: Callable[..., Any] | None = None, b: Callable[..., Any] | None = None) -> dict[str, Any]:
-        """Functions w(y, z, t) and b(y, t) as initial guesses (functions of t) for the scaled controls."""
-        y, root, out = self.y, np.sqrt(self.q), {}
+    def controls(
+        self, w: Callable[..., Any] | None = None, b: Callable[..., Any] | None = None
+    ) -> dict[str, Any]:
+        """Functions w(y, z, t) and b(y, t) as initial guesses (functions of t) for the scaled
+        controls.
+        """
+        y = self.y
+        root = np.sqrt(self.q)
+        out = {}
         if w is not None:
             checks.function("WidthPDE.controls.w", w)
             out["w"] = lambda t: np.outer(root, root) * w(y[:, None], y[None, :], t)
@@ -103,13 +112,18 @@ class WidthPDE(Dynamics):
             out["b"] = lambda t: root * b(y, t)
         return out
 
-    def functions(self, w: Any = None, b: Any = None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def functions(
+        self, w: Any = None, b: Any = None
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Samples (..., N, N) and (..., N) of the scaled controls as values w(y_i, z_j), b(y_i)."""
         root = np.sqrt(self.q)
-        return (None if w is None else np.asarray(w) / np.outer(root, root),
-                None if b is None else np.asarray(b) / root)  # fmt: skip
+        return (
+            None if w is None else np.asarray(w) / np.outer(root, root),
+            None if b is None else np.asarray(b) / root,
+        )
 
-    # -- costs -------------------------------------------------------------------------------------------------------
+    # -- costs
+    # ----------------------------------------------------------------------------------------------
     def squared(self, target: Any) -> Cost:
         """½ ∫ (f(y, T) - g(y))² dy by the quadrature; ``target`` g at the nodes, (samples, N)."""
         q = self.q
@@ -120,14 +134,16 @@ class WidthPDE(Dynamics):
 
         target = checks.numbers("WidthPDE.squared.target", target)
         if target.ndim != 2 or target.shape[1] != self.nodes:
-            checks.reject("WidthPDE.squared.target", target, f"one row of {self.nodes} values per sample")
+            checks.reject(
+                "WidthPDE.squared.target", target, f"one row of {self.nodes} values per sample"
+            )
         return Cost(squared_distance, target, name="squared_distance")
 
     def slopes(self, w: float = 0.0, b: float = 0.0) -> Callable[..., Any]:
         """The running cost ½ weight_w ∫∫ |∂_y w|² + |∂_z w|² dy dz + ½ weight_b ∫ |∂_y b|² dy.
 
-        Differences of neighbouring nodes over their distance, the other axis by the quadrature. With ``L2`` or ``H1``
-        of the same weight it makes the H¹ norm in (y, z) or in (y, z, t).
+        Differences of neighbouring nodes over their distance, the other axis by the quadrature.
+        With ``L2`` or ``H1`` of the same weight it makes the H¹ norm in (y, z) or in (y, z, t).
         """
         weight_w, weight_b = checks.non_negative("slopes.w", w), checks.non_negative("slopes.b", b)
         root, gaps = np.sqrt(self.q), np.sqrt(np.diff(self.y))
@@ -148,16 +164,26 @@ class WidthPDE(Dynamics):
 
         return slope_cost
 
-    # -- exact answers -----------------------------------------------------------------------------------------------
-    def steer(self, start: Any, end: Any, depth: int, inverse: Callable[[np.ndarray], np.ndarray] = np.arctanh,
-              horizon: float = 1.0) -> dict[str, Any]:  # fmt: skip
-        """Controls that move S data from ``start`` to ``end`` (S, N) along straight lines, exactly for Euler's method.
+    # -- exact answers
+    # ----------------------------------------------------------------------------------------------
+    def steer(
+        self,
+        start: Any,
+        end: Any,
+        depth: int,
+        inverse: Callable[[np.ndarray], np.ndarray] = np.arctanh,
+        horizon: float = 1.0,
+    ) -> dict[str, Any]:
+        """Controls that move S data from ``start`` to ``end`` (S, N) along straight lines, exactly
+        for Euler's method.
 
-            w(y, z, t) = Σ_{r,s} (G^{-1})_{sr} σ^{-1}((f1_r - f0_r)(y)/T) φ_s(z, t),   b = 0,   G_sr = <φ_s, φ_r>
+            w(y, z, t) = Σ_{r,s} (G^{-1})_{sr} σ^{-1}((f1_r - f0_r)(y)/T) φ_s(z, t),   b = 0,   G_sr
+            = <φ_s, φ_r>
 
-        with φ_s the line from f0_s to f1_s, at the nodes t_0..t_{L-1} of the left rule. ``inverse`` is σ^{-1}. The
-        lines must stay linearly independent and the speeds (f1 - f0)/T inside the range of σ. Returns a start for
-        :func:`dnlcontrol.simulate` or :func:`dnlcontrol.solve` at that depth.
+        with φ_s the line from f0_s to f1_s, at the nodes t_0..t_{L-1} of the left rule. ``inverse``
+        is σ^{-1}. The lines must stay linearly independent and the speeds (f1 - f0)/T inside the
+        range of σ. Returns a start for :func:`dnlcontrol.simulate` or :func:`dnlcontrol.solve` at
+        that depth.
         """
         start, end = checks.numbers("steer.start", start), checks.numbers("steer.end", end)
         if start.ndim != 2 or start.shape[1] != self.nodes or end.shape != start.shape:
@@ -167,7 +193,11 @@ class WidthPDE(Dynamics):
         with np.errstate(invalid="ignore", divide="ignore"):
             speed = np.asarray(inverse((end - start) / T))
         if not np.all(np.isfinite(speed)):
-            checks.reject("steer.end", "speeds (end - start)/horizon outside the activation's range", "slower motions")
+            checks.reject(
+                "steer.end",
+                "speeds (end - start)/horizon outside the activation's range",
+                "slower motions",
+            )
         path = start + np.arange(L)[:, None, None] / L * (end - start)
         gram = (path * self.q) @ path.transpose(0, 2, 1)
         worst = int(np.argmax(np.linalg.cond(gram)))
@@ -178,43 +208,61 @@ class WidthPDE(Dynamics):
         return {"w": np.outer(root, root) * (speed.T @ np.linalg.solve(gram, path)), "b": 0.0}
 
     def steady_state(self, w: Any, b: Any, zero: float = 0.0) -> np.ndarray:
-        """f with ∫ w(y, z) f(z) dz + b(y) = c at every node, σ(c) = 0; ``zero`` is c, w and b are scaled samples.
+        """f with ∫ w(y, z) f(z) dz + b(y) = c at every node, σ(c) = 0; ``zero`` is c, w and b are
+        scaled samples.
 
-        The solution of least norm in L²(Y). Where w is singular and b outside its range there is none: an error.
+        The solution of least norm in L²(Y). Where w is singular and b outside its range there is
+        none: an error.
         """
         root = np.sqrt(self.q)
         w, b = checks.numbers("steady_state.w", w), checks.numbers("steady_state.b", b)
         right = zero * root - b
         scaled = np.linalg.lstsq(w, right, rcond=None)[0]
         if np.linalg.norm(w @ scaled - right) > 1e-9 * (1.0 + np.linalg.norm(right)):
-            checks.reject("steady_state.w", "a kernel whose range does not hold c - b", "a solvable equation")
+            checks.reject(
+                "steady_state.w", "a kernel whose range does not hold c - b", "a solvable equation"
+            )
         return np.asarray(scaled / root)
 
-    # -- the Hamiltonian ---------------------------------------------------------------------------------------------
-    def minimise_hamiltonian(self, states: Any, costates: Any, weight_w: float, weight_b: float | None,
-                             start: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-        """The w and b that minimise H = Σ_s <p_s, σ(∫w f_s + b)> + ½ λ‖w‖² + ½ κ‖b‖², and the minimum per node.
+    # -- the Hamiltonian
+    # ---------------------------------------------------------------------------------------------
+    def minimise_hamiltonian(
+        self, states: Any, costates: Any, weight_w: float, weight_b: float | None, start: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The w and b that minimise H = Σ_s <p_s, σ(∫w f_s + b)> + ½ λ‖w‖² + ½ κ‖b‖², and the
+        minimum per node.
 
         Everything separates in y, and there only ξ_s = <w(y, .), f_s> + b(y) matters [derived]:
 
-            min over η of Σ_s p_s(y) σ(ξ_s) + ½ |η|²,    ξ = C η,    C Cᵀ = M,    M_st = <f_s, f_t>/λ + 1/κ
+            min over η of Σ_s p_s(y) σ(ξ_s) + ½ |η|²,    ξ = C η,    C Cᵀ = M,    M_st = <f_s,
+            f_t>/λ + 1/κ
 
-        by damped Newton from the corners of the box that holds all stationary points, η = -Cᵀ(p∘a), a = σ'(ξ) (for a
-        1-Lipschitz, increasing σ: a in [0, 1]^S). Then w(y, .) = -(1/λ) Σ p_s a_s f_s, b = -(1/κ) Σ p_s a_s, so that
-        rank w <= S. M may be singular, as with more data than N + 1: ξ moves in its range, where ½ |η|² = ½ ξᵀ M^+ ξ is
-        the least cost of (w, b) with these ξ. ``weight_b`` None is the equation without b: M_st = <f_s, f_t>/λ.
+        by damped Newton from the corners of the box that holds all stationary points, η = -Cᵀ(p∘a),
+        a = σ'(ξ) (for a 1-Lipschitz, increasing σ: a in [0, 1]^S). Then w(y, .) = -(1/λ) Σ p_s a_s
+        f_s, b = -(1/κ) Σ p_s a_s, so that rank w <= S. M may be singular, as with more data than N
+        + 1: ξ moves in its range, where ½ |η|² = ½ ξᵀ M^+ ξ is the least cost of (w, b) with these
+        ξ. ``weight_b`` None is the equation without b: M_st = <f_s, f_t>/λ.
 
-        ``states`` (S, N); ``costates`` (S, N) as values p_s(y), with the weight of the sample in them: for the mean
-        over S data p = ψ / (S q). ``start`` (N, S) adds a start for ξ, projected onto the range of M.
-        Returns scaled w (N, N), b (N,), minimum (N,).
+        ``states`` (S, N); ``costates`` (S, N) as values p_s(y), with the weight of the sample in
+        them: for the mean over S data p = ψ / (S q). ``start`` (N, S) adds a start for ξ, projected
+        onto the range of M. Returns scaled w (N, N), b (N,), minimum (N,).
         """
         from dnlcontrol.problem.dynamics.reduced import minimise_reduced
 
-        f, p = checks.numbers("minimise_hamiltonian.states", states), checks.numbers("costates", costates)
+        f, p = (
+            checks.numbers("minimise_hamiltonian.states", states),
+            checks.numbers("costates", costates),
+        )
         if f.ndim != 2 or f.shape[1] != self.nodes or p.shape != f.shape:
-            checks.reject("minimise_hamiltonian.states", f"shapes {f.shape}, {p.shape}", f"two (data, {self.nodes})")
+            checks.reject(
+                "minimise_hamiltonian.states",
+                f"shapes {f.shape}, {p.shape}",
+                f"two (data, {self.nodes})",
+            )
         lam, root = checks.positive("weight_w", weight_w), np.sqrt(self.q)
         share = 0.0 if weight_b is None else 1.0 / checks.positive("weight_b", weight_b)
-        slopes, value = minimise_reduced(self.activation, p.T, (f * self.q) @ f.T / lam + share, start)
+        slopes, value = minimise_reduced(
+            self.activation, p.T, (f * self.q) @ f.T / lam + share, start
+        )
         w = -np.outer(root, root) * (slopes @ f) / lam
         return w, -root * slopes.sum(1) * share, value

@@ -1,4 +1,6 @@
-"""min over ξ in the range of M of Σ_s p_s σ(ξ_s) + ½ ξᵀM^+ξ, for many p at once: a reduced Hamiltonian."""
+"""min over ξ in the range of M of Σ_s p_s σ(ξ_s) + ½ ξᵀM^+ξ, for many p at once: a reduced
+Hamiltonian.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,15 @@ LEAST = 1e-3  # curvature below which a direction is damped, relative to the 1 o
 STEPS = 60
 
 
-def minimise_reduced(activation: Callable[[Any], Any], p: np.ndarray, M: np.ndarray,
-                     start: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """p (n, S), M (S, S) positive semidefinite -> p∘σ'(ξ) (n, S) at the best minimiser found, and its value (n,).
+def minimise_reduced(
+    activation: Callable[[Any], Any], p: np.ndarray, M: np.ndarray, start: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """p (n, S), M (S, S) positive semidefinite -> p∘σ'(ξ) (n, S) at the best minimiser found, and
+    its value (n,).
 
-    In ξ = C η the quadratic part is ½|η|², so M may be singular, and η = -Cᵀ(p∘σ'(ξ)) at every stationary point.
-    Eigenvalues of M that are rounding (below S ε times the largest) are 0: their roots would not be small.
+    In ξ = C η the quadratic part is ½|η|², so M may be singular, and η = -Cᵀ(p∘σ'(ξ)) at every
+    stationary point. Eigenvalues of M that are rounding (below S ε times the largest) are 0: their
+    roots would not be small.
     """
     S = p.shape[1]
     eigenvalues, vectors = np.linalg.eigh(M)
@@ -41,7 +46,9 @@ def minimise_reduced(activation: Callable[[Any], Any], p: np.ndarray, M: np.ndar
     return (repeated * ds).reshape(len(p), -1, S)[rows, best], value[rows, best]
 
 
-def _newton(activation: Callable[[Any], Any], p: np.ndarray, C: np.ndarray, eta: np.ndarray) -> np.ndarray:
+def _newton(
+    activation: Callable[[Any], Any], p: np.ndarray, C: np.ndarray, eta: np.ndarray
+) -> np.ndarray:
     """Newton steps with |eigenvalues| and Armijo's rule, all rows at once."""
     identity = np.eye(C.shape[1])
 
@@ -77,7 +84,9 @@ def _value(activation: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
     return np.asarray(activation(torch.as_tensor(x)))
 
 
-def derivatives(activation: Callable[[Any], Any], x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def derivatives(
+    activation: Callable[[Any], Any], x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """σ, σ' and σ'' at every entry."""
     import torch
     from torch.func import jvp

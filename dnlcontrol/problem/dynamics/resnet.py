@@ -16,7 +16,8 @@ from dnlcontrol.problem.dynamics.base import Affine, Dynamics
 class ResNet(Dynamics):
     """x^{l+1} = x^l + τ σ(K^l x^l + b^l), the Euler method for x' = σ(K(t) x + b(t)).
 
-    Source: the residual network of Thorpe and van Gennip, arXiv 1810.11741 (X_{i+1} = X_i + (1/n) σ(K_i X_i + b_i)).
+    Source: the residual network of Thorpe and van Gennip, arXiv 1810.11741 (X_{i+1} = X_i + (1/n)
+    σ(K_i X_i + b_i)).
 
     Parameters
     ----------

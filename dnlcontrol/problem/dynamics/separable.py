@@ -18,10 +18,12 @@ LARGEST = 600.0  # e^600 and its square root's products stay far from the larges
 
 @dataclass(frozen=True)
 class Separable(Dynamics):
-    """x(t) = G(t, g(t), z(t), u(t)),  z(t) = ∫_0^t Σ_r a_r(t) b_r(s, y(s), u(s)) ds,  y(s) = F(s, x(s), u(s)).
+    """x(t) = G(t, g(t), z(t), u(t)),  z(t) = ∫_0^t Σ_r a_r(t) b_r(s, y(s), u(s)) ds,  y(s) = F(s,
+    x(s), u(s)).
 
-    The r integrals m_r(t) = ∫_0^t b_r ds do not depend on t under the integral: they are carried from layer to layer,
-    and z = Σ_r a_r(t) m_r. The sums are those of the same :class:`Volterra` problem, in another order.
+    The r integrals m_r(t) = ∫_0^t b_r ds do not depend on t under the integral: they are carried
+    from layer to layer, and z = Σ_r a_r(t) m_r. The sums are those of the same :class:`Volterra`
+    problem, in another order.
 
     Parameters
     ----------
@@ -34,8 +36,12 @@ class Separable(Dynamics):
     InputError where the lists differ in length, or are empty (when the problem is made).
 
     >>> import numpy as np, dnlcontrol as dnl
-    >>> ramp = dnl.Separable(lambda t: [t, -1.0], lambda s, x, u: [u.u, s * u.u])  # kernel (t - s) u(s)
-    >>> problem = dnl.ControlProblem(x0=[0.0], dynamics=ramp, controls={"u": dnl.Control((), initial=1)})
+    >>> ramp = dnl.Separable(
+    ...     lambda t: [t, -1.0], lambda s, x, u: [u.u, s * u.u]
+    ... )  # kernel (t - s) u(s)
+    >>> problem = dnl.ControlProblem(
+    ...     x0=[0.0], dynamics=ramp, controls={"u": dnl.Control((), initial=1)}
+    ... )
     >>> dnl.simulate(problem, depth=4)[:, 0].tolist()  # the left rule's τ² l(l+1)/2
     [0.0, 0.0625, 0.1875, 0.375, 0.625]
     """
@@ -46,13 +52,24 @@ class Separable(Dynamics):
     feature: Callable[..., Any] | None = None
     outer_map: Callable[..., Any] | None = None
 
-    def __init__(self, factors: Callable[[Any], Sequence[Any]], terms: Callable[[Any, Any, Any], Sequence[Any]],
-                 free_term: Callable[..., Any] | None = None, feature: Callable[..., Any] | None = None,
-                 outer: Callable[..., Any] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        factors: Callable[[Any], Sequence[Any]],
+        terms: Callable[[Any, Any, Any], Sequence[Any]],
+        free_term: Callable[..., Any] | None = None,
+        feature: Callable[..., Any] | None = None,
+        outer: Callable[..., Any] | None = None,
+    ) -> None:
         checks.function("Separable.factors", factors)
         checks.function("Separable.terms", terms)
         check_functions("Separable", free_term=free_term, feature=feature, outer=outer)
-        values = {"factors": factors, "terms": terms, "free_term": free_term, "feature": feature, "outer_map": outer}
+        values = {
+            "factors": factors,
+            "terms": terms,
+            "free_term": free_term,
+            "feature": feature,
+            "outer_map": outer,
+        }
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -69,7 +86,11 @@ class Separable(Dynamics):
             factors = _listed("Separable.factors", self.factors(t))
             rows, count = z.shape[0], len(factors)
             if rows % count or (len(z.shape) < 2 and rows != count):
-                checks.reject("Separable.factors", f"{count} factors", f"as many as there are terms ({rows} rows)")
+                checks.reject(
+                    "Separable.factors",
+                    f"{count} factors",
+                    f"as many as there are terms ({rows} rows)",
+                )
             height = rows // count
             parts = [z[i * height : (i + 1) * height] if height > 1 else z[i] for i in range(count)]
             total = factors[0] * parts[0]
@@ -80,7 +101,9 @@ class Separable(Dynamics):
         return combine
 
     def dense(self) -> Volterra:
-        """The same equation with its kernel Σ_r a_r(t) b_r(s, y, u) evaluated for every pair of layers, O(L²)."""
+        """The same equation with its kernel Σ_r a_r(t) b_r(s, y, u) evaluated for every pair of
+        layers, O(L²).
+        """
 
         def kernel(t: Any, s: Any, y: Any, u: Any) -> Any:
             pairs = zip(self.factors(t), self.terms(s, y, u), strict=True)
@@ -93,9 +116,13 @@ class Separable(Dynamics):
         return Volterra(kernel, self.free_term, self.feature, self.outer_map)
 
 
-def exponential_memory(rates: Sequence[float], term: Callable[[Any, Any, Any], Any],
-                       weights: Sequence[float] | None = None, horizon: float = 1.0,
-                       **maps: Any) -> Separable:  # fmt: skip
+def exponential_memory(
+    rates: Sequence[float],
+    term: Callable[[Any, Any, Any], Any],
+    weights: Sequence[float] | None = None,
+    horizon: float = 1.0,
+    **maps: Any,
+) -> Separable:
     """The convolution kernel Σ_r c_r e^{-ρ_r (t - s)} b(s, y, u) as a :class:`Separable`.
 
     Parameters
@@ -111,12 +138,18 @@ def exponential_memory(rates: Sequence[float], term: Callable[[Any, Any, Any], A
     rho = np.atleast_1d(checks.numbers("rates", rates))
     c = np.ones_like(rho) if weights is None else np.atleast_1d(checks.numbers("weights", weights))
     if rho.ndim != 1 or c.shape != rho.shape or not rho.size:
-        checks.reject("rates, weights", f"shapes {rho.shape} and {c.shape}", "two lists of one length, at least 1")
+        checks.reject(
+            "rates, weights",
+            f"shapes {rho.shape} and {c.shape}",
+            "two lists of one length, at least 1",
+        )
     checks.positive("horizon", horizon)
     checks.function("term", term)
     if np.any(np.abs(rho) * horizon > LARGEST):
         seen = f"a rate {rho[np.argmax(np.abs(rho))]:g} on [0, {horizon:g}]"
-        checks.reject("rates", seen, f"|rate| times horizon up to {LARGEST:g}; dnl.Volterra takes any kernel")
+        checks.reject(
+            "rates", seen, f"|rate| times horizon up to {LARGEST:g}; dnl.Volterra takes any kernel"
+        )
 
     def factors(t: Any) -> list[Any]:
         exp = namespace(t).exp

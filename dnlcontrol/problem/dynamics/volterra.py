@@ -12,7 +12,8 @@ from dnlcontrol.problem.dynamics.base import Dynamics, check_functions
 
 @dataclass(frozen=True)
 class Volterra(Dynamics):
-    """x(t) = G(t, g(t), z(t), u(t)),  z(t) = ∫_0^t k(t, s, y(s), u(t, s)) ds,  y(s) = F(s, x(s), u(s)).
+    """x(t) = G(t, g(t), z(t), u(t)),  z(t) = ∫_0^t k(t, s, y(s), u(t, s)) ds,  y(s) = F(s, x(s),
+    u(s)).
 
     Parameters
     ----------
@@ -20,9 +21,11 @@ class Volterra(Dynamics):
     free_term : ``g(t, x0)``, by default the constant input x0.
     feature : ``F(s, x, u)``, by default x.
     outer : ``G(t, g, z, u)``, by default g + z.
-    batched : optional PyTorch version of the kernel over all later layers and samples of one source layer.
+    batched : optional PyTorch version of the kernel over all later layers and samples of one source
+        layer.
 
-    A kernel that reads neither t nor a triangular control is detected and runs as an O(L) recursion.
+    A kernel that reads neither t nor a triangular control is detected and runs as an O(L)
+    recursion.
     """
 
     kernel: Callable[..., Any]
@@ -34,5 +37,9 @@ class Volterra(Dynamics):
     def __post_init__(self) -> None:
         checks.function("Volterra.kernel", self.kernel)
         check_functions(
-            "Volterra", free_term=self.free_term, feature=self.feature, outer=self.outer, batched=self.batched
+            "Volterra",
+            free_term=self.free_term,
+            feature=self.feature,
+            outer=self.outer,
+            batched=self.batched,
         )

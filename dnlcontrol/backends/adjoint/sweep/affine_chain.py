@@ -1,18 +1,20 @@
-"""One-step networks x^{l+1} = x^l + c σ(W^l x^l + b^l) written out: value, gradient and Hessian products.
+"""One-step networks x^{l+1} = x^l + c σ(W^l x^l + b^l) written out: value, gradient and Hessian
+products.
 
 With X^l (d, n), samples last in memory, a row of ones below it, and M^l = (W^l b^l), a layer is
 
     forward   H = σ(M X),   X⁺ = X + c H
     adjoint   G = Z̄ ⊙ σ'(H),   M̄ += c G Xᵀ,   Z̄ += c Wᵀ G + J_x
 
-where Z̄ is dJ/dx^l with all later layers (ψ^l, theory.md, section 5) and J_x the direct derivative. Along (Ẋ, Ṁ), with
-P = M Ẋ + Ṁ X and Q = σ' ⊙ P,
+where Z̄ is dJ/dx^l with all later layers (ψ^l, theory.md, section 5) and J_x the direct derivative.
+Along (Ẋ, Ṁ), with P = M Ẋ + Ṁ X and Q = σ' ⊙ P,
 
     forward   Ẋ⁺ = Ẋ + c Q
-    adjoint   Ġ = δZ̄ ⊙ σ' + (σ''/σ') ⊙ Q ⊙ Z̄,   δM̄ += c (G Ẋᵀ + Ġ Xᵀ),   δZ̄ += c (Wᵀ Ġ + Ẇᵀ G) + δJ_x
+    adjoint   Ġ = δZ̄ ⊙ σ' + (σ''/σ') ⊙ Q ⊙ Z̄,   δM̄ += c (G Ẋᵀ + Ġ Xᵀ),   δZ̄ += c (Wᵀ Ġ + Ẇᵀ G) +
+    δJ_x
 
-All in place: a layer is a handful of calls. X and H are kept, O(L·n·d) numbers; G replaces H, and M̄ is one batched
-product for a block of layers that stays in cache.
+All in place: a layer is a handful of calls. X and H are kept, O(L·n·d) numbers; G replaces H, and
+M̄ is one batched product for a block of layers that stays in cache.
 """
 
 from __future__ import annotations
@@ -28,15 +30,20 @@ from dnlcontrol.backends.adjoint.sweep.affine_columns import Columns
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 
-BLOCK = 1 << 20  # bytes of G in a block of layers: with its X it fits a core's second level of cache
+# bytes of G in a block of layers: with its X it fits a core's second level of cache
+BLOCK = 1 << 20
 
 
 class Layers:
-    """Room for X with the row below it, (L+1, d (+ 1), *pair, n), and H, (L, d, *pair, n), and views of each layer."""
+    """Room for X with the row below it, (L+1, d (+ 1), *pair, n), and H, (L, d, *pair, n), and
+    views of each layer.
+    """
 
     def __init__(self, room: Tensor, hidden: Tensor) -> None:
         size = hidden.shape[1]
-        self.room, self.hidden, self.states = room, hidden, room[:, :size]
+        self.room = room
+        self.hidden = hidden
+        self.states = room[:, :size]
         self.below = room[:, size:]
         self.pair = hidden.ndim == 4
         flat = (room, self.states, hidden)
@@ -55,7 +62,9 @@ class Layers:
 
 
 class Kept:
-    """Room that is used again from call to call: memory that is new to a process costs more than what is done in it."""
+    """Room that is used again from call to call: memory that is new to a process costs more than
+    what is done in it.
+    """
 
     def __init__(self) -> None:
         self.memory: dict[str, Tensor] = {}
@@ -66,7 +75,9 @@ class Kept:
         pair = len(hidden) == 4
         found = self.layers.get(pair)
         if found is None or found.room.shape != room or found.hidden.shape != hidden:
-            found = self.layers[pair] = Layers(self._part("room", room, like), self._part("hidden", hidden, like))
+            found = self.layers[pair] = Layers(
+                self._part("room", room, like), self._part("hidden", hidden, like)
+            )
         return found
 
     def _part(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -86,11 +97,15 @@ class Chain:
     weight: float
     kept: Kept = field(default_factory=Kept, compare=False)
 
-    # -- pieces ---------------------------------------------------------------------------------------------------
+    # -- pieces
+    # ----------------------------------------------------------------------------------------------
     def _controls(self, u: Tensors) -> tuple[Tensor, Tensor | None]:
         """W (L, d, d) and b (L, d), or cotangents in the same places; constants are repeated."""
         names = [self.columns.matrix, *([self.columns.bias] if self.columns.bias else [])]
-        parts = [u[k].expand(self.depth, *u[k].shape[1:]) if self.columns.on == "const" else u[k] for k in names]
+        parts = [
+            u[k].expand(self.depth, *u[k].shape[1:]) if self.columns.on == "const" else u[k]
+            for k in names
+        ]
         return parts[0], parts[1] if len(parts) > 1 else None
 
     def joint(self, u: Tensors) -> Tensor:
@@ -103,7 +118,11 @@ class Chain:
         size, count = start.shape
         below = int(self.columns.bias is not None)
         shapes = (self.depth + 1, size + below, *pair, count), (self.depth, size, *pair, count)
-        layers = Layers(*(start.new_empty(s) for s in shapes)) if fresh else self.kept.take(*shapes, start)
+        layers = (
+            Layers(*(start.new_empty(s) for s in shapes))
+            if fresh
+            else self.kept.take(*shapes, start)
+        )
         layers.begin(start)
         return layers
 
@@ -123,25 +142,41 @@ class Chain:
         if self.columns.bias is not None:
             out[self.columns.bias][part].add_(total[..., size], alpha=self.weight)
 
-    # -- first order ----------------------------------------------------------------------------------------------
+    # -- first order
+    # ----------------------------------------------------------------------------------------------
     def forward(self, u: Tensors, start: Tensor, fresh: bool = False) -> Layers:
         """X and H from x^0 = ``start`` (d, n); without ``fresh`` valid until the next call."""
-        layers, elements, c = self._layers(start, fresh=fresh), self.columns.elements, self.weight
-        for joint, x, h, head, above in zip(self.joint(u).unbind(0), layers.x, layers.h, layers.heads, layers.heads[1:],
-                                            strict=False):  # fmt: skip
+        layers = self._layers(start, fresh=fresh)
+        elements = self.columns.elements
+        c = self.weight
+        for joint, x, h, head, above in zip(
+            self.joint(u).unbind(0),
+            layers.x,
+            layers.h,
+            layers.heads,
+            layers.heads[1:],
+            strict=False,
+        ):
             torch.mm(joint, x, out=h)
             elements.apply(h)
             torch.add(head, h, alpha=c, out=above)
         return layers
 
-    def pull_back(self, u: Tensors, layers: Layers, direct: Tensor, out: Tensors,
-                  zbar: Tensor | None = None) -> None:  # fmt: skip
-        """Adds dJ/du into ``out``; ``direct`` is J_x (L+1, d, n), or (1, d, n) where only x^L has one.
+    def pull_back(
+        self, u: Tensors, layers: Layers, direct: Tensor, out: Tensors, zbar: Tensor | None = None
+    ) -> None:
+        """Adds dJ/du into ``out``; ``direct`` is J_x (L+1, d, n), or (1, d, n) where only x^L has
+        one.
 
         H becomes G. Z̄ of all layers goes into ``zbar`` (L+1, d, n) if it is asked for.
         """
-        matrices, carried = self._controls(u)[0].transpose(1, 2).unbind(0), direct[-1].contiguous().clone()
-        elements, c, h = self.columns.elements, self.weight, layers.h
+        matrices, carried = (
+            self._controls(u)[0].transpose(1, 2).unbind(0),
+            direct[-1].contiguous().clone(),
+        )
+        elements = self.columns.elements
+        c = self.weight
+        h = layers.h
         if zbar is not None:
             zbar[-1] = carried
         for start, stop in self._blocks(carried):
@@ -153,20 +188,27 @@ class Chain:
                 if zbar is not None:
                     zbar[l] = carried
             part = slice(start, stop)
-            self._add(out, torch.bmm(layers.hidden[part], layers.room[part].transpose(1, 2)), start, stop)
+            self._add(
+                out, torch.bmm(layers.hidden[part], layers.room[part].transpose(1, 2)), start, stop
+            )
 
     def costates(self, u: Tensors, slopes: Tensor, direct: Tensor) -> Tensor:
         """λ^l = dJ/dx^l by its own layer alone, (L+1, d, n), from G."""
-        lam = torch.zeros(self.depth + 1, *slopes.shape[1:], dtype=slopes.dtype, device=slopes.device)
+        lam = torch.zeros(
+            self.depth + 1, *slopes.shape[1:], dtype=slopes.dtype, device=slopes.device
+        )
         torch.bmm(self._controls(u)[0].transpose(1, 2), slopes, out=lam[:-1])
         lam *= self.weight
         lam[-len(direct) :] += direct
         return lam
 
-    # -- second order: values and tangents side by side, (rows, 2, n) ------------------------------------------------
+    # -- second order: values and tangents side by side, (rows, 2, n)
+    # ------------------------------------------------
     def pairs(self, u: Tensors, du: Tensors, start: Tensor) -> Layers:
         """(X, Ẋ) and (H, Q), valid until the next call."""
-        layers, elements, c = self._layers(start, 2), self.columns.elements, self.weight
+        layers = self._layers(start, 2)
+        elements = self.columns.elements
+        c = self.weight
         controls = zip(self.joint(u).unbind(0), self.joint(du).unbind(0), strict=True)
         for l, (joint, along) in enumerate(controls):
             h, q = layers.first[l], layers.second[l]
@@ -177,13 +219,21 @@ class Chain:
             torch.add(layers.heads[l], layers.h[l], alpha=c, out=layers.heads[l + 1])
         return layers
 
-    def pull_pairs(self, u: Tensors, du: Tensors, layers: Layers, direct: Tensor, out: Tensors) -> None:
-        """Adds the tangent of dJ/du into ``out``; ``direct`` is (J_x, δJ_x), (L+1 or 1, d, 2, n)."""
+    def pull_pairs(
+        self, u: Tensors, du: Tensors, layers: Layers, direct: Tensor, out: Tensors
+    ) -> None:
+        """Adds the tangent of dJ/du into ``out``; ``direct`` is (J_x, δJ_x), (L+1 or 1, d,
+        2, n).
+        """
         matrices, along = (self._controls(v)[0].transpose(1, 2).unbind(0) for v in (u, du))
-        carried, elements, c = direct[-1].flatten(1).clone(), self.columns.elements, self.weight
+        carried = direct[-1].flatten(1).clone()
+        elements = self.columns.elements
+        c = self.weight
         count = carried.shape[1] // 2
         g, dg = carried[:, :count], carried[:, count:]
-        free, room, hidden = torch.empty_like(g), layers.room, layers.hidden
+        free = torch.empty_like(g)
+        room = layers.room
+        hidden = layers.hidden
         for start, stop in self._blocks(carried):
             for l in reversed(range(start, stop)):
                 h, q = layers.first[l], layers.second[l]
@@ -201,10 +251,16 @@ class Chain:
 
 
 def chain(discrete: DiscreteProblem, columns: Columns | None) -> Chain | None:
-    """The layers of a one-step network x = g + z with an affine kernel; None for any other problem."""
+    """The layers of a one-step network x = g + z with an affine kernel; None for any other
+    problem.
+    """
     formulas, grid = discrete.problem.formulas, discrete.grid
     if columns is None or not discrete.problem.markov or formulas.outer or formulas.feature:
         return None
-    if any(grid.own) or np.ptp(grid.later) or (formulas.free_term and "t" in formulas.free_term.reads):
+    if (
+        any(grid.own)
+        or np.ptp(grid.later)
+        or (formulas.free_term and "t" in formulas.free_term.reads)
+    ):
         return None
     return Chain(columns, discrete.depth, float(grid.later[0]))

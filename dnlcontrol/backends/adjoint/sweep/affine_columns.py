@@ -1,7 +1,8 @@
-"""Columns of kernels σ(W y + b), written out: values, pull-backs and their tangents as in-place matrix products.
+"""Columns of kernels σ(W y + b), written out: values, pull-backs and their tangents as in-place
+matrix products.
 
-With m later layers, n samples, W (m·d, e) and b (m·d,) the column's block of the packed controls, Y (e, n) and the
-weight c of the rule:
+With m later layers, n samples, W (m·d, e) and b (m·d,) the column's block of the packed controls, Y
+(e, n) and the weight c of the rule:
 
     forward   H = σ(W Y + b),   Z += c H
     adjoint   G = Z̄ ⊙ σ'(H),    Ȳ += c Wᵀ G,   W̄ += c G Yᵀ,   b̄ += c G 1
@@ -9,11 +10,12 @@ weight c of the rule:
 and their derivatives along (Ẏ, Ẇ, ḃ) and δZ̄, with P = W Ẏ + Ẇ Y + ḃ:
 
     forward   Ż += c σ' ⊙ P
-    adjoint   Ġ = σ' ⊙ (δZ̄ + (σ''/σ') ⊙ P ⊙ Z̄),   δȲ += c (Wᵀ Ġ + Ẇᵀ G),   δW̄ += c (G Ẏᵀ + Ġ Yᵀ),   δb̄ += c Ġ 1
+    adjoint   Ġ = σ' ⊙ (δZ̄ + (σ''/σ') ⊙ P ⊙ Z̄),   δȲ += c (Wᵀ Ġ + Ẇᵀ G),   δW̄ += c (G Ẏᵀ + Ġ Yᵀ),
+    δb̄ += c Ġ 1
 
-σ' and σ''/σ' are functions of H. Samples lie last in memory: W Y is then one product for a whole column, and the rows
-of later layers are one block. Derivatives travel beside values, as (rows, 2, n), so that one product serves both. Rows
-go in pieces that stay in cache.
+σ' and σ''/σ' are functions of H. Samples lie last in memory: W Y is then one product for a whole
+column, and the rows of later layers are one block. Derivatives travel beside values, as (rows, 2,
+n), so that one product serves both. Rows go in pieces that stay in cache.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.problem import activations
 from dnlcontrol.problem.dynamics import Affine
 
-PIECE = 1 << 20  # bytes of a piece of a column: with its rows of z it fits a core's second level of cache
+# bytes of a piece of a column: with its rows of z it fits a core's second level of cache
+PIECE = 1 << 20
 Elementwise = Callable[[Any], Any]
 
 
@@ -88,15 +91,20 @@ class Read:
 
     @property
     def joint(self) -> Tensor | None:
-        """(W b), (rows, e + 1), where both lie side by side in memory (see :func:`side_by_side`)."""
-        W, b, e = self.matrix, self.bias, self.matrix.shape[1]
+        """(W b), (rows, e + 1), where both lie side by side in memory (see
+        :func:`side_by_side`).
+        """
+        W = self.matrix
+        b = self.bias
+        e = self.matrix.shape[1]
         if b is None or W.stride(0) != e + 1 or b.data_ptr() != W.data_ptr() + e * W.element_size():
             return None
         return W.as_strided((len(W), e + 1), (e + 1, 1))
 
 
 class Product:
-    """W Y + b over some rows as one product (W b)(Y; 1); a copy (W b) is small beside a pass over its result.
+    """W Y + b over some rows as one product (W b)(Y; 1); a copy (W b) is small beside a pass over
+    its result.
 
     With tangents Y has 2n columns, (Y, Ẏ), and the 1 becomes (1, 0).
     """
@@ -132,7 +140,8 @@ class Columns:
     matrix: str
     bias: str | None
     elements: Elements
-    layout: Layout | None  # of triangular controls; None where W and b are path controls or constants
+    # of triangular controls; None where W and b are path controls or constants
+    layout: Layout | None
     on: str
 
     def read(self, u: Tensors, s: int) -> Read:
@@ -148,7 +157,11 @@ class Columns:
     def kernel(self, t: Tensor, s: Tensor, y: Tensor, ts: Tensors, shared: Tensors) -> Tensor:
         """σ(W y + b) over layers and samples, (m, n, d), to be compared with the formula."""
         u = {**shared, **ts}
-        parts = [u[k] if self.layout is not None else u[k][None] for k in (self.matrix, self.bias) if k is not None]
+        parts = [
+            u[k] if self.layout is not None else u[k][None]
+            for k in (self.matrix, self.bias)
+            if k is not None
+        ]
         out = y @ parts[0].transpose(1, 2)
         out = out + parts[1][:, None] if self.bias is not None else out
         return out if self.elements.value is None else self.elements.value(out)
@@ -161,7 +174,8 @@ class Columns:
             stop = min(start + size, rows)
             yield slice(start, stop), buffer[: stop - start]
 
-    # -- first order ----------------------------------------------------------------------------------------------
+    # -- first order
+    # ----------------------------------------------------------------------------------------------
     def add(self, z: Tensor, y: Tensor, read: Read, weight: float) -> None:
         """z (rows, n) += c σ(W Y + b)."""
         if self.elements.value is None and read.bias is None:
@@ -173,7 +187,9 @@ class Columns:
             self.elements.apply(h)
             z[part].add_(h, alpha=weight)
 
-    def pull(self, zbar: Tensor, y: Tensor, read: Read, weight: float, ybar: Tensor, out: Read) -> None:
+    def pull(
+        self, zbar: Tensor, y: Tensor, read: Read, weight: float, ybar: Tensor, out: Read
+    ) -> None:
         """Adds the cotangents of Y into ``ybar`` (e, n), those of W and b into ``out``."""
         product = Product(read, y, y.shape[1])
         joint = out.joint
@@ -192,8 +208,11 @@ class Columns:
             if out.bias is not None:
                 out.bias[part].add_(g.sum(1), alpha=weight)
 
-    # -- second order: values and tangents side by side, (rows, 2, n) -------------------------------------------
-    def _values(self, part: slice, product: Product, along: Product, h: Tensor) -> tuple[Tensor, Tensor]:
+    # -- second order: values and tangents side by side, (rows, 2, n)
+    # -------------------------------------------
+    def _values(
+        self, part: slice, product: Product, along: Product, h: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Views of ``h`` (rows, 2n) filled with H and P."""
         n = h.shape[1] // 2
         product.into(part, h)
@@ -215,16 +234,27 @@ class Columns:
             z[part].add_(buffer, alpha=weight)
 
     def pull_pair(
-        self, zbar: Tensor, y: Tensor, read: Read, along: Read, weight: float, ybar: Tensor, out: Read
+        self,
+        zbar: Tensor,
+        y: Tensor,
+        read: Read,
+        along: Read,
+        weight: float,
+        ybar: Tensor,
+        out: Read,
     ) -> None:
-        """Adds the pair's cotangent into ``ybar`` (e, 2n), the tangents of W̄ and b̄ into ``out``."""
+        """Adds the pair's cotangent into ``ybar`` (e, 2n), the tangents of W̄ and b̄ into
+        ``out``.
+        """
         n = y.shape[1] // 2
         swapped = torch.cat([y[:, n:], y[:, :n]], dim=1)
         products = Product(read, y, n), Product(along, y[:, :n], n)
         for part, buffer in self._pieces(len(zbar), zbar.shape[1], zbar):
             g, dg = zbar[part, :n], zbar[part, n:]
             if self.elements.value is None:
-                buffer, h, p = zbar[part], g, dg
+                buffer = zbar[part]
+                h = g
+                p = dg
             else:
                 h, p = self._values(part, *products, buffer)
                 self.elements.bent(p, h, g, dg)
@@ -238,32 +268,48 @@ class Columns:
 
 
 def side_by_side(flat: Tensor, space: ControlSpace, columns: Columns | None) -> dict[str, Tensor]:
-    """Views of ``flat`` by control, (sites, *shape); the W and b of a column product lie as (W b), row by row.
+    """Views of ``flat`` by control, (sites, *shape); the W and b of a column product lie as (W b),
+    row by row.
 
     One product then serves both, without a copy.
     """
-    views, offset, joined = {}, 0, () if columns is None or columns.bias is None else (columns.matrix, columns.bias)
+    views = {}
+    offset = 0
+    joined = () if columns is None or columns.bias is None else (columns.matrix, columns.bias)
     if columns is not None and joined:
-        count, (d, e) = space.blocks[columns.matrix].layout.count, space.blocks[columns.matrix].control.shape
+        count, (d, e) = (
+            space.blocks[columns.matrix].layout.count,
+            space.blocks[columns.matrix].control.shape,
+        )
         offset = count * d * (e + 1)
         joint = flat[:offset].view(count, d, e + 1)
         views = {columns.matrix: joint[..., :e], str(columns.bias): joint[..., e]}
     for block in space:
         if block.name not in joined:
-            views[block.name] = flat[offset : offset + block.size].view(block.layout.count, *block.control.shape)
+            views[block.name] = flat[offset : offset + block.size].view(
+                block.layout.count, *block.control.shape
+            )
             offset += block.size
     return views
 
 
 def columns(discrete: DiscreteProblem, vectorised: Vectorised) -> Columns | None:
-    """The column products of a dynamics that declares an affine kernel; None where the declaration does not apply."""
+    """The column products of a dynamics that declares an affine kernel; None where the declaration
+    does not apply.
+    """
     problem = discrete.problem
     if not vectorised.batched:
         return None
-    affine, shapes = problem.dynamics.affine, (problem.state_shape, problem.feature_shape, problem.integral_shape)
+    affine, shapes = (
+        problem.dynamics.affine,
+        (problem.state_shape, problem.feature_shape, problem.integral_shape),
+    )
     if not isinstance(affine, Affine) or any(len(s) != 1 for s in shapes):
         return None
-    known, names = elements(affine.activation), [k for k in (affine.matrix, affine.bias) if k is not None]
+    known, names = (
+        elements(affine.activation),
+        [k for k in (affine.matrix, affine.bias) if k is not None],
+    )
     if known is None or any(k not in problem.controls for k in names):
         return None
     places = {problem.controls[k].on for k in names}

@@ -105,7 +105,9 @@ class OuterMap:
         _apply_pair(self.elements, x)
         x[:, 0].add_(g)
 
-    def pull_pair(self, u: Tensors, du: Tensors, l: int, z: Tensor, lam: Tensor, zbar: Tensor, out: Tensors) -> None:
+    def pull_pair(
+        self, u: Tensors, du: Tensors, l: int, z: Tensor, lam: Tensor, zbar: Tensor, out: Tensors
+    ) -> None:
         """Writes (Z̄, δZ̄) from λ^l and its tangent, and adds the tangent of b̄ into ``out``."""
         zbar.copy_(lam)
         if self.elements.value is not None:
@@ -124,14 +126,18 @@ def _apply_pair(elements: Elements, a: Tensor) -> None:
 
 
 def _pull_pair(elements: Elements, bar: Tensor, h: Tensor, p: Tensor) -> None:
-    """The cotangents (q, δq) of σ(a) <- those of a, with h = σ(a) and p = ȧ, which is overwritten."""
+    """The cotangents (q, δq) of σ(a) <- those of a, with h = σ(a) and p = ȧ, which is
+    overwritten.
+    """
     elements.bent(p, h, bar[:, 0], bar[:, 1])
     elements.times_slope(p, h, out=bar[:, 1])
     elements.times_slope(bar[:, 0], h, out=bar[:, 0])
 
 
 def feature_map(vectorised: Vectorised, columns: Columns | None) -> FeatureMap | None:
-    """The declared feature map of a problem whose columns are written out; None where nothing applies."""
+    """The declared feature map of a problem whose columns are written out; None where nothing
+    applies.
+    """
     affine = vectorised.problem.dynamics.affine
     if columns is None or not isinstance(affine, Affine) or affine.feature is None:
         return None
@@ -139,7 +145,12 @@ def feature_map(vectorised: Vectorised, columns: Columns | None) -> FeatureMap |
     if known is None or known.value is None:
         return None
     value = known.value
-    check_feature(vectorised, vectorised.feature or (lambda s, x, u: x), lambda s, x, u: value(x), "affine.feature")
+    check_feature(
+        vectorised,
+        vectorised.feature or (lambda s, x, u: x),
+        lambda s, x, u: value(x),
+        "affine.feature",
+    )
     return FeatureMap(known)
 
 
@@ -147,7 +158,11 @@ def outer_map(vectorised: Vectorised, columns: Columns | None) -> OuterMap | Non
     """The same for the outer map, which is g + z where the problem has none."""
     problem = vectorised.problem
     affine, free = problem.dynamics.affine, problem.formulas.free_term
-    shapes = {problem.state_shape, problem.integral_shape, free.shape if free else problem.state_shape}
+    shapes = {
+        problem.state_shape,
+        problem.integral_shape,
+        free.shape if free else problem.state_shape,
+    }
     if columns is None or not isinstance(affine, Affine) or len(shapes) > 1:
         return None
     if affine.outer is None:
@@ -155,9 +170,13 @@ def outer_map(vectorised: Vectorised, columns: Columns | None) -> OuterMap | Non
     outer, known = affine.outer, elements(affine.outer.activation)
     if known is None:
         return None
-    if outer.bias is not None and (outer.bias not in problem.controls or problem.controls[outer.bias].on == "ts"):
+    if outer.bias is not None and (
+        outer.bias not in problem.controls or problem.controls[outer.bias].on == "ts"
+    ):
         return None
-    found = OuterMap(known, outer.bias, outer.bias is not None and problem.controls[outer.bias].on == "t")
+    found = OuterMap(
+        known, outer.bias, outer.bias is not None and problem.controls[outer.bias].on == "t"
+    )
 
     def batched(t: Tensor, g: Tensor, z: Tensor, u: Tensors) -> Tensor:
         z = z if outer.bias is None else z + u[outer.bias]

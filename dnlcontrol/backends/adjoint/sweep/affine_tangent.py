@@ -1,8 +1,9 @@
-"""Hessian products for kernels σ(W y + b): the derivative of the gradient sweep, columns written out.
+"""Hessian products for kernels σ(W y + b): the derivative of the gradient sweep, columns written
+out.
 
-States, costates and their tangents along the direction travel side by side, (L+1, d, 2, n), so that one product of
-columns.py serves both; maps.py does the same for feature and outer maps that it knows. What a layer does besides (other
-maps, implicit stage, cost) runs on dual numbers.
+States, costates and their tangents along the direction travel side by side, (L+1, d, 2, n), so that
+one product of columns.py serves both; maps.py does the same for feature and outer maps that it
+knows. What a layer does besides (other maps, implicit stage, cost) runs on dual numbers.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from dnlcontrol.minimise.multipliers import Multipliers
 
 
 class AffineTangent:
-    """The tangent sweep at the controls ``u`` along ``du``; needs a dual level of forward-mode AD around it."""
+    """The tangent sweep at the controls ``u`` along ``du``; needs a dual level of forward-mode AD
+    around it.
+    """
 
     def __init__(self, sweep: Sweep, lagrangian: Lagrangian, u: Tensors, du: Tensors) -> None:
         assert sweep.affine is not None
-        self.sweep, self.lagrangian, self.affine = sweep, lagrangian, sweep.affine
+        self.sweep = sweep
+        self.lagrangian = lagrangian
+        self.affine = sweep.affine
         self.u, self.du = u, du
         self.dual = {k: forward_ad.make_dual(v, du[k]) for k, v in u.items()}
         self.shapes = sweep.problem.state_shape, sweep.problem.integral_shape
@@ -33,19 +38,27 @@ class AffineTangent:
         chain = self.sweep.chain
         if chain is not None:
             layers = chain.pairs(self.u, self.du, data.free[0].T)
-            seen = layers.states[-1:] if self.lagrangian.reads_end_only(multipliers) else layers.states
+            seen = (
+                layers.states[-1:] if self.lagrangian.reads_end_only(multipliers) else layers.states
+            )
             direct = self._direct(seen, data, multipliers, out)
             chain.pull_pairs(self.u, self.du, layers, direct, out)
             return
         x, z = self._states(data)
         self._pull_back(data, x, z, self._direct(x, data, multipliers, out), out)
 
-    def _direct(self, x: Tensor, data: Data, multipliers: Multipliers | None, out: Tensors) -> Tensor:
-        """The derivative of the Lagrangian in the states x (l, d, 2, n), and its tangent, (l, d, 2, n).
+    def _direct(
+        self, x: Tensor, data: Data, multipliers: Multipliers | None, out: Tensors
+    ) -> Tensor:
+        """The derivative of the Lagrangian in the states x (l, d, 2, n), and its tangent, (l, d, 2,
+        n).
 
         The tangent of its derivative in the controls goes into ``out``.
         """
-        at, along = ((x[:, :, i].transpose(1, 2), self.lagrangian.visible(u)) for i, u in enumerate((self.u, self.du)))
+        at, along = (
+            (x[:, :, i].transpose(1, 2), self.lagrangian.visible(u))
+            for i, u in enumerate((self.u, self.du))
+        )
         (direct, _), (tangent, parts) = gradient_along(
             lambda x, u: self.lagrangian.value(x, u, data, multipliers), at, along
         )
@@ -59,10 +72,14 @@ class AffineTangent:
         return _dual(x), _dual(z)
 
     def _pairs(self, n: int, shape: tuple[int, ...]) -> Tensor:
-        return torch.zeros(self.sweep.depth + 1, *shape, 2, n, dtype=self.sweep.dtype, device=self.sweep.device)
+        return torch.zeros(
+            self.sweep.depth + 1, *shape, 2, n, dtype=self.sweep.dtype, device=self.sweep.device
+        )
 
     def _source(self, s: int, x: Tensor) -> tuple[Tensor, Any]:
-        """(Y, Ẏ) of column s, (e, 2n), and the pull-back of the feature map (None: there is none, or it is known)."""
+        """(Y, Ẏ) of column s, (e, 2n), and the pull-back of the feature map (None: there is none,
+        or it is known).
+        """
         if self.sweep.feature_map is not None:
             return self.sweep.feature_map.pair(x).flatten(1), None
         if self.sweep.formulas.feature is None:
@@ -117,7 +134,9 @@ class AffineTangent:
         y, pull = self._source(s, x)
         ybar = torch.zeros_like(y)
         weight = self.sweep.grid.later[s]
-        self.affine.pull_pair(_flat(zbar), y, *self._reads(s), weight, ybar, self.affine.read(out, s))
+        self.affine.pull_pair(
+            _flat(zbar), y, *self._reads(s), weight, ybar, self.affine.read(out, s)
+        )
         ybar = ybar.view(len(ybar), 2, -1)
         if self.sweep.feature_map is not None:
             self.sweep.feature_map.pull_pair(ybar, y.view(ybar.shape), x)
@@ -136,13 +155,17 @@ def _flat(rows: Tensor) -> Tensor:
 
 def _dual(pair: Tensor) -> Tensor:
     """(..., d, 2, n) as a dual number (..., n, d)."""
-    return forward_ad.make_dual(pair.select(-2, 0).transpose(-1, -2), pair.select(-2, 1).transpose(-1, -2))
+    return forward_ad.make_dual(
+        pair.select(-2, 0).transpose(-1, -2), pair.select(-2, 1).transpose(-1, -2)
+    )
 
 
 def _pair(dual: Tensor) -> Tensor:
     """A dual number (n, d) as a new tensor (d, 2, n)."""
     value, tangent = forward_ad.unpack_dual(dual)
-    return torch.stack([value.T, torch.zeros_like(value.T) if tangent is None else tangent.T], dim=1)
+    return torch.stack(
+        [value.T, torch.zeros_like(value.T) if tangent is None else tangent.T], dim=1
+    )
 
 
 def _tangents(parts: Tensors) -> Tensors:

@@ -1,14 +1,16 @@
-"""The column sweep: states forward, exact discrete gradient backward, Hessian products by its tangent.
+"""The column sweep: states forward, exact discrete gradient backward, Hessian products by its
+tangent.
 
-Once x^s is known, its contributions to all later layers are one batched kernel call, column s. Forward
-accumulates z column by column; backward recomputes column s and pulls the cotangents z̄^{s+1..L} back
-through it. Only the states are kept: O(L·N·d) memory. Samples are taken in chunks.
+Once x^s is known, its contributions to all later layers are one batched kernel call, column s.
+Forward accumulates z column by column; backward recomputes column s and pulls the cotangents
+z̄^{s+1..L} back through it. Only the states are kept: O(L·N·d) memory. Samples are taken in chunks.
 
-A kernel σ(W y + b) takes the products of columns.py (one-step networks: chain.py), with the feature and outer maps of
-maps.py; any other torch.func.
+A kernel σ(W y + b) takes the products of columns.py (one-step networks: chain.py), with the feature
+and outer maps of maps.py; any other torch.func.
 
-Second order: the same code run on dual numbers (forward-mode AD) gives the derivative of the gradient in a
-direction, exact and with the memory of the sweep; second.py is its form for σ(W y + b).
+Second order: the same code run on dual numbers (forward-mode AD) gives the derivative of the
+gradient in a direction, exact and with the memory of the sweep; second.py is its form for σ(W y +
+b).
 """
 
 from __future__ import annotations
@@ -46,9 +48,13 @@ class Data:
 class Sweep:
     """Forward and backward passes through the state equation for stacked samples."""
 
-    def __init__(self, discrete: DiscreteProblem, vectorised: Vectorised, chunk: int | None) -> None:
+    def __init__(
+        self, discrete: DiscreteProblem, vectorised: Vectorised, chunk: int | None
+    ) -> None:
         self.discrete, self.formulas = discrete, vectorised
-        self.problem, self.grid, self.space = discrete.problem, discrete.grid, discrete.space
+        self.problem = discrete.problem
+        self.grid = discrete.grid
+        self.space = discrete.space
         self.depth = discrete.depth
         self.dtype, self.device = vectorised.dtype, vectorised.device
         self.markov = self.problem.markov
@@ -77,7 +83,8 @@ class Sweep:
         times = self.grid.nodes if "t" in formula.reads else self.grid.nodes[:1]
         return Data(self.tensor([[formula(numpy_engine(), t, x) for x in x0] for t in times]), rows)
 
-    # -- pieces -----------------------------------------------------------------------------------------------
+    # -- pieces
+    # ----------------------------------------------------------------------------------------------
     def _shared(self, u: Tensors, formula: Any, l: int) -> dict[str, Tensor]:
         """The path controls at l and the constants that a formula reads."""
         out = {}
@@ -88,7 +95,9 @@ class Sweep:
         return out
 
     def inputs(self, u: Tensors, s: int, own: bool = False) -> Inputs:
-        """What column s reads: its later triangular samples, or w^{s,s} (``own``), and its shared controls."""
+        """What column s reads: its later triangular samples, or w^{s,s} (``own``), and its shared
+        controls.
+        """
         f = self.problem.formulas
         sites = {k: b.layout.own(s) if own else b.layout.later(s) for k, b in self.columns.items()}
         ts = {k: u[k][part] for k, part in sites.items() if k in f.kernel.reads}
@@ -104,29 +113,38 @@ class Sweep:
     def column(self, s: int, x: Tensor, ts: Tensors, shared: Tensors, own: Tensors) -> Tensor:
         """c_s k(t_l, t_s, F(t_s, x), w^{l,s}) for l = s+1..L (Markov: only l = s+1), (m, n, *z)."""
         rows = self.nodes[s + 1 : s + 2] if self.markov else self.nodes[s + 1 :]
-        return self.grid.later[s] * self.formulas.kernel(rows, self.nodes[s], self._feature(s, x, own), ts, shared)
+        return self.grid.later[s] * self.formulas.kernel(
+            rows, self.nodes[s], self._feature(s, x, own), ts, shared
+        )
 
     def diagonal(self, l: int, x: Tensor, ts: Tensors, shared: Tensors, own: Tensors) -> Tensor:
         """k(t_l, t_l, F(t_l, x), w^{l,l}), (n, *z)."""
-        return self.formulas.kernel(self.nodes[l : l + 1], self.nodes[l], self._feature(l, x, own), ts, shared)[0]
+        return self.formulas.kernel(
+            self.nodes[l : l + 1], self.nodes[l], self._feature(l, x, own), ts, shared
+        )[0]
 
     def state(self, l: int, g: Tensor, z: Tensor, shared: Tensors) -> Tensor:
         """G(t_l, g, z, v^l)."""
         return self.formulas.outer(self.nodes[l], g, z, shared) if self.formulas.outer else g + z
 
     def _stage(self, u: Tensors, data: Data, l: int) -> Stage:
-        """The right side of the state equation at layer l as a function of x^l, z and all controls that it reads."""
+        """The right side of the state equation at layer l as a function of x^l, z and all controls
+        that it reads.
+        """
         outer, weight = self.problem.formulas.outer, self.grid.own[l]
         shared = self._shared(u, outer, l) if outer else {}
         if not weight:
-            return Stage(lambda x, z, shared: self.state(l, data.at(l), z, shared), (shared,), implicit=False)
+            return Stage(
+                lambda x, z, shared: self.state(l, data.at(l), z, shared), (shared,), implicit=False
+            )
 
         def right(x: Tensor, z: Tensor, shared: Tensors, inputs: Inputs) -> Tensor:
             return self.state(l, data.at(l), z + weight * self.diagonal(l, x, *inputs), shared)
 
         return Stage(right, (shared, self.inputs(u, l, own=True)), implicit=True)
 
-    # -- passes -----------------------------------------------------------------------------------------------
+    # -- passes
+    # ----------------------------------------------------------------------------------------------
     def states(self, u: Tensors, data: Data) -> tuple[Tensor, Tensor]:
         """x (L+1, n, *state) and z (L+1, n, *integral), the part of z^l from earlier layers."""
         if self.chain is not None:
@@ -160,7 +178,9 @@ class Sweep:
         """(L+1, n, *shape), samples last in memory where columns.py wants them there."""
         if self.affine is None:
             return torch.zeros(self.depth + 1, n, *shape, dtype=self.dtype, device=self.device)
-        return torch.zeros(self.depth + 1, *shape, n, dtype=self.dtype, device=self.device).transpose(1, 2)
+        return torch.zeros(
+            self.depth + 1, *shape, n, dtype=self.dtype, device=self.device
+        ).transpose(1, 2)
 
     def _add_column(self, u: Tensors, s: int, x: Tensor, later: Tensor) -> None:
         """Add column s to the later layers' z, in place."""
@@ -174,7 +194,9 @@ class Sweep:
             self.affine.add(_flat(later), y, self.affine.read(u, s), self.grid.later[s])
 
     def _pull_column(self, u: Tensors, s: int, x: Tensor, zbar: Tensor, out: Tensors) -> Tensor:
-        """The cotangent of x^s from those of the later layers' z; the controls' are added into ``out``."""
+        """The cotangent of x^s from those of the later layers' z; the controls' are added into
+        ``out``.
+        """
         if self.affine is None:
             inputs = self.inputs(u, s)
             _, pull = value_and_pull(lambda x, *i: self.column(s, x, *i), x, *inputs)
@@ -191,7 +213,9 @@ class Sweep:
         return xbar
 
     def _source(self, u: Tensors, s: int, x: Tensor) -> tuple[Tensor, Any]:
-        """y^s (e, n) and the map from its cotangent (may be overwritten) to those of x^s and the feature's controls."""
+        """y^s (e, n) and the map from its cotangent (may be overwritten) to those of x^s and the
+        feature's controls.
+        """
         if (known := self.feature_map) is None:
             y, pull = self._pulled_feature(s, x, self._feature_reads(u, s))
             return y.T.contiguous(), lambda ybar: pull(ybar.T)
@@ -209,16 +233,20 @@ class Sweep:
         own = [l for l in range(self.depth + 1) if self.grid.own[l]]
         if not own:
             return z
-        added = [self.grid.own[l] * self.diagonal(l, x[l], *self.inputs(u, l, own=True)) for l in own]
+        added = [
+            self.grid.own[l] * self.diagonal(l, x[l], *self.inputs(u, l, own=True)) for l in own
+        ]
         return z.index_add(0, torch.tensor(own, device=z.device), torch.stack(added))
 
     def pull_back(
         self, u: Tensors, data: Data, x: Tensor, z: Tensor, direct: Tensor, out: Tensors
     ) -> tuple[Tensor, Tensor]:
-        """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l; adds dJ/du into ``out``.
+        """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l; adds dJ/du
+        into ``out``.
 
-        λ^l is the multiplier of the state equation at layer l: the derivative with respect to a change of its right
-        side. ``direct`` is (L+1, n, *state), or (1, n, *state) where only x^L has one.
+        λ^l is the multiplier of the state equation at layer l: the derivative with respect to a
+        change of its right side. ``direct`` is (L+1, n, *state), or (1, n, *state) where only x^L
+        has one.
         """
         lam, zbar = torch.zeros_like(x), torch.zeros_like(z)
         lam[-len(direct) :] = direct

@@ -1,7 +1,7 @@
 """One layer of the state equation, x = r(x, z, controls), solved for x and pulled back.
 
-Explicit where the layer's own source has no weight: then r does not read x. Otherwise Newton's method, sample by
-sample, and the implicit function theorem:
+Explicit where the layer's own source has no weight: then r does not read x. Otherwise Newton's
+method, sample by sample, and the implicit function theorem:
 
     dx = (I - r_x)^{-1} (r_z dz + r_u du),      λ = (I - r_x)^{-T} x̄,   z̄ = r_zᵀ λ,   ū = r_uᵀ λ
 """
@@ -19,8 +19,11 @@ from torch.utils._pytree import tree_map
 
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, value_and_pull
 
-STEPS = 50  # Newton's method doubles its digits once it is close; more means that the stage has no root nearby
-NEAR = 1e-2  # a step so small beside the state, and then beside the step before, keeps the slope: it costs a pull-back
+# Newton's method doubles its digits once it is close; more means that the stage has no root nearby
+STEPS = 50
+# a step so small beside the state, and then beside the step before, keeps the slope: it costs a
+# pull-back
+NEAR = 1e-2
 # for each entry of the state, the value one evaluation
 SETTLED = 4.0  # a Newton step of so many units of rounding of the state is noise
 
@@ -42,8 +45,9 @@ class Stage:
             x = self._root(_primal(guess), *primals)
         if forward_ad._current_level < 0 and not torch.is_grad_enabled():
             return x
-        # Steps with a fixed slope, which carry tangents and autograd's graph: k of them have the first k derivatives of
-        # the implicit function, since each multiplies the error by one more perturbation.
+        # Steps with a fixed slope, which carry tangents and autograd's graph: k of them have the
+        # first k derivatives of the implicit function, since each multiplies the error by one more
+        # perturbation.
         with torch.no_grad():
             _, slope = self._linearised(x, *primals)
         for _ in range(2 if torch.is_grad_enabled() else 1):
@@ -51,7 +55,9 @@ class Stage:
         return x
 
     def _root(self, x: Tensor, z: Tensor, controls: Any) -> Tensor:
-        eps, slope, before = torch.finfo(x.dtype).eps, None, None
+        eps = torch.finfo(x.dtype).eps
+        slope = None
+        before = None
         for _ in range(STEPS):
             if slope is None:
                 value, slope = self._linearised(x, z, controls)
@@ -62,7 +68,11 @@ class Stage:
             size, scale = _size(step), 1.0 + _size(x)
             noise = SETTLED * eps * scale
             # with the ratio of two steps, the next one would be size²/before
-            moved = (size > noise) if before is None else (size > noise) & (size * size > noise * before)
+            moved = (
+                (size > noise)
+                if before is None
+                else (size > noise) & (size * size > noise * before)
+            )
             if not bool(moved.any()):  # NaN compares as settled, and stays NaN
                 return x
             if bool((size > NEAR * (scale if before is None else before)).any()):
@@ -76,7 +86,9 @@ class Stage:
         value, pull = value_and_pull(lambda x: self.right(x, z, *controls), x)
         return value, _slope(pull, value)
 
-    def pull_back(self, x: Tensor, z: Tensor, xbar: Tensor) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+    def pull_back(
+        self, x: Tensor, z: Tensor, xbar: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
         """λ, z̄ and the cotangents of the controls, from the cotangent x̄ of the solved x."""
         _, pull = value_and_pull(self.right, x, z, *self.controls)
         if self.implicit:
@@ -89,7 +101,9 @@ def _slope(pull: Callable[..., Any], like: Tensor) -> Tensor:
     """I - r_x of every sample, (n, d, d), from one pull-back for each entry of the state."""
     n, size = len(like), math.prod(like.shape[1:])
     unit = torch.eye(size, dtype=like.dtype, device=like.device)
-    rows = [pull(unit[i].expand(n, size).reshape(like.shape))[0].reshape(n, size) for i in range(size)]
+    rows = [
+        pull(unit[i].expand(n, size).reshape(like.shape))[0].reshape(n, size) for i in range(size)
+    ]
     return unit - torch.stack(rows, dim=1)
 
 
@@ -106,4 +120,6 @@ def _size(x: Tensor) -> Tensor:
 
 def _primal(tensor: Tensor) -> Tensor:
     """The value without tangent and outside the graph of autograd."""
-    return (forward_ad.unpack_dual(tensor).primal if forward_ad._current_level >= 0 else tensor).detach()
+    return (
+        forward_ad.unpack_dual(tensor).primal if forward_ad._current_level >= 0 else tensor
+    ).detach()

@@ -1,4 +1,6 @@
-"""Cost plus constraint terms as a function of states and controls, vectorised over layers and samples."""
+"""Cost plus constraint terms as a function of states and controls, vectorised over layers and
+samples.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ class Lagrangian:
             for name, c in (("terminal", self.problem.terminal), ("running", self.problem.running))
         }
         self.row_targets = [
-            None if b.constraint.target is None else sweep.tensor(b.constraint.target) for b in self.rows.blocks
+            None if b.constraint.target is None else sweep.tensor(b.constraint.target)
+            for b in self.rows.blocks
         ]
         self.bounds = [sweep.tensor(side) for side in self.rows.bounds]
 
@@ -42,17 +45,27 @@ class Lagrangian:
         if block.formula is None:
             return None
         over = self.sweep.formulas
-        return (over.over_samples if block.constraint.kind == "terminal" else over.over_nodes)(block.formula)
+        return (over.over_samples if block.constraint.kind == "terminal" else over.over_nodes)(
+            block.formula
+        )
 
     def visible(self, u: Tensors) -> dict[str, Tensor]:
         """The controls that costs and constraints may read: those on the path and the constants."""
         return {k: v for k, v in u.items() if self.problem.controls[k].on != "ts"}
 
     def _path(self, u: Tensors, formula: Any, upto: int) -> dict[str, Tensor]:
-        return {k: v[:upto] for k, v in u.items() if k in formula.reads and self.problem.controls[k].on == "t"}
+        return {
+            k: v[:upto]
+            for k, v in u.items()
+            if k in formula.reads and self.problem.controls[k].on == "t"
+        }
 
     def _constants(self, u: Tensors, formula: Any) -> dict[str, Tensor]:
-        return {k: v[0] for k, v in u.items() if k in formula.reads and self.problem.controls[k].on == "const"}
+        return {
+            k: v[0]
+            for k, v in u.items()
+            if k in formula.reads and self.problem.controls[k].on == "const"
+        }
 
     def cost(self, x: Tensor, u: Tensors, data: Data) -> Tensor:
         """The share of this chunk in the mean over all samples."""
@@ -68,9 +81,17 @@ class Lagrangian:
             total = total + (self.weights @ values).sum()
         return total / self.problem.samples
 
-    def _over_path(self, mapped: Any, formula: Any, x: Tensor, u: Tensors, extra: list[Tensor]) -> Tensor:
+    def _over_path(
+        self, mapped: Any, formula: Any, x: Tensor, u: Tensors, extra: list[Tensor]
+    ) -> Tensor:
         m = self.sweep.grid.side  # running cost and path constraints stand at the layers 0..m-1
-        return mapped(self.sweep.nodes[:m], x[:m], self._path(u, formula, m), self._constants(u, formula), *extra)
+        return mapped(
+            self.sweep.nodes[:m],
+            x[:m],
+            self._path(u, formula, m),
+            self._constants(u, formula),
+            *extra,
+        )
 
     def chunk_rows(self, block: RowBlock, data: Data) -> tuple[np.ndarray, np.ndarray]:
         """Positions within the block and rows within the chunk of the samples that both hold."""
@@ -78,7 +99,9 @@ class Lagrangian:
         return np.flatnonzero(here), block.samples[here] - data.index.start
 
     def constraints(self, x: Tensor, u: Tensors, data: Data) -> list[tuple[Tensor, np.ndarray]]:
-        """For each block the values of this chunk, (layers, samples here, *shape), and their flat positions."""
+        """For each block the values of this chunk, (layers, samples here, *shape), and their flat
+        positions.
+        """
         found = []
         for k, block in enumerate(self.rows.blocks):
             positions, rows = self.chunk_rows(block, data)
@@ -88,7 +111,9 @@ class Lagrangian:
             found.append((self._block(k, block, x[:, rows], u, data, rows), index))
         return found
 
-    def _block(self, k: int, block: RowBlock, x: Tensor, u: Tensors, data: Data, rows: np.ndarray) -> Tensor:
+    def _block(
+        self, k: int, block: RowBlock, x: Tensor, u: Tensors, data: Data, rows: np.ndarray
+    ) -> Tensor:
         part = self.parts[k]
         if block.formula is None or part is None:
             return x[1:]
@@ -97,7 +122,11 @@ class Lagrangian:
             extra = [] if target is None else [target[data.index][rows]]
             return part(x[-1], self._constants(u, block.formula), *extra)[None]
         values = self._over_path(part, block.formula, x, u, [])
-        return torch.tensordot(self.weights, values, 1)[None] if block.constraint.kind == "integral" else values
+        return (
+            torch.tensordot(self.weights, values, 1)[None]
+            if block.constraint.kind == "integral"
+            else values
+        )
 
     def value(self, x: Tensor, u: Tensors, data: Data, multipliers: Multipliers | None) -> Tensor:
         """Cost plus constraint terms of one chunk."""

@@ -1,12 +1,14 @@
 """One value and gradient, or Hessian product, of a one-step problem by one tape over all layers.
 
-Where the kernel reads neither t nor a triangular control and the rule is explicit, each layer is one call,
+Where the kernel reads neither t nor a triangular control and the rule is explicit, each layer is
+one call,
 
     z^{l+1} = z^l + τ k(t_l, F(t_l, x^l, v^l), v^l),    x^l = G(t_l, g^l, z^l, v^l),    J = J(x, v)
 
-so that a sweep that differentiates layer by layer spends its time on calls. Here autograd differentiates J once; its
-derivatives in x^l and z^l are the costates λ^l and z̄^l. The tape holds O(L·n·d) numbers for a chunk of n samples. A
-Hessian product is the gradient of <dJ/du, δu>, taken on the tape of the gradient.
+so that a sweep that differentiates layer by layer spends its time on calls. Here autograd
+differentiates J once; its derivatives in x^l and z^l are the costates λ^l and z̄^l. The tape holds
+O(L·n·d) numbers for a chunk of n samples. A Hessian product is the gradient of <dJ/du, δu>, taken
+on the tape of the gradient.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ def tapeable(sweep: Sweep) -> bool:
     return bool(plain and sweep.markov and not any(sweep.grid.own))
 
 
-def taped(sweep: Sweep, u: Tensors, data: Data, cost: Callable[[Tensor, Tensors], Tensor],
-          out: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+def taped(
+    sweep: Sweep, u: Tensors, data: Data, cost: Callable[[Tensor, Tensors], Tensor], out: Tensors
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The value, x, λ, z̄ and z of ``cost`` (x, u); dJ/du is added into ``out``."""
     with torch.enable_grad():
         leaves = {k: v.detach().requires_grad_() for k, v in u.items()}
@@ -43,15 +46,24 @@ def taped(sweep: Sweep, u: Tensors, data: Data, cost: Callable[[Tensor, Tensors]
     for (name, _), part in zip(leaves.items(), found[2 * layers :], strict=True):
         out[name].add_(part)
     x, z, lam, zbar = (
-        torch.stack(list(parts)).detach() for parts in (xs, zs, found[:layers], found[layers : 2 * layers])
+        torch.stack(list(parts)).detach()
+        for parts in (xs, zs, found[:layers], found[layers : 2 * layers])
     )
     return value.detach(), x, lam, zbar, z
 
 
-def taped_product(sweep: Sweep, u: Tensors, du: Tensors, data: Data, cost: Callable[[Tensor, Tensors], Tensor],
-                  out: Tensors) -> None:  # fmt: skip
+def taped_product(
+    sweep: Sweep,
+    u: Tensors,
+    du: Tensors,
+    data: Data,
+    cost: Callable[[Tensor, Tensors], Tensor],
+    out: Tensors,
+) -> None:
     """Adds (d²J/du²) du into ``out``, J = ``cost`` (x, u)."""
-    _, (parts,) = gradient_along(lambda u: cost(torch.stack(_layers(sweep, u, data)[0]), u), (dict(u),), (dict(du),))
+    _, (parts,) = gradient_along(
+        lambda u: cost(torch.stack(_layers(sweep, u, data)[0]), u), (dict(u),), (dict(du),)
+    )
     for name, part in parts.items():
         out[name].add_(part)
 
@@ -60,7 +72,9 @@ def _layers(sweep: Sweep, u: Tensors, data: Data) -> tuple[list[Tensor], list[Te
     """x^0..x^L and z^0..z^L on the tape."""
     outer, n = sweep.problem.formulas.outer, data.free.shape[1]
     nodes: Any = {k: v.unbind(0) for k, v in u.items()}  # one backward for all layers
-    z = torch.zeros(n, *sweep.problem.integral_shape, dtype=sweep.dtype, device=sweep.device, requires_grad=True)
+    z = torch.zeros(
+        n, *sweep.problem.integral_shape, dtype=sweep.dtype, device=sweep.device, requires_grad=True
+    )
     zs, xs = [z], []
     for l in range(sweep.depth + 1):
         shared = sweep._shared(nodes, outer, l) if outer else {}

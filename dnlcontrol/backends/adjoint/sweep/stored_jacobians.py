@@ -1,18 +1,19 @@
 """Stored derivatives at one control, for problems small enough to keep them.
 
-The sweep recomputes every column. Where all first and second derivatives of the kernel at all nodes fit in
-memory (LIMIT entries), they are formed once per control by one batched call and a gradient or a Hessian product
-becomes a few small matrix products per layer. The results are those of the sweep to rounding.
+The sweep recomputes every column. Where all first and second derivatives of the kernel at all nodes
+fit in memory (LIMIT entries), they are formed once per control by one batched call and a gradient
+or a Hessian product becomes a few small matrix products per layer. The results are those of the
+sweep to rounding.
 
-With φ(x, q) = c k(t_l, t_s, F(t_s, x), q), c the rule's weight, and ψ(z, q) = G(t_l, g, z, q), q the controls that
-they read:
+With φ(x, q) = c k(t_l, t_s, F(t_s, x), q), c the rule's weight, and ψ(z, q) = G(t_l, g, z, q), q
+the controls that they read:
 
     forward    δz^l += φ_x δx^s + φ_q δq,    δx^l = ψ_z δz^l + ψ_q δq
     backward   λ^s = L_x + Σ_l φ_xᵀ z̄^l,     z̄^l = ψ_zᵀ λ^l (+ z̄^{l+1} in the Markov case)
     product    the derivative of both, with the Hessians of z̄ᵀφ and λᵀψ
 
-Where a rule is implicit, the pair (l, l) couples δx^l with δz^l and λ^l with z̄^l: both recursions then solve with
-I - ψ_z φ_x of the layer.
+Where a rule is implicit, the pair (l, l) couples δx^l with δz^l and λ^l with z̄^l: both recursions
+then solve with I - ψ_z φ_x of the layer.
 """
 
 from __future__ import annotations
@@ -64,11 +65,15 @@ class Reads:
 
 
 class Linearised:
-    """States and first derivatives of kernel and outer map at all nodes, at one control (CPU, float64)."""
+    """States and first derivatives of kernel and outer map at all nodes, at one control (CPU,
+    float64).
+    """
 
     def __init__(self, sweep: Sweep, lagrangian: Lagrangian, w: np.ndarray) -> None:
         self.sweep, self.lagrangian = sweep, lagrangian
-        self.problem, self.depth, self.markov = sweep.problem, sweep.depth, sweep.markov
+        self.problem = sweep.problem
+        self.depth = sweep.depth
+        self.markov = sweep.markov
         self.data = sweep.everyone
         self.parts = sweep.space.split(w)
         self.u = {k: sweep.tensor(v) for k, v in self.parts.items()}
@@ -77,7 +82,8 @@ class Linearised:
         self.weights = sweep.tensor(grid.pair_weights(self.layers, self.sources))
         ends = np.searchsorted(self.sources, np.arange(grid.side + 1))
         self.own = ends[:-1] if grid.at_nodes else None  # the pairs (l, l)
-        self.columns = [slice(ends[s] + grid.at_nodes, ends[s + 1]) for s in range(self.depth)]  # the pairs l > s
+        # the pairs l > s
+        self.columns = [slice(ends[s] + grid.at_nodes, ends[s + 1]) for s in range(self.depth)]
         f = self.problem.formulas
         self.pair_reads = self._reads([f.kernel, f.feature], self.sources)
         self.node_reads = self._reads([f.outer], np.arange(self.depth + 1))
@@ -88,7 +94,9 @@ class Linearised:
 
     @staticmethod
     def fits(sweep: Sweep) -> bool:
-        """Whether the second derivatives of all nodes stay below LIMIT entries (and live on the CPU)."""
+        """Whether the second derivatives of all nodes stay below LIMIT entries (and live on the
+        CPU).
+        """
         p, f = sweep.problem, sweep.problem.formulas
         names = f.kernel.reads | (f.feature.reads if f.feature else frozenset())
         width = sum(int(np.prod(c.shape, dtype=int)) for k, c in p.controls.items() if k in names)
@@ -98,12 +106,20 @@ class Linearised:
         return small and sweep.device.type == "cpu" and sweep.dtype == torch.float64
 
     def _reads(self, formulas: list[Formula | None], path: np.ndarray) -> Reads:
-        names = tuple(k for k in self.parts if any(f is not None and k in f.reads for f in formulas))
+        names = tuple(
+            k for k in self.parts if any(f is not None and k in f.reads for f in formulas)
+        )
         where = {"ts": np.arange(len(path)), "t": path, "const": np.zeros(len(path), dtype=int)}
         controls = self.problem.controls
-        return Reads(names, {k: where[controls[k].on] for k in names}, {k: controls[k].shape for k in names}, len(path))
+        return Reads(
+            names,
+            {k: where[controls[k].on] for k in names},
+            {k: controls[k].shape for k in names},
+            len(path),
+        )
 
-    # -- node functions on flat vectors -------------------------------------------------------------------------
+    # -- node functions on flat vectors
+    # -------------------------------------------------------------------------
     def pair(self, t: Tensor, place: Tensor, x: Tensor, q: Tensor) -> Tensor:
         """φ; ``place`` is (t_s, c)."""
         s, weight = place
@@ -116,11 +132,17 @@ class Linearised:
     def node(self, t: Tensor, g: Tensor, z: Tensor, q: Tensor) -> Tensor:
         f, e = self.problem.formulas, self.sweep.formulas.engine
         assert f.outer is not None
-        return f.outer(e, t, g, z.reshape(self.problem.integral_shape), self.node_reads.unflatten(q)).reshape(-1)
+        return f.outer(
+            e, t, g, z.reshape(self.problem.integral_shape), self.node_reads.unflatten(q)
+        ).reshape(-1)
 
-    def _over(self, fn: Any, derivative: Any, argnums: tuple[int, ...], shared: tuple[int | None, ...]) -> Any:
+    def _over(
+        self, fn: Any, derivative: Any, argnums: tuple[int, ...], shared: tuple[int | None, ...]
+    ) -> Any:
         """``derivative`` of a node function mapped over samples and nodes."""
-        return vmap(vmap(derivative(fn, argnums=argnums), in_dims=shared), in_dims=(0,) * len(shared))
+        return vmap(
+            vmap(derivative(fn, argnums=argnums), in_dims=shared), in_dims=(0,) * len(shared)
+        )
 
     def pair_points(self) -> tuple[Tensor, ...]:
         flat = self.x.reshape(self.depth + 1, self.count, -1)
@@ -134,20 +156,30 @@ class Linearised:
         q = self.sweep.tensor(self.node_reads.gather(self.parts))
         return self.sweep.nodes, g, self.z.reshape(L + 1, self.count, -1), q
 
-    # -- first order ----------------------------------------------------------------------------------------------
+    # -- first order
+    # ----------------------------------------------------------------------------------------------
     def _first(self) -> None:
-        """φ_x (pairs, n, dz, dx), φ_q; ψ_z, ψ_q or None; I - ψ_z φ_x of the pairs (l, l), (L+1, n, dx, dx), or None."""
-        jacobians = self._over(self.pair, jacfwd, (2, 3), (None, None, 0, None))(*self.pair_points())
+        """φ_x (pairs, n, dz, dx), φ_q; ψ_z, ψ_q or None; I - ψ_z φ_x of the pairs (l, l), (L+1, n,
+        dx, dx), or None.
+        """
+        jacobians = self._over(self.pair, jacfwd, (2, 3), (None, None, 0, None))(
+            *self.pair_points()
+        )
         self.phi_x, self.phi_q = (np.asarray(j) for j in jacobians)
         self.psi_z = self.psi_q = None
         if self.problem.formulas.outer is not None:
             self.psi_z, self.psi_q = (
-                np.asarray(j) for j in self._over(self.node, jacfwd, (2, 3), (None, 0, 0, None))(*self.node_points())
+                np.asarray(j)
+                for j in self._over(self.node, jacfwd, (2, 3), (None, 0, 0, None))(
+                    *self.node_points()
+                )
             )
         self.slope = None
         if self.own is not None:
             through = self.phi_x[self.own]
-            self.slope = np.eye(through.shape[-1]) - (through if self.psi_z is None else self.psi_z @ through)
+            self.slope = np.eye(through.shape[-1]) - (
+                through if self.psi_z is None else self.psi_z @ through
+            )
 
     def _rows(self, s: int) -> slice:
         return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
@@ -157,11 +189,15 @@ class Linearised:
         zbar = extra
         for l in reversed(range(self.depth + 1)):
             if l < self.depth:
-                lam[l] += np.einsum("mnij,mni->nj", self.phi_x[self.columns[l]], zbar[self._rows(l)])
+                lam[l] += np.einsum(
+                    "mnij,mni->nj", self.phi_x[self.columns[l]], zbar[self._rows(l)]
+                )
             if self.own is not None and self.slope is not None:
                 right = lam[l] + np.einsum("nij,ni->nj", self.phi_x[self.own[l]], zbar[l])
                 lam[l] = np.linalg.solve(self.slope[l].transpose(0, 2, 1), right[..., None])[..., 0]
-            zbar[l] += lam[l] if self.psi_z is None else np.einsum("nij,ni->nj", self.psi_z[l], lam[l])
+            zbar[l] += (
+                lam[l] if self.psi_z is None else np.einsum("nij,ni->nj", self.psi_z[l], lam[l])
+            )
             if self.markov and l < self.depth:
                 zbar[l] += zbar[l + 1]
         return zbar
@@ -172,14 +208,19 @@ class Linearised:
 
     def add_pairs(self, out: dict[str, np.ndarray], zbar: np.ndarray, lam: np.ndarray) -> None:
         """Add φ_qᵀ z̄ + ψ_qᵀ λ into the gradient's parts."""
-        self.pair_reads.scatter(np.einsum("pnij,pni->pj", self.phi_q, self.pair_cotangents(zbar)), out)
+        self.pair_reads.scatter(
+            np.einsum("pnij,pni->pj", self.phi_q, self.pair_cotangents(zbar)), out
+        )
         if self.psi_q is not None:
             self.node_reads.scatter(np.einsum("lnij,lni->lj", self.psi_q, lam), out)
 
     def tangent(self, dq: np.ndarray, dp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(δx, δz) from the changes of the controls at the pairs and at the nodes."""
         n, L = self.count, self.depth
-        dz, dx = np.zeros((L + 1, n, self.z[0, 0].numel())), np.zeros((L + 1, n, self.x[0, 0].numel()))
+        dz, dx = (
+            np.zeros((L + 1, n, self.z[0, 0].numel())),
+            np.zeros((L + 1, n, self.x[0, 0].numel())),
+        )
         forced = np.einsum("pnij,pj->pni", self.phi_q, dq)
         for l in range(L + 1):
             before = dz[l].copy()
@@ -193,6 +234,9 @@ class Linearised:
                 dx[l] = np.linalg.solve(self.slope[l], dx[l][..., None])[..., 0]
                 dz[l] += np.einsum("nij,nj->ni", self.phi_x[self.own[l]], dx[l])
             if l < L:
-                added = np.einsum("mnij,nj->mni", self.phi_x[self.columns[l]], dx[l]) + forced[self.columns[l]]
+                added = (
+                    np.einsum("mnij,nj->mni", self.phi_x[self.columns[l]], dx[l])
+                    + forced[self.columns[l]]
+                )
                 dz[self._rows(l)] += added + before if self.markov else added
         return dx, dz

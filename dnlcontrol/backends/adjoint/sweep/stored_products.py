@@ -1,4 +1,6 @@
-"""Value, gradient and Hessian products of one Lagrangian on stored derivatives (see linearised.py)."""
+"""Value, gradient and Hessian products of one Lagrangian on stored derivatives (see
+linearised.py).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, value_and_pull
 
 
 class StoredProducts:
-    """The Lagrangian J + constraint terms at the control of ``at``; second derivatives are formed at first use."""
+    """The Lagrangian J + constraint terms at the control of ``at``; second derivatives are formed
+    at first use.
+    """
 
     def __init__(self, at: Linearised, multipliers: Multipliers | None) -> None:
         self.at, self.multipliers = at, multipliers
@@ -33,7 +37,10 @@ class StoredProducts:
 
     def _filled(self, parts: dict[str, Tensor]) -> dict[str, np.ndarray]:
         """Every control's part, zero where the Lagrangian does not read it directly."""
-        return {k: parts[k].numpy().copy() if k in parts else np.zeros(tuple(v.shape)) for k, v in self.at.u.items()}
+        return {
+            k: parts[k].numpy().copy() if k in parts else np.zeros(tuple(v.shape))
+            for k, v in self.at.u.items()
+        }
 
     def hessian_product(self, d: np.ndarray) -> np.ndarray:
         """(d²L/dw²) d without the penalties on controls: the derivative of the gradient along d."""
@@ -65,7 +72,10 @@ class StoredProducts:
 
         at = self.at
         seen = at.lagrangian.visible(at.u)
-        tangents = (at.sweep.tensor(dx).reshape(at.x.shape), {k: at.sweep.tensor(parts[k]) for k in seen})
+        tangents = (
+            at.sweep.tensor(dx).reshape(at.x.shape),
+            {k: at.sweep.tensor(parts[k]) for k in seen},
+        )
         _, (direct, out) = jvp(gradient, (at.x, seen), tangents)[:2]
         return direct.reshape(dx.shape).numpy().copy(), self._filled(out)
 
@@ -79,8 +89,12 @@ class StoredProducts:
         return self._second
 
 
-def _hessians(fn: Any, points: tuple[Tensor, ...], cotangents: np.ndarray, second: int | None) -> np.ndarray:
-    """Of cᵀfn(a, b, x, q) in (x, q) at every node and sample; ``second`` is b's batch axis over samples."""
+def _hessians(
+    fn: Any, points: tuple[Tensor, ...], cotangents: np.ndarray, second: int | None
+) -> np.ndarray:
+    """Of cᵀfn(a, b, x, q) in (x, q) at every node and sample; ``second`` is b's batch axis over
+    samples.
+    """
     a, b, x, q = points
     size = x.shape[-1]
 

@@ -1,7 +1,8 @@
 """The formulas of a discrete problem over many samples and layers, through torch.func.vmap.
 
-The user's formula is written for one sample at one node; here it is mapped over samples (and layers), and
-checked once against NumPy. A dynamics may bring its own batched kernel, which is checked against the formula.
+The user's formula is written for one sample at one node; here it is mapped over samples (and
+layers), and checked once against NumPy. A dynamics may bring its own batched kernel, which is
+checked against the formula.
 """
 
 from __future__ import annotations
@@ -27,33 +28,49 @@ Tensors = Mapping[str, Tensor]
 def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[..., Any]]:
     """``function(*at)``, and the map from cotangents of the value to those of the arguments.
 
-    By torch.func.vjp where a transform, tangents or an outer tape are at work; else by the plain tape, which does the
-    same at a fraction of the cost for each call.
+    By torch.func.vjp where a transform, tangents or an outer tape are at work; else by the plain
+    tape, which does the same at a fraction of the cost for each call.
     """
     leaves, tree = tree_flatten(at)
-    recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)  # for second derivatives
-    if recorded or forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None:
-        return vjp(function, *at)[:2]  # a union of pairs and, with has_aux, triples in torch's annotations
+    # for second derivatives
+    recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
+    if (
+        recorded
+        or forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    ):
+        # a union of pairs and, with has_aux, triples in torch's annotations
+        return vjp(function, *at)[:2]
     with torch.enable_grad():
         leaves = [leaf.detach().requires_grad_() for leaf in leaves]
         value = function(*tree_unflatten(leaves, tree))
     outputs, shape = tree_flatten(value)
 
     def pull(cotangents: Any) -> Any:
-        pairs = [(y, c) for y, c in zip(outputs, tree_flatten(cotangents)[0], strict=True) if y.requires_grad]
+        pairs = [
+            (y, c)
+            for y, c in zip(outputs, tree_flatten(cotangents)[0], strict=True)
+            if y.requires_grad
+        ]
         if not pairs:
             return tree_unflatten([torch.zeros_like(leaf) for leaf in leaves], tree)
         ys, cs = zip(*pairs, strict=True)
-        parts = torch.autograd.grad(ys, leaves, cs, retain_graph=True, allow_unused=True, materialize_grads=True)
+        parts = torch.autograd.grad(
+            ys, leaves, cs, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         return tree_unflatten(list(parts), tree)
 
     return tree_unflatten([y.detach() for y in outputs], shape), pull
 
 
-def gradient_along(function: Callable[..., Tensor], at: tuple[Any, ...], along: tuple[Any, ...]) -> tuple[Any, Any]:
-    """The gradient of the number ``function(*at)`` and its derivative along ``along``, both in the shape of ``at``.
+def gradient_along(
+    function: Callable[..., Tensor], at: tuple[Any, ...], along: tuple[Any, ...]
+) -> tuple[Any, Any]:
+    """The gradient of the number ``function(*at)`` and its derivative along ``along``, both in the
+    shape of ``at``.
 
-    The Hessian is symmetric: its product with a direction d is the gradient of <gradient, d>, by the plain tape.
+    The Hessian is symmetric: its product with a direction d is the gradient of <gradient, d>, by
+    the plain tape.
     """
     leaves, tree = tree_flatten(at)
     with torch.enable_grad():
@@ -61,7 +78,11 @@ def gradient_along(function: Callable[..., Tensor], at: tuple[Any, ...], along: 
         value = function(*tree_unflatten(leaves, tree))
         found: Any = {"allow_unused": True, "materialize_grads": True}
         zeros = tuple(torch.zeros_like(leaf) for leaf in leaves)
-        first = torch.autograd.grad(value, leaves, create_graph=True, **found) if value.requires_grad else zeros
+        first = (
+            torch.autograd.grad(value, leaves, create_graph=True, **found)
+            if value.requires_grad
+            else zeros
+        )
     pairs = [(g, d) for g, d in zip(first, tree_flatten(along)[0], strict=True) if g.requires_grad]
     second = zeros
     if pairs:
@@ -71,7 +92,9 @@ def gradient_along(function: Callable[..., Tensor], at: tuple[Any, ...], along: 
 
 
 def over(function: Callable[..., Tensor], in_dims: tuple[int | None, ...]) -> Callable[..., Tensor]:
-    """``vmap(function, in_dims)`` for 0 and None; what is not mapped goes around vmap, which spends its time on it."""
+    """``vmap(function, in_dims)`` for 0 and None; what is not mapped goes around vmap, which spends
+    its time on it.
+    """
     places = [i for i, dim in enumerate(in_dims) if dim is not None]
 
     def run(*args: Any) -> Tensor:
@@ -98,12 +121,16 @@ class Vectorised:
 
     kernel(t (m,), s, y (n, *), ts {name: (m, *)}, shared {name: (*)}) -> (m, n, *z)
     feature(s, x (n, *), shared) -> (n, *y);   outer(t, g (n, *), z (n, *), shared) -> (n, *)
-    running, path constraints: (t (m,), x (m, n, *), path {name: (m, *)}, constants[, target (n, *)]) -> (m, n, *)
-    terminal: (x (n, *), constants[, target (n, *)]) -> (n, *)
+    running, path constraints: (t (m,), x (m, n, *), path {name: (m, *)}, constants[, target (n,
+    *)]) -> (m, n, *) terminal: (x (n, *), constants[, target (n, *)]) -> (n, *)
     """
 
     def __init__(
-        self, discrete: DiscreteProblem, device: torch.device, dtype: torch.dtype, batched: bool = True
+        self,
+        discrete: DiscreteProblem,
+        device: torch.device,
+        dtype: torch.dtype,
+        batched: bool = True,
     ) -> None:
         self.problem = discrete.problem
         self.device, self.dtype = device, dtype
@@ -136,7 +163,9 @@ class Vectorised:
 
             def evaluate(*point: Any, formula: Formula = formula) -> np.ndarray:
                 one = vmap(lambda *a: formula(double, *a), in_dims=0)
-                stacked = torch.utils._pytree.tree_map(lambda v: v.unsqueeze(0), tuple(tensors(v) for v in point))
+                stacked = torch.utils._pytree.tree_map(
+                    lambda v: v.unsqueeze(0), tuple(tensors(v) for v in point)
+                )
                 return np.asarray(one(*stacked)[0].cpu())
 
             compare(formula, double, evaluate, self.problem.horizon, self.targets(formula))
@@ -145,14 +174,18 @@ class Vectorised:
         """The first row of the targets that belong to a formula."""
         p = self.problem
         owners = {id(p.formulas.terminal): p.terminal, id(p.formulas.running): p.running}
-        owners.update({id(f): c for f, c in zip(p.formulas.constraints, p.constraints, strict=True)})  # type: ignore[misc]
+        owners.update(
+            {id(f): c for f, c in zip(p.formulas.constraints, p.constraints, strict=True)}
+        )  # type: ignore[misc]
         owner = owners.get(id(formula))
         return {} if owner is None or owner.target is None else {"target": owner.target[0]}
 
     def _apply(self, formula: Formula) -> Callable[..., Tensor]:
         return lambda *args: formula(self.engine, *args)
 
-    def _mapped(self, formula: Formula | None, in_dims: tuple[Any, ...]) -> Callable[..., Tensor] | None:
+    def _mapped(
+        self, formula: Formula | None, in_dims: tuple[Any, ...]
+    ) -> Callable[..., Tensor] | None:
         return None if formula is None else over(self._apply(formula), in_dims)
 
     def _kernel(self, formula: Formula) -> Callable[..., Tensor]:
@@ -182,7 +215,9 @@ class Vectorised:
         return over(samples, (0, 0, 0, None, *(None for _ in extra)))
 
     def _apply_split(self, formula: Formula) -> Callable[..., Tensor]:
-        return lambda t, x, path, constants, *extra: formula(self.engine, t, x, {**path, **constants}, *extra)
+        return lambda t, x, path, constants, *extra: formula(
+            self.engine, t, x, {**path, **constants}, *extra
+        )
 
     def over_samples(self, formula: Formula) -> Callable[..., Tensor]:
         """A terminal cost or constraint over samples."""
@@ -195,9 +230,12 @@ def check_batched(vectorised: Vectorised, own: Callable[..., Tensor], what: str)
 
     Samples must not interact. ``what`` is the attribute of the dynamics that gave it.
 
-    Tolerance: both evaluate one kernel in float64 (float32: its own precision) with sums in another order.
+    Tolerance: both evaluate one kernel in float64 (float32: its own precision) with sums in another
+    order.
     """
-    p, kernel, draw = vectorised.problem, vectorised.problem.formulas.kernel, _drawn(vectorised, 22)
+    p = vectorised.problem
+    kernel = vectorised.problem.formulas.kernel
+    draw = _drawn(vectorised, 22)
     m, n = (1, 3) if p.markov else (2, 3)
     T = p.horizon
     controls = {k: c for k, c in p.controls.items() if k in kernel.reads}
@@ -211,31 +249,55 @@ def check_batched(vectorised: Vectorised, own: Callable[..., Tensor], what: str)
         ts,
         shared,
     )
-    _agree(vectorised, f"{type(p.dynamics).__name__}.{what}", own, vectorised.plain(*point), point,
-           "(t (m,), s, y (n, *), u) -> (m, n, *z)")  # fmt: skip
+    _agree(
+        vectorised,
+        f"{type(p.dynamics).__name__}.{what}",
+        own,
+        vectorised.plain(*point),
+        point,
+        "(t (m,), s, y (n, *), u) -> (m, n, *z)",
+    )
 
 
-def check_feature(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor],
-                  what: str) -> None:  # fmt: skip
+def check_feature(
+    vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor], what: str
+) -> None:
     """The same for a dynamics' own feature map over samples."""
-    p, feature, draw = vectorised.problem, vectorised.problem.formulas.feature, _drawn(vectorised, 23)
+    p = vectorised.problem
+    feature = vectorised.problem.formulas.feature
+    draw = _drawn(vectorised, 23)
     shared = {k: draw(*c.shape) for k, c in p.controls.items() if feature and k in feature.reads}
     s = torch.tensor(0.3 * p.horizon, dtype=vectorised.dtype, device=vectorised.device)
     point = (s, draw(3, *p.state_shape), shared)
-    _agree(vectorised, f"{type(p.dynamics).__name__}.{what}", own, mapped(*point), point,
-           "(s, x (n, *), u) -> (n, *y)")  # fmt: skip
+    _agree(
+        vectorised,
+        f"{type(p.dynamics).__name__}.{what}",
+        own,
+        mapped(*point),
+        point,
+        "(s, x (n, *), u) -> (n, *y)",
+    )
 
 
-def check_outer(vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor],
-                what: str) -> None:  # fmt: skip
+def check_outer(
+    vectorised: Vectorised, mapped: Callable[..., Tensor], own: Callable[..., Tensor], what: str
+) -> None:
     """The same for an outer map over samples. It is given all path controls and constants."""
-    p, outer, draw = vectorised.problem, vectorised.problem.formulas.outer, _drawn(vectorised, 24)
+    p = vectorised.problem
+    outer = vectorised.problem.formulas.outer
+    draw = _drawn(vectorised, 24)
     u = {k: draw(*c.shape) for k, c in p.controls.items() if c.on != "ts"}
     read = {k: v for k, v in u.items() if outer and k in outer.reads}
     t = torch.tensor(0.6 * p.horizon, dtype=vectorised.dtype, device=vectorised.device)
     at = t, draw(3, *p.state_shape), draw(3, *p.integral_shape)
-    _agree(vectorised, f"{type(p.dynamics).__name__}.{what}", own, mapped(*at, read), (*at, u),
-           "(t, g (n, *), z (n, *), u) -> (n, *)")  # fmt: skip
+    _agree(
+        vectorised,
+        f"{type(p.dynamics).__name__}.{what}",
+        own,
+        mapped(*at, read),
+        (*at, u),
+        "(t, g (n, *), z (n, *), u) -> (n, *)",
+    )
 
 
 def _drawn(vectorised: Vectorised, seed: int) -> Callable[..., Tensor]:
@@ -246,8 +308,14 @@ def _drawn(vectorised: Vectorised, seed: int) -> Callable[..., Tensor]:
     )
 
 
-def _agree(vectorised: Vectorised, name: str, own: Callable[..., Tensor], expected: Tensor, point: tuple[Any, ...],
-           signature: str) -> None:  # fmt: skip
+def _agree(
+    vectorised: Vectorised,
+    name: str,
+    own: Callable[..., Tensor],
+    expected: Tensor,
+    point: tuple[Any, ...],
+    signature: str,
+) -> None:
     """Raise unless ``own`` gives what the mapped formula gives at a point."""
     try:
         got = own(*point)
@@ -256,15 +324,19 @@ def _agree(vectorised: Vectorised, name: str, own: Callable[..., Tensor], expect
         raise InputError(f"{name}: got {seen}; allowed: a PyTorch function {signature}") from error
     if not isinstance(got, Tensor) or got.dtype != vectorised.dtype:
         seen = f"a {got.dtype} tensor" if isinstance(got, Tensor) else type(got).__name__
-        raise InputError(f"{name}: got {seen}; allowed: a {vectorised.dtype} tensor made from its arguments")
+        raise InputError(
+            f"{name}: got {seen}; allowed: a {vectorised.dtype} tensor made from its arguments"
+        )
     if tuple(got.shape) != tuple(expected.shape):
         raise InputError(
-            f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape {tuple(expected.shape)} of {signature}"
+            f"{name}: got a result of shape {tuple(got.shape)}; allowed: shape "
+            f"{tuple(expected.shape)} of {signature}"
         )
     tolerance = 1e3 * torch.finfo(vectorised.dtype).eps
     if not torch.allclose(got, expected, rtol=tolerance, atol=tolerance):
         gap = (got - expected).abs().max().item()
         raise InputError(
-            f"{name}: got values that differ from the formula by {gap:.1e} (or samples that interact); allowed: the "
+            f"{name}: got values that differ from the formula by {gap:.1e} (or samples that "
+            "interact); allowed: the "
             "formula's values, one sample at a time"
         )

@@ -1,1 +1,3 @@
-"""The condensed formulation: states eliminated, exact dense Hessian in the controls, dense factorisations."""
+"""The condensed formulation: states eliminated, exact dense Hessian in the controls, dense
+factorisations.
+"""

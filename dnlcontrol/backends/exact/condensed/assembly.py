@@ -1,4 +1,6 @@
-"""The dense Hessian, built with matrix products over the leading blocks of controls that act up to each layer."""
+"""The dense Hessian, built with matrix products over the leading blocks of controls that act up to
+each layer.
+"""
 
 from __future__ import annotations
 

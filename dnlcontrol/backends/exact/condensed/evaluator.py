@@ -1,4 +1,6 @@
-"""The reduced problem behind the interface of the adjoint backend's evaluator, so that both share their minimisers."""
+"""The reduced problem behind the interface of the adjoint backend's evaluator, so that both share
+their minimisers.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,23 @@ from dnlcontrol.minimise.multipliers import Multipliers
 
 
 class ReducedEvaluator:
-    """J, c and their exact derivatives in the controls; the last points and the last Hessian are kept."""
+    """J, c and their exact derivatives in the controls; the last points and the last Hessian are
+    kept.
+    """
 
     def __init__(self, discrete: DiscreteProblem) -> None:
-        self.discrete, self.space, self.rows = discrete, discrete.space, discrete.rows
+        self.discrete = discrete
+        self.space = discrete.space
+        self.rows = discrete.rows
         self.reduced = Reduced(discrete)
         self.counts = Counts()
         self._points: dict[bytes, ReducedPoint] = {}
         self._hessian: tuple[ReducedPoint, bytes, np.ndarray] | None = None
 
     def point(self, w: np.ndarray) -> ReducedPoint:
-        """The point at w; the last two are kept, a trial step and the iterate it may fall back to."""
+        """The point at w; the last two are kept, a trial step and the iterate it may fall
+        back to.
+        """
         key = np.asarray(w, dtype=float).tobytes()
         if key not in self._points:
             for old in list(self._points)[:-1]:
@@ -50,7 +58,9 @@ class ReducedEvaluator:
             self._hessian = at, key, at.hessian(mu)
         return self._hessian[2]
 
-    def hessian_product(self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None) -> np.ndarray:
+    def hessian_product(
+        self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None
+    ) -> np.ndarray:
         """(d²/dw²) (J + μᵀc) d from the stored second derivatives at the nodes."""
         self.counts.hessians += 1
         return self.point(w).product(d, None if multipliers is None else multipliers.mu)
@@ -69,14 +79,22 @@ class ReducedEvaluator:
         p = self.discrete.problem
         return self.point(w).x.reshape(self.discrete.depth + 1, p.samples, *p.state_shape)
 
-    def final_parts(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """ℓ_x and (k(T, T, F(x), u))_xᵀ z̄ per sample, controls at their last samples; both (N, *state shape)."""
-        slope, through = self.reduced.final_parts(w, x.reshape(len(x), -1), zbar.reshape(len(zbar), -1))
+    def final_parts(
+        self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """ℓ_x and (k(T, T, F(x), u))_xᵀ z̄ per sample, controls at their last samples; both (N,
+        *state shape).
+        """
+        slope, through = self.reduced.final_parts(
+            w, x.reshape(len(x), -1), zbar.reshape(len(zbar), -1)
+        )
         return slope.reshape(x.shape), through.reshape(x.shape)
 
     def outer_pull(self, w: np.ndarray, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
         """(G_z)ᵀ λ at T, (N, *integral shape)."""
-        return self.reduced.outer_pull(w, z.reshape(len(z), -1), lam.reshape(len(lam), -1)).reshape(z.shape)
+        return self.reduced.outer_pull(w, z.reshape(len(z), -1), lam.reshape(len(lam), -1)).reshape(
+            z.shape
+        )
 
     def constraint_values(self, w: np.ndarray) -> np.ndarray:
         return self.point(w).constraints

@@ -1,4 +1,6 @@
-"""All layers of a one-step recursion at once: z^{l+1} = z^l + τ k(t_{l+1}, t_l, F(x^l), v^l), x^l = g(t_l) + z^l."""
+"""All layers of a one-step recursion at once: z^{l+1} = z^l + τ k(t_{l+1}, t_l, F(x^l), v^l), x^l =
+g(t_l) + z^l.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,28 @@ from dnlcontrol.backends.exact.condensed.nodes import NodeFunction
 
 
 class March:
-    """The kernel of a Markov problem with the outer map g + z, folded over the layers and mapped over the samples."""
+    """The kernel of a Markov problem with the outer map g + z, folded over the layers and mapped
+    over the samples.
+    """
 
     def __init__(self, kernel: NodeFunction, depth: int) -> None:
         self.kernel, self.depth = kernel, depth
         data, _, q = kernel.arguments
-        z, g, weight = (ca.SX.sym(name, n) for name, n in (("z", kernel.outputs), ("g", kernel.inputs), ("weight", 1)))
+        z, g, weight = (
+            ca.SX.sym(name, n)
+            for name, n in (("z", kernel.outputs), ("g", kernel.inputs), ("weight", 1))
+        )
         value = z + weight * kernel._value(data, g + z, q)
         fold = ca.Function("step", [z, weight, data, g, q], [value]).mapaccum("march", depth)
         N = kernel.samples
         self._all: Any = fold if N == 1 else fold.map("samples", "serial", N, [1, 2, 4], [])
 
-    def __call__(self, weights: np.ndarray, data: np.ndarray, free: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """z (L+1, N, dz) from weights (L,), data (L, k), free terms (L, N, dx) and the controls at the pairs (L, m)."""
+    def __call__(
+        self, weights: np.ndarray, data: np.ndarray, free: np.ndarray, q: np.ndarray
+    ) -> np.ndarray:
+        """z (L+1, N, dz) from weights (L,), data (L, k), free terms (L, N, dx) and the controls at
+        the pairs (L, m).
+        """
         N, dz = self.kernel.samples, self.kernel.outputs
         by_sample = free.transpose(1, 0, 2).reshape(N * self.depth, -1).T
         z = self._all(ca.DM.zeros(dz, N), weights[None], data.T, by_sample, q.T).full()

@@ -32,20 +32,41 @@ class ReducedObjective:
     def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
         return self.evaluator.hessian_product(w, d)
 
-    def solve_model(self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, max_products: int) -> Step:
-        """The Newton step by Cholesky factorisation where H is small and the step inside the radius.
+    def solve_model(
+        self,
+        w: np.ndarray,
+        g: np.ndarray,
+        face: Face,
+        radius: float,
+        accuracy: float,
+        max_products: int,
+    ) -> Step:
+        """The Newton step by Cholesky factorisation where H is small and the step inside the
+        radius.
 
-        Otherwise conjugate gradients in the metric, which take a few products whatever the depth, and handle bounds
-        and negative curvature. Bounded problems of that size form H once for all products on their faces.
+        Otherwise conjugate gradients in the metric, which take a few products whatever the depth,
+        and handle bounds and negative curvature. Bounded problems of that size form H once for all
+        products on their faces.
         """
         if self.space.size > DENSE:
-            return solve_model(self.space, partial(self.hessian_product, w), w, g, face, radius, accuracy, max_products)
+            return solve_model(
+                self.space,
+                partial(self.hessian_product, w),
+                w,
+                g,
+                face,
+                radius,
+                accuracy,
+                max_products,
+            )
         H = self.evaluator.hessian(w)
         if not self.space.bounded:
             d = newton_step(H, g)
             if d is not None and d @ self.space.metric(d) <= radius**2:
                 return Step(d, float(g @ d + 0.5 * d @ (H @ d)), 1, False)
-        return solve_model(self.space, H.__matmul__, w, g, face, radius, accuracy, 10 * max_products)
+        return solve_model(
+            self.space, H.__matmul__, w, g, face, radius, accuracy, 10 * max_products
+        )
 
 
 def newton_step(H: np.ndarray, g: np.ndarray) -> np.ndarray | None:
@@ -54,4 +75,6 @@ def newton_step(H: np.ndarray, g: np.ndarray) -> np.ndarray | None:
         factor = np.linalg.cholesky(H)
     except np.linalg.LinAlgError:
         return None
-    return -np.asarray(solve_triangular(factor, solve_triangular(factor, g, lower=True), lower=True, trans="T"))
+    return -np.asarray(
+        solve_triangular(factor, solve_triangular(factor, g, lower=True), lower=True, trans="T")
+    )

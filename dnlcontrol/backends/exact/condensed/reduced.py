@@ -1,13 +1,14 @@
-"""The reduced problem: J and the constraints as functions of the controls alone, with exact dense derivatives.
+"""The reduced problem: J and the constraints as functions of the controls alone, with exact dense
+derivatives.
 
-    first      λ^s = L_x + Σ_l φ_xᵀ z̄^l,  z̄^l = ψ_zᵀ λ^l,            dJ/dq = Σ φ_qᵀ z̄ + ψ_qᵀ λ + L_q
-    states     S^l = dx^l/dw = ψ_z Σ_{s<l} (φ_x S^s + φ_q E) + ψ_q E
+    first      λ^s = L_x + Σ_l φ_xᵀ z̄^l,  z̄^l = ψ_zᵀ λ^l,            dJ/dq = Σ φ_qᵀ z̄ + ψ_qᵀ λ +
+    L_q states     S^l = dx^l/dw = ψ_z Σ_{s<l} (φ_x S^s + φ_q E) + ψ_q E
     second     H = Σ [S; E]ᵀ (Hessians of L, of z̄ᵀφ and of λᵀψ) [S; E] + Q
 
-Where a rule is implicit, the pair (l, l) couples x^l with z^l: states by Newton's method, and all recursions then
-solve with I - ψ_z φ_x of the layer. E picks the controls that a node reads. The controls are ordered by the first
-layer that they act on, so that S^l has as many columns as there are controls up to layer l; H is built with matrix
-products over these leading blocks.
+Where a rule is implicit, the pair (l, l) couples x^l with z^l: states by Newton's method, and all
+recursions then solve with I - ψ_z φ_x of the layer. E picks the controls that a node reads. The
+controls are ordered by the first layer that they act on, so that S^l has as many columns as there
+are controls up to layer l; H is built with matrix products over these leading blocks.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from dnlcontrol.backends.exact.condensed.assembly import HessianBuilder
 from dnlcontrol.backends.exact.condensed.structure import Reduced, Term
 
 Second = tuple[np.ndarray, np.ndarray, np.ndarray]
-STEPS, SETTLED = 50, 4.0  # of Newton's method for an implicit layer, and its last step in units of rounding
+# of Newton's method for an implicit layer, and its last step in units of rounding
+STEPS, SETTLED = 50, 4.0
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """Second derivatives (xx, qx, qq) of z̄ᵀφ at the pairs, of the Lagrangian's terms, and of λᵀψ at the layers."""
+    """Second derivatives (xx, qx, qq) of z̄ᵀφ at the pairs, of the Lagrangian's terms, and of λᵀψ
+    at the layers.
+    """
 
     kernel: Second
     terms: list[tuple[Term, Second]]
@@ -39,8 +43,12 @@ def scatter(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
         out += np.bincount(index.ravel(), values.ravel(), minlength=len(out))
 
 
-def _bend(second: Second, dx: np.ndarray, dq: np.ndarray, out: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Node Hessians times (δx, δq): returns the state part (nodes, N, n), adds the control part to ``out``."""
+def _bend(
+    second: Second, dx: np.ndarray, dq: np.ndarray, out: np.ndarray, index: np.ndarray
+) -> np.ndarray:
+    """Node Hessians times (δx, δq): returns the state part (nodes, N, n), adds the control part to
+    ``out``.
+    """
     xx, qx, qq = second
     scatter(out, index, np.einsum("pnji,pni->pj", qx, dx) + np.einsum("pij,pj->pi", qq, dq))
     return np.einsum("pnij,pnj->pni", xx, dx) + np.einsum("pnji,pj->pni", qx, dq)
@@ -56,7 +64,9 @@ class ReducedPoint:
         self._forward()
 
     def _forward(self) -> None:
-        """x (L+1, N, dx) and z (L+1, N, dz), column by column (a one-step recursion: all at once)."""
+        """x (L+1, N, dx) and z (L+1, N, dz), column by column (a one-step recursion: all
+        at once).
+        """
         r = self.reduced
         dx, dz = r.widths
         if r.march is not None:
@@ -85,39 +95,65 @@ class ReducedPoint:
         if r.nodes.outer is None:
             return np.asarray(r.free[l] + z)
         one = np.array([l])
-        return np.asarray(r.nodes.outer.value(r.node_data(one), z[None], self.w[r.node_index[one]])[0])
+        return np.asarray(
+            r.nodes.outer.value(r.node_data(one), z[None], self.w[r.node_index[one]])[0]
+        )
 
     def _implicit(self, l: int) -> None:
-        """x = G(t_l, g, z + d_l k(t_l, t_l, F(x))) by Newton's method from the layer before; sets x^l and z^l."""
+        """x = G(t_l, g, z + d_l k(t_l, t_l, F(x))) by Newton's method from the layer before; sets
+        x^l and z^l.
+        """
         r, one = self.reduced, np.array([l])
         assert r.own is not None
         pair = slice(r.own[l], r.own[l] + 1)
-        x, z, eye = self.x[l - 1], self.z[l], np.eye(self.x.shape[-1])
+        x = self.x[l - 1]
+        z = self.z[l]
+        eye = np.eye(self.x.shape[-1])
         for _ in range(STEPS):
-            k, kx, _ = (r.grid.own[l] * v[0] for v in r.nodes.kernel.first(r.pair_data(pair), x[None],
-                                                                           self.w[r.pair_index[pair]]))  # fmt: skip
+            k, kx, _ = (
+                r.grid.own[l] * v[0]
+                for v in r.nodes.kernel.first(
+                    r.pair_data(pair), x[None], self.w[r.pair_index[pair]]
+                )
+            )
             if r.nodes.outer is not None:
-                kx = r.nodes.outer.first(r.node_data(one), (z + k)[None], self.w[r.node_index[one]])[1][0] @ kx
+                kx = (
+                    r.nodes.outer.first(r.node_data(one), (z + k)[None], self.w[r.node_index[one]])[
+                        1
+                    ][0]
+                    @ kx
+                )
             step = np.linalg.solve(eye - kx, (x - self._outer(l, z + k))[..., None])[..., 0]
             x = x - step
-            if not np.any(np.abs(step).max(-1) > SETTLED * np.finfo(float).eps * (1.0 + np.abs(x).max(-1))):
+            if not np.any(
+                np.abs(step).max(-1) > SETTLED * np.finfo(float).eps * (1.0 + np.abs(x).max(-1))
+            ):
                 break
         else:
             x = np.full_like(x, np.nan)
         self.x[l] = x
-        self.z[l] += r.grid.own[l] * r.nodes.kernel.value(r.pair_data(pair), x[None], self.w[r.pair_index[pair]])[0]
+        self.z[l] += (
+            r.grid.own[l]
+            * r.nodes.kernel.value(r.pair_data(pair), x[None], self.w[r.pair_index[pair]])[0]
+        )
 
-    # -- values -----------------------------------------------------------------------------------------------------
+    # -- values
+    # ----------------------------------------------------------------------------------------------
     @cached_property
     def outputs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Value and Jacobians of every term."""
-        return [t.function.first(t.data, self.x[t.layers], self.w[t.index]) for t in self.reduced.terms]
+        return [
+            t.function.first(t.data, self.x[t.layers], self.w[t.index]) for t in self.reduced.terms
+        ]
 
     @cached_property
     def value(self) -> float:
         """J with its penalties."""
-        costs = [(t.weight * t.function.value(t.data, self.x[t.layers], self.w[t.index])).sum()
-                 for t in self.reduced.terms if t.weight is not None]  # fmt: skip
+        costs = [
+            (t.weight * t.function.value(t.data, self.x[t.layers], self.w[t.index])).sum()
+            for t in self.reduced.terms
+            if t.weight is not None
+        ]
         return float(sum(costs)) + self.reduced.discrete.space.penalty(self.w)
 
     @cached_property
@@ -125,7 +161,9 @@ class ReducedPoint:
         """The flat vector c of ``rows``."""
         r = self.reduced
         c = np.empty(r.discrete.rows.size)
-        terms = {id(t.block): values for t, (values, _, _) in zip(r.terms, self.outputs, strict=True)}
+        terms = {
+            id(t.block): values for t, (values, _, _) in zip(r.terms, self.outputs, strict=True)
+        }
         for block in r.discrete.rows.blocks:
             if block.formula is None:
                 values = self.x[1:, block.samples]
@@ -136,12 +174,15 @@ class ReducedPoint:
             c[block.part] = values.ravel()
         return c
 
-    # -- first order --------------------------------------------------------------------------------------------------
+    # -- first order
+    # ----------------------------------------------------------------------------------------------
     @cached_property
     def kernel_derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """τφ_x (pairs, N, dz, dx) and τφ_q (pairs, N, dz, m)."""
         r = self.reduced
-        _, fx, fq = r.nodes.kernel.first(r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index])
+        _, fx, fq = r.nodes.kernel.first(
+            r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index]
+        )
         weights = r.weights[:, None, None, None]
         return weights * fx, weights * fq
 
@@ -151,7 +192,9 @@ class ReducedPoint:
         r = self.reduced
         if r.nodes.outer is None:
             return None
-        return r.nodes.outer.first(r.node_data(np.arange(r.depth + 1)), self.z, self.w[r.node_index])[1:]
+        return r.nodes.outer.first(
+            r.node_data(np.arange(r.depth + 1)), self.z, self.w[r.node_index]
+        )[1:]
 
     @cached_property
     def slope(self) -> np.ndarray | None:
@@ -181,7 +224,9 @@ class ReducedPoint:
         if mu is not None:
             for block in r.discrete.rows.blocks:
                 if block.formula is None:
-                    lam[1:, block.samples] += mu[block.part].reshape(r.depth, len(block.samples), -1)
+                    lam[1:, block.samples] += mu[block.part].reshape(
+                        r.depth, len(block.samples), -1
+                    )
         zbar = self._recursion(lam, np.zeros_like(self.z))
         self._add_reads(gradient, lam, zbar)
         r.discrete.space.add_penalty_gradient(self.w, gradient)
@@ -205,13 +250,19 @@ class ReducedPoint:
     def _add_reads(self, out: np.ndarray, lam: np.ndarray, zbar: np.ndarray) -> None:
         """Add φ_qᵀ z̄ and ψ_qᵀ λ to the entries of the controls that were read."""
         r, outer = self.reduced, self.outer_derivatives
-        scatter(out, r.pair_index, np.einsum("pnij,pni->pj", self.kernel_derivatives[1], r.pair_cotangents(zbar)))
+        scatter(
+            out,
+            r.pair_index,
+            np.einsum("pnij,pni->pj", self.kernel_derivatives[1], r.pair_cotangents(zbar)),
+        )
         if outer is not None:
             scatter(out, r.node_index, np.einsum("lnij,lni->lj", outer[1], lam))
 
     @cached_property
     def sensitivities(self) -> tuple[np.ndarray, np.ndarray]:
-        """S = dx/dw (N, L+1, dx, size) and dz/dw (the same array for g + z), controls in the order of ``order``."""
+        """S = dx/dw (N, L+1, dx, size) and dz/dw (the same array for g + z), controls in the order
+        of ``order``.
+        """
         r = self.reduced
         dx, dz = r.widths
         _, place, prefix = r.order
@@ -227,7 +278,9 @@ class ReducedPoint:
                 pairs = by_layer[l]
                 left = fx[pairs].transpose(1, 2, 0, 3).reshape(r.samples, dz, -1)
                 s = r.sources[pairs]
-                states = X[:, s[0] : s[-1] + 1, :, : prefix[l - 1]].reshape(r.samples, len(pairs) * dx, -1)
+                states = X[:, s[0] : s[-1] + 1, :, : prefix[l - 1]].reshape(
+                    r.samples, len(pairs) * dx, -1
+                )
                 Z[:, l, :, : prefix[l - 1]] = left @ states
                 if r.markov:
                     Z[:, l, :, :p] += before[:, :, :p]
@@ -255,12 +308,16 @@ class ReducedPoint:
         J = np.zeros((r.discrete.rows.size, r.size))
         for block in r.discrete.rows.blocks:
             if block.formula is None:
-                J[block.part] = X[block.samples, 1:].transpose(1, 0, 2, 3).reshape(block.size, r.size)
+                J[block.part] = (
+                    X[block.samples, 1:].transpose(1, 0, 2, 3).reshape(block.size, r.size)
+                )
         for term, (_, fx, fq) in zip(r.terms, self.outputs, strict=True):
             if term.block is None:
                 continue
             block = term.block
-            rows = np.einsum("lnoi,nlij->lnoj", fx[:, block.samples], X[block.samples][:, term.layers])
+            rows = np.einsum(
+                "lnoi,nlij->lnoj", fx[:, block.samples], X[block.samples][:, term.layers]
+            )
             for k, index in enumerate(term.index):
                 rows[k][:, :, place[index]] += fq[k, block.samples]
             if block.constraint.kind == "integral":
@@ -270,7 +327,8 @@ class ReducedPoint:
         out[:, order] = J
         return out
 
-    # -- second order --------------------------------------------------------------------------------------------------
+    # -- second order
+    # ----------------------------------------------------------------------------------------------
     def curvature(self, mu: np.ndarray | None = None) -> Curvature:
         """The second derivatives at all nodes for the multipliers μ; the last ones are kept."""
         key = b"" if mu is None else mu.tobytes()
@@ -282,22 +340,35 @@ class ReducedPoint:
         r = self.reduced
         lam, zbar, _ = self.adjoint(mu)
         c = r.weights[:, None, None] * r.pair_cotangents(zbar)
-        kernel = r.nodes.kernel.second(r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index], c)
+        kernel = r.nodes.kernel.second(
+            r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index], c
+        )
         terms = []
         for term in r.terms:
             weight = r.cotangent(term, mu)
             if weight is not None:
-                terms.append((term, term.function.second(term.data, self.x[term.layers], self.w[term.index], weight)))
+                terms.append(
+                    (
+                        term,
+                        term.function.second(
+                            term.data, self.x[term.layers], self.w[term.index], weight
+                        ),
+                    )
+                )
         outer = None
         if r.nodes.outer is not None:
-            outer = r.nodes.outer.second(r.node_data(np.arange(r.depth + 1)), self.z, self.w[r.node_index], lam)
+            outer = r.nodes.outer.second(
+                r.node_data(np.arange(r.depth + 1)), self.z, self.w[r.node_index], lam
+            )
         return Curvature(kernel, terms, outer)
 
     def product(self, d: np.ndarray, mu: np.ndarray | None = None) -> np.ndarray:
         """H d without forming H: the derivative of the adjoint recursion along d."""
         r, at = self.reduced, self.curvature(mu)
         dx, dz = self._tangent(d)
-        out, dlam, extra = np.zeros(r.size), np.zeros_like(self.x), np.zeros_like(self.z)
+        out = np.zeros(r.size)
+        dlam = np.zeros_like(self.x)
+        extra = np.zeros_like(self.z)
         for term, second in at.terms:
             dlam[term.layers] += _bend(second, dx[term.layers], d[term.index], out, term.index)
         bent = _bend(at.kernel, dx[r.sources], d[r.pair_index], out, r.pair_index)
@@ -321,7 +392,9 @@ class ReducedPoint:
             if outer is None:
                 dx[l] = dz[l]
             else:
-                dx[l] = np.einsum("nij,nj->ni", outer[0][l], dz[l]) + outer[1][l] @ d[r.node_index[l]]
+                dx[l] = (
+                    np.einsum("nij,nj->ni", outer[0][l], dz[l]) + outer[1][l] @ d[r.node_index[l]]
+                )
             if r.own is not None and self.slope is not None:
                 dx[l] = np.linalg.solve(self.slope[l], dx[l][..., None])[..., 0]
                 dz[l] += np.einsum("nij,nj->ni", fx[r.own[l]], dx[l])

@@ -1,4 +1,6 @@
-"""Minimise the reduced problem: dense Newton without constraints, IPOPT on the reduced functions with them."""
+"""Minimise the reduced problem: dense Newton without constraints, IPOPT on the reduced functions
+with them.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +51,12 @@ def minimise(
     cold: bool = True,
     mu: np.ndarray | None = None,
 ) -> ReducedPoint:
-    """From the controls w, and multipliers μ, to a minimiser; from a ``cold`` start saddles are looked for.
+    """From the controls w, and multipliers μ, to a minimiser; from a ``cold`` start saddles are
+    looked for.
 
-    BLAS runs on one thread: on shared cores its spinning threads cost more than a factorisation of this size gains
-    (measured: a Cholesky factorisation of order 816 in 9 ms on one thread, in up to 500 ms on two of two busy cores),
-    and one thread makes the iterates reproducible.
+    BLAS runs on one thread: on shared cores its spinning threads cost more than a factorisation of
+    this size gains (measured: a Cholesky factorisation of order 816 in 9 ms on one thread, in up to
+    500 ms on two of two busy cores), and one thread makes the iterates reproducible.
     """
     with threadpool_limits(limits=1, user_api="blas"):
         return _minimise(evaluator, w, tolerance, limit, verbose, cold, mu)
@@ -81,7 +84,9 @@ def _minimise(
     outcome = newton(ReducedObjective(evaluator), w, tolerance, limit, cold=cold)
     log = tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
     stopped = outcome.iterations >= limit and not outcome.converged
-    return ReducedPoint(outcome.w, np.zeros(0), outcome.message, False, stopped, outcome.iterations, log)
+    return ReducedPoint(
+        outcome.w, np.zeros(0), outcome.message, False, stopped, outcome.iterations, log
+    )
 
 
 class _Function(ca.Callback):
@@ -89,7 +94,9 @@ class _Function(ca.Callback):
 
     def __init__(self, name: str, inputs: list[int], outputs: list[Any], evaluate: Any) -> None:
         ca.Callback.__init__(self)
-        self._inputs, self._outputs, self._evaluate = inputs, outputs, evaluate
+        self._inputs = inputs
+        self._outputs = outputs
+        self._evaluate = evaluate
         self.construct(name, {})
 
     def get_n_in(self) -> int:
@@ -116,10 +123,14 @@ def interior_point(
     verbose: bool,
     mu: np.ndarray | None = None,
 ) -> ReducedPoint:
-    """IPOPT on J(w), c(w) with exact first derivatives and the exact dense Hessian of the Lagrangian; from w and μ."""
+    """IPOPT on J(w), c(w) with exact first derivatives and the exact dense Hessian of the
+    Lagrangian; from w and μ.
+    """
     n, m = evaluator.space.size, evaluator.rows.size
     upper = ca.Sparsity.upper(n)
-    column, rows, scalar = ca.Sparsity.dense(n, 1), ca.Sparsity.dense(m, 1), ca.Sparsity.dense(1, 1)
+    column = ca.Sparsity.dense(n, 1)
+    rows = ca.Sparsity.dense(m, 1)
+    scalar = ca.Sparsity.dense(1, 1)
 
     def gradient(x: np.ndarray, p: np.ndarray) -> tuple[Any, ...]:
         return evaluator.value_and_gradient(x)
@@ -128,13 +139,17 @@ def interior_point(
         at = evaluator.point(x)
         return at.constraints, at.jacobian
 
-    def hessian(x: np.ndarray, p: np.ndarray, lam_f: np.ndarray, lam_g: np.ndarray) -> tuple[Any, ...]:
+    def hessian(
+        x: np.ndarray, p: np.ndarray, lam_f: np.ndarray, lam_g: np.ndarray
+    ) -> tuple[Any, ...]:
         sigma = float(lam_f[0])
-        if sigma == 0.0:  # only the constraints: their Hessians are the difference of two Lagrangians
+        # only the constraints: their Hessians are the difference of two Lagrangians
+        if sigma == 0.0:
             H = evaluator.hessian(x, lam_g) - evaluator.hessian(x, np.zeros(m))
         else:
             H = sigma * evaluator.hessian(x, lam_g / sigma)
-        return (ca.DM(upper, H[np.tril_indices(n)]),)  # column-major upper triangle of a symmetric matrix
+        # column-major upper triangle of a symmetric matrix
+        return (ca.DM(upper, H[np.tril_indices(n)]),)
 
     f = _Function("f", [n], [scalar], lambda x: (evaluator.value(x),))
     g = _Function("g", [n], [rows], lambda x: (evaluator.constraint_values(x),))
@@ -142,8 +157,16 @@ def interior_point(
     jac_g = _Function("jac_g", [n, 0], [rows, ca.Sparsity.dense(m, n)], jacobian)
     hess_lag = _Function("hess_lag", [n, 0, 1, m], [upper], hessian)
     x = ca.MX.sym("x", n)
-    options = ipopt_options(tolerance, limit, verbose, None if mu is None else first_barrier(evaluator, w, mu))
-    options |= {"grad_f": grad_f, "jac_g": jac_g, "hess_lag": hess_lag, "no_nlp_grad": True, "calc_lam_p": False}
+    options = ipopt_options(
+        tolerance, limit, verbose, None if mu is None else first_barrier(evaluator, w, mu)
+    )
+    options |= {
+        "grad_f": grad_f,
+        "jac_g": jac_g,
+        "hess_lag": hess_lag,
+        "no_nlp_grad": True,
+        "calc_lam_p": False,
+    }
     solver = ca.nlpsol("condensed", "ipopt", {"x": x, "f": f(x), "g": g(x)}, options)
     lower, upper_bound = evaluator.space.bounds
     low, high = evaluator.rows.bounds
@@ -155,7 +178,11 @@ def interior_point(
     stats = solver.stats()
     status = str(stats["return_status"])
     return ReducedPoint(
-        np.clip(np.array(result["x"]).ravel(), lower, upper_bound), np.array(result["lam_g"]).ravel(),
-        WORDS.get(status, f"IPOPT stopped: {status}"), status == "Infeasible_Problem_Detected",
-        status == "Maximum_Iterations_Exceeded", int(stats["iter_count"]), ipopt_log(stats),
-    )  # fmt: skip
+        np.clip(np.array(result["x"]).ravel(), lower, upper_bound),
+        np.array(result["lam_g"]).ravel(),
+        WORDS.get(status, f"IPOPT stopped: {status}"),
+        status == "Infeasible_Problem_Detected",
+        status == "Maximum_Iterations_Exceeded",
+        int(stats["iter_count"]),
+        ipopt_log(stats),
+    )

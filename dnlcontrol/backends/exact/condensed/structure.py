@@ -1,4 +1,6 @@
-"""The structure of the elimination: pairs of layers, where their controls lie, and the Lagrangian's terms."""
+"""The structure of the elimination: pairs of layers, where their controls lie, and the Lagrangian's
+terms.
+"""
 
 from __future__ import annotations
 
@@ -26,28 +28,39 @@ class Term:
 
 
 class Reduced:
-    """Structure of the elimination at one depth: nodes, index maps and the order of the controls."""
+    """Structure of the elimination at one depth: nodes, index maps and the order of the
+    controls.
+    """
 
     def __init__(self, discrete: DiscreteProblem) -> None:
-        self.discrete, self.problem, self.grid = discrete, discrete.problem, discrete.grid
-        self.depth, self.samples, self.size = discrete.depth, discrete.problem.samples, discrete.space.size
+        self.discrete = discrete
+        self.problem = discrete.problem
+        self.grid = discrete.grid
+        self.depth = discrete.depth
+        self.samples = discrete.problem.samples
+        self.size = discrete.space.size
         self.markov = self.problem.markov
         self.nodes = Nodes(discrete)
         L, f = self.depth, self.problem.formulas
         self.layers, self.sources = self.grid.pairs(self.markov)
         self.weights = self.grid.pair_weights(self.layers, self.sources)
-        self.pair_index = self.nodes.index(self.nodes.reads(f.kernel, f.feature), self.sources, self.layers)
+        self.pair_index = self.nodes.index(
+            self.nodes.reads(f.kernel, f.feature), self.sources, self.layers
+        )
         self.node_index = self.nodes.index(self.nodes.reads(f.outer), np.arange(L + 1))
         ends = np.searchsorted(self.sources, np.arange(self.grid.side + 1))
         self.starts = ends[:-1]
         self.own = ends[:-1] if self.grid.at_nodes else None  # the pairs (l, l)
-        self.columns = [slice(ends[s] + self.grid.at_nodes, ends[s + 1]) for s in range(L)]  # the pairs l > s
+        # the pairs l > s
+        self.columns = [slice(ends[s] + self.grid.at_nodes, ends[s + 1]) for s in range(L)]
         self.free = discrete.free_terms
         self.terms = self._terms()
 
     def pair_data(self, pairs: slice) -> np.ndarray:
         """(t_l, t_s) for each pair and sample."""
-        t = np.stack([self.grid.nodes[self.layers[pairs]], self.grid.nodes[self.sources[pairs]]], axis=1)
+        t = np.stack(
+            [self.grid.nodes[self.layers[pairs]], self.grid.nodes[self.sources[pairs]]], axis=1
+        )
         return np.repeat(t[:, None], self.samples, axis=1)
 
     def node_data(self, layers: np.ndarray) -> np.ndarray:
@@ -69,8 +82,16 @@ class Reduced:
         """The cotangent of each pair's contribution, (pairs, N, dz)."""
         return self.grid.pair_cotangents(zbar, self.layers, self.sources, self.markov)
 
-    # -- the Lagrangian's terms -----------------------------------------------------------------------------------
-    def _term(self, function: NodeFunction, layers: np.ndarray, owner: object, formula: object, **more: object) -> Term:
+    # -- the Lagrangian's terms
+    # -----------------------------------------------------------------------------------
+    def _term(
+        self,
+        function: NodeFunction,
+        layers: np.ndarray,
+        owner: object,
+        formula: object,
+        **more: object,
+    ) -> Term:
         t = np.broadcast_to(self.grid.nodes[layers][:, None, None], (len(layers), self.samples, 1))
         target = getattr(owner, "target", None)
         parts = [t]
@@ -78,15 +99,20 @@ class Reduced:
             rows = target.reshape(self.samples, -1)
             parts.append(np.broadcast_to(rows, (len(layers), *rows.shape)))
         index = self.nodes.index(self.nodes.reads(formula), layers)  # type: ignore[arg-type]
-        return Term(function, layers, index, np.concatenate(parts, axis=-1), **more)  # type: ignore[arg-type]
+        sites = np.concatenate(parts, axis=-1)
+        return Term(function, layers, index, sites, **more)  # type: ignore[arg-type]
 
     def _terms(self) -> list[Term]:
-        L, p, f = self.depth, self.problem, self.problem.formulas
+        L = self.depth
+        p = self.problem
+        f = self.problem.formulas
         path, last = self.grid.path, np.array([L])
         terms = []
         if self.nodes.terminal is not None:
             weight = np.full((1, self.samples, 1), 1.0 / self.samples)
-            terms.append(self._term(self.nodes.terminal, last, p.terminal, f.terminal, weight=weight))
+            terms.append(
+                self._term(self.nodes.terminal, last, p.terminal, f.terminal, weight=weight)
+            )
         if self.nodes.running is not None:
             tau = self.grid.running_weights[path] / self.samples
             weight = np.broadcast_to(tau[:, None, None], (len(path), self.samples, 1))
@@ -94,11 +120,15 @@ class Reduced:
         for block, function in zip(self.discrete.rows.blocks, self.nodes.rows, strict=True):
             if function is not None:
                 layers = last if block.constraint.kind == "terminal" else path
-                terms.append(self._term(function, layers, block.constraint, block.formula, block=block))
+                terms.append(
+                    self._term(function, layers, block.constraint, block.formula, block=block)
+                )
         return terms
 
     def cotangent(self, term: Term, mu: np.ndarray | None) -> np.ndarray | None:
-        """The weights of a term's outputs in the Lagrangian, (layers, N, outputs); None when it is absent."""
+        """The weights of a term's outputs in the Lagrangian, (layers, N, outputs); None when it is
+        absent.
+        """
         if term.block is None:
             return term.weight
         if mu is None:
@@ -112,10 +142,13 @@ class Reduced:
             out[:, block.samples] = values
         return out
 
-    # -- the order of the controls ----------------------------------------------------------------------------------
+    # -- the order of the controls
+    # ----------------------------------------------------------------------------------
     @cached_property
     def order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(order, place, prefix): entries sorted by first layer, their places, and how many act up to each layer."""
+        """(order, place, prefix): entries sorted by first layer, their places, and how many act up
+        to each layer.
+        """
         first = np.full(self.size, self.depth + 1)
         np.minimum.at(first, self.pair_index, self.layers[:, None])
         np.minimum.at(first, self.node_index, np.arange(self.depth + 1)[:, None])
@@ -124,18 +157,24 @@ class Reduced:
         place[order] = np.arange(self.size)
         return order, place, np.searchsorted(first[order], np.arange(self.depth + 1), side="right")
 
-    def final_parts(self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def final_parts(
+        self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """ℓ_x and k_x(T, T)ᵀ z̄ per sample, (N, dx), from x^L and a cotangent of z^L (N, dz)."""
         T, f = self.grid.nodes[-1], self.problem.formulas
         _, fx, _ = self.nodes.kernel.first(
-            np.full((1, self.samples, 2), T), x[None], w[self._last(self.nodes.reads(f.kernel, f.feature))]
+            np.full((1, self.samples, 2), T),
+            x[None],
+            w[self._last(self.nodes.reads(f.kernel, f.feature))],
         )
         slope = np.zeros_like(x)
         for term in self.terms:
             if term.function is self.nodes.running and term.block is None:
                 data = term.data[-1:].copy()
                 data[..., 0] = T
-                slope = term.function.first(data, x[None], w[self._last(self.nodes.reads(f.running))])[1][0, :, 0]
+                slope = term.function.first(
+                    data, x[None], w[self._last(self.nodes.reads(f.running))]
+                )[1][0, :, 0]
         return slope, np.einsum("nij,ni->nj", fx[0], zbar)
 
     def outer_pull(self, w: np.ndarray, z: np.ndarray, lam: np.ndarray) -> np.ndarray:

@@ -15,8 +15,9 @@ from dnlcontrol.problem.formula import Formula, Shape, compare
 class Traced:
     """A formula as a CasADi Function of its flattened arguments.
 
-    Rank 0 is 1×1, rank 1 a column, rank 2 a matrix. Of the controls only those that the formula reads are
-    arguments. Called on SX matrices with one column (rank 2: one block) per evaluation, it is mapped.
+    Rank 0 is 1×1, rank 1 a column, rank 2 a matrix. Of the controls only those that the formula
+    reads are arguments. Called on SX matrices with one column (rank 2: one block) per evaluation,
+    it is mapped.
     """
 
     def __init__(self, formula: Formula, horizon: float, target: Mapping[str, np.ndarray]) -> None:
@@ -27,7 +28,9 @@ class Traced:
         arguments: list[Any] = []
         for name, spec in formula.shapes.items():
             if isinstance(spec, Mapping):
-                entries = {k: self._symbol(k, s, symbols) for k, s in spec.items() if k in formula.reads}
+                entries = {
+                    k: self._symbol(k, s, symbols) for k, s in spec.items() if k in formula.reads
+                }
                 arguments.append(entries)
             else:
                 arguments.append(self._symbol(name, spec, symbols))
@@ -53,7 +56,9 @@ class Traced:
         return np.array(value).reshape(self.formula.shape, order="C")
 
     def __call__(self, count: int, values: Mapping[str, Any]) -> Any:
-        """``count`` evaluations at once: each value is stacked horizontally; returns flat results, one a column."""
+        """``count`` evaluations at once: each value is stacked horizontally; returns flat results,
+        one a column.
+        """
         arguments = [values[name] for name, _ in self.inputs]
         mapped = self.function if count == 1 else self.function.map(count)
         out = mapped(*arguments)

@@ -1,13 +1,15 @@
-"""Newton's method on the active set of a lifted program: an interior point to the minimiser beside it.
+"""Newton's method on the active set of a lifted program: an interior point to the minimiser beside
+it.
 
 Unknowns at an active bound are held there, active rows hold with equality, and each step solves
 
     ⎡ H   Jᵀ ⎤ ⎡ δ ⎤     ⎡ -∇f    ⎤
     ⎣ J   0  ⎦ ⎣ λ ⎦  =  ⎣ side - c ⎦     for the free unknowns and the active rows,
 
-one sparse factorisation. At first a side is active when multiplier + ρ (value - side) points outwards, ρ the
-metric's diagonal for controls and 1 otherwise; after a step violated sides join and sides whose multiplier has the
-wrong sign leave, which is that rule again (a semismooth Newton method: Hintermüller, Ito, Kunisch 2002).
+one sparse factorisation. At first a side is active when multiplier + ρ (value - side) points
+outwards, ρ the metric's diagonal for controls and 1 otherwise; after a step violated sides join and
+sides whose multiplier has the wrong sign leave, which is that rule again (a semismooth Newton
+method: Hintermüller, Ito, Kunisch 2002).
 """
 
 from __future__ import annotations
@@ -22,16 +24,24 @@ from dnlcontrol.backends.exact.lifted.interior_point import InteriorPoint, Lifte
 from dnlcontrol.minimise.active_set import signed
 
 STEPS = 20
-TIGHTER = 1e-3  # residuals and violations, against the tolerance: an error ε in a state costs ε/τ² in a control
-NEAR = 1e-2  # how far, relative to 1 + its size, the minimiser may lie from the interior point it belongs to
-LOWER = 1e-9  # relative to 1 + its size, how much the objective may rise where controls go farther than that
-CLOSE = 1e-3  # distance to a bound, of the second start: multipliers too small to tell held entries from free ones
-PROXIMAL = 1e-8  # times the metric: curvatures down to 1e-6 of the metric's still converge by two digits a step
+# residuals and violations, against the tolerance: an error ε in a state costs ε/τ² in a control
+TIGHTER = 1e-3
+# how far, relative to 1 + its size, the minimiser may lie from the interior point it belongs to
+NEAR = 1e-2
+# relative to 1 + its size, how much the objective may rise where controls go farther than that
+LOWER = 1e-9
+# distance to a bound, of the second start: multipliers too small to tell held entries from free
+# ones
+CLOSE = 1e-3
+# times the metric: curvatures down to 1e-6 of the metric's still converge by two digits a step
+PROXIMAL = 1e-8
 
 
 @dataclass(frozen=True)
 class _State:
-    """Unknowns v and multipliers of the rows, with ∇f, the rows' values, J's nonzeros and r = ∇f + Jᵀλ at v."""
+    """Unknowns v and multipliers of the rows, with ∇f, the rows' values, J's nonzeros and r = ∇f +
+    Jᵀλ at v.
+    """
 
     v: np.ndarray
     rows: np.ndarray
@@ -42,7 +52,9 @@ class _State:
 
 
 class ActiveNewton:
-    """Objective, rows and derivatives of the program behind an interior-point solver, with all bounds."""
+    """Objective, rows and derivatives of the program behind an interior-point solver, with all
+    bounds.
+    """
 
     def __init__(self, solver: InteriorPoint) -> None:
         self.program = solver.program
@@ -51,16 +63,23 @@ class ActiveNewton:
         )
         (low, high), (c_low, c_high) = self.program.sides.states, self.program.sides.rows
         space, equal = self.program.discrete.space, np.zeros(low.size)
-        self.bounds = np.concatenate([space.bounds[0], low]), np.concatenate([space.bounds[1], high])
+        self.bounds = (
+            np.concatenate([space.bounds[0], low]),
+            np.concatenate([space.bounds[1], high]),
+        )
         self.row_bounds = np.concatenate([equal, c_low]), np.concatenate([equal, c_high])
         self.scale = np.concatenate([space.metric_diagonal, np.ones(low.size)])
         self._pattern()
         self.proximal = np.concatenate([PROXIMAL * space.metric_diagonal, np.zeros(low.size)])
 
     def refine(self, point: LiftedPoint, tolerance: float) -> LiftedPoint | None:
-        """The minimiser near an interior point, its residuals far below ``tolerance``; None where the steps fail."""
+        """The minimiser near an interior point, its residuals far below ``tolerance``; None where
+        the steps fail.
+        """
         start = np.concatenate([point.w, point.x.ravel()])
-        rows = np.concatenate([-point.costates.ravel(), point.multipliers[self.program.sides.row_index]])
+        rows = np.concatenate(
+            [-point.costates.ravel(), point.multipliers[self.program.sides.row_index]]
+        )
         at = self._at(start, rows)
         bound = sides(self.bounds, at.v, point.on_bounds, self.scale)
         side = sides(self.row_bounds, at.values, rows, 1.0)
@@ -80,10 +99,12 @@ class ActiveNewton:
             if stepped is None:
                 return None
             at = stepped
-            wrong = np.concatenate([
-                _wrong(self.bounds, bound, at.v, -at.residual, tolerance),
-                _wrong(self.row_bounds, side, at.values, at.rows, tolerance),
-            ])  # fmt: skip
+            wrong = np.concatenate(
+                [
+                    _wrong(self.bounds, bound, at.v, -at.residual, tolerance),
+                    _wrong(self.row_bounds, side, at.values, at.rows, tolerance),
+                ]
+            )
             if not wrong.any():
                 if self._converged(at, bound, side, tolerance):
                     return at, bound, side
@@ -99,8 +120,8 @@ class ActiveNewton:
     def _belongs(self, point: LiftedPoint, v: np.ndarray) -> bool:
         """Whether it is the interior point's minimiser, not another stationary point.
 
-        It lies beside the interior point; controls that are determined weakly, as on a singular arc, may lie far as
-        long as states do not and the objective does not rise.
+        It lies beside the interior point; controls that are determined weakly, as on a singular
+        arc, may lie far as long as states do not and the objective does not rise.
         """
         start = np.concatenate([point.w, point.x.ravel()])
         near = np.abs(v - start) <= NEAR * (1 + np.abs(start))
@@ -110,11 +131,18 @@ class ActiveNewton:
         return bool(near[point.w.size :].all() and after <= before + LOWER * (1 + abs(before)))
 
     def _pattern(self) -> None:
-        """Places of the entries of [H Jᵀ; J 0]: both triangles of H, J, Jᵀ; H is given by its upper triangle."""
-        (i, j), (k, l) = (_triplets(f.sparsity_out(o)) for f, o in ((self.second, 0), (self.jacobian, 1)))
+        """Places of the entries of [H Jᵀ; J 0]: both triangles of H, J, Jᵀ; H is given by its upper
+        triangle.
+        """
+        (i, j), (k, l) = (
+            _triplets(f.sparsity_out(o)) for f, o in ((self.second, 0), (self.jacobian, 1))
+        )
         n = len(self.bounds[0])
         self._J, self._strict = (k, l), np.flatnonzero(i < j)
-        self._K = np.concatenate([i, j[self._strict], k + n, l]), np.concatenate([j, i[self._strict], l, k + n])
+        self._K = (
+            np.concatenate([i, j[self._strict], k + n, l]),
+            np.concatenate([j, i[self._strict], l, k + n]),
+        )
 
     def _at(self, v: np.ndarray, rows: np.ndarray) -> _State:
         values, J = self.jacobian(v, [])
@@ -126,25 +154,34 @@ class ActiveNewton:
         """Residuals of the free unknowns, in units of the dual norm, and of the active rows."""
         stationary = np.where(np.isnan(bound), np.abs(at.residual) / np.sqrt(self.scale), 0.0)
         feasible = np.where(np.isnan(side), 0.0, np.abs(at.values - side))
-        return bool(max(stationary.max(initial=0.0), feasible.max(initial=0.0)) <= TIGHTER * tolerance)
+        return bool(
+            max(stationary.max(initial=0.0), feasible.max(initial=0.0)) <= TIGHTER * tolerance
+        )
 
     def _step(self, at: _State, bound: np.ndarray, side: np.ndarray) -> _State | None:
         """One Newton step for an active set (NaN: inactive).
 
         Controls without effect make the system singular: a proximal term keeps them where they are.
         """
-        H, J, n = np.array(self.second(at.v, [], 1.0, at.rows).nonzeros()), at.jacobian, len(at.v)
+        H = np.array(self.second(at.v, [], 1.0, at.rows).nonzeros())
+        J = at.jacobian
+        n = len(at.v)
         entries = np.concatenate([H, H[self._strict], J, J])
         free = np.isnan(bound)
         delta = np.where(free, 0.0, bound - at.v)
         kept = np.concatenate([free, ~np.isnan(side)])
         moved = np.bincount(
-            self._K[0], entries * np.append(delta, np.zeros(len(side)))[self._K[1]], minlength=len(kept)
+            self._K[0],
+            entries * np.append(delta, np.zeros(len(side)))[self._K[1]],
+            minlength=len(kept),
         )
         right = (np.concatenate([-at.gradient, np.nan_to_num(side) - at.values]) - moved)[kept]
         solved = _solve(_restricted(self._K, entries, kept), right)
         if solved is None:
-            places, diagonal = (np.append(k, np.arange(n)) for k in self._K), np.append(entries, self.proximal)
+            places, diagonal = (
+                (np.append(k, np.arange(n)) for k in self._K),
+                np.append(entries, self.proximal),
+            )
             solved = _solve(_restricted(tuple(places), diagonal, kept), right)
         if solved is None:
             return None
@@ -154,15 +191,20 @@ class ActiveNewton:
         rows[kept[n:]] = solved[count:]
         return self._at(at.v + delta, rows)
 
-    def _point(self, point: LiftedPoint, at: _State, bound: np.ndarray, side: np.ndarray) -> LiftedPoint:
+    def _point(
+        self, point: LiftedPoint, at: _State, bound: np.ndarray, side: np.ndarray
+    ) -> LiftedPoint:
         n_w, n_x = point.w.size, point.x.size
         pull = np.where(np.isnan(bound), 0.0, signed(self.bounds, bound, -at.residual))
         rows = signed(self.row_bounds, side, at.rows)
         return replace(
-            point, w=np.clip(at.v[:n_w], *self.program.discrete.space.bounds), x=at.v[n_w:].reshape(point.x.shape),
-            on_bounds=pull, costates=-rows[:n_x].reshape(point.costates.shape),
+            point,
+            w=np.clip(at.v[:n_w], *self.program.discrete.space.bounds),
+            x=at.v[n_w:].reshape(point.x.shape),
+            on_bounds=pull,
+            costates=-rows[:n_x].reshape(point.costates.shape),
             multipliers=self.program.sides.multipliers(pull[n_w:], rows[n_x:]),
-        )  # fmt: skip
+        )
 
 
 def sides(bounds: Any, values: np.ndarray, multipliers: np.ndarray, scale: Any) -> np.ndarray:
@@ -180,11 +222,17 @@ def _snapped(bounds: Any, side: np.ndarray, values: np.ndarray) -> np.ndarray:
     return side
 
 
-def _wrong(bounds: Any, side: np.ndarray, values: np.ndarray, multipliers: np.ndarray, tolerance: float) -> np.ndarray:
-    """How wrong each entry is: its violation where inactive, a multiplier of the wrong sign where active; else 0."""
+def _wrong(
+    bounds: Any, side: np.ndarray, values: np.ndarray, multipliers: np.ndarray, tolerance: float
+) -> np.ndarray:
+    """How wrong each entry is: its violation where inactive, a multiplier of the wrong sign where
+    active; else 0.
+    """
     lower, upper = bounds
     violation = np.maximum(np.maximum(lower - values, values - upper), 0.0)
-    inward = np.where(lower == upper, 0.0, np.maximum(np.where(side == upper, -multipliers, multipliers), 0.0))
+    inward = np.where(
+        lower == upper, 0.0, np.maximum(np.where(side == upper, -multipliers, multipliers), 0.0)
+    )
     wrong = np.where(np.isnan(side), violation, inward)
     return np.where(wrong > np.where(np.isnan(side), TIGHTER, 0.1) * tolerance, wrong, 0.0)
 
@@ -196,7 +244,9 @@ def _toggled(bounds: Any, side: np.ndarray, values: np.ndarray, wrong: np.ndarra
 
 
 def _solve(matrix: Any, right: np.ndarray) -> np.ndarray | None:
-    """The solution, None where the matrix is singular (structurally so: asked first, SuperLU may crash on it)."""
+    """The solution, None where the matrix is singular (structurally so: asked first, SuperLU may
+    crash on it).
+    """
     from scipy.sparse.csgraph import structural_rank
     from scipy.sparse.linalg import splu
 
@@ -225,4 +275,6 @@ def _restricted(places: tuple[np.ndarray, ...], entries: np.ndarray, kept: np.nd
     number, (rows, columns) = np.cumsum(kept) - 1, places
     here = kept[rows] & kept[columns] & (entries != 0.0)
     size = int(np.count_nonzero(kept))
-    return sparse.csc_matrix((entries[here], (number[rows[here]], number[columns[here]])), shape=(size, size))
+    return sparse.csc_matrix(
+        (entries[here], (number[rows[here]], number[columns[here]])), shape=(size, size)
+    )

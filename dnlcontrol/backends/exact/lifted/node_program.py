@@ -1,11 +1,14 @@
-"""The lifted program assembled from derivatives at the nodes, for the outer map g + z under the left rule.
+"""The lifted program assembled from derivatives at the nodes, for the outer map g + z under the
+left rule.
 
-The same unknowns (w, x), objective and rows as :class:`Transcription`, but no symbolic graph of the whole problem:
-each formula is differentiated once, mapped over its nodes and samples, and its nonzeros are carried to their places
-in the gradient, the Jacobian and the Hessian of the Lagrangian by constant sparse matrices. With e over evaluations
-of a formula φ at the unknowns v_e, which enters the rows r_e with the weights ω_e,
+The same unknowns (w, x), objective and rows as :class:`Transcription`, but no symbolic graph of the
+whole problem: each formula is differentiated once, mapped over its nodes and samples, and its
+nonzeros are carried to their places in the gradient, the Jacobian and the Hessian of the Lagrangian
+by constant sparse matrices. With e over evaluations of a formula φ at the unknowns v_e, which
+enters the rows r_e with the weights ω_e,
 
-    g = A v - b + Σ_e ω_e φ(v_e) at r_e,  ∂g/∂v = A + Σ_e ω_e φ'(v_e),  ∇²(σf + λᵀg) = σQ + Σ_e (ω_e λ_{r_e})·φ''(v_e)
+    g = A v - b + Σ_e ω_e φ(v_e) at r_e,  ∂g/∂v = A + Σ_e ω_e φ'(v_e),  ∇²(σf + λᵀg) = σQ + Σ_e (ω_e
+    λ_{r_e})·φ''(v_e)
 """
 
 from __future__ import annotations
@@ -30,10 +33,11 @@ def applies(discrete: DiscreteProblem) -> bool:
 
 @dataclass(frozen=True)
 class Piece:
-    """A node function at many evaluations: entries of v that each reads (q, then x), its data, rows and weights.
+    """A node function at many evaluations: entries of v that each reads (q, then x), its data, rows
+    and weights.
 
-    ``index`` (evaluations, m + n), ``data`` (k, evaluations), ``rows`` and ``weights`` (evaluations, outputs);
-    ``rows`` is None for a term of the objective.
+    ``index`` (evaluations, m + n), ``data`` (k, evaluations), ``rows`` and ``weights``
+    (evaluations, outputs); ``rows`` is None for a term of the objective.
     """
 
     function: NodeFunction
@@ -49,8 +53,10 @@ class Piece:
     def arguments(self, v: Any) -> list[Any]:
         """Data, x and q as columns, one for each evaluation."""
         m = self.function.reads
-        q, x = (ca.reshape(v[_numbers(part)], part.shape[1], self.count)
-                for part in (self.index[:, :m], self.index[:, m:]))  # fmt: skip
+        q, x = (
+            ca.reshape(v[_numbers(part)], part.shape[1], self.count)
+            for part in (self.index[:, :m], self.index[:, m:])
+        )
         return [ca.MX(ca.DM(self.data)), x, q]
 
     def values(self, v: Any) -> Any:
@@ -77,7 +83,9 @@ class Piece:
 
 
 class NodeProgram:
-    """Unknowns v = (w, x), rows and exact derivatives of the lifted program of one discrete problem."""
+    """Unknowns v = (w, x), rows and exact derivatives of the lifted program of one discrete
+    problem.
+    """
 
     def __init__(self, reduced: Reduced) -> None:
         self.discrete, self.reduced = reduced.discrete, reduced
@@ -90,9 +98,12 @@ class NodeProgram:
         self.pieces = [self._kernel(), *self._terms()]
         self._v = ca.MX.sym("v", self.size)
 
-    # -- structure -------------------------------------------------------------------------------------------
+    # -- structure
+    # -------------------------------------------------------------------------------------------
     def _linear_rows(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-        """Rows, columns and entries of A, and b: x^l - g(t_l); one-step: x^{l+1} - x^l - (g(t_{l+1}) - g(t_l))."""
+        """Rows, columns and entries of A, and b: x^l - g(t_l); one-step: x^{l+1} - x^l -
+        (g(t_{l+1}) - g(t_l)).
+        """
         free, rows = self.reduced.free, self._x - self.reduced.size
         shift = np.zeros(self.height)
         entries = [(rows.ravel(), self._x.ravel(), np.ones(rows.size))]
@@ -105,7 +116,9 @@ class NodeProgram:
         return (i, j, values), shift
 
     def _index(self, controls: np.ndarray, layers: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        """Entries of v for evaluations (node, sample) from those of w at the nodes and the layers of x."""
+        """Entries of v for evaluations (node, sample) from those of w at the nodes and the layers
+        of x.
+        """
         q = np.repeat(controls[:, None], len(samples), axis=1)
         both = np.concatenate([q, self._x[layers][:, samples]], axis=2)
         return both.reshape(-1, both.shape[2])
@@ -137,7 +150,11 @@ class NodeProgram:
                 own = places[block.part].reshape(len(block.layers), *shape[1:])
                 rows = np.broadcast_to(own, shape).reshape(len(index), -1)
                 integral = block.constraint.kind == "integral"
-                over = self.reduced.grid.running_weights[term.layers] if integral else np.ones(len(term.layers))
+                over = (
+                    self.reduced.grid.running_weights[term.layers]
+                    if integral
+                    else np.ones(len(term.layers))
+                )
                 weights = np.broadcast_to(over[:, None, None], shape)
             pieces.append(Piece(term.function, index, data, rows, weights.reshape(len(index), -1)))
         return pieces
@@ -145,11 +162,16 @@ class NodeProgram:
     @cached_property
     def _penalty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, columns and entries of Q with R = ½ vᵀQ v."""
-        parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, dtype=int), np.zeros(0, dtype=int), np.zeros(0))]
+        parts: list[tuple[np.ndarray, ...]] = [
+            (np.zeros(0, dtype=int), np.zeros(0, dtype=int), np.zeros(0))
+        ]
         for b in self.discrete.space:
             if b.penalty is not None:
                 Q = b.penalty.tocoo()
-                i, j = (b.offset + k[:, None] * b.components + np.arange(b.components) for k in (Q.row, Q.col))
+                i, j = (
+                    b.offset + k[:, None] * b.components + np.arange(b.components)
+                    for k in (Q.row, Q.col)
+                )
                 parts.append((i.ravel(), j.ravel(), np.repeat(Q.data, b.components)))
         rows, columns, entries = (np.concatenate(part) for part in zip(*parts, strict=True))
         return rows, columns, entries
@@ -162,7 +184,8 @@ class NodeProgram:
             return ca.MX.zeros(self.size, 1)
         return ca.mtimes(_constant((self.size, self.size), rows, columns, entries), self._v)
 
-    # -- values ----------------------------------------------------------------------------------------------
+    # -- values
+    # ----------------------------------------------------------------------------------------------
     @cached_property
     def objective(self) -> Any:
         v = self._v
@@ -175,7 +198,9 @@ class NodeProgram:
     @cached_property
     def rows(self) -> Any:
         v = self._v
-        total = ca.mtimes(_constant((self.height, self.size), *self._linear), v) - ca.DM(self._shift)
+        total = ca.mtimes(_constant((self.height, self.size), *self._linear), v) - ca.DM(
+            self._shift
+        )
         for piece in self.pieces:
             if piece.rows is not None:
                 total += ca.mtimes(_carry(self.height, piece.rows, piece.weights), piece.values(v))
@@ -186,7 +211,8 @@ class NodeProgram:
         """Unknowns, objective and rows, as ``casadi.nlpsol`` takes them."""
         return {"x": self._v, "f": self.objective, "g": self.rows}
 
-    # -- derivatives -----------------------------------------------------------------------------------------
+    # -- derivatives
+    # -----------------------------------------------------------------------------------------
     @cached_property
     def derivatives(self) -> dict[str, Any]:
         """Options for ``casadi.nlpsol``: exact first and second derivatives."""
@@ -194,12 +220,22 @@ class NodeProgram:
         sigma, lam = ca.MX.sym("sigma"), ca.MX.sym("lam", self.height)
         first = ["x", "p"]
         return {
-            "grad_f": ca.Function("grad_f", [v, p], [self.objective, self._gradient()], first, ["f", "grad"]),
-            "jac_g": ca.Function("jac_g", [v, p], [self.rows, self._jacobian()], first, ["g", "jac"]),
-            "hess_lag": ca.Function("hess_lag", [v, p, sigma, lam], [self._hessian(sigma, lam)],
-                                    [*first, "lam_f", "lam_g"], ["hess"]),
-            "no_nlp_grad": True, "calc_lam_p": False,
-        }  # fmt: skip
+            "grad_f": ca.Function(
+                "grad_f", [v, p], [self.objective, self._gradient()], first, ["f", "grad"]
+            ),
+            "jac_g": ca.Function(
+                "jac_g", [v, p], [self.rows, self._jacobian()], first, ["g", "jac"]
+            ),
+            "hess_lag": ca.Function(
+                "hess_lag",
+                [v, p, sigma, lam],
+                [self._hessian(sigma, lam)],
+                [*first, "lam_f", "lam_g"],
+                ["hess"],
+            ),
+            "no_nlp_grad": True,
+            "calc_lam_p": False,
+        }
 
     def _gradient(self) -> Any:
         total = self._slope
@@ -216,12 +252,20 @@ class NodeProgram:
             if piece.rows is not None:
                 mapped, outputs, inputs = piece.jacobian
                 nonzeros = _nonzeros(mapped(*piece.arguments(self._v)))
-                parts.append(_Part(piece.rows[:, outputs].ravel(), piece.index[:, inputs].ravel(),
-                                   piece.weights[:, outputs].ravel(), nonzeros))  # fmt: skip
+                parts.append(
+                    _Part(
+                        piece.rows[:, outputs].ravel(),
+                        piece.index[:, inputs].ravel(),
+                        piece.weights[:, outputs].ravel(),
+                        nonzeros,
+                    )
+                )
         return _assembled((self.height, self.size), parts)
 
     def _hessian(self, sigma: Any, lam: Any) -> Any:
-        """The upper triangle: q stands before x in v and in the arguments of a piece, both in ascending order."""
+        """The upper triangle: q stands before x in v and in the arguments of a piece, both in
+        ascending order.
+        """
         i, j, Q = (part[self._penalty[0] <= self._penalty[1]] for part in self._penalty)
         parts = [_Part(i, j, Q, ca.repmat(sigma, len(Q), 1))] if len(Q) else []
         for piece in self.pieces:
@@ -247,7 +291,9 @@ class _Part:
 
 
 def _assembled(shape: tuple[int, int], parts: list[_Part]) -> Any:
-    """The sum of all parts as one sparse matrix; entries that meet are added by a constant matrix."""
+    """The sum of all parts as one sparse matrix; entries that meet are added by a constant
+    matrix.
+    """
     rows, columns = (np.concatenate([getattr(p, k) for p in parts]) for k in ("rows", "columns"))
     keys, place = np.unique(columns * shape[0] + rows, return_inverse=True)
     pattern = ca.Sparsity.triplet(*shape, _numbers(keys % shape[0]), _numbers(keys // shape[0]))
@@ -263,13 +309,17 @@ def _assembled(shape: tuple[int, int], parts: list[_Part]) -> Any:
 
 
 def _carry(height: int, places: np.ndarray, weights: np.ndarray) -> Any:
-    """The constant matrix that adds weights times values at their places (SciPy's convert ten times slower)."""
+    """The constant matrix that adds weights times values at their places (SciPy's convert ten times
+    slower).
+    """
     count = places.size
     pattern = ca.Sparsity(height, count, list(range(count + 1)), _numbers(places))
     return ca.DM(pattern, ca.DM(weights.ravel()))
 
 
-def _constant(shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray, entries: np.ndarray) -> Any:
+def _constant(
+    shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray, entries: np.ndarray
+) -> Any:
     """A constant sparse matrix from its entries, no two of them at one place."""
     order = np.lexsort((rows, columns))
     pattern = ca.Sparsity.triplet(*shape, _numbers(rows[order]), _numbers(columns[order]))

@@ -1,4 +1,6 @@
-"""Bounds of a lifted program's states and constraint rows, and its multipliers in the order of ``discrete.rows``."""
+"""Bounds of a lifted program's states and constraint rows, and its multipliers in the order of
+``discrete.rows``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem
 
 
 class Sides:
-    """State bounds are bounds on the unknowns x; every other constraint is a block of rows after the state equation."""
+    """State bounds are bounds on the unknowns x; every other constraint is a block of rows after
+    the state equation.
+    """
 
     def __init__(self, discrete: DiscreteProblem) -> None:
         self.discrete = discrete
@@ -41,12 +45,20 @@ class Sides:
 
     @cached_property
     def row_index(self) -> np.ndarray:
-        """The entries of ``discrete.rows`` that are rows of the program: all but the state bounds."""
-        parts = [np.arange(b.part.start, b.part.stop) for b in self.discrete.rows.blocks if b.formula is not None]
+        """The entries of ``discrete.rows`` that are rows of the program: all but the state
+        bounds.
+        """
+        parts = [
+            np.arange(b.part.start, b.part.stop)
+            for b in self.discrete.rows.blocks
+            if b.formula is not None
+        ]
         return np.concatenate([np.zeros(0, dtype=int), *parts])
 
     def multipliers(self, on_states: np.ndarray, on_rows: np.ndarray) -> np.ndarray:
-        """The flat multipliers of ``discrete.rows`` from those of the state bounds and of the constraint rows."""
+        """The flat multipliers of ``discrete.rows`` from those of the state bounds and of the
+        constraint rows.
+        """
         mu = np.zeros(self.discrete.rows.size)
         mu[self.row_index] = on_rows
         on_states = on_states.reshape(self.shape)
@@ -66,7 +78,9 @@ class Sides:
         return lower, upper
 
     def _binding(self, block: RowBlock, values: np.ndarray) -> np.ndarray:
-        """Where a block's own side is the binding one of the intersected state bounds, by the multiplier's sign."""
+        """Where a block's own side is the binding one of the intersected state bounds, by the
+        multiplier's sign.
+        """
         lower, upper = self._own(block)
         low, high = (s.reshape(self.shape)[1:, block.samples] for s in self.states)
         return np.where(values > 0, upper == high, lower == low)

@@ -1,12 +1,15 @@
 """The lifted transcription: controls and states are unknowns, the state equation is a set of rows.
 
-    Volterra      x^l - G(t_l, g(t_l), z^l, v^l) = 0,   l = 0..L,   z^l the rule's sum of k(t_l, t_s, y^s, w^{l,s})
-    one-step      x^{l+1} - x^l - (g(t_{l+1}) - g(t_l)) - (z^{l+1} - z^l) = 0,   x^0 - g(0) = 0
+    Volterra      x^l - G(t_l, g(t_l), z^l, v^l) = 0,   l = 0..L,   z^l the rule's sum of k(t_l,
+    t_s, y^s, w^{l,s}) one-step      x^{l+1} - x^l - (g(t_{l+1}) - g(t_l)) - (z^{l+1} - z^l) = 0,
+    x^0 - g(0) = 0
 
-(left rule: z^{l+1} - z^l = τ k(t_{l+1}, t_l, y^l, v^l); trapezoidal: the mean of the values at both nodes.)
+(left rule: z^{l+1} - z^l = τ k(t_{l+1}, t_l, y^l, v^l); trapezoidal: the mean of the values at both
+nodes.)
 
-The one-step rows are used when the kernel reads neither t nor a triangular control and the outer map is
-g + z. With CasADi's Lagrangian f + lamᵀg the costate of a row is -lam: λ^l for the first, ψ^l for the second.
+The one-step rows are used when the kernel reads neither t nor a triangular control and the outer
+map is g + z. With CasADi's Lagrangian f + lamᵀg the costate of a row is -lam: λ^l for the first,
+ψ^l for the second.
 """
 
 from __future__ import annotations
@@ -26,14 +29,16 @@ from dnlcontrol.problem.formula import Formula
 class Transcription:
     """Symbols and expressions of the nonlinear program of one discrete problem.
 
-    ``w`` are the controls in the order of the control space, ``x`` the states (L+1, N, *shape) in row-major
-    order; ``rows`` the state equation in the same order, ``constraints`` the rows of every constraint but the
-    state bounds, which are bounds on ``x``.
+    ``w`` are the controls in the order of the control space, ``x`` the states (L+1, N, *shape) in
+    row-major order; ``rows`` the state equation in the same order, ``constraints`` the rows of
+    every constraint but the state bounds, which are bounds on ``x``.
     """
 
     def __init__(self, discrete: DiscreteProblem) -> None:
         self.discrete, self.problem = discrete, discrete.problem
-        self.grid, self.depth, self.samples = discrete.grid, discrete.depth, discrete.problem.samples
+        self.grid = discrete.grid
+        self.depth = discrete.depth
+        self.samples = discrete.problem.samples
         self.state_size = int(np.prod(self.problem.state_shape, dtype=int))
         self.one_step = self.problem.markov and self.problem.formulas.outer is None
         self.w = ca.SX.sym("w", discrete.space.size)
@@ -55,24 +60,39 @@ class Transcription:
         """Options for ``casadi.nlpsol``: none, it differentiates the symbolic graph."""
         return {}
 
-    # -- controls and states at nodes ------------------------------------------------------------------------------
+    # -- controls and states at nodes
+    # ------------------------------------------------------------------------------
     def _control_sites(self) -> dict[str, Any]:
         """name -> matrix with one column of flat components per site."""
-        return {b.name: ca.reshape(self.w[b.offset : b.offset + b.size], b.components, b.layout.count)
-                for b in self.discrete.space}  # fmt: skip
+        return {
+            b.name: ca.reshape(self.w[b.offset : b.offset + b.size], b.components, b.layout.count)
+            for b in self.discrete.space
+        }
 
     def _traced(self, formula: Formula, target: np.ndarray | None = None) -> Traced:
-        return Traced(formula, self.problem.horizon, {} if target is None else {"target": target[0]})
+        return Traced(
+            formula, self.problem.horizon, {} if target is None else {"target": target[0]}
+        )
 
     def _values(
-        self, formula: Formula, layers: np.ndarray, samples: np.ndarray, pairs: np.ndarray | None = None
+        self,
+        formula: Formula,
+        layers: np.ndarray,
+        samples: np.ndarray,
+        pairs: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """The controls that a formula reads at many nodes: on the path at ``layers``, on the triangle at ``pairs``."""
+        """The controls that a formula reads at many nodes: on the path at ``layers``, on the
+        triangle at ``pairs``.
+        """
         out = {}
         for block in self.discrete.space:
             if block.name in formula.reads:
-                index = {"ts": pairs, "t": layers, "const": np.zeros(len(layers), dtype=int)}[block.layout.on]
-                out[block.name] = blocks(self._sites[block.name][:, [int(i) for i in index]], block.control.shape)  # type: ignore[union-attr]
+                index = {"ts": pairs, "t": layers, "const": np.zeros(len(layers), dtype=int)}[
+                    block.layout.on
+                ]
+                out[block.name] = blocks(
+                    self._sites[block.name][:, [int(i) for i in index]], block.control.shape
+                )  # type: ignore[union-attr]
         return out
 
     def _columns(self, layers: np.ndarray, samples: np.ndarray) -> list[int]:
@@ -92,15 +112,19 @@ class Transcription:
         rows = target[samples].reshape(len(samples), -1)
         return blocks(ca.DM(rows.T), target.shape[1:])
 
-    # -- the state equation ------------------------------------------------------------------------------------------
+    # -- the state equation
+    # ------------------------------------------------------------------------------------------
     def _state_rows(self) -> Any:
-        f, N, L = self.problem.formulas, self.samples, self.depth
+        f = self.problem.formulas
+        N = self.samples
+        L = self.depth
         everyone = np.arange(N)
         layers, samples = self._grid(self.grid.path, everyone)
         y = self._states(layers, samples)
         if f.feature:
             y = self._traced(f.feature)(
-                len(layers), {"s": self._times(layers), "x": y, **self._values(f.feature, layers, samples)}
+                len(layers),
+                {"s": self._times(layers), "x": y, **self._values(f.feature, layers, samples)},
             )
         else:
             y = self.x[:, self._columns(layers, samples)]
@@ -129,12 +153,18 @@ class Transcription:
                 "g": g,
                 "z": blocks(ca.horzcat(*z), self.problem.integral_shape),
             }
-            right = self._traced(f.outer)(len(layers), {**values, **self._values(f.outer, layers, samples)})
+            right = self._traced(f.outer)(
+                len(layers), {**values, **self._values(f.outer, layers, samples)}
+            )
         return self.x - right
 
     def _integrals(self, y: Any) -> list[Any]:
-        """z^0..z^L, each (size, N); for one-step rows only the increments z^l - z^{l-1}. ``y``: columns (l, n)."""
-        f, N, L = self.problem.formulas, self.samples, self.depth
+        """z^0..z^L, each (size, N); for one-step rows only the increments z^l - z^{l-1}. ``y``:
+        columns (l, n).
+        """
+        f = self.problem.formulas
+        N = self.samples
+        L = self.depth
         layers, sources = self.grid.pairs(self.one_step)
         pairs, _ = self._grid(np.arange(len(layers)), np.arange(N))
         l, samples = self._grid(layers, np.arange(N))
@@ -147,7 +177,9 @@ class Transcription:
         k = self._traced(f.kernel)(len(l), {**values, **self._values(f.kernel, s, samples, pairs)})
         size = int(np.prod(self.problem.integral_shape, dtype=int))
         z = [ca.SX.zeros(size, N) for _ in range(L + 1)]
-        for i, (layer, weight) in enumerate(zip(layers, self._pair_weights(layers, sources), strict=True)):
+        for i, (layer, weight) in enumerate(
+            zip(layers, self._pair_weights(layers, sources), strict=True)
+        ):
             if weight:
                 z[layer] = z[layer] + weight * k[:, i * N : (i + 1) * N]
         return z
@@ -159,9 +191,12 @@ class Transcription:
             weights -= np.where(layers > sources, self.grid.own[sources], 0.0)
         return weights
 
-    # -- cost and constraints -----------------------------------------------------------------------------------------
+    # -- cost and constraints
+    # -----------------------------------------------------------------------------------------
     def _cost(self) -> Any:
-        f, p, N = self.problem.formulas, self.problem, self.samples
+        f = self.problem.formulas
+        p = self.problem
+        N = self.samples
         total, everyone = ca.SX(0), np.arange(N)
         if f.terminal is not None and p.terminal is not None:
             total += ca.sum2(self._terminal(f.terminal, p.terminal.target, everyone))
@@ -200,7 +235,9 @@ class Transcription:
         return total
 
     def _constraint_rows(self) -> Any:
-        """The constraints other than state bounds, each block in the order of its (layers, samples, *shape)."""
+        """The constraints other than state bounds, each block in the order of its (layers, samples,
+        *shape).
+        """
         parts = [self._block_rows(b) for b in self.discrete.rows.blocks if b.formula is not None]
         return ca.vertcat(*parts) if parts else ca.SX(0, 1)
 
@@ -213,4 +250,6 @@ class Transcription:
             return ca.vec(values)
         count = len(block.samples)
         weights = self.grid.running_weights
-        return ca.vec(sum(weights[l] * values[:, l * count : (l + 1) * count] for l in self.grid.path))
+        return ca.vec(
+            sum(weights[l] * values[:, l * count : (l + 1) * count] for l in self.grid.path)
+        )
