@@ -14,7 +14,7 @@ def test_every_identity_names_a_test():
         for line in (ROOT / "docs" / "identities.md").read_text(encoding="utf-8").splitlines()
         if "`" in line
     ]
-    named = [re.findall(r"`(test_\w+\.py)::(test_\w+)`", row) for row in rows]
+    named = [re.findall(r"`([\w/]+\.py)::(test_\w+)`", row) for row in rows]
     assert len(rows) > 40 and all(len(found) == 1 for found in named)
     for ((file, name),) in named:
         source = (ROOT / "tests" / file).read_text(encoding="utf-8")

@@ -18,10 +18,21 @@ PACKAGE = ROOT / "dnlcontrol"
 
 # Each stage may import from itself and from the stages before it; a folder stands for all its
 # modules.
-STAGES = (
-    "checks files problem discretisation minimise backends results certificates solving limits "
-    "studies interop shell"
-).split()
+STAGES = [
+    "checks",
+    "files",
+    "problem",
+    "discretisation",
+    "minimise",
+    "backends",
+    "results",
+    "certificates",
+    "solving",
+    "limits",
+    "studies",
+    "interop",
+    "shell",
+]
 LEVEL = {name: level for level, name in enumerate(STAGES)} | {
     "cli": len(STAGES),
     "__main__": len(STAGES),

@@ -16,10 +16,10 @@ import torch.distributed as dist
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.distributed import SharedEvaluator
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from tests.distributed_iris import problem
+from tests.backends.adjoint.distributed_iris import problem
 from tests.random_problems import CASES, build
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 def on_ranks(ranks: int, out: Path, *arguments: str) -> list[dict[str, np.ndarray]]:

@@ -16,7 +16,7 @@ from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.run import refuse_too_large
 from dnlcontrol.discretisation.sizes import forecast
 from tests.random_problems import CASES, build
-from tests.test_reference_problems import FILES, LADDERS
+from tests.solving.test_reference_problems import FILES, LADDERS
 
 CONSTRAINTS = [
     dnl.path_constraint(lambda t, x, u: t * dnl.namespace(x).sum(x * x), -1, 1, name="path"),

@@ -302,6 +302,6 @@ def test_penalties_are_norms(rule):
 
 def test_the_experiment_runs_at_a_tiny_size(tmp_path):
     command = [sys.executable, "benchmarks/12_width_pde.py", "--tiny", "--out", str(tmp_path)]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     assert "| width PDE | emsa |" in told and (tmp_path / "width_pde.png").exists()

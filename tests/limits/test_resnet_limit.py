@@ -333,7 +333,7 @@ def test_bad_input_is_named(solutions):
 
 
 def test_the_script_runs(tmp_path):
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [sys.executable, "benchmarks/09_resnet_to_ode.py", "--tiny", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

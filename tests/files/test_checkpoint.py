@@ -24,7 +24,7 @@ from dnlcontrol.shell.progress import ProgressLine, TimeLeft
 from dnlcontrol.studies.load import load
 from problems import o4_bryson_denham, spirals, two_class_toy
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPIRALS = {"samples": 12, "alpha": 2e-3, "scale": 1.0}  # from a random start: some 15 iterations
 
 

@@ -221,6 +221,6 @@ def test_bad_input():
 
 def test_the_experiment_runs_at_a_tiny_size(tmp_path):
     command = [sys.executable, "benchmarks/11_hamilton_jacobi.py", "--tiny", "--out", str(tmp_path)]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     assert "| one neuron, two samples | 4 | 13 |" in told and (tmp_path / "hjb.png").exists()

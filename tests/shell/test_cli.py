@@ -17,7 +17,7 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.shell.cli import main
 
-PROBLEMS = Path(__file__).parents[1] / "problems"
+PROBLEMS = Path(__file__).parents[2] / "problems"
 SOLVE_KEYS = {
     "problem",
     "backend",

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from random_problems import CASES, build
-from test_certificate import PROBLEMS, constrained, flat, maximum, network, saddle, solved, stacked
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
@@ -21,6 +19,17 @@ from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
 from dnlcontrol.certificates import pontryagin, second_order
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.results.records import plain
+from tests.certificates.test_optimality import (
+    PROBLEMS,
+    constrained,
+    flat,
+    maximum,
+    network,
+    saddle,
+    solved,
+    stacked,
+)
+from tests.random_problems import CASES, build
 
 # -- the Hamiltonian
 # ---------------------------------------------------------------------------------------------

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import dnlcontrol as dnl
+from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.results.branches import leaves
 from dnlcontrol.studies.result import Level, Study
 from problems import o1_hager, t7_h1_triangle, two_class_toy
@@ -47,7 +48,7 @@ def test_without_a_closed_form_errors_are_against_the_finest_level():
 def test_a_lost_branch_is_said(t7):
     solutions = [level.adjoint for level in t7.levels]
     u = solutions[3].controls["u"]
-    flipped = dnl.space.extension.Extension("u", u.layout, -u.values)
+    flipped = Extension("u", u.layout, -u.values)
     jumped = Study(
         "jump", (*t7.levels[:3], Level(dataclasses.replace(solutions[3], controls={"u": flipped})))
     )
@@ -79,7 +80,7 @@ def test_a_level_that_leaves_its_branch_says_so_in_its_message(t7):
 
     def away(solution, by):
         u = solution.controls["u"]
-        moved = dnl.space.extension.Extension("u", u.layout, u.values + by)
+        moved = Extension("u", u.layout, u.values + by)
         return dataclasses.replace(solution, controls={"u": moved})
 
     followed = dnl.solve(problem, 32, backend="adjoint", start=levels)
@@ -149,7 +150,7 @@ print("done", flush=True)
 
 def test_a_killed_study_ends_with_the_same_table(tmp_path):
     """SIGKILL at five random moments, then a run to the end."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = str(Path(__file__).parents[2])
     undisturbed = dnl.study(
         two_class_toy.problem(samples=8), [2, 3, 4, 6, 8, 12, 16], exact_to=4
     ).table()

@@ -1,6 +1,6 @@
-"""What every rank of tests/test_distributed.py runs: iris with this rank's share of the flowers.
+"""What every rank of test_distributed.py runs: iris with this rank's share of the flowers.
 
-torchrun --nproc-per-node 2 tests/distributed_iris.py OUT DEPTH METHOD TOLERANCE
+torchrun --nproc-per-node 2 tests/backends/adjoint/distributed_iris.py OUT DEPTH METHOD TOLERANCE
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pytest
 
 import dnlcontrol as dnl
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECORD = 3073  # bytes of a CIFAR-10 record
 
 

@@ -15,7 +15,7 @@ import dnlcontrol as dnl
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 
-FOLDER = Path(__file__).parents[1] / "problems"
+FOLDER = Path(__file__).parents[2] / "problems"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 WITH_REFERENCE = [
     n for n in NAMES if "def reference(" in (FOLDER / f"{n}.py").read_text(encoding="utf-8")

@@ -179,7 +179,7 @@ def test_the_script_runs(tmp_path):
     import subprocess
     from pathlib import Path
 
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [
         sys.executable,
         "benchmarks/08_gamma_convergence.py",

@@ -13,7 +13,7 @@ import dnlcontrol as dnl
 from dnlcontrol.limits import infinite_depth as D
 from dnlcontrol.limits.init import project_matrix, project_vector
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NORMS = (1, 2, np.inf)
 
 
