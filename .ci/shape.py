@@ -109,7 +109,7 @@ def vague(paths: list[Path]) -> float:
 
 
 def private_reaches() -> list[str]:
-    """Names with one leading underscore that are read from anything but self, cls or the module itself."""
+    """Names with one leading underscore read from anything but self, cls or a class of the file."""
     found = []
     for path in package():
         own = {n.name for n in ast.walk(tree(path)) if isinstance(n, ast.ClassDef)}
