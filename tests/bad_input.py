@@ -67,6 +67,10 @@ def solved(make: Callable[..., dnl.ControlProblem] = path, **changed: Any) -> dn
     return solve(make(**changed))
 
 
+def xp(x: Any) -> Any:
+    return dnl.namespace(x)
+
+
 def torch() -> Any:
     return pytest.importorskip("torch")
 

@@ -16,8 +16,6 @@ from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.minimise.multipliers import Multipliers
 
 EPS = 1e-8
-
-
 PROBLEMS: dict[str, tuple[str, dict[str, Any], int]] = {
     "t2": ("t2_scalar_resnet", {}, 6),
     "t3b": ("t3b_h1_path", {}, 6),

@@ -18,14 +18,8 @@ from dnlcontrol.problem.formula import Formula, trace
 from tests.problem.three_engines import torch_call
 
 A3 = np.array([1.0, 2.0, 3.0])
-
-
 A23 = np.ones((2, 3))
-
-
 LIST = [1.0, 2.0, 3.0]
-
-
 OUTSIDE: dict[str, tuple[Callable[[Any], Any], str]] = {
     # what a formula of x, shape (3,), may not do: (expression, what the message must say)
     "unknown name": (lambda x: dnl.namespace(x).cumsum(x), "exp, log, log1p"),

@@ -8,11 +8,7 @@ from typing import Any
 import pytest
 
 import dnlcontrol as dnl
-from tests.bad_input import assert_told, constrained, noting, path
-
-
-def xp(x: Any) -> Any:
-    return dnl.namespace(x)
+from tests.bad_input import assert_told, constrained, noting, path, xp
 
 
 def reading(x: Any, c: Any) -> Any:

@@ -21,11 +21,7 @@ from tests.problem.three_engines import (
 )
 
 Z = np.zeros(())
-
-
 ONES, FLAT = np.ones(3), np.array([[1.0, 1.0, 0.5], [1.0, 1.0, 1.0]])
-
-
 TIES: dict[str, tuple[Callable[..., Any], list[np.ndarray], list[Any]]] = {
     # name: (expression, point, the derivative in each argument); maximum(a, b) = where(a > b, a, b)
     "maximum(a, b)": (lambda xp, a, b: xp.maximum(a, b), [Z, Z], [0, 1]),

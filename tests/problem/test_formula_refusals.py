@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from tests.bad_input import assert_told, constrained, formula, noting, path, solve, torch, triangle
+from tests.bad_input import (
+    assert_told,
+    constrained,
+    formula,
+    noting,
+    path,
+    solve,
+    torch,
+    triangle,
+    xp,
+)
 
 EYE = np.eye(2)
-
-
 NAMESPACE = "namespace(x)"
-
-
-def xp(x: Any) -> Any:
-    return dnl.namespace(x)
 
 
 def branches(t, x, u):
@@ -187,8 +191,6 @@ FORMULAS = {
         "its arguments",
     ),
 }
-
-
 ROWS = [
     noting(
         lambda: solve(formula(Counting())),

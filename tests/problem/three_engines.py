@@ -20,8 +20,6 @@ from tests.problem.vocabulary import Shape
 # One operation is good to an ulp or two (2.2e-16), a sum of at most 6 terms to a few more; sums may
 # cancel, so the scale is the largest entry. 1e-14 is 45 ulp.
 RTOL = 1e-14
-
-
 REFERENCE = SimpleNamespace(
     **{name: getattr(np, name) for name in FUNCTIONS},
     where=np.where,

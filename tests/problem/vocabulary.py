@@ -14,8 +14,6 @@ import numpy as np
 from dnlcontrol.problem.engines import FUNCTIONS
 
 Shape = tuple[int, ...]
-
-
 SHAPES = [(), (1,), (3,), (1, 1), (1, 3), (3, 1), (2, 1), (2, 3)]
 
 
@@ -46,12 +44,8 @@ def broadcastable(a: Shape, b: Shape) -> bool:
 
 
 PAIRS = [pair for pair in itertools.product(SHAPES, SHAPES) if broadcastable(*pair)]
-
-
 TRIPLES = [((), (3,), (2, 3)), ((2, 1), (3,), (2, 3)), ((3,), (2, 1), ()), ((1,), (3,), (3, 1))]
 TRIPLES += [((2, 3),) * 3, ((),) * 3]
-
-
 PRODUCTS = [
     ((3,), (3,)),
     ((1,), (1,)),
@@ -68,8 +62,6 @@ PRODUCTS += [
     ((1, 3), (3, 1)),
     ((1, 1),) * 2,
 ]
-
-
 JOINED = [
     ((3,), (1,), 0),
     ((2,), (3,), -1),
@@ -78,8 +70,6 @@ JOINED = [
     ((2, 3), (2, 3), -1),
 ]
 JOINED += [((1, 3), (3, 3), -2), ((1, 1), (1, 1), 1)]
-
-
 DOMAINS = {
     "log": (0.1, 3.0),
     "sqrt": (0.1, 3.0),
@@ -87,8 +77,6 @@ DOMAINS = {
     "arcsin": (-0.95, 0.95),
     "arccos": (-0.95, 0.95),
 }
-
-
 A1, A2 = np.array([0.5, -1.5, 2.0]), np.array([[0.5, -1.5, 2.0], [1.0, 0.25, -0.75]])
 
 
@@ -239,8 +227,6 @@ def in_place(x: Any) -> Any:
 
 
 I = np.s_
-
-
 INDEX: dict[Shape, list[Any]] = {
     (3,): [
         I[0],
@@ -308,6 +294,4 @@ def index_rows() -> list[Row]:
 
 
 NAMED = {str(row): row for row in vocabulary_rows()}
-
-
 ROWS = NAMED | {str(row): row for row in [*operator_rows(), *index_rows()]}

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 PROBLEMS = Path(__file__).parents[2] / "problems"
-
-
 SOLVE_KEYS = {
     "problem",
     "backend",
@@ -27,14 +25,8 @@ SOLVE_KEYS = {
     "samples",
     "controls",
 }
-
-
 STUDY_KEYS = {"problem", "levels", "rates", "extrapolated_value"}
-
-
 TOY = ["two_class_toy", "-p", "samples=8"]
-
-
 MINE = """
 import numpy as np
 import dnlcontrol as dnl

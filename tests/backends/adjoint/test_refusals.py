@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from tests.bad_input import assert_told, noting, path, solve, torch, triangle
-
-
-def xp(x: Any) -> Any:
-    return dnl.namespace(x)
+from tests.bad_input import assert_told, noting, path, solve, torch, triangle, xp
 
 
 def batched(own: Callable[..., Any]) -> dnl.ControlProblem:

@@ -8,24 +8,15 @@ import dnlcontrol as dnl
 from dnlcontrol.discretisation.space.layout import Layout
 
 DEPTHS = (1, 2, 3, 5, 8)
-
-
-PLACES = {"triangle": ("ts", False), "path": ("t", False), "path at nodes": ("t", True)}
-PLACES["constant"] = ("const", False)
-
-
+ON = {"triangle": ("ts", False), "path": ("t", False), "path at nodes": ("t", True)}
+PLACES = ON | {"constant": ("const", False)}
 HORIZON = 1.7  # not 1, so that every power of τ shows
-
 
 # The metric's largest eigenvalue is at most 8 + τ² on the triangle and 4/τ + τ on the path, its
 # smallest τ²/2 and τ; at T = 1.7 and L <= 16 the condition number is at most 16/τ² = 1.4e3. A solve
 # loses that many units of 2.2e-16, times a few: 1e-11 leaves a factor 30. Products lose only a few
 # dozen units.
 SOLVE, PRODUCT = 1e-11, 1e-13
-
-
-ON = {"triangle": ("ts", False), "path": ("t", False), "path at nodes": ("t", True)}
-
 
 # Interpolation and quadrature are sums of products of O(1) numbers with weights that add up to
 # O(1).

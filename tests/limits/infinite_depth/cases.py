@@ -7,20 +7,10 @@ import numpy as np
 from dnlcontrol.limits import infinite_depth as D
 
 STACKS = 200
-
-
 DEEP = 2000
-
-
 LATEST = 30
-
-
 POOL = 16
-
-
 NORMS = (1, 2, np.inf)
-
-
 EPS = np.finfo(float).eps
 
 
@@ -111,6 +101,4 @@ def convolution_matrix(filters: np.ndarray, size: tuple[int, ...]) -> np.ndarray
 
 
 ONE = D.PowerLaw(1, 0)
-
-
 HARMONIC = D.PowerLaw(1, 1)

@@ -43,8 +43,6 @@ def test_a_residual_rule_can_contradict_too(rule, hypothesis):
 
 
 SHRINKS, CONST = D.Decay(HARMONIC), 0.5 * np.eye(2)
-
-
 CROSSED = {  # tail, minorant, hypotheses that no layers satisfy, plain or with one inner layer
     "finite tail, W_k shrinks": (D.Zero(), None, SHRINKS),
     "finite tail, W_k -> I/2": (D.Zero(), None, D.Contraction(CONST)),

@@ -91,7 +91,6 @@ def test_verdicts_of_the_scalar_examples_are_true(name):
 
 NILPOTENT = [[[0.0, 1.0], [0.0, 0.0]]] * 2
 
-
 # rule of two inner layers, or one; x, the truth, declarations, condition and network with all of
 # them
 RESIDUAL = {
