@@ -39,8 +39,8 @@ CEILINGS: dict[str, float] = {
     "class names used twice": 0,
     "file names used in two folders": 0,
 }
-# one concept in two places: what a folder offers; the exact backend's and the adjoint backend's own;
-# the command line's module and its old place, at which installed scripts still look
+# one concept in two places: what a folder offers; what both backends have; the command line
+# and its old place, at which installed scripts still look
 SAME_CONCEPT = {"__init__.py", "run.py", "evaluator.py", "objective.py", "base.py", "cli.py"}
 
 
@@ -57,12 +57,18 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file."""
+    return tuple(ast.walk(tree(path)))
+
+
 def package() -> list[Path]:
     return [p for p in tracked() if PACKAGE in p.parents]
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node
 
@@ -78,7 +84,7 @@ def long_calls() -> list[str]:
     return [
         f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node.func)}: {len(node.args)}"
         for path in package()
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Call) and len(node.args) > 6
     ]
 
@@ -125,11 +131,9 @@ def private_reaches() -> list[str]:
     """Names with one leading underscore read from anything but self, cls or a class of the file."""
     found = []
     for path in package():
-        own = {n.name for n in ast.walk(tree(path)) if isinstance(n, ast.ClassDef)}
-        own |= {
-            name for c in ast.walk(tree(path)) if isinstance(c, ast.ClassDef) for name in members(c)
-        }
-        for node in ast.walk(tree(path)):
+        own = {n.name for n in nodes(path) if isinstance(n, ast.ClassDef)}
+        own |= {name for c in nodes(path) if isinstance(c, ast.ClassDef) for name in members(c)}
+        for node in nodes(path):
             if not isinstance(node, ast.Attribute) or not node.attr.startswith("_"):
                 continue
             base = node.value
@@ -174,7 +178,7 @@ def tuple_assignments() -> list[str]:
     """a, b, c = x, y, z (and longer) but for swaps, whose targets stand on the right too."""
     found = []
     for path in package():
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Tuple):
                 continue
             left, right = node.targets[0].elts, node.value
@@ -186,9 +190,7 @@ def tuple_assignments() -> list[str]:
 
 
 def repeated_classes() -> list[str]:
-    named = Counter(
-        n.name for p in package() for n in ast.walk(tree(p)) if isinstance(n, ast.ClassDef)
-    )
+    named = Counter(n.name for p in package() for n in nodes(p) if isinstance(n, ast.ClassDef))
     return [name for name, count in named.items() if count > 1]
 
 
@@ -217,7 +219,7 @@ def imports() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, path in module.items():
         found[name] = set()
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and node.module:
                 said = [(f"{node.module}.{a.name}", node.module) for a in node.names]
                 found[name] |= {file if file in module else folder for file, folder in said}
