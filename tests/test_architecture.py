@@ -1,4 +1,4 @@
-"""docs/architecture.md says what is there: its walks, its table of imports, its picture."""
+"""docs/architecture.md and docs/glossary.md say what is there: walks, imports, files, picture."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from tests.test_layering import FORWARD, ONWARD, PACKAGE, STAGES
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 WALKS = {
     title: re.findall(r"^\d+\. `([\w/]+): ([\w.]+)`", text, re.M)
     for title, text in re.findall(r"^### (From .*?)\n(.*?)(?=^##)", PAGE, re.M | re.S)
 }
 STEPS = [(walk, *step) for walk, steps in WALKS.items() for step in steps]
-# `problem/losses.py: name` or `problem/losses.py`, in the sections that say where things go
-FILES = sorted(set(re.findall(r"`([a-z_]+/[\w/]+\.py)(?:: (\w+))?`", PAGE)))
+# `problem/losses.py: name` or `problem/losses.py` on either page
+FILES = sorted(set(re.findall(r"`([a-z_]+/[\w/]+\.py)(?:: (\w+))?`", PAGE + GLOSSARY)))
 
 
 def definitions(path: Path) -> set[str]:
