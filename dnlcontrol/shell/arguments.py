@@ -89,7 +89,7 @@ def _study(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--depths", required=True, metavar="4,8,16")
     text = "run the exact backend too up to this depth"
     sub.add_argument("--exact-to", type=int, default=0, metavar="L", help=text)
-    _options(sub, "checkpoint")
+    _options(sub, "checkpoint", "formulation", "force")
 
 
 def _check(sub: argparse.ArgumentParser) -> None:

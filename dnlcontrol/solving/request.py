@@ -53,6 +53,9 @@ DEFAULT: dict[str, object] = {
 }
 
 
+COMMON = ("rule", "start", "tolerance", "max_iterations", "warm")  # keywords of their own
+
+
 @dataclass(frozen=True)
 class Request:
     """How to solve: the backend's object, when to stop, the rule, and what a start hands over."""
@@ -77,10 +80,13 @@ class Request:
         }
 
 
-def resolved(backend: object, shorthand: Mapping[str, Any]) -> Exact | Adjoint:
+def resolved(
+    backend: object, shorthand: Mapping[str, Any], what: str = "solve option"
+) -> Exact | Adjoint:
     """The backend's object, from its name or itself, with shorthands put where they belong.
 
-    A shorthand at its default is allowed with either backend.
+    A shorthand at its default is allowed with either backend. ``what``: the words for an unknown
+    name in the error.
 
     Raises
     ------
@@ -88,12 +94,12 @@ def resolved(backend: object, shorthand: Mapping[str, Any]) -> Exact | Adjoint:
     """
     for name in shorthand:
         if name not in DEFAULT:
-            _refuse_unknown(name, shorthand[name])
+            _refuse_unknown(what, name)
     given = {k: v for k, v in shorthand.items() if not _is_default(k, v)}
     if isinstance(backend, (Exact, Adjoint)):
         for name, value in given.items():
-            allowed = f"{name} as a field of the object that has it, such as dnl.Adjoint(...)"
-            checks.reject(name, f"{value!r} beside backend={backend!r}", allowed)
+            beside = f"{checks.describe(value)} beside backend=dnl.{type(backend).__name__}(...)"
+            checks.reject(name, beside, "a field of the object, or a backend's name with keywords")
         return backend
     kind = BACKENDS[checks.choice("backend", backend, tuple(BACKENDS))]
     batches = given.pop("batches", None)
@@ -109,17 +115,16 @@ def _is_default(name: str, value: object) -> bool:
     return value is default or (type(value) is type(default) and value == default)
 
 
-def _refuse_unknown(name: str, value: object) -> None:
-    near = difflib.get_close_matches(name, DEFAULT, 1)
-    hint = f"; perhaps {near[0]!r}" if near else ""
-    checks.reject_type("option", f"{name}={value!r}", f"{', '.join(DEFAULT)}{hint}")
+def _refuse_unknown(what: str, name: str) -> None:
+    known = [*COMMON, *DEFAULT]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; the nearest is {near[0]!r}" if near else ""
+    checks.reject_type(what, name, f"{' or '.join(repr(k) for k in known)}{hint}")
 
 
 def _refuse_foreign(name: str, value: object, kind: type[Exact] | type[Adjoint]) -> None:
-    owner = OWNER[name]
-    default = DEFAULT[name]
-    allowed = f"{default!r}, or backend={owner.name!r}, whose option it is"
-    checks.reject(name, f"{checks.describe(value)} for the {kind.name} backend", allowed)
+    owner = f"it is an option of backend={OWNER[name].name!r}"
+    checks.reject(name, value, f"{DEFAULT[name]!r} for the {kind.name} backend; {owner}")
 
 
 def _with_batches(options: Exact | Adjoint, batches: object) -> Adjoint:

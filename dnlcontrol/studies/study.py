@@ -26,6 +26,7 @@ from dnlcontrol.studies.result import Level, Study
 from dnlcontrol.studies.study_files import finished, place, prepare
 
 Say = Callable[[str], None]
+STUDY = "study option"
 ONE_SOLVE = ("checkpoint", "distributed")  # options that belong to one solve alone
 
 
@@ -205,15 +206,16 @@ def _options(
         own = shorthand.get(name) or getattr(backend, name, None)
         if own:
             allowed = "none in a study, which keeps its levels in directory= on one rank"
-            checks.reject("study option", f"{name}={own!r}", allowed)
+            checks.reject(STUDY, f"{name}={own!r}", allowed)
     exact = {k: v for k, v in shorthand.items() if with_exact and OWNER.get(k) is Exact}
     adjoint = {k: v for k, v in shorthand.items() if k not in exact}
     if isinstance(backend, Adjoint):
-        resolved(backend, adjoint)
+        resolved(backend, adjoint, STUDY)
         options = backend
     else:
         continued = keep and not isinstance(method_of(adjoint.get("method", "newton")), MSA)
-        found = resolved(backend, {**adjoint, "checkpoint": "here" if continued else None})
+        more = {"checkpoint": "here"} if continued else {}
+        found = resolved(backend, {**adjoint, **more}, STUDY)
         if not isinstance(found, Adjoint):
             checks.reject("backend", backend, "'adjoint' or dnl.Adjoint(...)")
         options = found
