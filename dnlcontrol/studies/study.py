@@ -206,7 +206,7 @@ def _options(
         own = shorthand.get(name) or getattr(backend, name, None)
         if own:
             allowed = "none in a study, which keeps its levels in directory= on one rank"
-            checks.reject(STUDY, f"{name}={own!r}", allowed)
+            checks.reject(STUDY, f"{name} = {own!r}", allowed)
     exact = {k: v for k, v in shorthand.items() if with_exact and OWNER.get(k) is Exact}
     adjoint = {k: v for k, v in shorthand.items() if k not in exact}
     if isinstance(backend, Adjoint):

@@ -105,9 +105,9 @@ def test_a_study_takes_an_object():
         ({"formulation": "lifted"}, "formulation: got 'lifted'; allowed: 'auto' for the adjoint"),
         ({"every": 5.0}, "every: got 5.0 without a checkpoint"),
         ({"chunk": -3}, "chunk: got -3"),
-        ({"checkpoint": "here"}, "study option: got checkpoint='here'"),
-        ({"distributed": True}, "study option: got distributed=True"),
-        ({"backend": dnl.Adjoint(checkpoint="here")}, "study option: got checkpoint='here'"),
+        ({"checkpoint": "here"}, "study option: got checkpoint = 'here'"),
+        ({"distributed": True}, "study option: got distributed = True"),
+        ({"backend": dnl.Adjoint(checkpoint="here")}, "study option: got checkpoint = 'here'"),
         ({"backend": "ipopt"}, "backend: got 'ipopt'"),
         ({"chunks": 3}, "study option: got 'chunks'"),
     ],
@@ -126,7 +126,7 @@ def test_every_belongs_to_a_study_with_a_directory(tmp_path):
 def test_a_study_by_successive_approximation_keeps_its_levels(tmp_path):
     """Its steps cannot be continued; what is finished is kept all the same."""
     quadratic = growth(
-        dynamics=dnl.ODE(lambda t, x, u: u.u),
+        dynamics=dnl.ODE(lambda t, x, u: u.u + 0.0 * x),
         controls={"u": dnl.Control(())},
         regularisers=[dnl.L2("u", 1.0)],
     )
