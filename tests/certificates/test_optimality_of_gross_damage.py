@@ -129,7 +129,7 @@ def another_depth() -> tuple[dnl.Solution, str]:
     from dnlcontrol.solving.starts import starting_point
 
     s = dnl.solve(network(), 2, "adjoint")
-    w, _ = starting_point(dnl.discretise(network(), 3), s)
+    w = starting_point(dnl.discretise(network(), 3), s).w
     return with_controls(solved("network"), w), "stationarity"
 
 
