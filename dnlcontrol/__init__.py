@@ -15,7 +15,7 @@ _EXPORTS = {
     "ControlProblem": "problem.problem",
     "Control": "problem.controls",
     "smooth_random": "problem.controls",
-    "namespace": "problem.array",
+    "namespace": "problem.namespace",
     "Volterra": "problem.dynamics",
     "ODE": "problem.dynamics",
     "Dense": "problem.dynamics",

@@ -62,8 +62,7 @@ class Checkpoint:
         self._stages: dict[str, Mapping[str, Any]] = {}
         self._stale = False
 
-    # -- going on
-    # ----------------------------------------------------------------------------------------------
+    # -- going on ----------------------------------------------------------------------------------
     def open(self, counts: Any = None) -> Checkpoint:
         """Read the file if there is one; ``counts``, a dataclass of numbers, goes on from what it
         held.
@@ -85,8 +84,7 @@ class Checkpoint:
             self.since += len(state.get("log", ()))
         return state
 
-    # -- keeping
-    # ----------------------------------------------------------------------------------------------
+    # -- keeping -----------------------------------------------------------------------------------
     def offer(self, stage: str, state: Mapping[str, Any]) -> None:
         """The present state of a stage: arrays, and what JSON can hold. Stages inside it begin
         anew.
@@ -107,8 +105,7 @@ class Checkpoint:
         elif self._stale:
             self._write()
 
-    # -- the file
-    # ----------------------------------------------------------------------------------------------
+    # -- the file ----------------------------------------------------------------------------------
     def _write(self) -> None:
         arrays: dict[str, np.ndarray] = {}
         counts = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dnlcontrol.checks import function
-from dnlcontrol.problem.array import namespace
+from dnlcontrol.problem.namespace import namespace
 
 Function = Callable[[Any], Any]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.problem.array import namespace
 from dnlcontrol.problem.controls import Control
+from dnlcontrol.problem.namespace import namespace
 
 
 @dataclass(frozen=True)

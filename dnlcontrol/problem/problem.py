@@ -124,8 +124,7 @@ class ControlProblem:
                 )
             item.check(self.controls[item.name].on)
 
-    # -- what the problem says
-    # ---------------------------------------------------------------------------
+    # -- what the problem says ---------------------------------------------------------------------
     @property
     def samples(self) -> int:
         """N, the number of samples."""
@@ -170,8 +169,7 @@ class ControlProblem:
             f"controls {controls})"
         )
 
-    # -- construction
-    # ---------------------------------------------------------------------------------------
+    # -- construction ------------------------------------------------------------------------------
     def _cost(self, argument: str, value: Any) -> Cost | None:
         if value is None or isinstance(value, Cost):
             found = value

@@ -22,9 +22,9 @@ from scipy import special
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.exact.condensed.traced import Traced
-from dnlcontrol.problem.array import VOCABULARY
 from dnlcontrol.problem.engines import FUNCTIONS, numpy_engine, torch_engine
 from dnlcontrol.problem.formula import Formula, trace
+from dnlcontrol.problem.namespace import VOCABULARY
 
 # One operation is good to an ulp or two (2.2e-16), a sum of at most 6 terms to a few more; sums may
 # cancel, so the scale is the largest entry. 1e-14 is 45 ulp.

@@ -82,8 +82,7 @@ class ControlSpace:
     def __iter__(self) -> Iterator[ControlBlock]:
         return iter(self.blocks.values())
 
-    # -- vectors
-    # ------------------------------------------------------------------------------------------
+    # -- vectors -----------------------------------------------------------------------------------
     def assemble(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
         """A flat vector from packed arrays (sites, *shape) by name."""
         w = np.zeros(self.size)
@@ -127,8 +126,7 @@ class ControlSpace:
         parts = {b.name: sample(b, (given or {}).get(b.name, b.control.initial)) for b in self}
         return np.clip(self.assemble(parts), *self.bounds)
 
-    # -- quadratic forms
-    # -------------------------------------------------------------------------------------
+    # -- quadratic forms ---------------------------------------------------------------------------
     def _per_block(self, w: np.ndarray, fn: Any) -> np.ndarray:
         out = np.zeros(self.size)
         for block in self:

@@ -13,9 +13,9 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
-from dnlcontrol.problem.array import namespace
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
+from dnlcontrol.problem.namespace import namespace
 
 VARIANCE_FLOOR = 1e-5  # of layer normalisation, torch's default
 # added to a score: its exponential is then 0, in float32 too, and unlike -inf it has derivatives 0

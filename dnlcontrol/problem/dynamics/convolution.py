@@ -10,9 +10,9 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
-from dnlcontrol.problem.array import namespace
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
+from dnlcontrol.problem.namespace import namespace
 
 
 @dataclass(frozen=True)

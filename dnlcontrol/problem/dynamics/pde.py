@@ -14,10 +14,10 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
-from dnlcontrol.problem.array import namespace
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
 from dnlcontrol.problem.losses import Cost
+from dnlcontrol.problem.namespace import namespace
 
 RULES = ("midpoint", "gauss")
 INDEPENDENT = 1e12  # condition of a Gram matrix above which four digits or fewer are left
@@ -88,8 +88,7 @@ class WidthPDE(Dynamics):
         root = y.new_tensor(np.sqrt(self.q))
         return self.activation(((y * root) @ u.w.T + u.b) / root).unsqueeze(0)
 
-    # -- functions and samples
-    # -----------------------------------------------------------------------------------
+    # -- functions and samples ---------------------------------------------------------------------
     def sample(self, function: Callable[[np.ndarray], Any]) -> np.ndarray:
         """A function of y at the nodes, (N,)."""
         checks.function("WidthPDE.sample", function)
@@ -122,8 +121,7 @@ class WidthPDE(Dynamics):
             None if b is None else np.asarray(b) / root,
         )
 
-    # -- costs
-    # ----------------------------------------------------------------------------------------------
+    # -- costs -------------------------------------------------------------------------------------
     def squared(self, target: Any) -> Cost:
         """½ ∫ (f(y, T) - g(y))² dy by the quadrature; ``target`` g at the nodes, (samples, N)."""
         q = self.q
@@ -164,8 +162,7 @@ class WidthPDE(Dynamics):
 
         return slope_cost
 
-    # -- exact answers
-    # ----------------------------------------------------------------------------------------------
+    # -- exact answers -----------------------------------------------------------------------------
     def steer(
         self,
         start: Any,
@@ -224,8 +221,7 @@ class WidthPDE(Dynamics):
             )
         return np.asarray(scaled / root)
 
-    # -- the Hamiltonian
-    # ---------------------------------------------------------------------------------------------
+    # -- the Hamiltonian ---------------------------------------------------------------------------
     def minimise_hamiltonian(
         self, states: Any, costates: Any, weight_w: float, weight_b: float | None, start: Any = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.problem.array import namespace
 from dnlcontrol.problem.dynamics.base import Dynamics, check_functions
 from dnlcontrol.problem.dynamics.volterra import Volterra
+from dnlcontrol.problem.namespace import namespace
 
 LARGEST = 600.0  # e^600 and its square root's products stay far from the largest float64
 
