@@ -78,9 +78,9 @@ class Rows:
                 formula,
                 layers[constraint.kind],
                 samples[:1] if once else samples,
-                once,
-                shape,
-                offset,
+                once=once,
+                shape=shape,
+                offset=offset,
             )
             self.blocks.append(block)
             offset += block.size
@@ -112,7 +112,7 @@ class Rows:
     def violation(self, values: np.ndarray) -> np.ndarray:
         """How far each entry is outside its bounds, >= 0."""
         lower, upper = self.bounds
-        return np.maximum(np.maximum(lower - values, values - upper), 0.0)
+        return np.asarray(np.maximum(np.maximum(lower - values, values - upper), 0.0))
 
     def slack(self, values: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
         """|μ_i| times the distance to the side that its sign points to (equalities: 0; no such
@@ -123,7 +123,8 @@ class Rows:
             multipliers > 0, upper - values, np.where(multipliers < 0, values - lower, 0.0)
         )
         distance = np.where(lower == upper, 0.0, distance)
-        return np.abs(multipliers) * np.where(np.isfinite(distance), np.abs(distance), 1.0)
+        finite = np.where(np.isfinite(distance), np.abs(distance), 1.0)
+        return np.asarray(np.abs(multipliers) * finite)
 
     def worst(self, values: np.ndarray) -> str:
         """The largest violation in words, '' when there is none."""

@@ -82,7 +82,7 @@ class DiscreteProblem:
         x = np.empty((self.depth + 1, p.samples, *p.state_shape))
         for l in range(self.depth + 1):
             for n in range(p.samples):
-                z: Any = np.zeros(p.integral_shape)
+                z = np.zeros(p.integral_shape)
                 for s in range(l):
                     z = z + c[s] * self._kernel(w, l, s, x[s, n])
                 if not d[l]:
@@ -99,7 +99,7 @@ class DiscreteProblem:
         y = f.feature(e, t[s], x, self.controls_at(w, f.feature, s)) if f.feature else x
         return f.kernel(e, t[l], t[s], y, self.controls_at(w, f.kernel, l, s))
 
-    def _outer(self, w: np.ndarray, l: int, n: int, z: Any) -> Any:
+    def _outer(self, w: np.ndarray, l: int, n: int, z: np.ndarray) -> Any:
         """G(t_l, g, z, v^l)."""
         f = self.problem.formulas
         p = self.problem
@@ -108,7 +108,9 @@ class DiscreteProblem:
         g = f.free_term(e, t[l], p.x0[n]) if f.free_term else p.x0[n]
         return f.outer(e, t[l], g, z, self.controls_at(w, f.outer, l)) if f.outer else g + z
 
-    def _implicit(self, w: np.ndarray, l: int, n: int, z: Any, guess: np.ndarray) -> np.ndarray:
+    def _implicit(
+        self, w: np.ndarray, l: int, n: int, z: np.ndarray, guess: np.ndarray
+    ) -> np.ndarray:
         """The root of x = G(t_l, g, z + d_l k(t_l, t_l, F(x)), v^l), by a general root finder."""
         from scipy.optimize import root
 

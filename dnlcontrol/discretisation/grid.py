@@ -91,7 +91,8 @@ class Grid:
 
     def pair_weights(self, layers: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """The weight of k(t_l, t_s, ...) in z^l."""
-        return np.where(layers == sources, self.own[layers], np.append(self.later, 0.0)[sources])
+        later = np.append(self.later, 0.0)[sources]
+        return np.asarray(np.where(layers == sources, self.own[layers], later))
 
     def pair_cotangents(
         self, zbar: np.ndarray, layers: np.ndarray, sources: np.ndarray, one_step: bool

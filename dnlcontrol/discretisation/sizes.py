@@ -23,7 +23,7 @@ RATES = {"lifted": 2.5e10, "condensed": 1e10}
 # of one kernel evaluation and state entry inside a lifted symbolic graph with its derivatives
 GRAPH_BYTES = 400
 
-STATES = 24 << 20  # bytes of the states of one chunk of samples
+CHUNK_BYTES = 24 << 20  # bytes of the states of one chunk of samples
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def forecast(discrete: DiscreteProblem) -> Forecast:
 def chunk_size(discrete: DiscreteProblem, itemsize: int = 8) -> int:
     """Samples per chunk of the adjoint sweep where none are asked for.
 
-    128, or for kernels σ(W y + b) up to 512 in equal chunks of at most STATES bytes: each chunk
+    128, or for kernels σ(W y + b) up to 512 in equal chunks of at most CHUNK_BYTES: each chunk
     reads all controls and adds to the whole gradient, and the pieces of a column that stay in cache
     do not depend on the chunk. Measured at L = 128 in float32: d = 64, N = 512, chunks of 128, 256,
     512 take 1.13, 1.06, 1; d = 16, N = 256 1.17, 1, 1.
@@ -101,7 +101,7 @@ def chunk_size(discrete: DiscreteProblem, itemsize: int = 8) -> int:
     if p.dynamics.affine is None:
         return 128
     width = max(int(np.prod(s, dtype=int)) for s in (p.state_shape, p.integral_shape))
-    most = int(np.clip(STATES // ((discrete.depth + 1) * width * itemsize), 128, 512))
+    most = int(np.clip(CHUNK_BYTES // ((discrete.depth + 1) * width * itemsize), 128, 512))
     return -(-p.samples // -(-p.samples // most))
 
 

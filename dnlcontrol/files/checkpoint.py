@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 import warnings
 import zipfile
@@ -16,12 +17,15 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.files.atomic import make_directory, write_atomic
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FORMAT = 1
 NAME = "checkpoint.npz"
@@ -43,10 +47,10 @@ class Checkpoint:
 
     def __init__(
         self,
-        directory: Any,
+        directory: str | os.PathLike[str],
         every: float,
-        about: Mapping[str, Any],
-        same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda theirs, mine: (
+        about: Mapping[str, object],
+        same: Callable[[Mapping[str, object], Mapping[str, object]], bool] = lambda theirs, mine: (
             theirs == mine
         ),
     ) -> None:
@@ -57,13 +61,13 @@ class Checkpoint:
         self.since = 0  # iterations that the minimiser had made when the file was written
         self.earlier = 0.0  # seconds spent by the processes before this one
         self._began = self._written = time.monotonic()
-        self._counts: Any = None
+        self._counts: DataclassInstance | None = None
         self._found: dict[str, dict[str, Any]] = {}
-        self._stages: dict[str, Mapping[str, Any]] = {}
+        self._stages: dict[str, Mapping[str, object]] = {}
         self._stale = False
 
     # -- going on ----------------------------------------------------------------------------------
-    def open(self, counts: Any = None) -> Checkpoint:
+    def open(self, counts: DataclassInstance | None = None) -> Checkpoint:
         """Read the file if there is one; ``counts``, a dataclass of numbers, goes on from what it
         held.
         """
@@ -85,7 +89,7 @@ class Checkpoint:
         return state
 
     # -- keeping -----------------------------------------------------------------------------------
-    def offer(self, stage: str, state: Mapping[str, Any]) -> None:
+    def offer(self, stage: str, state: Mapping[str, object]) -> None:
         """The present state of a stage: arrays, and what JSON can hold. Stages inside it begin
         anew.
         """
@@ -170,7 +174,7 @@ def resumed(checkpoint: Checkpoint | None, stage: str) -> dict[str, Any]:
     return {} if checkpoint is None else checkpoint.found(stage)
 
 
-def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _without_arrays(value: object, arrays: dict[str, np.ndarray]) -> object:
     """JSON types, arrays moved to ``arrays`` and their names left in their places."""
     if isinstance(value, np.ndarray):
         arrays[f"a{len(arrays)}"] = value
@@ -182,7 +186,7 @@ def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _with_arrays(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def _with_arrays(value: object, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         if value.keys() == {"array"}:
             return arrays[value["array"]]

@@ -27,8 +27,8 @@ class Array:
     """One argument of a formula, of rank <= 2: a native array with few operations.
 
     Allowed are ``+ - * / ** @``, comparisons, indexing by integers and slices, iteration over the
-    first axis, ``shape``, ``ndim`` and ``T``. Shapes follow NumPy's rules. Any other operation raises an
-    InputTypeError that names the alternative in :func:`dnlcontrol.namespace`.
+    first axis, ``shape``, ``ndim`` and ``T``, with NumPy's rules of shapes. Any other operation
+    raises an InputTypeError that names the alternative in :func:`dnlcontrol.namespace`.
     """
 
     __slots__ = ("_engine", "_seen", "_value")

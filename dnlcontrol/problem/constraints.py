@@ -8,15 +8,15 @@ terminal_constraint   c(x^L, constants[, target])
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-
-KINDS = ("state", "path", "integral", "terminal")
+from dnlcontrol.problem.seam import UserFormula
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Constraint:
     name: str
     lower: Any
     upper: Any
-    function: Callable[..., Any] | None = None
+    function: UserFormula | None = None
     samples: tuple[int, ...] | None = None
     target: np.ndarray | None = None
 
@@ -103,56 +103,75 @@ class Constraint:
 
 
 def state_bounds(
-    lower: Any = -np.inf, upper: Any = np.inf, name: str = "state bounds", samples: Any = None
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
+    name: str = "state bounds",
+    samples: Iterable[int] | None = None,
 ) -> Constraint:
     """lower <= x^l <= upper for l = 1..L; bounds broadcast to the state's shape (infinite entries
     are free).
     """
-    return Constraint("state", name, lower, upper, None, _samples(samples))
+    return Constraint("state", name, lower, upper, samples=_samples(samples))
 
 
 def path_constraint(
-    fn: Callable[..., Any],
-    lower: Any = -np.inf,
-    upper: Any = np.inf,
+    fn: UserFormula,
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
     name: str = "path constraint",
-    samples: Any = None,
+    samples: Iterable[int] | None = None,
 ) -> Constraint:
     """lower <= fn(t, x, u) <= upper at l = 0..L-1; fn returns (k,) or 0-d."""
     return Constraint(
-        "path", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples)
+        "path",
+        name,
+        lower,
+        upper,
+        function=checks.function(f"{name}.fn", fn),
+        samples=_samples(samples),
     )
 
 
 def integral_constraint(
-    fn: Callable[..., Any],
-    lower: Any = -np.inf,
-    upper: Any = np.inf,
+    fn: UserFormula,
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
     name: str = "integral constraint",
-    samples: Any = None,
+    samples: Iterable[int] | None = None,
 ) -> Constraint:
     """lower <= ∫ fn(t, x, u) dt <= upper, the integral by the rule of the discretisation."""
     return Constraint(
-        "integral", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples)
+        "integral",
+        name,
+        lower,
+        upper,
+        function=checks.function(f"{name}.fn", fn),
+        samples=_samples(samples),
     )
 
 
 def terminal_constraint(
-    fn: Callable[..., Any],
-    lower: Any = -np.inf,
-    upper: Any = np.inf,
+    fn: UserFormula,
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
     name: str = "terminal constraint",
-    samples: Any = None,
-    target: Any = None,
+    samples: Iterable[int] | None = None,
+    target: ArrayLike | None = None,
 ) -> Constraint:
     """lower <= fn(x(T), c[, target]) <= upper; equal bounds make an equality."""
     rows = None if target is None else checks.numbers(f"{name}.target", target)
     return Constraint(
-        "terminal", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples), rows
+        "terminal",
+        name,
+        lower,
+        upper,
+        function=checks.function(f"{name}.fn", fn),
+        samples=_samples(samples),
+        target=rows,
     )
 
 
-def _samples(samples: Any) -> tuple[int, ...] | None:
+def _samples(samples: Iterable[int] | None) -> tuple[int, ...] | None:
     if samples is None:
         return None
     try:

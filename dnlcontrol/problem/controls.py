@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 
 WHERE = ("ts", "t", "const")
-Initial = Any  # a number, an array, a callable of (t[, s]), or a SmoothRandom
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Control:
     on: str = "t"
     lower: Any = -np.inf
     upper: Any = np.inf
-    initial: Initial = field(default=0.0)
+    initial: Initial = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", checks.shape_of("Control.shape", self.shape))
@@ -60,7 +60,7 @@ class Control:
                 "Control.initial", self.initial, "finite numbers, a callable or smooth_random(...)"
             )
 
-    def _bound(self, argument: str, value: Any) -> np.ndarray:
+    def _bound(self, argument: str, value: object) -> np.ndarray:
         array = checks.array_of(argument, value, "numbers (or infinities)")
         if np.any(np.isnan(array)):
             checks.reject(argument, "NaN", "numbers or infinities")
@@ -96,9 +96,13 @@ class SmoothRandom:
         def value(t: float = 0.0, s: float = 0.0) -> np.ndarray:
             a = np.cos(np.arange(modes) * np.pi * t / horizon)
             b = np.cos(np.arange(modes) * np.pi * s / horizon)
-            return np.einsum("i,j,ij...->...", a, b, coefficients)
+            return np.asarray(np.einsum("i,j,ij...->...", a, b, coefficients))
 
         return value
+
+
+Initial: TypeAlias = ArrayLike | Callable[..., ArrayLike] | SmoothRandom
+"""A number, an array on the grid, a callable of (t, s), (t) or (), or a SmoothRandom."""
 
 
 def smooth_random(seed: int, scale: float = 1.0) -> SmoothRandom:

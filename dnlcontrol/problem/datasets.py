@@ -7,17 +7,19 @@ it, says what is there and what was expected.
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
 from dnlcontrol import checks
 
+T = TypeVar("T")
 DIGITS = "digits"
 # a CIFAR-10 record: the label, then red, green and blue planes row by row
 SIDE, RECORD = 32, 1 + 3 * 32 * 32
@@ -110,7 +112,7 @@ class Images:
         return first, second
 
 
-def images(path: Any = DIGITS) -> Images:
+def images(path: str | os.PathLike[str] = DIGITS) -> Images:
     """Read labelled images.
 
     Parameters
@@ -239,7 +241,7 @@ def _svhn(path: Path) -> Images:
     return _set(path, "SVHN", parts, tuple(map(str, range(10))))
 
 
-def _mat(path: Path) -> dict[str, Any]:
+def _mat(path: Path) -> dict[str, object]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -259,8 +261,8 @@ def _mat(path: Path) -> dict[str, Any]:
 
 
 def _attempt(
-    path: Path, load: Callable[[], Any], expected: str, broken: tuple[type[Exception], ...]
-) -> Any:
+    path: Path, load: Callable[[], T], expected: str, broken: tuple[type[Exception], ...]
+) -> T:
     """What ``load`` returns; a file that it cannot read is named."""
     try:
         return load()

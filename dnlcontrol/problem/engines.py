@@ -193,7 +193,7 @@ class TorchEngine(Engine):
 
 
 class CasadiEngine(Engine):
-    """``casadi.ArrayInterface``, of which only operations of rank <= 2 checked in the tests serve."""
+    """``casadi.ArrayInterface``, of which what the tests check is used, at rank <= 2."""
 
     name = "casadi"
 

@@ -6,15 +6,16 @@ head_c.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-from dnlcontrol.problem.controls import Control
+from dnlcontrol.problem.controls import Control, Initial
 from dnlcontrol.problem.namespace import namespace
+from dnlcontrol.problem.seam import FormulaArray, FormulaControls, UserFormula
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Cost:
     constants.
     """
 
-    function: Callable[..., Any]
+    function: UserFormula
     target: np.ndarray | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
     name: str = ""
@@ -37,21 +38,21 @@ class Head:
 
     outputs: int
     inputs: int
-    initial: Any = 0.0
+    initial: Initial = 0.0
 
     def controls(self) -> dict[str, Control]:
         weight = Control((self.outputs, self.inputs), on="const", initial=self.initial)
         return {"head_W": weight, "head_c": Control((self.outputs,), on="const")}
 
 
-def head(outputs: int, inputs: int, initial: Any = 0.0) -> Head:
+def head(outputs: int, inputs: int, initial: Initial = 0.0) -> Head:
     """An affine head with ``outputs`` rows on a state of ``inputs`` entries (a state of rank 2 is
     flattened).
     """
     return Head(checks.whole("head.outputs", outputs), checks.whole("head.inputs", inputs), initial)
 
 
-def cost(function: Callable[..., Any], target: Any = None) -> Cost:
+def cost(function: UserFormula, target: ArrayLike | None = None) -> Cost:
     """Bind row-aligned targets to a user's cost: terminal ``fn(x, c, target)`` or running
     ``fn(t, x, u, target)``.
     """
@@ -63,13 +64,13 @@ def cost(function: Callable[..., Any], target: Any = None) -> Cost:
     )
 
 
-def squared(target: Any, head: Head | None = None) -> Cost:
+def squared(target: ArrayLike, head: Head | None = None) -> Cost:
     """Σ_i (p_i - y_i)², without a factor ½; p = x, or the head's output. ``target``: (N, *shape of
     p).
     """
     y = checks.numbers("squared.target", target)
 
-    def loss(x: Any, c: Any, y: Any) -> Any:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         p = _predict(x, c, head)
         if tuple(p.shape) != tuple(y.shape):
             checks.reject(
@@ -82,7 +83,7 @@ def squared(target: Any, head: Head | None = None) -> Cost:
     return Cost(loss, y, _constants("squared", head), "squared")
 
 
-def logistic(target: Any, head: Head | None = None) -> Cost:
+def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
     """log(1 + e^{-y p}) for labels y in {-1, +1} (or {0, 1}); p is one number (a 1-entry state or
     head).
     """
@@ -96,7 +97,7 @@ def logistic(target: Any, head: Head | None = None) -> Cost:
         )
     y = np.where(y > 0, 1.0, -1.0)
 
-    def loss(x: Any, c: Any, y: Any) -> Any:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         p = _predict(x, c, head)
         if int(np.prod(p.shape, dtype=int)) != 1:
@@ -107,7 +108,7 @@ def logistic(target: Any, head: Head | None = None) -> Cost:
     return Cost(loss, y, _constants("logistic", head), "logistic")
 
 
-def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = None) -> Cost:
+def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | None = None) -> Cost:
     """Softmax cross-entropy logsumexp(p) - p_y for integer labels y in 0..K-1, kept as one-hot rows
     (N, K).
     """
@@ -127,7 +128,7 @@ def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = N
         )
     onehot = (y[:, None] == np.arange(count)).astype(float)
 
-    def loss(x: Any, c: Any, y: Any) -> Any:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         p = _predict(x, c, head)
         if tuple(p.shape) != (count,):
@@ -141,14 +142,14 @@ def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = N
     return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")
 
 
-def _constants(loss: str, head: Any) -> Mapping[str, Control]:
+def _constants(loss: str, head: Head | None) -> Mapping[str, Control]:
     """The controls of a loss's head."""
     if head is not None and not isinstance(head, Head):
         checks.reject_type(f"{loss}.head", head, "head(outputs, inputs) or None")
     return head.controls() if head else {}
 
 
-def _predict(x: Any, c: Any, head: Head | None) -> Any:
+def _predict(x: FormulaArray, c: FormulaControls, head: Head | None) -> FormulaArray:
     if head is None:
         return x
     flat = namespace(x).reshape(x, (-1,)) if x.ndim != 1 else x
@@ -157,5 +158,5 @@ def _predict(x: Any, c: Any, head: Head | None) -> Any:
     return c.head_W @ flat + c.head_c
 
 
-def _name(function: Any) -> str:
+def _name(function: UserFormula) -> str:
     return getattr(function, "__name__", type(function).__name__)

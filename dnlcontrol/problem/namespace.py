@@ -82,7 +82,7 @@ class Namespace:
         return self._engine.asarray(raw)
 
     def asarray(self, constant: FormulaArray) -> FormulaArray:
-        """A constant (nested list, ndarray, number) of rank <= 2 as an array; arrays pass through."""
+        """A constant (list, ndarray, number) of rank <= 2 as an array; arrays pass through."""
         if isinstance(constant, Array):
             return constant
         if self._engine.owns(constant) and not (self._shelled and isinstance(constant, np.ndarray)):

@@ -13,7 +13,6 @@ The differences run over neighbouring nodes of the triangle only and carry no τ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from dnlcontrol import checks
 
@@ -69,7 +68,7 @@ class TvG(Regulariser):
             checks.reject("TvG.name", f"control {self.name!r} on {on!r}", "a path control (on='t')")
 
 
-def check_all(regularisers: Any) -> tuple[Regulariser, ...]:
+def check_all(regularisers: object) -> tuple[Regulariser, ...]:
     """A tuple of regularisers from a list."""
     if isinstance(regularisers, Regulariser):
         regularisers = [regularisers]

@@ -4,19 +4,23 @@ guess.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.discretisation.space.metric import Metric, is_smooth, penalty_matrix
-from dnlcontrol.problem.controls import Control, SmoothRandom
+from dnlcontrol.problem.controls import Control, Initial, SmoothRandom
 from dnlcontrol.problem.problem import ControlProblem
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_matrix
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class ControlBlock:
     control: Control
     layout: Layout
     metric: Metric
-    penalty: Any
+    penalty: csc_matrix | None
     offset: int
 
     @property
@@ -112,7 +116,7 @@ class ControlSpace:
     def bounded(self) -> bool:
         return any(block.control.bounded for block in self)
 
-    def initial(self, given: Mapping[str, Any] | None = None) -> np.ndarray:
+    def initial(self, given: Mapping[str, Initial] | None = None) -> np.ndarray:
         """The initial guess: the controls' own, or the given ones by name; clipped to the
         bounds.
         """
@@ -124,10 +128,12 @@ class ControlSpace:
                 f"names among {sorted(self.blocks)}",
             )
         parts = {b.name: sample(b, (given or {}).get(b.name, b.control.initial)) for b in self}
-        return np.clip(self.assemble(parts), *self.bounds)
+        return np.asarray(np.clip(self.assemble(parts), *self.bounds))
 
     # -- quadratic forms ---------------------------------------------------------------------------
-    def _per_block(self, w: np.ndarray, fn: Any) -> np.ndarray:
+    def _per_block(
+        self, w: np.ndarray, fn: Callable[[ControlBlock, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
         out = np.zeros(self.size)
         for block in self:
             out[block.part] = fn(block, block.view(w)).reshape(-1)
@@ -168,7 +174,7 @@ class ControlSpace:
         return self.assemble(ones)
 
 
-def sample(block: ControlBlock, value: Any) -> np.ndarray:
+def sample(block: ControlBlock, value: Initial) -> np.ndarray:
     """An initial guess sampled at the control's sites, (sites, *shape).
 
     Numbers and arrays of the control's shape are repeated; arrays with one row per layer are taken
@@ -196,7 +202,7 @@ def sample(block: ControlBlock, value: Any) -> np.ndarray:
     return checks.numbers(f"initial of {block.name!r}", array)
 
 
-def _sample_function(block: ControlBlock, fn: Any) -> np.ndarray:
+def _sample_function(block: ControlBlock, fn: Callable[..., ArrayLike]) -> np.ndarray:
     layout, shape = block.layout, block.control.shape
     argument = f"initial of {block.name!r}"
     points = np.stack(layout.positions, axis=1) if layout.positions else np.zeros((1, 0))

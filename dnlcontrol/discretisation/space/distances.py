@@ -10,9 +10,9 @@ distance induces the same convergence as TL².
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.space.extension import linear_weights, tensor_values
@@ -71,7 +71,9 @@ def gauss_points(breaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, np.repeat(half, 2)
 
 
-def function_distance(layout: Layout, values: np.ndarray, function: Callable[..., Any]) -> float:
+def function_distance(
+    layout: Layout, values: np.ndarray, function: Callable[..., ArrayLike]
+) -> float:
     """‖Î w - f‖ in L² for a known function f of (t, s), (t) or (); two-point Gauss on quarter
     cells.
 

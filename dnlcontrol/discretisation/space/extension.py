@@ -13,12 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.space.layout import Layout
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Weights: TypeAlias = "Callable[[np.ndarray, np.ndarray], csr_matrix]"
+"""(line (side,), points (m,)) -> (m, side): what each sample adds to the value at each point."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +42,17 @@ class Extension:
     layout: Layout
     values: np.ndarray
 
-    def __call__(self, *times: Any) -> np.ndarray:
+    def __call__(self, *times: ArrayLike) -> np.ndarray:
         return self._evaluate(times, linear_weights)
 
-    def piecewise_constant(self, *times: Any) -> np.ndarray:
+    def piecewise_constant(self, *times: ArrayLike) -> np.ndarray:
         """The value of the cell that contains the point."""
         return self._evaluate(times, nearest_weights)
 
     def at(self, l: int, s: int | None = None) -> np.ndarray:
         """The sample w^{l,s} (0 <= s < l <= L; at the nodes s <= l), or v^l."""
-        return self.values[self.layout.index(l, s)].copy()
+        sample: np.ndarray = self.values[self.layout.index(l, s)].copy()
+        return sample
 
     def array(self) -> np.ndarray:
         """(L, L, *shape) with entry [l-1, s] and NaN for s >= l; (samples, *shape) on the path;
@@ -60,13 +68,14 @@ class Extension:
         """The coordinates of the packed ``values``."""
         return self.layout.positions
 
-    def _evaluate(self, times: tuple[Any, ...], weights: Callable[..., Any]) -> np.ndarray:
+    def _evaluate(self, times: tuple[ArrayLike, ...], weights: Weights) -> np.ndarray:
         expected = {"ts": 2, "t": 1, "const": 0}[self.layout.on]
         if len(times) != expected:
             names = {2: "(t, s)", 1: "(t)", 0: "no argument"}[expected]
             checks.reject(f"control {self.name!r}", f"{len(times)} times", names)
         if expected == 0:
-            return self.values[0].copy()
+            constant: np.ndarray = self.values[0].copy()
+            return constant
         arrays = [checks.array_of(f"control {self.name!r}", t, "numbers as times") for t in times]
         try:
             grids = np.broadcast_arrays(*arrays)
@@ -102,7 +111,7 @@ class Extension:
             )
 
 
-def linear_weights(line: np.ndarray, x: np.ndarray) -> Any:
+def linear_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
     """Sparse matrix (points, samples) of linear interpolation between ``line``, constant
     outside.
     """
@@ -118,7 +127,7 @@ def linear_weights(line: np.ndarray, x: np.ndarray) -> Any:
     return sparse.csr_matrix(entries, shape=(len(x), n))
 
 
-def nearest_weights(line: np.ndarray, x: np.ndarray) -> Any:
+def nearest_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
     """Sparse matrix (points, samples) that picks the cell of each point; cells are bounded halfway
     between samples.
     """
@@ -129,7 +138,7 @@ def nearest_weights(line: np.ndarray, x: np.ndarray) -> Any:
     return sparse.csr_matrix((np.ones(len(x)), (np.arange(len(x)), i)), shape=(len(x), len(line)))
 
 
-def _pairs(left: Any, right: Any, square: np.ndarray) -> np.ndarray:
+def _pairs(left: csr_matrix, right: csr_matrix, square: np.ndarray) -> np.ndarray:
     """Σ_ij left[p, i] right[p, j] square[i, j], point by point."""
     out = np.zeros((left.shape[0], square.shape[2]))
     li, ri = left.tocsr(), right.tocsr()
@@ -141,7 +150,7 @@ def _pairs(left: Any, right: Any, square: np.ndarray) -> np.ndarray:
     return out
 
 
-def _entry(matrix: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _entry(matrix: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k-th stored entry of every row (weight 0 where there is none)."""
     start, stop = matrix.indptr[:-1], matrix.indptr[1:]
     there = start + k < stop
@@ -170,7 +179,7 @@ def tensor_values(
     return np.tensordot(right.toarray(), half, (1, 1)).transpose(1, 0, 2)
 
 
-def slope_weights(line: np.ndarray, x: np.ndarray) -> Any:
+def slope_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
     """Sparse matrix (points, samples) of the derivative of the linear interpolant (0 in the outer
     half cells).
     """
@@ -206,12 +215,14 @@ def restrict(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
     A = _overlaps(source.grid.depth, target.grid.depth)
     flat = values.reshape(len(values), -1)
     if source.on == "t":
-        return (A @ flat).reshape(-1, *values.shape[1:])
+        return np.asarray(A @ flat).reshape(-1, *values.shape[1:])
     averaged = np.einsum("ai,bj,ijc->abc", A, A, source.mirrored(flat), optimize=True)
     return target.packed(averaged).reshape(-1, *values.shape[1:])
 
 
-def cell_averages(function: Callable[..., Any], layout: Layout, points: int = 4) -> np.ndarray:
+def cell_averages(
+    function: Callable[..., ArrayLike], layout: Layout, points: int = 4
+) -> np.ndarray:
     """The recovery sequence: averages of a function of (t, s), extended by reflection, over the
     cells.
 
@@ -265,4 +276,4 @@ def _overlaps(source: int, target: int) -> np.ndarray:
     edges, cuts = np.arange(source + 1) / source, np.arange(target + 1) / target
     low = np.maximum(edges[None, :-1], cuts[:-1, None])
     high = np.minimum(edges[None, 1:], cuts[1:, None])
-    return np.maximum(high - low, 0.0) * target
+    return np.asarray(np.maximum(high - low, 0.0) * target

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.grid import Grid
+
+Index = TypeVar("Index", int, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,11 @@ class Layout:
         """l - s on the diagonal of the samples: 1 at cell centres, 0 at the nodes."""
         return 1 - self.grid.at_nodes
 
-    def sites(self, layers: Any, sources: Any) -> Any:
+    def sites(self, layers: Index, sources: Index) -> Index:
         """The site of w^{l,s} for integers or integer arrays l, s."""
-        return sources * self.side - sources * (sources - 1) // 2 + layers - sources - self.first
+        start: Index = sources * self.side - sources * (sources - 1) // 2
+        site: Index = start + layers - sources - self.first
+        return site
 
     def column(self, s: int) -> slice:
         """The sites w^{l,s} of column s, l from s + ``first`` to L."""
@@ -83,7 +87,7 @@ class Layout:
     def diagonal(self) -> np.ndarray:
         """Which sites of the triangle lie on the diagonal of the square array."""
         i, j = self.index_pairs
-        return i == j
+        return np.asarray(i == j)
 
     @cached_property
     def positions(self) -> tuple[np.ndarray, ...]:

@@ -20,12 +20,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.problem.regularisers import H1, Regulariser, TvG
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_matrix, csr_matrix
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Metric:
             return m
         i, j = layout.index_pairs
         halved = layout.diagonal & (self.smooth or layout.grid.at_nodes)
-        return np.where(halved, 0.5, 1.0) * m[i] * m[j]
+        return np.asarray(np.where(halved, 0.5, 1.0) * m[i] * m[j])
 
     @cached_property
-    def matrix(self) -> Any:
+    def matrix(self) -> csc_matrix:
         """A as a scipy.sparse CSC matrix, (sites, sites)."""
         from scipy import sparse
 
@@ -70,7 +73,7 @@ class Metric:
     def solve(self, values: np.ndarray) -> np.ndarray:
         """The Riesz map A^{-1} r for r of shape (sites, components)."""
         if not self.smooth or self.layout.on == "const":
-            return values / self.mass[:, None]
+            return np.asarray(values / self.mass[:, None])
         from scipy import fft
 
         layout, kind = self.layout, 1 if self.layout.grid.at_nodes else 2
@@ -80,7 +83,7 @@ class Metric:
                 fft.dct(values / root[:, None], kind, axis=0, norm="ortho")
                 / self._eigenvalues[:, None]
             )
-            return np.asarray(fft.idct(spectrum, kind, axis=0, norm="ortho")) / root[:, None]
+            return np.asarray(fft.idct(spectrum, kind, axis=0, norm="ortho") / root[:, None])
         roots = np.outer(root, root)[:, :, None]
         square = layout.mirrored(np.where(layout.diagonal, 1.0, 0.5)[:, None] * values) / roots
         spectrum = fft.dctn(square, kind, axes=(0, 1), norm="ortho") / self._eigenvalues[:, :, None]
@@ -98,7 +101,7 @@ class Metric:
         return 1.0 + (second if self.layout.on == "t" else np.add.outer(second, second))
 
 
-def differences(layout: Layout) -> tuple[Any, np.ndarray]:
+def differences(layout: Layout) -> tuple[csr_matrix, np.ndarray]:
     """First differences between neighbouring sites, a sparse matrix (edges, sites), and the weight
     of each.
 
@@ -129,7 +132,7 @@ def differences(layout: Layout) -> tuple[Any, np.ndarray]:
     return matrix, np.concatenate(weights)
 
 
-def penalty_matrix(layout: Layout, regularisers: list[Regulariser]) -> Any:
+def penalty_matrix(layout: Layout, regularisers: list[Regulariser]) -> csc_matrix | None:
     """Q with R = ½ wᵀQ w for the penalties of one control, a sparse matrix (sites, sites),
     or None.
     """

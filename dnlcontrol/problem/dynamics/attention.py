@@ -5,9 +5,8 @@ depth weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from dnlcontrol.problem.activations import tanh
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
 from dnlcontrol.problem.namespace import namespace
+from dnlcontrol.problem.seam import Activation, FormulaArray, FormulaControls
 
 VARIANCE_FLOOR = 1e-5  # of layer normalisation, torch's default
 # added to a score: its exponential is then 0, in float32 too, and unlike -inf it has derivatives 0
@@ -69,7 +69,7 @@ class Attention:
         c = self.channels
         return {name: Control((c, c), on="t", initial=np.eye(c)) for name in ("Q", "K", "V", "O")}
 
-    def __call__(self, s: Any, x: Any, u: Any) -> Any:
+    def __call__(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
         xp = namespace(x)
         shape = (self.tokens, self.channels)
         if tuple(x.shape) not in (shape, (self.tokens * self.channels,)):
@@ -122,7 +122,7 @@ class DenseTransformer(Dynamics):
     channels: int
     heads: int = 1
     hidden: int = 0
-    activation: Callable[[Any], Any] = tanh
+    activation: Activation = tanh
     normalise: bool = False
     depth_weights: bool = True
     causal: bool = False
@@ -153,20 +153,24 @@ class DenseTransformer(Dynamics):
             controls["a"] = Control((), on="ts", initial=1.0)
         return controls
 
-    def feature(self, s: Any, x: Any, u: Any) -> Any:
+    def feature(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
         y = normalised(x) if self.normalise else x
         out = self.attention(s, y, u)
         return out + self.activation(y @ u.M + u.m) @ u.N if self.hidden else out
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         return u.a * y if self.depth_weights else y
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def batched(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         """y (n, tokens, channels), a (m,) -> (m, n, tokens, channels)."""
         return u.a.view(-1, 1, 1, 1) * y if self.depth_weights else y.unsqueeze(0)
 
 
-def normalised(x: Any) -> Any:
+def normalised(x: FormulaArray) -> FormulaArray:
     """Each row minus its mean, over √(its variance + 1e-5)."""
     xp = namespace(x)
     centred = x - xp.reshape(xp.mean(x, axis=1), (-1, 1))

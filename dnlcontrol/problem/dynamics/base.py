@@ -4,12 +4,12 @@ v(t)).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.controls import Control
+from dnlcontrol.problem.seam import Activation, UserFormula
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Outer:
     """
 
     bias: str | None = None
-    activation: Callable[[Any], Any] | None = None
+    activation: Activation | None = None
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Affine:
 
     matrix: str
     bias: str | None = None
-    activation: Callable[[Any], Any] | None = None
-    feature: Callable[[Any], Any] | None = None
+    activation: Activation | None = None
+    feature: Activation | None = None
     outer: Outer | None = None
 
 
@@ -55,12 +55,12 @@ class Dynamics:
     k(s, x, v(s)): its costate is the classical one.
     """
 
-    kernel: Callable[..., Any]
-    free_term: Callable[..., Any] | None = None
-    feature: Callable[..., Any] | None = None
-    outer: Callable[..., Any] | None = None
-    batched: Callable[..., Any] | None = None
-    batched_feature: Callable[..., Any] | None = None
+    kernel: UserFormula
+    free_term: UserFormula | None = None
+    feature: UserFormula | None = None
+    outer: UserFormula | None = None
+    batched: UserFormula | None = None
+    batched_feature: UserFormula | None = None
     affine: Affine | None = None
     is_ode: bool = False
 
@@ -69,7 +69,7 @@ class Dynamics:
         return {}
 
 
-def check_functions(kind: str, **functions: Any) -> None:
+def check_functions(kind: str, **functions: object) -> None:
     """Each function is callable or None."""
     for name, value in functions.items():
         if value is not None:

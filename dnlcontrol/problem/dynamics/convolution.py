@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from dnlcontrol.problem.activations import tanh
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
 from dnlcontrol.problem.namespace import namespace
+from dnlcontrol.problem.seam import Activation, FormulaArray, FormulaControls, UserFormula
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Patches:
         """Columns of a patch, offsets·channels."""
         return int(self.window ** len(self.size)) * self.channels
 
-    def rows(self, x: Any) -> Any:
+    def rows(self, x: FormulaArray) -> FormulaArray:
         """The state as (positions, channels)."""
         shape = (self.positions, self.channels)
         if tuple(x.shape) not in (shape, (self.positions * self.channels,)):
@@ -63,7 +63,7 @@ class Patches:
             checks.reject("Patches", f"a state of shape {tuple(x.shape)}", allowed)
         return namespace(x).reshape(x, shape)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         c = self.channels
         reach = self.window // 2
@@ -83,7 +83,7 @@ class Patches:
         ]
         return xp.concat([xp.reshape(one, (self.positions, c)) for one in shifted], axis=1)
 
-    def of_all(self, x: Any) -> Any:
+    def of_all(self, x: FormulaArray) -> FormulaArray:
         """The patches of many states at once, a PyTorch tensor (n, *state shape) -> (n, positions,
         patch).
         """
@@ -120,7 +120,7 @@ class Convolution:
     size: tuple[int, ...]
     channels: int
     window: int = 3
-    activation: Callable[[Any], Any] = tanh
+    activation: Activation = tanh
 
     def __post_init__(self) -> None:
         self.patches  # noqa: B018  (checks the sizes)
@@ -138,7 +138,7 @@ class Convolution:
             "f": Control((self.channels,)),
         }
 
-    def __call__(self, s: Any, x: Any, u: Any) -> Any:
+    def __call__(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
         out = self.activation(self.patches(x) @ u.F.T + u.f)
         return namespace(x).reshape(out, tuple(x.shape))
 
@@ -165,7 +165,7 @@ class DenseNet(Dynamics):
     channels: int
     window: int = 3
     form: str = "B"
-    activation: Callable[[Any], Any] = tanh
+    activation: Activation = tanh
 
     def __post_init__(self) -> None:
         self.patches  # noqa: B018  (checks the sizes)
@@ -182,25 +182,29 @@ class DenseNet(Dynamics):
         bias = Control((c,), on="t" if self.form == "B" else "ts")
         return {"W": Control((c, self.patches.entries), on="ts"), "b": bias}
 
-    def feature(self, s: Any, x: Any, u: Any) -> Any:
+    def feature(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
         """The patches, once for each source layer."""
         return self.patches(x)
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         mixed = y @ u.W.T
         return mixed if self.form == "B" else self.activation(mixed + u.b)
 
-    def batched_feature(self, s: Any, x: Any, u: Any) -> Any:
+    def batched_feature(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
         """The patches of all samples, (n, positions, channels) -> (n, positions, patch)."""
         return self.patches.of_all(x)
 
     @property
-    def outer(self) -> Callable[..., Any] | None:  # type: ignore[override]
+    def outer(self) -> UserFormula | None:  # type: ignore[override]
         if self.form == "C":
             return None
         return lambda t, g, z, u: g + self.activation(z + u.b)
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def batched(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         """y (n, positions, patch), W (m, channels, patch), b (m, channels) -> (m, n, positions,
         channels).
 

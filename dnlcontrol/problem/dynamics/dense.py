@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Affine, Dynamics, Outer
+from dnlcontrol.problem.seam import Activation, FormulaArray, FormulaControls, UserFormula
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Dense(Dynamics):
 
     width: int
     form: str = "C"
-    activation: Callable[[Any], Any] = tanh
-    feature_map: Callable[..., Any] | None = None
+    activation: Activation = tanh
+    feature_map: UserFormula | None = None
     feature_controls: Mapping[str, Control] = field(default_factory=dict)
     bias: bool = True
 
@@ -41,8 +41,8 @@ class Dense(Dynamics):
         self,
         width: int,
         form: str = "C",
-        activation: Callable[[Any], Any] = tanh,
-        feature: Callable[..., Any] | None = None,
+        activation: Activation = tanh,
+        feature: UserFormula | None = None,
         feature_controls: Mapping[str, Control] | None = None,
         bias: bool = True,
     ) -> None:
@@ -73,23 +73,27 @@ class Dense(Dynamics):
         return controls
 
     @property
-    def feature(self) -> Callable[..., Any] | None:  # type: ignore[override]
+    def feature(self) -> UserFormula | None:  # type: ignore[override]
         if self.feature_map is not None:
             return self.feature_map
         return (lambda s, x, u: self.activation(x)) if self.form == "A" else None
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         mixed = u.W @ y
         if self.form != "C":
             return mixed
         return self.activation(mixed + u.b if self.bias else mixed)
 
     @property
-    def outer(self) -> Callable[..., Any] | None:  # type: ignore[override]
+    def outer(self) -> UserFormula | None:  # type: ignore[override]
         if self.form == "C" or (self.form == "A" and not self.bias):
             return None
 
-        def combine(t: Any, g: Any, z: Any, u: Any) -> Any:
+        def combine(
+            t: FormulaArray, g: FormulaArray, z: FormulaArray, u: FormulaControls
+        ) -> FormulaArray:
             z = z + u.b if self.bias else z
             return g + (z if self.form == "A" else self.activation(z))
 
@@ -104,7 +108,9 @@ class Dense(Dynamics):
             return Affine("W", outer=Outer(bias, self.activation))
         return Affine("W", feature=None if self.feature_map else self.activation, outer=Outer(bias))
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def batched(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         """All later layers at once: y (n, d), W (m, d, d), b (m, d) -> (m, n, d)."""
         mixed = y @ u.W.transpose(1, 2)
         if self.form != "C":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.dynamics.base import Dynamics
+from dnlcontrol.problem.seam import FormulaArray, FormulaControls, UserFormula
 
 
 @dataclass(frozen=True)
@@ -17,11 +16,13 @@ class ODE(Dynamics):
     The left rule gives Euler's method x^{l+1} = x^l + τ f(t_l, x^l, u^l), O(L) steps.
     """
 
-    f: Callable[..., Any]
+    f: UserFormula
     is_ode = True
 
     def __post_init__(self) -> None:
         checks.function("ODE.f", self.f)
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         return self.f(s, y, u)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
@@ -18,9 +18,10 @@ from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
 from dnlcontrol.problem.losses import Cost
 from dnlcontrol.problem.namespace import namespace
+from dnlcontrol.problem.seam import Activation, FormulaArray, FormulaControls, UserFormula
 
 RULES = ("midpoint", "gauss")
-INDEPENDENT = 1e12  # condition of a Gram matrix above which four digits or fewer are left
+WORST_CONDITION = 1e12  # condition of a Gram matrix above which four digits or fewer are left
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class WidthPDE(Dynamics):
 
     nodes: int
     rule: str = "midpoint"
-    activation: Callable[[Any], Any] = tanh
+    activation: Activation = tanh
     is_ode = True
 
     def __post_init__(self) -> None:
@@ -79,24 +80,28 @@ class WidthPDE(Dynamics):
         n = self.nodes
         return {"w": Control((n, n), on="t"), "b": Control((n,), on="t")}
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         root = namespace(y).asarray(np.sqrt(self.q))
         return self.activation((u.w @ (root * y) + u.b) / root)
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def batched(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         """y (n, N) -> (1, n, N)."""
         root = y.new_tensor(np.sqrt(self.q))
         return self.activation(((y * root) @ u.w.T + u.b) / root).unsqueeze(0)
 
     # -- functions and samples ---------------------------------------------------------------------
-    def sample(self, function: Callable[[np.ndarray], Any]) -> np.ndarray:
+    def sample(self, function: Callable[[np.ndarray], ArrayLike]) -> np.ndarray:
         """A function of y at the nodes, (N,)."""
         checks.function("WidthPDE.sample", function)
         return np.array(np.broadcast_to(function(self.y), (self.nodes,)), dtype=float)
 
     def controls(
-        self, w: Callable[..., Any] | None = None, b: Callable[..., Any] | None = None
-    ) -> dict[str, Any]:
+        self, w: Callable[..., np.ndarray] | None = None, b: Callable[..., np.ndarray] | None = None
+    ) -> dict[str, Callable[[float], np.ndarray]]:
         """Functions w(y, z, t) and b(y, t) as initial guesses (functions of t) for the scaled
         controls.
         """
@@ -112,7 +117,7 @@ class WidthPDE(Dynamics):
         return out
 
     def functions(
-        self, w: Any = None, b: Any = None
+        self, w: ArrayLike | None = None, b: ArrayLike | None = None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Samples (..., N, N) and (..., N) of the scaled controls as values w(y_i, z_j), b(y_i)."""
         root = np.sqrt(self.q)
@@ -122,11 +127,11 @@ class WidthPDE(Dynamics):
         )
 
     # -- costs -------------------------------------------------------------------------------------
-    def squared(self, target: Any) -> Cost:
+    def squared(self, target: ArrayLike) -> Cost:
         """½ ∫ (f(y, T) - g(y))² dy by the quadrature; ``target`` g at the nodes, (samples, N)."""
         q = self.q
 
-        def squared_distance(x: Any, c: Any, g: Any) -> Any:
+        def squared_distance(x: FormulaArray, c: FormulaControls, g: FormulaArray) -> FormulaArray:
             xp = namespace(x)
             return 0.5 * xp.sum(xp.asarray(q) * (x - g) ** 2)
 
@@ -137,7 +142,7 @@ class WidthPDE(Dynamics):
             )
         return Cost(squared_distance, target, name="squared_distance")
 
-    def slopes(self, w: float = 0.0, b: float = 0.0) -> Callable[..., Any]:
+    def slopes(self, w: float = 0.0, b: float = 0.0) -> UserFormula:
         """The running cost ½ weight_w ∫∫ |∂_y w|² + |∂_z w|² dy dz + ½ weight_b ∫ |∂_y b|² dy.
 
         Differences of neighbouring nodes over their distance, the other axis by the quadrature.
@@ -146,7 +151,7 @@ class WidthPDE(Dynamics):
         weight_w, weight_b = checks.non_negative("slopes.w", w), checks.non_negative("slopes.b", b)
         root, gaps = np.sqrt(self.q), np.sqrt(np.diff(self.y))
 
-        def slope_cost(t: Any, x: Any, u: Any) -> Any:
+        def slope_cost(t: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
             xp = namespace(x)
             r, h = xp.asarray(root), xp.asarray(gaps)
             total = 0.0 * xp.sum(x)
@@ -165,12 +170,12 @@ class WidthPDE(Dynamics):
     # -- exact answers -----------------------------------------------------------------------------
     def steer(
         self,
-        start: Any,
-        end: Any,
+        start: ArrayLike,
+        end: ArrayLike,
         depth: int,
         inverse: Callable[[np.ndarray], np.ndarray] = np.arctanh,
         horizon: float = 1.0,
-    ) -> dict[str, Any]:
+    ) -> dict[str, np.ndarray | float]:
         """Controls that move S data from ``start`` to ``end`` (S, N) along straight lines, exactly
         for Euler's method.
 
@@ -198,13 +203,13 @@ class WidthPDE(Dynamics):
         path = start + np.arange(L)[:, None, None] / L * (end - start)
         gram = (path * self.q) @ path.transpose(0, 2, 1)
         worst = int(np.argmax(np.linalg.cond(gram)))
-        if not np.linalg.cond(gram[worst]) < INDEPENDENT:
+        if not np.linalg.cond(gram[worst]) < WORST_CONDITION:
             seen = f"lines that are linearly dependent at t = {worst * T / L:g}"
             checks.reject("steer.start, steer.end", seen, "data that stay independent")
         root = np.sqrt(self.q)
         return {"w": np.outer(root, root) * (speed.T @ np.linalg.solve(gram, path)), "b": 0.0}
 
-    def steady_state(self, w: Any, b: Any, zero: float = 0.0) -> np.ndarray:
+    def steady_state(self, w: ArrayLike, b: ArrayLike, zero: float = 0.0) -> np.ndarray:
         """f with ∫ w(y, z) f(z) dz + b(y) = c at every node, σ(c) = 0; ``zero`` is c, w and b are
         scaled samples.
 
@@ -223,7 +228,12 @@ class WidthPDE(Dynamics):
 
     # -- the Hamiltonian ---------------------------------------------------------------------------
     def minimise_hamiltonian(
-        self, states: Any, costates: Any, weight_w: float, weight_b: float | None, start: Any = None
+        self,
+        states: ArrayLike,
+        costates: ArrayLike,
+        weight_w: float,
+        weight_b: float | None,
+        start: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The w and b that minimise H = Σ_s <p_s, σ(∫w f_s + b)> + ½ λ‖w‖² + ½ κ‖b‖², and the
         minimum per node.

@@ -4,19 +4,19 @@ Hamiltonian.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
-from typing import Any
 
 import numpy as np
 
-CORNERS = 5  # data up to which every corner of the box is a start: 2^5
-LEAST = 1e-3  # curvature below which a direction is damped, relative to the 1 of the quadratic part
-STEPS = 60
+from dnlcontrol.problem.seam import Activation, Native
+
+ALL_CORNERS = 5  # data up to which every corner of the box is a start: 2^5
+LEAST_CURVATURE = 1e-3  # below it a direction is damped; relative to the 1 of the quadratic part
+MOST_STEPS = 60  # Newton steps; the starts are corners of a bounded box, quadratic after a few
 
 
 def minimise_reduced(
-    activation: Callable[[Any], Any], p: np.ndarray, M: np.ndarray, start: np.ndarray | None = None
+    activation: Activation, p: np.ndarray, M: np.ndarray, start: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """p (n, S), M (S, S) positive semidefinite -> p∘σ'(ξ) (n, S) at the best minimiser found, and
     its value (n,).
@@ -29,10 +29,10 @@ def minimise_reduced(
     eigenvalues, vectors = np.linalg.eigh(M)
     rounding = S * np.finfo(float).eps * eigenvalues[-1]
     C = vectors * np.sqrt(np.where(eigenvalues > rounding, eigenvalues, 0.0))
-    if S <= CORNERS:
+    if S <= ALL_CORNERS:
         corners = np.array(list(product((0.0, 1.0), repeat=S)))
     else:
-        corners = np.random.default_rng(0).integers(0, 2, (2**CORNERS, S)).astype(float)
+        corners = np.random.default_rng(0).integers(0, 2, (2**ALL_CORNERS, S)).astype(float)
     starts = [-(p * a) @ C for a in corners]
     if start is not None:
         starts.append(np.asarray(start) @ np.linalg.pinv(C).T)
@@ -46,9 +46,7 @@ def minimise_reduced(
     return (repeated * ds).reshape(len(p), -1, S)[rows, best], value[rows, best]
 
 
-def _newton(
-    activation: Callable[[Any], Any], p: np.ndarray, C: np.ndarray, eta: np.ndarray
-) -> np.ndarray:
+def _newton(activation: Activation, p: np.ndarray, C: np.ndarray, eta: np.ndarray) -> np.ndarray:
     """Newton steps with |eigenvalues| and Armijo's rule, all rows at once."""
     identity = np.eye(C.shape[1])
 
@@ -56,12 +54,14 @@ def _newton(
         return np.asarray((p * _value(activation, eta @ C.T)).sum(1) + 0.5 * (eta**2).sum(1))
 
     value = energy(eta)
-    for _ in range(STEPS):
+    for _ in range(MOST_STEPS):
         _, ds, dds = derivatives(activation, eta @ C.T)
         gradient = (p * ds) @ C + eta
         H = identity + np.einsum("si,ns,sj->nij", C, p * dds, C)
         e, v = np.linalg.eigh(H)
-        step = -np.einsum("nij,nj,nkj,nk->ni", v, 1.0 / np.maximum(np.abs(e), LEAST), v, gradient)
+        step = -np.einsum(
+            "nij,nj,nkj,nk->ni", v, 1.0 / np.maximum(np.abs(e), LEAST_CURVATURE), v, gradient
+        )
         slope = (gradient * step).sum(1)
         if np.max(-slope, initial=0.0) < 1e-28:
             break
@@ -78,15 +78,13 @@ def _newton(
     return eta
 
 
-def _value(activation: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
+def _value(activation: Activation, x: np.ndarray) -> np.ndarray:
     import torch
 
     return np.asarray(activation(torch.as_tensor(x)))
 
 
-def derivatives(
-    activation: Callable[[Any], Any], x: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def derivatives(activation: Activation, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """σ, σ' and σ'' at every entry."""
     import torch
     from torch.func import jvp
@@ -94,7 +92,7 @@ def derivatives(
     at = torch.as_tensor(x)
     one = torch.ones_like(at)
 
-    def slope(a: torch.Tensor) -> torch.Tensor:
+    def slope(a: torch.Tensor) -> Native:
         return jvp(activation, (a,), (one,))[1]
 
     ds, dds = jvp(slope, (at,), (one,))[:2]

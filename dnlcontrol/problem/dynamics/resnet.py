@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Affine, Dynamics
+from dnlcontrol.problem.seam import Activation, FormulaArray, FormulaControls
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ResNet(Dynamics):
     """
 
     width: int
-    activation: Callable[[Any], Any] = tanh
+    activation: Activation = tanh
     is_ode = True
 
     def __post_init__(self) -> None:
@@ -38,13 +38,17 @@ class ResNet(Dynamics):
         d = self.width
         return {"K": Control((d, d), on="t"), "b": Control((d,), on="t")}
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         return self.activation(u.K @ y + u.b)
 
     @property
     def affine(self) -> Affine:  # type: ignore[override]
         return Affine("K", "b", self.activation)
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def batched(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         """y (n, d) -> (1, n, d)."""
         return self.activation(y @ u.K.T + u.b).unsqueeze(0)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.dynamics.base import Dynamics, check_functions
+from dnlcontrol.problem.seam import UserFormula
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ class Volterra(Dynamics):
     recursion.
     """
 
-    kernel: Callable[..., Any]
-    free_term: Callable[..., Any] | None = None
-    feature: Callable[..., Any] | None = None
-    outer: Callable[..., Any] | None = None
-    batched: Callable[..., Any] | None = None
+    kernel: UserFormula
+    free_term: UserFormula | None = None
+    feature: UserFormula | None = None
+    outer: UserFormula | None = None
+    batched: UserFormula | None = None
 
     def __post_init__(self) -> None:
         checks.function("Volterra.kernel", self.kernel)
