@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dnlcontrol.checks import function
+from dnlcontrol.problem.engines import Activation, FormulaArray
 from dnlcontrol.problem.namespace import namespace
-from dnlcontrol.problem.seam import Activation, FormulaArray
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-from dnlcontrol.problem.seam import UserFormula
+from dnlcontrol.problem.engines import UserFormula
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def terminal_constraint(
     )
 
 
-def _samples(samples: Iterable[int] | None) -> tuple[int, ...] | None:
+def _samples(samples: Iterable[int | np.integer] | None) -> tuple[int, ...] | None:
     if samples is None:
         return None
     try:

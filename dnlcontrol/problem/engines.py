@@ -1,7 +1,7 @@
 """The three engines behind the array seam: NumPy, PyTorch, CasADi's ArrayInterface.
 
 An engine is a closed table of primitives on native arrays. Broadcasting, axes, ranks and ties are
-settled once, above (array.py, namespace.py, shapes.py); an engine only carries the primitive out.
+settled once, above (array.py, namespace.py); an engine only carries the primitive out.
 Heavy imports stay inside.
 """
 
@@ -12,15 +12,32 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from dnlcontrol.checks import InputTypeError
-from dnlcontrol.problem.seam import Native
 
 if TYPE_CHECKING:
     import torch
+
+# All of these are Any to a type checker: no type is common to ndarray, Tensor and ArrayInterface;
+# what a formula may do with an array is checked when it runs (array.py).
+Native: TypeAlias = Any
+"""An ndarray, a PyTorch tensor or a ``casadi.ArrayInterface``, of one engine at a time."""
+
+FormulaArray: TypeAlias = Any
+"""An argument or a result of a formula: an ``Array`` of rank <= 2 (or a number); a tensor where
+``batched`` functions and activations run on whole batches."""
+
+FormulaControls: TypeAlias = Any
+"""What a formula reads its controls from, as ``u.W``: ``Values``, or a namespace of tensors."""
+
+Activation: TypeAlias = Callable[[FormulaArray], FormulaArray]
+"""σ, entry by entry: the result has its argument's shape."""
+
+UserFormula: TypeAlias = Callable[..., FormulaArray]
+"""A formula as the user writes it: (t, x, u), (t, s, y, u), (x, c) and the like -> array."""
 
 Table = Mapping[str, Callable[..., Native]]
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.problem import ControlProblem
@@ -30,10 +29,10 @@ class ProblemFile:
 
     path: Path
     module: ModuleType
-    parameters: dict[str, Any]
+    parameters: Mapping[str, object]
 
     @property
-    def source(self) -> dict[str, Any]:
+    def source(self) -> dict[str, object]:
         return {"path": str(self.path), "parameters": self.parameters}
 
     def problem(self) -> ControlProblem:
@@ -59,7 +58,7 @@ class ProblemFile:
             checks.reject_type(f"{self.path.name}: reference()", made, "a Reference or None")
         return made
 
-    def _call(self, name: str) -> Any:
+    def _call(self, name: str) -> object:
         fn = getattr(self.module, name)
         known = inspect.signature(fn).parameters
         free = any(p.kind is p.VAR_KEYWORD for p in known.values())
@@ -103,7 +102,7 @@ def listed() -> list[tuple[str, str]]:
     return found
 
 
-def load_problem(name: str, parameters: dict[str, Any] | None = None) -> ProblemFile:
+def load_problem(name: str, parameters: Mapping[str, object] | None = None) -> ProblemFile:
     """A problem by path to a .py file, or by its name in the library."""
     try:
         path = Path(name)
@@ -138,7 +137,7 @@ def load_problem(name: str, parameters: dict[str, Any] | None = None) -> Problem
     return ProblemFile(path, module, dict(parameters or {}))
 
 
-def rebuild(source: Mapping[str, Any]) -> ControlProblem:
+def rebuild(source: Mapping[str, object]) -> ControlProblem:
     """The problem of a saved run: its problem file, run again with the recorded parameters.
 
     A library problem whose recorded path is gone is found by its name.
@@ -162,9 +161,9 @@ def rebuild(source: Mapping[str, Any]) -> ControlProblem:
         raise checks.InputError(f"run: its problem cannot be built again: {error}") from error
 
 
-def parse_parameters(items: list[str]) -> dict[str, Any]:
+def parse_parameters(items: list[str]) -> dict[str, object]:
     """``name=value`` pairs; values are Python literals, else text."""
-    out: dict[str, Any] = {}
+    out: dict[str, object] = {}
     for item in items:
         key, sign, text = item.partition("=")
         if not sign or not key.isidentifier():

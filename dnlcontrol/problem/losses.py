@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.problem.controls import Control, Initial
+from dnlcontrol.problem.engines import FormulaArray, FormulaControls, UserFormula
 from dnlcontrol.problem.namespace import namespace
-from dnlcontrol.problem.seam import FormulaArray, FormulaControls, UserFormula
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,23 @@ from functools import lru_cache, reduce
 import numpy as np
 
 from dnlcontrol.checks import InputError, InputTypeError, array_of
-from dnlcontrol.problem.array import Array, engine_behind, operand
-from dnlcontrol.problem.engines import FUNCTIONS, Engine, engine_of
-from dnlcontrol.problem.seam import Activation, FormulaArray, Native
-from dnlcontrol.problem.shapes import broadcast_shape, check_matmul, checked_axis, native_shape
+from dnlcontrol.problem.array import (
+    Array,
+    broadcast_shape,
+    check_matmul,
+    checked_axis,
+    engine_behind,
+    native_shape,
+    operand,
+)
+from dnlcontrol.problem.engines import (
+    FUNCTIONS,
+    Activation,
+    Engine,
+    FormulaArray,
+    Native,
+    engine_of,
+)
 
 VOCABULARY = (
     *FUNCTIONS,

@@ -276,4 +276,4 @@ def _overlaps(source: int, target: int) -> np.ndarray:
     edges, cuts = np.arange(source + 1) / source, np.arange(target + 1) / target
     low = np.maximum(edges[None, :-1], cuts[:-1, None])
     high = np.minimum(edges[None, 1:], cuts[1:, None])
-    return np.asarray(np.maximum(high - low, 0.0) * target
+    return np.asarray(np.maximum(high - low, 0.0) * target)

@@ -14,8 +14,8 @@ from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
+from dnlcontrol.problem.engines import Activation, FormulaArray, FormulaControls
 from dnlcontrol.problem.namespace import namespace
-from dnlcontrol.problem.seam import Activation, FormulaArray, FormulaControls
 
 VARIANCE_FLOOR = 1e-5  # of layer normalisation, torch's default
 # added to a score: its exponential is then 0, in float32 too, and unlike -inf it has derivatives 0

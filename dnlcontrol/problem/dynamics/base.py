@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dnlcontrol import checks
 from dnlcontrol.problem.controls import Control
-from dnlcontrol.problem.seam import Activation, UserFormula
+from dnlcontrol.problem.engines import Activation, UserFormula
 
 
 @dataclass(frozen=True)

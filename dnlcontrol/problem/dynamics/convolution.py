@@ -11,8 +11,8 @@ from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
+from dnlcontrol.problem.engines import Activation, FormulaArray, FormulaControls, UserFormula
 from dnlcontrol.problem.namespace import namespace
-from dnlcontrol.problem.seam import Activation, FormulaArray, FormulaControls, UserFormula
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Affine, Dynamics, Outer
-from dnlcontrol.problem.seam import Activation, FormulaArray, FormulaControls, UserFormula
+from dnlcontrol.problem.engines import Activation, FormulaArray, FormulaControls, UserFormula
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dnlcontrol import checks
 from dnlcontrol.problem.dynamics.base import Dynamics
-from dnlcontrol.problem.seam import FormulaArray, FormulaControls, UserFormula
+from dnlcontrol.problem.engines import FormulaArray, FormulaControls, UserFormula
 
 
 @dataclass(frozen=True)

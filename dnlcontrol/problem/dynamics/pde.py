@@ -16,9 +16,9 @@ from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
+from dnlcontrol.problem.engines import Activation, FormulaArray, FormulaControls, UserFormula
 from dnlcontrol.problem.losses import Cost
 from dnlcontrol.problem.namespace import namespace
-from dnlcontrol.problem.seam import Activation, FormulaArray, FormulaControls, UserFormula
 
 RULES = ("midpoint", "gauss")
 WORST_CONDITION = 1e12  # condition of a Gram matrix above which four digits or fewer are left

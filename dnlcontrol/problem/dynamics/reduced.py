@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from dnlcontrol.problem.seam import Activation, Native
+from dnlcontrol.problem.engines import Activation, Native
 
 ALL_CORNERS = 5  # data up to which every corner of the box is a start: 2^5
 LEAST_CURVATURE = 1e-3  # below it a direction is damped; relative to the 1 of the quadratic part

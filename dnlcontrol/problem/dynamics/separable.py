@@ -11,8 +11,8 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.problem.dynamics.base import Dynamics, check_functions
 from dnlcontrol.problem.dynamics.volterra import Volterra
+from dnlcontrol.problem.engines import FormulaArray, FormulaControls, UserFormula
 from dnlcontrol.problem.namespace import namespace
-from dnlcontrol.problem.seam import FormulaArray, FormulaControls, UserFormula
 
 LARGEST_EXPONENT = 600.0  # e^600 and its square root's products stay far from the largest float64
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dnlcontrol import checks
 from dnlcontrol.problem.dynamics.base import Dynamics, check_functions
-from dnlcontrol.problem.seam import UserFormula
+from dnlcontrol.problem.engines import UserFormula
 
 
 @dataclass(frozen=True)
