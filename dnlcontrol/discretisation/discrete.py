@@ -17,15 +17,14 @@ from dnlcontrol.problem.problem import ControlProblem
 
 
 class DiscreteProblem:
-    """A problem on a grid: x^l = G(t_l, g(t_l), z^l, v^l), y^s = F(t_s, x^s, v^s), with the weights
-    of the rule
+    """A problem on a grid, with the weights of its rule (left rule: c = τ, d = 0):
 
-        z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})      (left rule:
-        c = τ, d = 0)
+        x^l = G(t_l, g(t_l), z^l, v^l),    y^s = F(t_s, x^s, v^s)
+        z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})
+        J_L = (1/N) Σ_n [Φ(x_n^L) + Σ_l ω_l ℓ(t_l, x_n^l, v^l)] + R_L
 
-    J_L = (1/N) Σ_n [Φ(x_n^L) + Σ_l ω_l ℓ(t_l, x_n^l, v^l)] + R_L. Controls are flat vectors of
-    ``space``, constraints flat vectors of ``rows``. The methods here are the reference evaluator
-    (NumPy, loops): use a backend for speed.
+    Controls are flat vectors of ``space``, constraints flat vectors of ``rows``. The methods here
+    are the reference evaluator (NumPy, loops): use a backend for speed.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> growth = dnl.ControlProblem(

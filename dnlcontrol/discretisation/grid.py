@@ -13,11 +13,12 @@ from dnlcontrol.discretisation.rules import RULES
 
 @dataclass(frozen=True)
 class Grid:
-    """A rule on t_l = lτ, τ = T/L; see :class:`dnlcontrol.discretisation.rules.base.Rule` for its
-    weights.
+    """A rule at depth L, on t_l = lτ with τ = T/L; its weights c, d, ω are those of ``Rule``:
 
-        x^l = G(t_l, g(t_l), z^l, v^l),      z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l
-        k(t_l, t_l, y^l, w^{l,l})
+        x^l = G(t_l, g(t_l), z^l, v^l)
+        z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})
+
+    Raises InputError for a depth below 1 or a rule that is none of ``RULES``.
 
     >>> Grid(4, 2.0).nodes.tolist()
     [0.0, 0.5, 1.0, 1.5, 2.0]

@@ -2,18 +2,20 @@
 
 The H¹ form with weight 1 has the matrix A, with ω = ½ on the sites s = l-1 and 1 elsewhere:
 
-    triangle   wᵀA w = τ² Σ ω|w|² + Σ |differences|²          (diagonalised by DCT-II on the
-    mirrored square) path       vᵀA v = τ Σ |v|² + τ^{-1} Σ |differences|²     (diagonalised by
-    DCT-II)
+    triangle   wᵀA w = τ² Σ ω|w|² + Σ |differences|²
+    path       vᵀA v = τ Σ |v|² + τ^{-1} Σ |differences|²
 
-Without an H¹ term A is the L² mass τ² or τ (ω = 1), and the identity for constants.
+DCT-II diagonalises it, on the triangle that of the mirrored square. Without an H¹ term A is the L²
+mass τ² or τ (ω = 1), and the identity for constants.
 
 Samples at the nodes of a rule (trapezoidal) carry the weights m of its line, τ and τ/2 at both
 ends. There the form is half the energy of the mirrored array, diagonalised by DCT-I after scaling
 by m^{1/2}:
 
-    triangle   wᵀA w = Σ ω m_l m_s |w|² + τ^{-1} Σ m |differences|²,   m that of the other axis, ω =
-    ½ on s = l path       vᵀA v = Σ m |v|² + τ^{-1} Σ |differences|²
+    triangle   wᵀA w = Σ ω m_l m_s |w|² + τ^{-1} Σ m |differences|²
+    path       vᵀA v = Σ m |v|² + τ^{-1} Σ |differences|²
+
+with m that of the other axis in the differences of the triangle, and ω = ½ on s = l.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Attention over tokens: a non-local feature map, and dense stacks of attention layers with learned
-depth weights.
-"""
+"""Attention over tokens: a feature map, and dense stacks of layers with learned depth weights."""
 
 from __future__ import annotations
 
@@ -24,11 +22,10 @@ MASKED = -1e30
 
 @dataclass(frozen=True)
 class Attention:
-    """Multi-head scaled dot-product attention F(s, x, u), x of shape (tokens, channels) or
-    flattened.
+    """Multi-head scaled dot-product attention F(s, x, u), x (tokens, channels) or flattened.
 
-        F(x) = [A_1, ..., A_H] O,    A_h = softmax(q_h k_hᵀ / √(c/H)) v_h,    q = x Q,  k = x K,  v
-        = x V
+        F(x) = [A_1, ..., A_H] O,    A_h = softmax(q_h k_hᵀ / √(c/H)) v_h
+        q = x Q,  k = x K,  v = x V
 
     with c channels, H heads and q_h the h-th block of c/H columns of q; softmax along each row. Q,
     K, V, O are (c, c) path controls. Non-local feature maps of dense networks: Huang, Su, Tai, Wu,

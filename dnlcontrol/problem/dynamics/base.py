@@ -1,5 +1,6 @@
-"""What every dynamics provides: x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds,
-v(t)).
+"""What every dynamics provides:
+
+x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds, v(t))
 """
 
 from __future__ import annotations

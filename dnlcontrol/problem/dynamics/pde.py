@@ -176,16 +176,17 @@ class WidthPDE(Dynamics):
         inverse: Callable[[np.ndarray], np.ndarray] = np.arctanh,
         horizon: float = 1.0,
     ) -> dict[str, np.ndarray | float]:
-        """Controls that move S data from ``start`` to ``end`` (S, N) along straight lines, exactly
-        for Euler's method.
+        """Controls that move S data from ``start`` to ``end`` (S, N) along straight lines.
 
-            w(y, z, t) = Σ_{r,s} (G^{-1})_{sr} σ^{-1}((f1_r - f0_r)(y)/T) φ_s(z, t),   b = 0,   G_sr
-            = <φ_s, φ_r>
+            w(y, z, t) = Σ_{r,s} (G^{-1})_{sr} σ^{-1}((f1_r - f0_r)(y)/T) φ_s(z, t)
+            b = 0,   G_sr = <φ_s, φ_r>
 
-        with φ_s the line from f0_s to f1_s, at the nodes t_0..t_{L-1} of the left rule. ``inverse``
-        is σ^{-1}. The lines must stay linearly independent and the speeds (f1 - f0)/T inside the
-        range of σ. Returns a start for :func:`dnlcontrol.simulate` or :func:`dnlcontrol.solve` at
-        that depth.
+        with φ_s the line from f0_s to f1_s, at the nodes t_0..t_{L-1} of the left rule: exact for
+        Euler's method. ``inverse`` is σ^{-1}. Returns a start for :func:`dnlcontrol.simulate` or
+        :func:`dnlcontrol.solve` at that depth, {"w": (L, N, N), "b": 0}.
+
+        Raises InputError where the lines become linearly dependent, or a speed (f1 - f0)/T lies
+        outside the range of σ.
         """
         start, end = checks.numbers("steer.start", start), checks.numbers("steer.end", end)
         if start.ndim != 2 or start.shape[1] != self.nodes or end.shape != start.shape:
@@ -235,13 +236,12 @@ class WidthPDE(Dynamics):
         weight_b: float | None,
         start: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The w and b that minimise H = Σ_s <p_s, σ(∫w f_s + b)> + ½ λ‖w‖² + ½ κ‖b‖², and the
-        minimum per node.
+        """The w and b that minimise H = Σ_s <p_s, σ(∫w f_s + b)> + ½ λ‖w‖² + ½ κ‖b‖².
 
         Everything separates in y, and there only ξ_s = <w(y, .), f_s> + b(y) matters [derived]:
 
-            min over η of Σ_s p_s(y) σ(ξ_s) + ½ |η|²,    ξ = C η,    C Cᵀ = M,    M_st = <f_s,
-            f_t>/λ + 1/κ
+            min over η of Σ_s p_s(y) σ(ξ_s) + ½ |η|²
+            ξ = C η,    C Cᵀ = M,    M_st = <f_s, f_t>/λ + 1/κ
 
         by damped Newton from the corners of the box that holds all stationary points, η = -Cᵀ(p∘a),
         a = σ'(ξ) (for a 1-Lipschitz, increasing σ: a in [0, 1]^S). Then w(y, .) = -(1/λ) Σ p_s a_s
@@ -251,7 +251,7 @@ class WidthPDE(Dynamics):
 
         ``states`` (S, N); ``costates`` (S, N) as values p_s(y), with the weight of the sample in
         them: for the mean over S data p = ψ / (S q). ``start`` (N, S) adds a start for ξ, projected
-        onto the range of M. Returns scaled w (N, N), b (N,), minimum (N,).
+        onto the range of M. Returns scaled w (N, N), b (N,), and the minimum per node (N,).
         """
         from dnlcontrol.problem.dynamics.reduced import minimise_reduced
 

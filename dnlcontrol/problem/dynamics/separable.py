@@ -24,8 +24,10 @@ Terms: TypeAlias = Callable[[FormulaArray, FormulaArray, FormulaControls], Seque
 
 @dataclass(frozen=True)
 class Separable(Dynamics):
-    """x(t) = G(t, g(t), z(t), u(t)),  z(t) = ∫_0^t Σ_r a_r(t) b_r(s, y(s), u(s)) ds,  y(s) = F(s,
-    x(s), u(s)).
+    """A Volterra equation whose kernel is a sum of r products:
+
+        x(t) = G(t, g(t), z(t), u(t)),    y(s) = F(s, x(s), u(s))
+        z(t) = ∫_0^t Σ_r a_r(t) b_r(s, y(s), u(s)) ds
 
     The r integrals m_r(t) = ∫_0^t b_r ds do not depend on t under the integral: they are carried
     from layer to layer, and z = Σ_r a_r(t) m_r. The sums are those of the same :class:`Volterra`
@@ -42,9 +44,8 @@ class Separable(Dynamics):
     InputError where the lists differ in length, or are empty (when the problem is made).
 
     >>> import numpy as np, dnlcontrol as dnl
-    >>> ramp = dnl.Separable(
-    ...     lambda t: [t, -1.0], lambda s, x, u: [u.u, s * u.u]
-    ... )  # kernel (t - s) u(s)
+    >>> # the kernel (t - s) u(s)
+    >>> ramp = dnl.Separable(lambda t: [t, -1.0], lambda s, x, u: [u.u, s * u.u])
     >>> problem = dnl.ControlProblem(
     ...     x0=[0.0], dynamics=ramp, controls={"u": dnl.Control((), initial=1)}
     ... )

@@ -11,8 +11,10 @@ from dnlcontrol.problem.engines import UserFormula
 
 @dataclass(frozen=True)
 class Volterra(Dynamics):
-    """x(t) = G(t, g(t), z(t), u(t)),  z(t) = ∫_0^t k(t, s, y(s), u(t, s)) ds,  y(s) = F(s, x(s),
-    u(s)).
+    """A Volterra equation with any kernel:
+
+        x(t) = G(t, g(t), z(t), u(t)),    y(s) = F(s, x(s), u(s))
+        z(t) = ∫_0^t k(t, s, y(s), u(t, s)) ds
 
     Parameters
     ----------
