@@ -18,9 +18,7 @@ class InputTypeError(InputError, TypeError):
 
 
 class ConvergenceWarning(UserWarning):
-    """A solve stopped before it met its tolerance; its best iterate is returned with
-    ``success=False``.
-    """
+    """A solve stopped before its tolerance; it returns its best iterate, with ``success=False``."""
 
 
 def reject(argument: str, seen: object, allowed: str) -> NoReturn:

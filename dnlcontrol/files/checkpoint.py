@@ -34,8 +34,7 @@ BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyErro
 
 
 class Checkpoint:
-    """Keeps the states of nested stages of one solve, outer first, e.g. rounds of multipliers
-    around Newton's method.
+    """The states of nested stages of one solve, outer first: rounds around Newton's method, say.
 
     Parameters
     ----------
@@ -43,6 +42,10 @@ class Checkpoint:
     every : seconds between two writes at least; 0 writes at each iteration.
     about : what the file must agree in: the fingerprint of the problem, depth, method. The
         comparison is ``same``.
+
+    Raises
+    ------
+    InputError where ``every`` is negative or the directory cannot be made.
     """
 
     def __init__(
@@ -68,8 +71,9 @@ class Checkpoint:
 
     # -- going on ----------------------------------------------------------------------------------
     def open(self, counts: DataclassInstance | None = None) -> Checkpoint:
-        """Read the file if there is one; ``counts``, a dataclass of numbers, goes on from what it
-        held.
+        """Read the file if there is one; ``counts`` goes on from what it held.
+
+        Raises InputError where the file is of another problem or format; a broken one is a warning.
         """
         self._counts = counts
         record = self._read()
@@ -90,9 +94,7 @@ class Checkpoint:
 
     # -- keeping -----------------------------------------------------------------------------------
     def offer(self, stage: str, state: Mapping[str, object]) -> None:
-        """The present state of a stage: arrays, and what JSON can hold. Stages inside it begin
-        anew.
-        """
+        """The present state of a stage, arrays and JSON types; stages inside it begin anew."""
         names = list(self._stages)
         for inner in names[names.index(stage) + 1 :] if stage in names else ():
             del self._stages[inner]
@@ -101,9 +103,7 @@ class Checkpoint:
             self._write()
 
     def close(self, solved: bool) -> None:
-        """Remove the file of a solved problem; keep the last state of another, which a longer run
-        may go on from.
-        """
+        """Remove the file of a solved problem; else keep the last state, for a longer run."""
         if solved:
             self.path.unlink(missing_ok=True)
         elif self._stale:

@@ -16,9 +16,7 @@ from dnlcontrol.problem.namespace import namespace
 
 @dataclass(frozen=True)
 class Derivatives:
-    """``slope(y)`` = σ'(x) and ``curvature_ratio(y)`` = σ''(x)/σ'(x) at y = σ(x); curvature_ratio
-    None where σ'' = 0.
-    """
+    """``slope(y)`` = σ', ``curvature_ratio(y)`` = σ''/σ' (None where σ'' = 0) at y = σ(x)."""
 
     slope: Activation
     curvature_ratio: Activation | None
@@ -27,8 +25,7 @@ class Derivatives:
 def known(
     slope: Activation, curvature_ratio: Activation | None = None, *, bend: Activation | None = None
 ) -> Callable[[Activation], Activation]:
-    """Decorator for an activation, entry by entry, whose derivatives are known from its value y =
-    σ(x).
+    """Decorator for an activation whose derivatives are known from its value y = σ(x).
 
     Parameters
     ----------
@@ -36,8 +33,9 @@ def known(
     curvature_ratio : y -> σ''(x)/σ'(x); None for a piecewise linear σ.
     bend : the name of ``curvature_ratio`` in version 0.1.0.
 
-    The derivatives are trusted: ``dnl.taylor_test`` shows a wrong one. Without them an activation
-    is differentiated by torch.func, which is slower.
+    InputTypeError is raised for what is no function. The derivatives are trusted:
+    ``dnl.taylor_test`` shows a wrong one. Without them an activation is differentiated by
+    torch.func, which is slower.
 
     >>> import dnlcontrol as dnl
     >>> @known(slope=lambda y: 2.0 * y - y * y, curvature_ratio=lambda y: 2.0 - 2.0 * y)

@@ -43,14 +43,17 @@ class Array:
     # -- shape -------------------------------------------------------------------------------------
     @property
     def shape(self) -> tuple[int, ...]:
+        """Integers, () for a number."""
         return tuple(int(n) for n in self._value.shape)
 
     @property
     def ndim(self) -> int:
+        """The rank, 0 to 2."""
         return len(self.shape)
 
     @property
     def T(self) -> Array:
+        """(m, n) -> (n, m); arrays of rank < 2 as they are."""
         return self if self.ndim < 2 else Array(self._engine.transpose(_raw(self)), self._engine)
 
     def __len__(self) -> int:

@@ -21,8 +21,11 @@ from dnlcontrol.problem.engines import UserFormula
 
 @dataclass(frozen=True)
 class Constraint:
-    """One named constraint; ``function`` is None for state bounds, ``samples`` None for all
-    samples.
+    """One named constraint; ``function`` None: state bounds, ``samples`` None: all samples.
+
+    Raises
+    ------
+    InputError for bounds that cross, are NaN or leave nothing, or an empty name.
     """
 
     kind: str
@@ -66,7 +69,10 @@ class Constraint:
         return array
 
     def bounds(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Both sides broadcast to the shape of the constraint's value."""
+        """Both sides, broadcast to the shape of the constraint's value.
+
+        Raises InputError where they do not broadcast to it.
+        """
         try:
             return np.broadcast_to(self.lower, shape), np.broadcast_to(self.upper, shape)
         except ValueError:
@@ -76,7 +82,10 @@ class Constraint:
             )
 
     def rows(self, samples: int) -> np.ndarray:
-        """The samples it applies to."""
+        """The samples that it applies to, (rows,).
+
+        Raises InputError for indices that are not distinct and below ``samples``.
+        """
         if self.samples is None:
             return np.arange(samples)
         rows = np.asarray(self.samples, dtype=int)
@@ -91,7 +100,10 @@ class Constraint:
         return rows
 
     def aligned(self, samples: int) -> Constraint:
-        """The same constraint, checked against the number of samples."""
+        """The same constraint, checked against the number of samples.
+
+        Raises InputError for samples that there are not, or another number of targets.
+        """
         self.rows(samples)
         if self.target is not None and self.target.shape[:1] != (samples,):
             checks.reject(
@@ -108,8 +120,10 @@ def state_bounds(
     name: str = "state bounds",
     samples: Iterable[int] | None = None,
 ) -> Constraint:
-    """lower <= x^l <= upper for l = 1..L; bounds broadcast to the state's shape (infinite entries
-    are free).
+    """lower <= x^l <= upper for l = 1..L.
+
+    Bounds broadcast to the state's shape; infinite entries are free. Raises InputError for bounds
+    that cross.
     """
     return Constraint("state", name, lower, upper, samples=_samples(samples))
 
@@ -121,7 +135,10 @@ def path_constraint(
     name: str = "path constraint",
     samples: Iterable[int] | None = None,
 ) -> Constraint:
-    """lower <= fn(t, x, u) <= upper at l = 0..L-1; fn returns (k,) or 0-d."""
+    """lower <= fn(t, x, u) <= upper at l = 0..L-1; fn returns (k,) or 0-d.
+
+    Raises InputError for bounds that cross, InputTypeError for what is no function.
+    """
     return Constraint(
         "path",
         name,
@@ -139,7 +156,11 @@ def integral_constraint(
     name: str = "integral constraint",
     samples: Iterable[int] | None = None,
 ) -> Constraint:
-    """lower <= ∫ fn(t, x, u) dt <= upper, the integral by the rule of the discretisation."""
+    """lower <= ∫ fn(t, x, u) dt <= upper, the integral by the rule of the discretisation.
+
+    fn returns (k,) or 0-d. Raises InputError for bounds that cross, InputTypeError for what is no
+    function.
+    """
     return Constraint(
         "integral",
         name,
@@ -158,7 +179,11 @@ def terminal_constraint(
     samples: Iterable[int] | None = None,
     target: ArrayLike | None = None,
 ) -> Constraint:
-    """lower <= fn(x(T), c[, target]) <= upper; equal bounds make an equality."""
+    """lower <= fn(x(T), c[, target]) <= upper; equal bounds make an equality.
+
+    fn returns (k,) or 0-d; ``target`` has one row per sample. Raises InputError for bounds that
+    cross, InputTypeError for what is no function.
+    """
     rows = None if target is None else checks.numbers(f"{name}.target", target)
     return Constraint(
         "terminal",

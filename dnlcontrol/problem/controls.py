@@ -27,6 +27,11 @@ class Control:
     initial : a number, an array on the grid, a callable of (t, s), (t) or () that returns an array
         of ``shape``, or :func:`smooth_random`. Callables are sampled at the control's positions.
 
+    Raises
+    ------
+    InputError for a shape of rank > 2, bounds that cross or do not broadcast, an initial guess that
+    is not finite.
+
     >>> Control((2, 2), on="ts", lower=-3, upper=3).lower.shape
     (2, 2)
     """
@@ -73,6 +78,7 @@ class Control:
 
     @property
     def bounded(self) -> bool:
+        """Whether any entry has a finite bound."""
         return bool(np.any(np.isfinite(self.lower)) or np.any(np.isfinite(self.upper)))
 
 
@@ -84,8 +90,9 @@ class SmoothRandom:
     scale: float
 
     def function(self, name: str, control: Control, horizon: float) -> Callable[..., np.ndarray]:
-        """The function for one control: ``scale`` times a cosine series with coefficients N(0,
-        1)/(1 + i² + j²).
+        """The function of (t[, s]) for one control, (*shape): a cosine series times ``scale``.
+
+        Its coefficients are N(0, 1)/(1 + i² + j²).
         """
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         modes = 4

@@ -1,5 +1,4 @@
-"""Labelled images from files that the user has: an .npz, CIFAR-10's binary batches, SVHN's .mat
-files, or the digits.
+"""Labelled images from the user's files: .npz, CIFAR-10's batches, SVHN's .mat; or the digits.
 
 Nothing is downloaded. A file that is missing, cut off or of another format is an error that names
 it, says what is there and what was expected.
@@ -69,7 +68,10 @@ class Images:
     classes: tuple[str, ...]
 
     def first(self, train: int | None = None, test: int | None = None) -> Images:
-        """The first images of each part; None: all of them."""
+        """The first images of each part; None: all of them.
+
+        Raises InputError where there are not as many.
+        """
 
         def most(part: str, count: int | None, there: int) -> int:
             if count is not None and checks.whole(part, count) > there:
@@ -91,6 +93,8 @@ class Images:
 
         Averages over square blocks of pixels; each channel minus its mean over the training images,
         divided by its standard deviation; then channels of zeros, for the network to use.
+
+        Raises InputError for a side that does not divide height and width, or too few channels.
         """
         height, width, own = self.x_train.shape[1:]
         if checks.whole("side", side) > min(height, width) or height % side or width % side:

@@ -313,14 +313,17 @@ def engine_of(x: object) -> Engine:
 
 @lru_cache(maxsize=1)
 def numpy_engine() -> Engine:
+    """The one engine of NumPy."""
     return NumpyEngine()
 
 
 @lru_cache(maxsize=16)
 def torch_engine(dtype: torch.dtype, device: torch.device) -> Engine:
+    """The engine of tensors of one dtype on one device."""
     return TorchEngine(dtype, device)
 
 
 @lru_cache(maxsize=1)
 def casadi_engine() -> Engine:
+    """The one engine of CasADi."""
     return CasadiEngine()

@@ -1,6 +1,4 @@
-"""Problem files: ``problem(**parameters) -> ControlProblem`` and optionally
-``reference(**parameters)``.
-"""
+"""Problem files: ``problem(**parameters)``, and optionally ``reference(**parameters)``."""
 
 from __future__ import annotations
 
@@ -33,17 +31,23 @@ class ProblemFile:
 
     @property
     def source(self) -> dict[str, object]:
+        """Path and parameters, as a saved run records them."""
         return {"path": str(self.path), "parameters": self.parameters}
 
     def problem(self) -> ControlProblem:
+        """The problem with these parameters.
+
+        Raises InputError for parameters that the file rejects, BrokenFile where it fails otherwise.
+        """
         made = self._call("problem")
         if not isinstance(made, ControlProblem):
             checks.reject_type(f"{self.path.name}: problem()", made, "a ControlProblem")
         return made
 
     def reference(self) -> Reference | None:
-        """The exact answer where the file has one for these parameters: None where it
-        rejects them.
+        """The exact answer where the file has one; None where it rejects these parameters.
+
+        Raises BrokenFile where it fails otherwise.
         """
         if not hasattr(self.module, "reference"):
             return None
@@ -103,7 +107,10 @@ def listed() -> list[tuple[str, str]]:
 
 
 def load_problem(name: str, parameters: Mapping[str, object] | None = None) -> ProblemFile:
-    """A problem by path to a .py file, or by its name in the library."""
+    """A problem by path to a .py file, or by its name in the library.
+
+    Raises InputError for a file that is missing, fails on import or has no function problem().
+    """
     try:
         path = Path(name)
     except TypeError:
@@ -141,6 +148,8 @@ def rebuild(source: Mapping[str, object]) -> ControlProblem:
     """The problem of a saved run: its problem file, run again with the recorded parameters.
 
     A library problem whose recorded path is gone is found by its name.
+
+    Raises InputError where the solution has no problem file, or the file fails.
     """
     path, parameters = source.get("path"), source.get("parameters")
     if not isinstance(path, str) or not isinstance(parameters, (Mapping, type(None))):
@@ -162,7 +171,10 @@ def rebuild(source: Mapping[str, object]) -> ControlProblem:
 
 
 def parse_parameters(items: list[str]) -> dict[str, object]:
-    """``name=value`` pairs; values are Python literals, else text."""
+    """``name=value`` pairs; values are Python literals, else text.
+
+    Raises InputError for anything else.
+    """
     out: dict[str, object] = {}
     for item in items:
         key, sign, text = item.partition("=")

@@ -20,9 +20,7 @@ from dnlcontrol.problem.namespace import namespace
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost function with the targets it is compared with (one row per sample) and its own
-    constants.
-    """
+    """A cost function, its targets (one row per sample) and its own constants."""
 
     function: UserFormula
     target: np.ndarray | None = None
@@ -32,29 +30,31 @@ class Cost:
 
 @dataclass(frozen=True)
 class Head:
-    """An affine head p = head_W x + head_c of ``outputs`` rows, on a state of ``inputs`` entries;
-    see :func:`head`.
-    """
+    """An affine head p = head_W x + head_c, (outputs,); see :func:`head`."""
 
     outputs: int
     inputs: int
     initial: Initial = 0.0
 
     def controls(self) -> dict[str, Control]:
+        """head_W (outputs, inputs) and head_c (outputs,), constants."""
         weight = Control((self.outputs, self.inputs), on="const", initial=self.initial)
         return {"head_W": weight, "head_c": Control((self.outputs,), on="const")}
 
 
 def head(outputs: int, inputs: int, initial: Initial = 0.0) -> Head:
-    """An affine head with ``outputs`` rows on a state of ``inputs`` entries (a state of rank 2 is
-    flattened).
+    """An affine head of ``outputs`` rows on ``inputs`` entries, a state of rank 2 flattened.
+
+    Raises InputError for numbers that are not positive integers.
     """
     return Head(checks.whole("head.outputs", outputs), checks.whole("head.inputs", inputs), initial)
 
 
 def cost(function: UserFormula, target: ArrayLike | None = None) -> Cost:
-    """Bind row-aligned targets to a user's cost: terminal ``fn(x, c, target)`` or running
-    ``fn(t, x, u, target)``.
+    """A user's cost with targets (N, *row): ``fn(x, c, target)`` or ``fn(t, x, u, target)``.
+
+    The first is a terminal cost, the second a running cost. Raises InputError for targets that are
+    not finite, InputTypeError for what is no function.
     """
     checks.function("cost.fn", function)
     return Cost(
@@ -65,8 +65,9 @@ def cost(function: UserFormula, target: ArrayLike | None = None) -> Cost:
 
 
 def squared(target: ArrayLike, head: Head | None = None) -> Cost:
-    """Σ_i (p_i - y_i)², without a factor ½; p = x, or the head's output. ``target``: (N, *shape of
-    p).
+    """Σ_i (p_i - y_i)², without a factor ½; p = x, or the head's output.
+
+    ``target`` is (N, *shape of p); InputError is raised for any other when the problem is made.
     """
     y = checks.numbers("squared.target", target)
 
@@ -84,8 +85,9 @@ def squared(target: ArrayLike, head: Head | None = None) -> Cost:
 
 
 def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
-    """log(1 + e^{-y p}) for labels y in {-1, +1} (or {0, 1}); p is one number (a 1-entry state or
-    head).
+    """log(1 + e^{-y p}) for labels y (N,) in {-1, +1} or {0, 1}; p has one entry.
+
+    Raises InputError for other labels, or a prediction of more entries.
     """
     y = checks.numbers("logistic.target", target)
     values = set(np.unique(y).tolist())
@@ -109,8 +111,10 @@ def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
 
 
 def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | None = None) -> Cost:
-    """Softmax cross-entropy logsumexp(p) - p_y for integer labels y in 0..K-1, kept as one-hot rows
-    (N, K).
+    """Softmax cross-entropy logsumexp(p) - p_y for integer labels y (N,) in 0..K-1.
+
+    Kept as one-hot rows (N, K). Raises InputError for other labels, or another shape of p than
+    (K,).
     """
     y = checks.numbers("cross_entropy.labels", labels)
     if y.ndim != 1 or y.size == 0 or np.any(y != np.round(y)) or np.any(y < 0):

@@ -1,6 +1,4 @@
-"""All controls of a discrete problem as one flat vector, with bounds, penalties, metric and initial
-guess.
-"""
+"""All controls as one flat vector, with bounds, penalties, metric and initial guess."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.discretisation.space.metric import Metric, is_smooth, penalty_matrix
 from dnlcontrol.problem.controls import Control, Initial, SmoothRandom
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ControlBlock:
-    """One control inside the flat vector: entries offset..offset+size, sites first, then
-    components.
-    """
+    """One control inside the flat vector: entries offset..offset+size, sites first."""
 
     name: str
     control: Control
@@ -38,22 +35,25 @@ class ControlBlock:
 
     @property
     def components(self) -> int:
+        """The number of entries of one sample."""
         return int(np.prod(self.control.shape, dtype=int))
 
     @property
     def size(self) -> int:
+        """The number of entries of all samples."""
         return self.layout.count * self.components
 
     @property
     def part(self) -> slice:
+        """Where the entries stand in the flat vector."""
         return slice(self.offset, self.offset + self.size)
 
-    def view(self, w: np.ndarray) -> np.ndarray:
+    def view(self, w: Flat) -> np.ndarray:
         """(sites, components) view of this control in a flat vector."""
         return w[self.part].reshape(self.layout.count, self.components)
 
-    def values(self, w: np.ndarray) -> np.ndarray:
-        """(sites, *shape)."""
+    def values(self, w: Flat) -> np.ndarray:
+        """(sites, *shape) view of this control in a flat vector."""
         return w[self.part].reshape(self.layout.count, *self.control.shape)
 
 
@@ -87,20 +87,20 @@ class ControlSpace:
         return iter(self.blocks.values())
 
     # -- vectors -----------------------------------------------------------------------------------
-    def assemble(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    def assemble(self, parts: Mapping[str, np.ndarray]) -> Flat:
         """A flat vector from packed arrays (sites, *shape) by name."""
         w = np.zeros(self.size)
         for block in self:
             w[block.part] = np.asarray(parts[block.name], dtype=float).reshape(-1)
         return w
 
-    def split(self, w: np.ndarray) -> dict[str, np.ndarray]:
+    def split(self, w: Flat) -> dict[str, np.ndarray]:
         """Packed arrays (sites, *shape) by name, views of w."""
         return {block.name: block.values(w) for block in self}
 
     @cached_property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds, flat."""
+    def bounds(self) -> tuple[Flat, Flat]:
+        """Lower and upper bounds, each (size,)."""
         sides = []
         for side in ("lower", "upper"):
             parts = {
@@ -114,11 +114,13 @@ class ControlSpace:
 
     @property
     def bounded(self) -> bool:
+        """Whether any entry has a finite bound."""
         return any(block.control.bounded for block in self)
 
-    def initial(self, given: Mapping[str, Initial] | None = None) -> np.ndarray:
-        """The initial guess: the controls' own, or the given ones by name; clipped to the
-        bounds.
+    def initial(self, given: Mapping[str, Initial] | None = None) -> Flat:
+        """The initial guess, (size,): the given ones by name, else the controls' own; clipped.
+
+        Raises InputError for an unknown name, or a guess that :func:`sample` rejects.
         """
         unknown = set(given or {}) - set(self.blocks)
         if unknown:
@@ -131,15 +133,13 @@ class ControlSpace:
         return np.asarray(np.clip(self.assemble(parts), *self.bounds))
 
     # -- quadratic forms ---------------------------------------------------------------------------
-    def _per_block(
-        self, w: np.ndarray, fn: Callable[[ControlBlock, np.ndarray], np.ndarray]
-    ) -> np.ndarray:
+    def _per_block(self, w: Flat, fn: Callable[[ControlBlock, np.ndarray], np.ndarray]) -> Flat:
         out = np.zeros(self.size)
         for block in self:
             out[block.part] = fn(block, block.view(w)).reshape(-1)
         return out
 
-    def add_penalty_gradient(self, w: np.ndarray, out: np.ndarray) -> float:
+    def add_penalty_gradient(self, w: Flat, out: Flat) -> float:
         """Add Q w to ``out`` in place; returns the penalty R = ½ <w, Q w>."""
         total = 0.0
         for block in self:
@@ -150,26 +150,27 @@ class ControlSpace:
                 total += 0.5 * float(np.vdot(v, product))
         return total
 
-    def penalty_gradient(self, w: np.ndarray) -> np.ndarray:
+    def penalty_gradient(self, w: Flat) -> Flat:
         """Q w."""
         out = np.zeros(self.size)
         self.add_penalty_gradient(w, out)
         return out
 
-    def penalty(self, w: np.ndarray) -> float:
+    def penalty(self, w: Flat) -> float:
         """R = ½ <w, Q w>."""
         return self.add_penalty_gradient(w, np.zeros(self.size))
 
-    def metric(self, w: np.ndarray) -> np.ndarray:
+    def metric(self, w: Flat) -> Flat:
         """A w."""
         return self._per_block(w, lambda b, v: b.metric.apply(v))
 
-    def riesz(self, r: np.ndarray) -> np.ndarray:
+    def riesz(self, r: Flat) -> Flat:
         """A^{-1} r."""
         return self._per_block(r, lambda b, v: b.metric.solve(v))
 
     @cached_property
-    def metric_diagonal(self) -> np.ndarray:
+    def metric_diagonal(self) -> Flat:
+        """The diagonal of A, (size,)."""
         ones = {b.name: np.repeat(b.metric.diagonal[:, None], b.components, 1) for b in self}
         return self.assemble(ones)
 
@@ -179,6 +180,8 @@ def sample(block: ControlBlock, value: Initial) -> np.ndarray:
 
     Numbers and arrays of the control's shape are repeated; arrays with one row per layer are taken
     in the dense form of ``solution.controls[name].array()`` or packed.
+
+    Raises InputError where the values are not finite or fit no such shape, or a callable fails.
     """
     layout, shape = block.layout, block.control.shape
     if isinstance(value, SmoothRandom):

@@ -30,12 +30,11 @@ Weights: TypeAlias = "Callable[[np.ndarray, np.ndarray], csr_matrix]"
 
 @dataclass(frozen=True)
 class Extension:
-    """A control of a solution: callable as the piecewise-linear extension, ``.at`` a sample,
-    ``.array()`` dense.
+    """A control of a solution, callable as its piecewise-linear extension.
 
     ``control(t, s)`` on the triangle 0 <= s <= t <= T, ``control(t)`` on the path, ``control()``
     for constants; arrays of times broadcast, the result has shape (*times, *control shape).
-    ``piecewise_constant`` is the other extension.
+    ``piecewise_constant`` is the other extension, ``.at`` a sample, ``.array()`` dense.
     """
 
     name: str
@@ -46,17 +45,16 @@ class Extension:
         return self._evaluate(times, linear_weights)
 
     def piecewise_constant(self, *times: ArrayLike) -> np.ndarray:
-        """The value of the cell that contains the point."""
+        """The value of the cell that contains the point, (*times, *shape)."""
         return self._evaluate(times, nearest_weights)
 
     def at(self, l: int, s: int | None = None) -> np.ndarray:
-        """The sample w^{l,s} (0 <= s < l <= L; at the nodes s <= l), or v^l."""
+        """The sample w^{l,s} (0 <= s < l <= L; at the nodes s <= l), or v^l, (*shape)."""
         sample: np.ndarray = self.values[self.layout.index(l, s)].copy()
         return sample
 
     def array(self) -> np.ndarray:
-        """(L, L, *shape) with entry [l-1, s] and NaN for s >= l; (samples, *shape) on the path;
-        (*shape).
+        """(L, L, *shape), entry [l-1, s], NaN for s >= l; (samples, *shape) on the path; (*shape).
 
         With samples at the nodes (trapezoidal rule) (L+1, L+1, *shape) with entry [l, s] and NaN
         for s > l.
@@ -112,9 +110,7 @@ class Extension:
 
 
 def linear_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
-    """Sparse matrix (points, samples) of linear interpolation between ``line``, constant
-    outside.
-    """
+    """Sparse (points, samples): linear interpolation between ``line``, constant outside."""
     from scipy import sparse
 
     n = len(line)
@@ -128,9 +124,7 @@ def linear_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
 
 
 def nearest_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
-    """Sparse matrix (points, samples) that picks the cell of each point; cells are bounded halfway
-    between samples.
-    """
+    """Sparse (points, samples): each point's cell, bounded halfway between samples."""
     from scipy import sparse
 
     edges = 0.5 * (line[1:] + line[:-1])
@@ -161,8 +155,7 @@ def _entry(matrix: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
 def tensor_values(
     layout: Layout, values: np.ndarray, x: np.ndarray, slope: int | None = None
 ) -> np.ndarray:
-    """Î_L (or its derivative along axis ``slope``) on a tensor grid x × x of the square, or on x on
-    the path.
+    """Î_L, or its derivative along axis ``slope``, on x × x in the square, or on x on the path.
 
     Shape (len(x), len(x), components) or (len(x), components).
     """
@@ -180,9 +173,7 @@ def tensor_values(
 
 
 def slope_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
-    """Sparse matrix (points, samples) of the derivative of the linear interpolant (0 in the outer
-    half cells).
-    """
+    """Sparse (points, samples): the slope of linear interpolation, 0 in the outer half cells."""
     from scipy import sparse
 
     n = len(line)
@@ -196,14 +187,14 @@ def slope_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
 
 
 def prolong(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
-    """Samples at the target's sites of the piecewise-linear extension of the source's samples."""
+    """Samples (target sites, *shape) of the piecewise-linear extension of the source's."""
     if source.on == "const":
         return values.copy()
     return Extension("prolonged", source, values)(*target.positions)
 
 
 def restrict(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
-    """Averages of the source's mirrored piecewise-constant extension over the target's cells.
+    """Averages (target sites, *shape) of the mirrored piecewise-constant extension over cells.
 
     Samples at nodes (of the trapezoidal rule, or of a path control read by the outer map) stand for
     no cell: they are interpolated.
@@ -223,11 +214,11 @@ def restrict(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
 def cell_averages(
     function: Callable[..., ArrayLike], layout: Layout, points: int = 4
 ) -> np.ndarray:
-    """The recovery sequence: averages of a function of (t, s), extended by reflection, over the
-    cells.
+    """The recovery sequence: averages of a function of (t, s) over the cells, (sites, *shape).
 
-    A cell reaches half a step to both sides of its sample, as far as [0, T] goes. Gauss quadrature
-    with ``points`` per direction; diagonal cells use the mirrored function.
+    The function is extended by reflection. A cell reaches half a step to both sides of its sample,
+    as far as [0, T] goes. Gauss quadrature with ``points`` per direction; diagonal cells use the
+    mirrored function.
     """
     nodes, weights = np.polynomial.legendre.leggauss(points)
     nodes, weights = 0.5 * (nodes + 1.0), 0.5 * weights  # on [0, 1]
@@ -270,9 +261,7 @@ def cell_averages(
 
 
 def _overlaps(source: int, target: int) -> np.ndarray:
-    """Row a: the share of the target's cell a (of [0, 1]) that each of the source's cells
-    covers.
-    """
+    """Row a: the share of the target's cell a (of [0, 1]) that each source cell covers."""
     edges, cuts = np.arange(source + 1) / source, np.arange(target + 1) / target
     low = np.maximum(edges[None, :-1], cuts[:-1, None])
     high = np.minimum(edges[None, 1:], cuts[1:, None])

@@ -42,7 +42,7 @@ class Metric:
 
     @cached_property
     def mass(self) -> np.ndarray:
-        """The diagonal L² part."""
+        """The diagonal L² part, (sites,)."""
         layout = self.layout
         if layout.on == "const":
             return np.ones(1)
@@ -66,6 +66,7 @@ class Metric:
 
     @cached_property
     def diagonal(self) -> np.ndarray:
+        """The diagonal of A, (sites,)."""
         return np.asarray(self.matrix.diagonal())
 
     def apply(self, values: np.ndarray) -> np.ndarray:
@@ -94,9 +95,7 @@ class Metric:
 
     @cached_property
     def _eigenvalues(self) -> np.ndarray:
-        """Of the whole array's form over its mass: one plus second differences with natural
-        boundary conditions.
-        """
+        """Of the mirrored form over its mass: one plus second differences, natural ends."""
         n = self.layout.side
         angle = np.pi * np.arange(n) / (2 * (n - 1 if self.layout.grid.at_nodes else n))
         second = 4.0 * np.sin(angle) ** 2 / self.layout.grid.step**2
@@ -104,8 +103,7 @@ class Metric:
 
 
 def differences(layout: Layout) -> tuple[csr_matrix, np.ndarray]:
-    """First differences between neighbouring sites, a sparse matrix (edges, sites), and the weight
-    of each.
+    """First differences of neighbouring sites, sparse (edges, sites), and weights (edges,).
 
     The weight is that of the sample on the other axis; 1 on the path.
     """
@@ -135,9 +133,7 @@ def differences(layout: Layout) -> tuple[csr_matrix, np.ndarray]:
 
 
 def penalty_matrix(layout: Layout, regularisers: list[Regulariser]) -> csc_matrix | None:
-    """Q with R = ½ wᵀQ w for the penalties of one control, a sparse matrix (sites, sites),
-    or None.
-    """
+    """Q with R = ½ wᵀQ w for the penalties of one control, sparse (sites, sites), or None."""
     from scipy import sparse
 
     total = None

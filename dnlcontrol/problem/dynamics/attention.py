@@ -37,6 +37,10 @@ class Attention:
     heads : H, a divisor of ``channels``.
     causal : token i sees the tokens 0..i alone: the softmax of row i runs over them.
 
+    Raises
+    ------
+    InputError for sizes that are not positive integers, or heads that do not divide the channels.
+
     >>> import numpy as np, dnlcontrol as dnl
     >>> attention = dnl.Attention(tokens=3, channels=2)
     >>> problem = dnl.ControlProblem(
@@ -93,8 +97,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class DenseTransformer(Dynamics):
-    """A dense stack of attention layers: every layer adds up all earlier ones with learned weights
-    in depth.
+    """A dense stack of attention layers that adds up all earlier ones with learned weights.
 
         x(t) = x0 + ∫_0^t a(t, s) [A(y(s)) + σ(y(s) M + m) N] ds,    y = normalise(x)
 
@@ -113,6 +116,10 @@ class DenseTransformer(Dynamics):
     depth_weights : False fixes a = 1.
     causal : as in :class:`Attention`; with it, token i of x(t) reads tokens 0..i alone at every
         depth.
+
+    Raises
+    ------
+    InputError for sizes as in :class:`Attention`, or an activation that is no function.
     """
 
     tokens: int
@@ -134,10 +141,12 @@ class DenseTransformer(Dynamics):
 
     @property
     def attention(self) -> Attention:
+        """Its attention, a feature map."""
         return Attention(self.tokens, self.channels, self.heads, self.causal)
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """Q, K, V, O; M, m, N of the feed-forward part; a on the triangle."""
         c, h = self.channels, self.hidden
         controls = dict(self.attention.controls)
         if h:  # N = 0: the feed-forward part starts as zero, M = identity lets its gradient through
@@ -151,6 +160,7 @@ class DenseTransformer(Dynamics):
         return controls
 
     def feature(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
+        """A(y) + σ(y M + m) N, (tokens, channels)."""
         y = normalised(x) if self.normalise else x
         out = self.attention(s, y, u)
         return out + self.activation(y @ u.M + u.m) @ u.N if self.hidden else out
@@ -158,6 +168,7 @@ class DenseTransformer(Dynamics):
     def kernel(
         self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
     ) -> FormulaArray:
+        """a(t, s) y, (tokens, channels)."""
         return u.a * y if self.depth_weights else y
 
     def batched(
@@ -168,7 +179,7 @@ class DenseTransformer(Dynamics):
 
 
 def normalised(x: FormulaArray) -> FormulaArray:
-    """Each row minus its mean, over √(its variance + 1e-5)."""
+    """Each row of x (tokens, channels) minus its mean, over √(its variance + 1e-5)."""
     xp = namespace(x)
     centred = x - xp.reshape(xp.mean(x, axis=1), (-1, 1))
     return centred / xp.reshape(xp.sqrt(xp.mean(centred**2, axis=1) + VARIANCE_FLOOR), (-1, 1))

@@ -15,8 +15,9 @@ from dnlcontrol.problem.engines import Activation, UserFormula
 
 @dataclass(frozen=True)
 class Outer:
-    """Says that an outer map is g + σ(z + b): b (d,) the path control or constant named ``bias``, σ
-    as in Affine.
+    """Says that an outer map is g + σ(z + b), σ as in Affine.
+
+    b (d,) is the path control or constant named ``bias``.
     """
 
     bias: str | None = None
@@ -25,11 +26,10 @@ class Outer:
 
 @dataclass(frozen=True)
 class Affine:
-    """Says that a kernel is σ(W y + b): y (e,), W the control named ``matrix`` (d, e), b (d,) the
-    one named ``bias``.
+    """Says that a kernel is σ(W y + b), y (e,).
 
-    ``feature`` says beside it that the feature map is φ(x), entry by entry; ``outer`` does so of g
-    + σ(z + b).
+    W (d, e) is the control named ``matrix``, b (d,) the one named ``bias``. ``feature`` says beside
+    it that the feature map is φ(x), entry by entry; ``outer`` does so of g + σ(z + b).
 
     The column sweep then uses its own products, values, pull-backs and tangents written out, in
     place of torch.func's. σ must be None (the identity) or know its derivatives
@@ -67,11 +67,12 @@ class Dynamics:
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """The controls that come with the equation, by name; the problem's may replace them."""
         return {}
 
 
 def check_functions(kind: str, **functions: object) -> None:
-    """Each function is callable or None."""
+    """Raise InputTypeError unless each function is callable or None."""
     for name, value in functions.items():
         if value is not None:
             checks.function(f"{kind}.{name}", value)

@@ -28,6 +28,10 @@ class Dense(Dynamics):
     feature : ``F(s, x, u)``, replaces the default feature map; ``feature_controls`` are its path
         controls.
     bias : False leaves b out.
+
+    Raises
+    ------
+    InputError for a width below 1, a form that is none of the three, functions that are none.
     """
 
     width: int
@@ -66,6 +70,7 @@ class Dense(Dynamics):
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """W (d, d) on the triangle, b (d,), and those of the feature map."""
         d = self.width
         controls = {"W": Control((d, d), on="ts"), **self.feature_controls}
         if self.bias:
@@ -74,6 +79,7 @@ class Dense(Dynamics):
 
     @property
     def feature(self) -> UserFormula | None:  # type: ignore[override]
+        """F(s, x, u), by default σ(x) in form "A" and x in the others."""
         if self.feature_map is not None:
             return self.feature_map
         return (lambda s, x, u: self.activation(x)) if self.form == "A" else None
@@ -81,6 +87,7 @@ class Dense(Dynamics):
     def kernel(
         self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
     ) -> FormulaArray:
+        """W y, or σ(W y + b) in form "C", (d,)."""
         mixed = u.W @ y
         if self.form != "C":
             return mixed
@@ -88,6 +95,7 @@ class Dense(Dynamics):
 
     @property
     def outer(self) -> UserFormula | None:  # type: ignore[override]
+        """g + z + b in form "A", g + σ(z + b) in form "B", (d,)."""
         if self.form == "C" or (self.form == "A" and not self.bias):
             return None
 
@@ -101,6 +109,7 @@ class Dense(Dynamics):
 
     @property
     def affine(self) -> Affine:  # type: ignore[override]
+        """Which of kernel, feature and outer map are σ of an affine map."""
         bias = "b" if self.bias else None
         if self.form == "C":
             return Affine("W", bias, self.activation)

@@ -14,6 +14,8 @@ class ODE(Dynamics):
     """x' = f(t, x, u), x(0) = x0: a kernel k = f(s, x(s), u(s)) that does not depend on t.
 
     The left rule gives Euler's method x^{l+1} = x^l + τ f(t_l, x^l, u^l), O(L) steps.
+
+    Raises InputTypeError for what is no function.
     """
 
     f: UserFormula
@@ -25,4 +27,5 @@ class ODE(Dynamics):
     def kernel(
         self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
     ) -> FormulaArray:
+        """f(s, y, u), of the state's shape."""
         return self.f(s, y, u)

@@ -44,6 +44,10 @@ class WidthPDE(Dynamics):
     rule : "midpoint" (order N^-2) or "gauss".
     activation : σ, a function of one array.
 
+    Raises
+    ------
+    InputError for a number of nodes below 1, an unknown rule, an activation that is no function.
+
     >>> pde = WidthPDE(4)
     >>> pde.y.tolist(), pde.own_controls["w"].shape
     ([0.125, 0.375, 0.625, 0.875], (4, 4))
@@ -77,12 +81,14 @@ class WidthPDE(Dynamics):
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """w (N, N) and b (N,), scaled, on the path."""
         n = self.nodes
         return {"w": Control((n, n), on="t"), "b": Control((n,), on="t")}
 
     def kernel(
         self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
     ) -> FormulaArray:
+        """σ(∫ w y dz + b) at the nodes, (N,)."""
         root = namespace(y).asarray(np.sqrt(self.q))
         return self.activation((u.w @ (root * y) + u.b) / root)
 
@@ -102,8 +108,9 @@ class WidthPDE(Dynamics):
     def controls(
         self, w: Callable[..., np.ndarray] | None = None, b: Callable[..., np.ndarray] | None = None
     ) -> dict[str, Callable[[float], np.ndarray]]:
-        """Functions w(y, z, t) and b(y, t) as initial guesses (functions of t) for the scaled
-        controls.
+        """Functions w(y, z, t) and b(y, t) as initial guesses, functions of t, of scaled controls.
+
+        They map arrays y (N, 1), z (1, N) and a number t to (N, N), y (N,) to (N,).
         """
         y = self.y
         root = np.sqrt(self.q)
@@ -128,7 +135,10 @@ class WidthPDE(Dynamics):
 
     # -- costs -------------------------------------------------------------------------------------
     def squared(self, target: ArrayLike) -> Cost:
-        """½ ∫ (f(y, T) - g(y))² dy by the quadrature; ``target`` g at the nodes, (samples, N)."""
+        """½ ∫ (f(y, T) - g(y))² dy by the quadrature; ``target`` g at the nodes, (samples, N).
+
+        Raises InputError for another shape.
+        """
         q = self.q
 
         def squared_distance(x: FormulaArray, c: FormulaControls, g: FormulaArray) -> FormulaArray:
@@ -211,11 +221,10 @@ class WidthPDE(Dynamics):
         return {"w": np.outer(root, root) * (speed.T @ np.linalg.solve(gram, path)), "b": 0.0}
 
     def steady_state(self, w: ArrayLike, b: ArrayLike, zero: float = 0.0) -> np.ndarray:
-        """f with ∫ w(y, z) f(z) dz + b(y) = c at every node, σ(c) = 0; ``zero`` is c, w and b are
-        scaled samples.
+        """f (N,) with ∫ w(y, z) f(z) dz + b(y) = c at every node, σ(c) = 0.
 
-        The solution of least norm in L²(Y). Where w is singular and b outside its range there is
-        none: an error.
+        ``zero`` is c; w (N, N) and b (N,) are scaled samples. The solution of least norm in L²(Y).
+        Where w is singular and b outside its range there is none: an error.
         """
         root = np.sqrt(self.q)
         w, b = checks.numbers("steady_state.w", w), checks.numbers("steady_state.b", b)
@@ -252,6 +261,9 @@ class WidthPDE(Dynamics):
         ``states`` (S, N); ``costates`` (S, N) as values p_s(y), with the weight of the sample in
         them: for the mean over S data p = ψ / (S q). ``start`` (N, S) adds a start for ξ, projected
         onto the range of M. Returns scaled w (N, N), b (N,), and the minimum per node (N,).
+
+        Raises InputError where states and costates are not both (S, N), or a weight is not
+        positive.
         """
         from dnlcontrol.problem.dynamics.reduced import minimise_reduced
 

@@ -1,6 +1,4 @@
-"""min over ξ in the range of M of Σ_s p_s σ(ξ_s) + ½ ξᵀM^+ξ, for many p at once: a reduced
-Hamiltonian.
-"""
+"""min over ξ in the range of M of Σ_s p_s σ(ξ_s) + ½ ξᵀM^+ξ, for many p: reduced Hamiltonians."""
 
 from __future__ import annotations
 
@@ -18,12 +16,11 @@ MOST_STEPS = 60  # Newton steps; the starts are corners of a bounded box, quadra
 def minimise_reduced(
     activation: Activation, p: np.ndarray, M: np.ndarray, start: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """p (n, S), M (S, S) positive semidefinite -> p∘σ'(ξ) (n, S) at the best minimiser found, and
-    its value (n,).
+    """p∘σ'(ξ) (n, S) at the best minimiser found, and its value (n,).
 
-    In ξ = C η the quadratic part is ½|η|², so M may be singular, and η = -Cᵀ(p∘σ'(ξ)) at every
-    stationary point. Eigenvalues of M that are rounding (below S ε times the largest) are 0: their
-    roots would not be small.
+    p is (n, S), M (S, S) positive semidefinite. In ξ = C η the quadratic part is ½|η|², so M may be
+    singular, and η = -Cᵀ(p∘σ'(ξ)) at every stationary point. Eigenvalues of M that are rounding
+    (below S ε times the largest) are 0: their roots would not be small.
     """
     S = p.shape[1]
     eigenvalues, vectors = np.linalg.eigh(M)
@@ -85,7 +82,7 @@ def _value(activation: Activation, x: np.ndarray) -> np.ndarray:
 
 
 def derivatives(activation: Activation, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """σ, σ' and σ'' at every entry."""
+    """σ, σ' and σ'' at every entry of x, each of its shape."""
     import torch
     from torch.func import jvp
 

@@ -23,6 +23,10 @@ class ResNet(Dynamics):
     ----------
     width : d; K is (d, d) and b is (d,), both path controls.
     activation : σ, a function of one array.
+
+    Raises
+    ------
+    InputError for a width below 1, or an activation that is no function.
     """
 
     width: int
@@ -35,16 +39,19 @@ class ResNet(Dynamics):
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """K (d, d) and b (d,) on the path."""
         d = self.width
         return {"K": Control((d, d), on="t"), "b": Control((d,), on="t")}
 
     def kernel(
         self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
     ) -> FormulaArray:
+        """σ(K y + b), (d,)."""
         return self.activation(u.K @ y + u.b)
 
     @property
     def affine(self) -> Affine:  # type: ignore[override]
+        """The kernel is σ of an affine map."""
         return Affine("K", "b", self.activation)
 
     def batched(

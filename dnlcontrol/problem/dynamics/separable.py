@@ -83,7 +83,7 @@ class Separable(Dynamics):
     def kernel(
         self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
     ) -> FormulaArray:
-        """b_1..b_r, one below the other."""
+        """b_1..b_r, one below the other, (r·n, ...) for terms of n rows."""
         terms = _listed("Separable.terms", self.terms(s, y, u))
         xp = namespace(s)
         terms = [xp.asarray(b) for b in terms]
@@ -91,6 +91,8 @@ class Separable(Dynamics):
 
     @property
     def outer(self) -> UserFormula:  # type: ignore[override]
+        """G(t, g, Σ_r a_r(t) m_r, u) from the integrals m_1..m_r, one below the other."""
+
         def combine(
             t: FormulaArray, g: FormulaArray, z: FormulaArray, u: FormulaControls
         ) -> FormulaArray:
@@ -112,9 +114,7 @@ class Separable(Dynamics):
         return combine
 
     def dense(self) -> Volterra:
-        """The same equation with its kernel Σ_r a_r(t) b_r(s, y, u) evaluated for every pair of
-        layers, O(L²).
-        """
+        """The same equation with its kernel evaluated for every pair of layers, O(L²)."""
 
         def kernel(
             t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
@@ -144,6 +144,10 @@ def exponential_memory(
     term : ``b(s, y, u)``.
     horizon : T of the problem: factors and terms are e^{±ρs}, refused where |ρ| T > 600.
     maps : ``free_term``, ``feature``, ``outer``.
+
+    Raises
+    ------
+    InputError for a rate that is too large, or lists that differ in length.
 
     >>> import dnlcontrol as dnl
     >>> decay = dnl.exponential_memory([1.0, 4.0], lambda s, x, u: u.u - x, weights=[0.5, 0.5])

@@ -27,6 +27,10 @@ class Volterra(Dynamics):
 
     A kernel that reads neither t nor a triangular control is detected and runs as an O(L)
     recursion.
+
+    Raises
+    ------
+    InputTypeError for what is no function.
     """
 
     kernel: UserFormula
