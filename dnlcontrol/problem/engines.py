@@ -218,6 +218,8 @@ class CasadiEngine(Engine):
         import casadi
 
         self.casadi, self.array = casadi, casadi.ArrayInterface
+        # the way from a casadi value to an array of a given rank; the stubs leave it out
+        self.wrap = casadi.ArrayInterface._wrap  # type: ignore[attr-defined]
         names = {"abs": "fabs", "arcsin": "asin", "arccos": "acos", "arctan": "atan"}
         self.unary = {n: self._per_entry(getattr(casadi, names.get(n, n))) for n in FUNCTIONS}
 
@@ -228,8 +230,7 @@ class CasadiEngine(Engine):
         """An ArrayInterface of that logical shape from a casadi value (rank 1: a column)."""
         if len(shape) == 1:
             value = self.casadi.reshape(value, 1, shape[0])
-        # the stubs leave _wrap out
-        return self.array._wrap(value, len(shape))  # type: ignore[attr-defined]
+        return self.wrap(value, len(shape))
 
     def owns(self, x: object) -> bool:
         return isinstance(x, self.array)
