@@ -144,8 +144,7 @@ class Checkpoint:
         except (*BROKEN, TypeError, AttributeError) as error:
             warnings.warn(
                 f"{self.path} is truncated or no checkpoint ({type(error).__name__}); the solve "
-                "starts from "
-                "the beginning and replaces it",
+                "starts from the beginning and replaces it",
                 UserWarning,
                 stacklevel=5,
             )

@@ -215,8 +215,7 @@ def unwrap(value: FormulaArray, engine: Engine) -> Native:
     if raw is NotImplemented:
         raise InputTypeError(
             f"a formula returned {type(value).__name__}; allowed: an array made from its "
-            "arguments or a number "
-            "(collect entries with namespace(x).stack)"
+            "arguments or a number (collect entries with namespace(x).stack)"
         )
     return engine.asarray(raw)
 
@@ -246,8 +245,7 @@ def operand(other: FormulaArray, engine: Engine) -> Native:
     if isinstance(other, np.ndarray) or engine_name(other) != "":
         raise InputTypeError(
             f"a bare {type(other).__name__} of shape {tuple(other.shape)} in a formula; allowed: "
-            "arrays made from its "
-            "arguments; constants enter through namespace(x).asarray(A)"
+            "arrays made from its arguments; constants enter through namespace(x).asarray(A)"
         )
     return NotImplemented
 

@@ -39,12 +39,12 @@ CIFAR_CLASSES = (
 BROKEN = (OSError, ValueError, KeyError)
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 ALLOWED = (
-    "'digits'; an .npz file with x_train, y_train, x_test, y_test (images (N, height, width[, "
-    "channels])); a "
-    "directory with data_batch_1.bin to data_batch_5.bin and test_batch.bin (the binary version "
-    "of CIFAR-10) or "
-    f"with {' and '.join(MATS)} (the cropped digits of SVHN), as the authors of these data sets "
-    "distribute them"
+    "'digits'; an .npz file with x_train, y_train, x_test, y_test "
+    "(images (N, height, width[, channels])); "
+    "a directory with data_batch_1.bin to data_batch_5.bin and test_batch.bin "
+    "(the binary version of CIFAR-10) "
+    f"or with {' and '.join(MATS)} (the cropped digits of SVHN), "
+    "as the authors of these data sets distribute them"
 )
 
 

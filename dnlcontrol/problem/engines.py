@@ -306,9 +306,8 @@ def engine_of(x: object) -> Engine:
     if casadi is not None and isinstance(x, casadi.ArrayInterface):
         return casadi_engine()
     raise InputTypeError(
-        f"namespace: got {type(x).__name__}; allowed: a formula's array, an ndarray, a torch "
-        "tensor "
-        "or a casadi.ArrayInterface"
+        f"namespace: got {type(x).__name__}; allowed: a formula's array, "
+        "an ndarray, a torch tensor or a casadi.ArrayInterface"
     )
 
 

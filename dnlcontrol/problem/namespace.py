@@ -88,9 +88,8 @@ class Namespace:
         raw = operand(x, self._engine) if self._shelled else self._engine.asarray(x)
         if raw is NotImplemented:
             raise InputTypeError(
-                f"namespace.{name}: got {type(x).__name__}; allowed: a formula's array or a "
-                "number; "
-                f"array constants enter through namespace(x).asarray"
+                f"namespace.{name}: got {type(x).__name__}; allowed: a formula's array "
+                "or a number; array constants enter through namespace(x).asarray"
             )
         return self._engine.asarray(raw)
 
