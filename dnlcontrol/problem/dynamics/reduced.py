@@ -60,10 +60,10 @@ def _newton(activation: Activation, p: np.ndarray, C: np.ndarray, eta: np.ndarra
             "nij,nj,nkj,nk->ni", v, 1.0 / np.maximum(np.abs(e), LEAST_CURVATURE), v, gradient
         )
         slope = (gradient * step).sum(1)
-        if np.max(-slope, initial=0.0) < 1e-28:
+        if np.max(-slope, initial=0.0) < 1e-28:  # steps of 1e-14, rounding
             break
         length = np.ones(len(eta))
-        for _ in range(30):
+        for _ in range(30):  # halvings, down to 1e-9 of the step
             trial = energy(eta + length[:, None] * step)
             failed = trial > value + 1e-4 * length * slope + 1e-15 * np.abs(value)
             if not failed.any():
