@@ -17,10 +17,10 @@ from statistics import quantiles
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dnlcontrol"
 # where arrays of any engine pass: the formulas' seam, whose parameters have no narrower type
-SEAM = {"array.py", "engines.py", "formula.py", "activations.py", "losses.py"}
+SEAM = {"array.py", "namespace.py", "engines.py", "formula.py", "activations.py", "losses.py"}
 WIDTH = 100
 # modules, whose names are not members of a class
-LIBRARIES = {"torch", "forward_ad"}
+LIBRARIES = {"torch", "forward_ad", "casadi"}
 
 CEILINGS: dict[str, float] = {
     "entries of dnlcontrol/": 17,

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import dnlcontrol as dnl
-from dnlcontrol.problem.array import VOCABULARY
 from dnlcontrol.problem.engines import numpy_engine
+from dnlcontrol.problem.namespace import VOCABULARY
 from tests.problem.three_engines import (
     REFERENCE,
     RTOL,
