@@ -118,7 +118,6 @@ def certify(
 
 
 # -- rows
-# --------------------------------------------------------------------------------------------------
 def _forward(solution: Solution, point: StoredPoint) -> list[Check]:
     """Feasibility, states and value, by a fresh forward solve."""
     evaluator = point.evaluator

@@ -80,7 +80,6 @@ def _work(point: StoredPoint, block: ControlBlock) -> int:
 
 
 # -- the sampled minimum
-# -----------------------------------------------------------------------------------------
 def _minimum(
     point: StoredPoint, h: Hamiltonian, block: ControlBlock, name: str, rng: np.random.Generator
 ) -> Check:
@@ -172,7 +171,6 @@ def admissible_values(
 
 
 # -- second derivatives
-# ------------------------------------------------------------------------------------------
 def _legendre(
     point: StoredPoint,
     h: Hamiltonian,

@@ -71,7 +71,6 @@ class _DenseControl(BaseEstimator):
         self.random_state = random_state
 
     # -- the problem
-    # --------------------------------------------------------------------------------------------
     def _dynamics(self, width: int) -> Dense:
         name = self.activation
         if isinstance(name, str):
@@ -142,7 +141,6 @@ class _DenseControl(BaseEstimator):
             )
 
     # -- the network
-    # --------------------------------------------------------------------------------------------
     def to_module(self, head: bool = True) -> Any:
         """The fitted network as a ``torch.nn.Module``: lifted inputs (N, width) -> head_W x^L +
         head_c, or x^L.

@@ -120,7 +120,6 @@ def error_constant(solution: Solution) -> ErrorConstant:
 
 
 # -- what is not covered
-# -----------------------------------------------------------------------------------------
 def _checked(solution: Any) -> ControlProblem:
     """The problem of a solution that the expansion may hold for."""
     if not isinstance(solution, Solution):

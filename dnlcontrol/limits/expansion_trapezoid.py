@@ -55,7 +55,6 @@ def terms(at: Optimum) -> dict[str, float]:
 
 
 # -- total derivatives along the solution
-# ------------------------------------------------------------------------
 def _slope_jump(at: Optimum, formula: Formula, sample: int, *extra: np.ndarray) -> np.ndarray:
     """[d/dt fn(t, x(t), u(t))]_0^T of one sample, of the formula's shape."""
     L = at.depth
@@ -103,7 +102,6 @@ def _memory(at: Optimum) -> float:
 
 
 # -- penalties
-# --------------------------------------------------------------------------------------------------
 def _path_penalty(at: Optimum, block: ControlBlock) -> float:
     v, tau = at.at_nodes[block.name].reshape(at.depth + 1, -1), at.step
     second = tau * float(np.sum(np.diff(v, 2, axis=0) ** 2)) / tau**4
@@ -137,7 +135,6 @@ def _triangle_penalty(at: Optimum, block: ControlBlock) -> float:
 
 
 # -- what is not covered
-# -----------------------------------------------------------------------------------------
 def refuse(at: Optimum) -> None:
     """Kinks, kernels that are not smooth up to s = t, triangular controls without H1."""
     for block in at.discrete.space:

@@ -51,9 +51,3 @@ def fitted_rate(depths: Sequence[int], errors: Sequence[float], noise: float = 0
     if len(L) < 2:
         return float("nan")
     return float(-np.polyfit(np.log(L), np.log(e), 1)[0])
-
-
-def _distinct(argument: str, values: Sequence[float]) -> None:
-    found = checks.numbers(argument, values)
-    if np.any(found <= 0) or len(set(found.tolist())) < len(found):
-        checks.reject(argument, list(values), "distinct numbers > 0")

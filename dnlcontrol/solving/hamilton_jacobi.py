@@ -109,7 +109,6 @@ class ValueFunction:
         return ClosedLoop(states, model.named(np.concatenate(used)), cost, inside)
 
     # -- pieces
-    # ----------------------------------------------------------------------------------------------
     def _points(self, argument: str, x: Any) -> tuple[np.ndarray, bool]:
         points, D = checks.numbers(argument, x), len(self.axes)
         if points.size == D and points.ndim < 2:

@@ -47,10 +47,6 @@ class Operator(ABC):
         """The map as a matrix (rows, columns)."""
         return self.apply(np.eye(self.columns)).T
 
-    def least_excess(self) -> float:
-        """The smallest entry of W - E."""
-        return float((self.matrix() - np.eye(self.rows, self.columns)).min())
-
     def bias(self, argument: str, value: Any) -> np.ndarray:
         """A bias of length rows; None is 0."""
         if value is None:
