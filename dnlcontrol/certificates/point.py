@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def stored_point(
     problem.
     """
 
-    def fits(what: str, seen: Any, expected: Any) -> None:
+    def fits(what: str, seen: object, expected: object) -> None:
         if seen != expected:
             checks.reject(
                 argument,

@@ -16,7 +16,7 @@ from dnlcontrol.files.atomic import write_atomic
 FORMAT = 1
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
+def write_json(path: Path, record: Mapping[str, object]) -> None:
     write_atomic(path, (json.dumps(plain(record), indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -45,7 +45,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     return record
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """JSON types only; numbers that are not finite become null."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}

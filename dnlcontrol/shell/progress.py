@@ -7,9 +7,11 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
+
+from dnlcontrol.minimise.outcome import Iterate
 
 SEEN, FEWEST = 30, 4  # iterates that the rate is fitted to: the last ones, at least so many
 
@@ -66,7 +68,7 @@ class ProgressLine:
         self._left = TimeLeft(tolerance)
         self._open = False
 
-    def __call__(self, iterate: Any) -> None:
+    def __call__(self, iterate: Iterate) -> None:
         """Show an iterate; iteration 0 is that of another solve."""
         if iterate.iteration == 0:
             self._left = TimeLeft(self.tolerance)
@@ -77,7 +79,7 @@ class ProgressLine:
         self.stream.flush()
         self._open = True
 
-    def text(self, iterate: Any, left: float | None) -> str:
+    def text(self, iterate: Iterate, left: float | None) -> str:
         parts = [
             f"{self.prefix}{iterate.iteration:4d}",
             f"J = {iterate.value:.10g}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dnlcontrol.studies.study import check_depths
 from dnlcontrol.studies.study_files import place
 
 
-def load(directory: Any) -> Any:
+def load(directory: str | os.PathLike[str]) -> Any:
     """The Solution or Study saved in a run directory."""
     try:
         folder = Path(directory)
@@ -45,7 +46,7 @@ def _stored_constants(record: Mapping[str, Any]) -> dict[int, float]:
     }
 
 
-def load_study(directory: Any, reference: Reference | None = None) -> Study:
+def load_study(directory: str | os.PathLike[str], reference: Reference | None = None) -> Study:
     """Read a finished study."""
     folder = Path(directory)
     record = read_json(folder / "study.json", "study")

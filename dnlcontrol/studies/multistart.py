@@ -127,7 +127,7 @@ def multistart(
     backend: str = "adjoint",
     workers: int = 1,
     tolerance: float = 1e-8,
-    symmetries: Any = None,
+    symmetries: Symmetry | Sequence[Symmetry] | None = None,
     distinct: float = 1e-3,
     **options: Any,
 ) -> MultiStart:
@@ -289,7 +289,15 @@ class _Gathering:
             replace(self.rows[k], cluster=number.get(self.belongs.get(k, -1), -1))
             for k in sorted(self.rows)
         )
-        return MultiStart(problem.name, depth, seed, scale, clusters, best, tuple(rows))
+        return MultiStart(
+            name=problem.name,
+            depth=depth,
+            seed=seed,
+            scale=scale,
+            clusters=clusters,
+            best=best,
+            starts=tuple(rows),
+        )
 
 
 Task = tuple[ControlProblem, int, int, int, float, dict[str, Any]]

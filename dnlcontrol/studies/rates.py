@@ -1,8 +1,8 @@
 """What a ladder of levels says of infinite depth: distances, jumps, fitted rates, extrapolation.
 
 A row is the line of one level in a study's table: its depth and value, and for each name of
-``DISTANCES`` the distance to the level before (``_step``), to the reference or else the finest level
-(``_error``), and between the backends (``_gap``).
+``DISTANCES`` the distance to the level before (``_step``), to the reference or else the finest
+level (``_error``), and between the backends (``_gap``).
 """
 
 from __future__ import annotations

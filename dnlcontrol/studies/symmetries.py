@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.discretisation.space.metric import Metric
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.results.solution import Solution
+
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
 Parts = Mapping[str, np.ndarray]  # control name -> samples (sites, *shape)
 Axes = Mapping[str, "int | None"]
@@ -274,7 +277,7 @@ def aligned(
     return parts, best
 
 
-def check_symmetries(symmetries: Any) -> tuple[Symmetry, ...]:
+def check_symmetries(symmetries: object) -> tuple[Symmetry, ...]:
     """A tuple of symmetries from a list; a permutation and sign flips of the same axes become one
     symmetry.
     """
@@ -338,7 +341,7 @@ def verify(discrete: DiscreteProblem, symmetries: Sequence[Symmetry], scale: flo
                 _refuse(symmetry, "which changes the violation of a constraint")
 
 
-def _excess(evaluator: Any, w: np.ndarray) -> np.ndarray:
+def _excess(evaluator: Evaluator, w: np.ndarray) -> np.ndarray:
     """The violations of all constraint entries, sorted: a symmetry may exchange entries."""
     rows = evaluator.rows
     return np.sort(rows.violation(evaluator.constraint_values(w))) if rows.size else np.zeros(0)
@@ -354,7 +357,9 @@ def _refuse(symmetry: Symmetry, seen: str) -> None:
     checks.reject("symmetries", f"{kind}{axes}, {seen}", "symmetries of the problem")
 
 
-def align(solution: Solution, reference: Solution, symmetries: Any) -> Solution:
+def align(
+    solution: Solution, reference: Solution, symmetries: Symmetry | Sequence[Symmetry] | None
+) -> Solution:
     """The solution with its hidden units renumbered and signed as in the reference, nearest in L².
 
     Two solutions of one problem found independently are compared by

@@ -7,6 +7,7 @@ beyond) can contradict is checked.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,7 +150,7 @@ class RegularDomain:
 Hypothesis = NonnegativeTail | Decay | Contraction | PositiveLimits | RegularDomain
 
 
-def as_hypotheses(value: Any) -> dict[type, Any]:
+def as_hypotheses(value: Hypothesis | Iterable[object]) -> dict[type, Any]:
     """One of each kind at most, by kind; a single hypothesis may stand alone."""
     given = [value] if isinstance(value, Hypothesis) else list(value)
     kinds: dict[type, Any] = {}

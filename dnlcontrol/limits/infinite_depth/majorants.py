@@ -15,7 +15,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -247,7 +246,7 @@ class Tail:
         return all(bound is not None and bound.summable for bound in (self.weights, self.biases))
 
 
-def as_tail(argument: str, value: Any) -> Tail:
+def as_tail(argument: str, value: object) -> Tail:
     """A Tail; one bound stands for both sequences, None for nothing declared."""
     if value is None:
         return Tail()

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.limits.infinite_depth.rounding import matrix_norm, mixed_norm, up
@@ -47,7 +47,7 @@ class Operator(ABC):
         """The map as a matrix (rows, columns)."""
         return self.apply(np.eye(self.columns)).T
 
-    def bias(self, argument: str, value: Any) -> np.ndarray:
+    def bias(self, argument: str, value: ArrayLike | None) -> np.ndarray:
         """A bias of length rows; None is 0."""
         if value is None:
             return np.zeros(self.rows)
@@ -172,7 +172,7 @@ class ConvolutionOperator(Operator):
             rest[(c, c, *centre)] -= 1.0
         return float(up(filter_norm(rest, norm)))
 
-    def bias(self, argument: str, value: Any) -> np.ndarray:
+    def bias(self, argument: str, value: ArrayLike | None) -> np.ndarray:
         """One number per channel, or one per entry."""
         if value is not None and np.shape(value) == self.filters.shape[:1]:
             value = np.repeat(checks.numbers(argument, value), int(np.prod(self.size)))
@@ -236,7 +236,7 @@ class Toeplitz(Operator):
         )
 
 
-def as_operator(argument: str, value: Any) -> Operator:
+def as_operator(argument: str, value: object) -> Operator:
     """A matrix (a number is 1 by 1), or an operator as it is."""
     if isinstance(value, Operator):
         return value

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 
@@ -21,7 +22,7 @@ NORMS = (1, 2, np.inf)
 LARGEST_SVD = 1024  # beyond it the spectral norm is bounded by sqrt(‖A‖_1 ‖A‖_∞)
 
 
-def up(value: Any, operations: int = 1) -> Any:
+def up(value: ArrayLike, operations: int = 1) -> Any:
     """An upper bound of a non-negative quantity computed in so many operations; an exact 0
     stays 0.
     """
@@ -32,7 +33,7 @@ def up(value: Any, operations: int = 1) -> Any:
     return raised if raised.ndim else float(raised)
 
 
-def norm_of(argument: str, value: Any) -> float:
+def norm_of(argument: str, value: object) -> float:
     """1, 2 or infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in NORMS:
         checks.reject(argument, value, "1, 2 or numpy.inf")

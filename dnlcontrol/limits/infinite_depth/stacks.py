@@ -1,8 +1,8 @@
 """A stack of layers: finite, from arrays, or infinite, from a rule n -> (W_n, b_n).
 
     plain      x^n = σ(W_n x^(n-1) + b_n)
-    residual   z_0 = x,  z_m = σ(W^{n,m} z_{m-1} + b^{n,m}) for m < M,  x' = σ(x + W^{n,M} z_{M-1} +
-    b^{n,M})
+    residual   z_0 = x,  z_m = σ(W^{n,m} z_{m-1} + b^{n,m}) for m < M,
+               x' = σ(x + W^{n,M} z_{M-1} + b^{n,M})
 
 Layers are counted from 1. W_n is a matrix, a Convolution or a Toeplitz map; it may widen (states
 are compared after zero padding). σ is ReLU, leaky ReLU of slope 0 <= a <= 1, or any function with a
@@ -23,11 +23,16 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-from dnlcontrol.limits.infinite_depth.majorants import Tail, as_tail
+from dnlcontrol.limits.infinite_depth.majorants import Bound, Tail, as_tail
 from dnlcontrol.limits.infinite_depth.operators import Matrix, Operator, as_operator
 from dnlcontrol.limits.infinite_depth.rounding import up, vector_norm
+
+Weight = Operator | ArrayLike
+Bias = ArrayLike | None
+Rule = Callable[[int], "tuple[Weight | Sequence[Weight], Bias | Sequence[Bias]]"]
 
 
 @dataclass(frozen=True)
@@ -186,15 +191,15 @@ class Stack:
 
     def __init__(
         self,
-        weights: Sequence[Any],
-        biases: Sequence[Any] | None = None,
+        weights: Sequence[Weight | Sequence[Weight]],
+        biases: Sequence[Bias | Sequence[Bias]] | None = None,
         *,
         residual: bool = False,
         slope: float = 0.0,
         activation: Callable[[np.ndarray], np.ndarray] | None = None,
         lipschitz: float | None = None,
-        tail: Any = None,
-        minorant: Any = None,
+        tail: Tail | Bound | None = None,
+        minorant: Tail | Bound | None = None,
     ) -> None:
         self._settings(residual, slope, activation, lipschitz, tail, minorant)
         weights = list(weights)
@@ -217,10 +222,16 @@ class Stack:
                 )
         self.depth: int | None = len(layers)
         self._layers: dict[int, Layer | Block] = dict(enumerate(layers, 1))
-        self._rule: Callable[[int], Any] | None = None
+        self._rule: Rule | None = None
 
     def _settings(
-        self, residual: Any, slope: Any, activation: Any, lipschitz: Any, tail: Any, minorant: Any
+        self,
+        residual: bool,
+        slope: float,
+        activation: Callable[[np.ndarray], np.ndarray] | None,
+        lipschitz: float | None,
+        tail: Tail | Bound | None,
+        minorant: Tail | Bound | None,
     ) -> None:
         self.residual = bool(residual)
         if not 0 <= checks.real("slope", slope) <= 1:
@@ -303,7 +314,7 @@ class Stack:
             checks.reject("depth", depth, f"0 to {self.depth}, the layers given")
         return int(depth)
 
-    def __call__(self, x: Any, depth: int | None = None) -> np.ndarray:
+    def __call__(self, x: ArrayLike, depth: int | None = None) -> np.ndarray:
         """N_n(x), n = depth, for x of shape (..., width)."""
         state = np.atleast_1d(checks.numbers("x", x))
         if state.shape[-1] != self.width:
@@ -321,10 +332,10 @@ class Stack:
 
 
 def from_rule(
-    rule: Callable[[int], Any],
+    rule: Rule,
     *,
-    tail: Any = None,
-    minorant: Any = None,
+    tail: Tail | Bound | None = None,
+    minorant: Tail | Bound | None = None,
     residual: bool = False,
     slope: float = 0.0,
     activation: Callable[[np.ndarray], np.ndarray] | None = None,
