@@ -27,10 +27,12 @@ class Check:
 
 
 def at_most(name: str, measured: float, allowed: float, what: str) -> Check:
+    """The row that passes where measured <= allowed."""
     return Check(name, float(measured), float(allowed), bool(measured <= allowed), what)
 
 
 def at_least(name: str, measured: float, allowed: float, what: str) -> Check:
+    """The row that passes where measured >= allowed."""
     return Check(
         name, float(measured), float(allowed), bool(measured >= allowed), what, at_least=True
     )

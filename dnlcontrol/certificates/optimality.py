@@ -25,7 +25,7 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at_most
 from dnlcontrol.certificates.point import StoredPoint, problem_of, stored_point
-from dnlcontrol.certificates.pontryagin import pontryagin
+from dnlcontrol.certificates.pontryagin import SUMMED_OTHERWISE, pontryagin
 from dnlcontrol.certificates.second_order import second_order
 from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.discretisation.discrete import discretise
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 LOOPS = 10_000  # kernel values; beyond them states and cost come from a sweep
 CHUNK = 61  # samples per chunk: another order of summation than the solver's
-ROUNDING = 1.01  # the solver stopped on the same number, summed in another order
 TAYLOR_STEPS = (1e-2, 1e-3)  # the shorter where higher orders still show at the longer
 
 
@@ -63,6 +62,11 @@ def certify(
     Certificate. It speaks of a local minimiser of the discrete problem, as far as first and second
     order and a sample of values can tell; nothing in it is global, and nothing says how far J_L is
     from its limit.
+
+    Raises
+    ------
+    InputError for what is not a solution, belongs to another problem, or holds none and names no
+    problem file; for a bad tolerance or seed.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -193,11 +197,14 @@ def _first_order(solution: Solution, point: StoredPoint) -> list[Check]:
         at_most(
             "stationarity",
             norm,
-            ROUNDING * point.tolerance,
+            SUMMED_OTHERWISE * point.tolerance,
             f"dual norm of the Lagrangian's gradient, {free} of {space.size} entries",
         ),
         at_most(
-            "reported", _largest(np.subtract(measured, reported)), ROUNDING * point.tolerance, what
+            "reported",
+            _largest(np.subtract(measured, reported)),
+            SUMMED_OTHERWISE * point.tolerance,
+            what,
         ),
     ]
 
@@ -260,7 +267,9 @@ def _bound_signs(point: StoredPoint) -> list[Check]:
         sign = _largest(inward[block.part])
         what = f"{int(np.count_nonzero(held[block.part]))} entries, distance to their bound"
         found.append(at_most(f"held: {block.name}", off, eps, what))
-        found.append(at_most(f"sign at bounds: {block.name}", sign, ROUNDING * eps, outwards))
+        found.append(
+            at_most(f"sign at bounds: {block.name}", sign, SUMMED_OTHERWISE * eps, outwards)
+        )
     return found
 
 

@@ -46,6 +46,10 @@ def stored_point(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The flat controls and multipliers of a solution, after a check that it belongs to the
     problem.
+
+    Raises
+    ------
+    InputError where a shape, a name or the horizon is not that of the problem.
     """
 
     def fits(what: str, seen: object, expected: object) -> None:

@@ -70,8 +70,8 @@ def critical_face(point: StoredPoint) -> tuple[Face, int]:
 
 
 def active_rows(point: StoredPoint) -> tuple[np.ndarray, int]:
-    """Indices of the equalities and the strongly active constraints, and the number of the weakly
-    active.
+    """Indices (k,) of the equalities and the strongly active constraints among the rows, and the
+    number of the weakly active.
     """
     c, (lower, upper) = point.at.constraints, point.evaluator.rows.bounds
     at_side = (np.abs(c - lower) <= point.tolerance) | (np.abs(c - upper) <= point.tolerance)
@@ -138,11 +138,11 @@ class _Tangent:
         return free - int(np.linalg.matrix_rank(self.C @ self.Z.T)) if len(self.C) else free
 
     def project(self, d: np.ndarray) -> np.ndarray:
-        """P d."""
+        """P d, (size,)."""
         return d - self.Z.T @ (self.inverse @ (self.C @ d)) if len(self.C) else d
 
     def pull(self, r: np.ndarray) -> np.ndarray:
-        """Pᵀ r, for r on the free entries."""
+        """Pᵀ r, (size,), for r that is 0 off the free entries."""
         return r - self.C.T @ (self.inverse @ (self.Z @ r)) if len(self.C) else r
 
 

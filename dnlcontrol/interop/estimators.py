@@ -211,7 +211,13 @@ class DenseControlClassifier(ClassifierMixin, _DenseControl):
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> DenseControlClassifier:
-        """X (N, features), y (N,) of any labels."""
+        """X (N, features), y (N,) of any labels.
+
+        Raises
+        ------
+        InputError for fewer than two classes and for bad parameters; ValueError as scikit-learn for
+        bad data.
+        """
         inputs, given = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(given)
         self.classes_, labels = np.unique(given, return_inverse=True)
@@ -257,7 +263,12 @@ class DenseControlRegressor(RegressorMixin, _DenseControl):
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> DenseControlRegressor:
-        """X (N, features), y (N,) or (N, outputs)."""
+        """X (N, features), y (N,) or (N, outputs).
+
+        Raises
+        ------
+        InputError for bad parameters; ValueError as scikit-learn for bad data.
+        """
         inputs, given = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True
         )

@@ -63,6 +63,10 @@ def terms(at: Optimum) -> dict[str, float]:
 def refuse(at: Optimum) -> None:
     """Refuse what the loads z̄ show: an ill-posed L2 problem, and measures on a triangular
     control.
+
+    Raises
+    ------
+    InputError that says what has no expansion of this form.
     """
     sizes = np.array([np.max(np.abs(load), initial=0.0) for load in at.loads])
     if at.on_last_layer and sizes[-1] > NEGLIGIBLE * sizes.max():

@@ -138,7 +138,12 @@ def _triangle_penalty(at: Optimum, block: ControlBlock) -> float:
 
 # -- what is not covered
 def refuse(at: Optimum) -> None:
-    """Kinks, kernels that are not smooth up to s = t, triangular controls without H1."""
+    """Kinks, kernels that are not smooth up to s = t, triangular controls without H1.
+
+    Raises
+    ------
+    InputError that says what has no expansion of this form.
+    """
     for block in at.discrete.space:
         if block.layout.on == "const":
             continue

@@ -44,7 +44,7 @@ from dnlcontrol.problem.regularisers import H1, TvG
 from dnlcontrol.solving.starts import starting_point
 
 Functions = Mapping[str, Callable[..., ArrayLike]]  # control name -> function of (t, s), (t) or ()
-ROUNDING = 1e-12  # sums of O(L²) squares, relative to their value
+SUM_ROUNDING = 1e-12  # sums of O(L²) squares, relative to their value
 HALVED = 0.5  # a quantity vanishes when the last level has at most half of the first
 
 
@@ -79,7 +79,7 @@ class RecoverySequence:
 
     @property
     def _rounding(self) -> float:
-        return ROUNDING * (1.0 + abs(self.limit))
+        return SUM_ROUNDING * (1.0 + abs(self.limit))
 
     @property
     def passed(self) -> bool:
@@ -110,13 +110,13 @@ class LiminfCheck:
 
     @property
     def excess(self) -> np.ndarray:
-        """J_L(w_L) - J(w)."""
+        """J_L(w_L) - J(w), one for each depth."""
         return self.values - self.limit
 
     @cached_property
     def failures(self) -> tuple[str, ...]:
         """What does not hold, in words."""
-        rounding = ROUNDING * (1.0 + np.abs(self.values))
+        rounding = SUM_ROUNDING * (1.0 + np.abs(self.values))
         said = []
         if np.any(self.penalty_gaps < -rounding):
             said.append(f"R_L(w_L) < R(Î_L w_L) by {-self.penalty_gaps.min():.1e}")
@@ -163,6 +163,11 @@ def recovery_sequence(
         ``controls`` will do.
     value : J(w) if it is known; otherwise the limit is extrapolated from the deepest levels.
 
+    Raises
+    ------
+    InputError for bad depths, and where the functions are not those of the controls or return
+    another shape.
+
     >>> import dnlcontrol as dnl
     >>> from problems import t7_h1_triangle as t7
     >>> exact = t7.reference()
@@ -203,6 +208,10 @@ def liminf_check(
         and keeps its energy, ``amplitude`` · cos(kπt/T) cos(kπs/T)/(kπ/T), k = ⌈√L⌉ (on the path
         without the second factor).
     value : J(w) if it is known; otherwise extrapolated from the cell averages at ``depths``.
+
+    Raises
+    ------
+    InputError as :func:`recovery_sequence`, and for a sequence that is no start of a solve.
     """
     problem, ladder = _checked("liminf_check", problem, depths)
     functions = _functions("liminf_check", problem, controls)
@@ -239,14 +248,14 @@ def liminf_check(
 
 
 def averages(space: ControlSpace, functions: Functions) -> np.ndarray:
-    """The recovery sequence at one depth: cell averages of every control, a flat vector."""
+    """The recovery sequence at one depth: cell averages of every control, flat (size,)."""
     return space.assemble(
         {b.name: cell_averages(_on_arrays(functions[b.name], b), b.layout) for b in space}
     )
 
 
 def oscillation(space: ControlSpace) -> np.ndarray:
-    """cos(kπt/T) cos(kπs/T)/(kπ/T) with k = ⌈√L⌉ in every component; 0 for constants."""
+    """cos(kπt/T) cos(kπs/T)/(kπ/T), k = ⌈√L⌉, in every component, (size,); 0 for constants."""
     k = int(np.ceil(np.sqrt(space.grid.depth))) * np.pi / space.grid.horizon
 
     def wave(block: ControlBlock) -> np.ndarray:
@@ -259,8 +268,8 @@ def oscillation(space: ControlSpace) -> np.ndarray:
 
 
 def extended_penalty(problem: ControlProblem, space: ControlSpace, w: np.ndarray) -> float:
-    """R(Î_L w): the penalties' integrals of the piecewise-linear extension, by quadrature without
-    error.
+    """R(Î_L w), w flat (size,): the penalties' integrals of the piecewise-linear extension, by
+    quadrature without error.
     """
     total = 0.0
     for block in space:

@@ -154,6 +154,10 @@ def summable(
     """The summable set with exponent ``alpha`` > 0 and radii ``scale``, ``bias_scale`` (default:
     scale), in ``norm``.
 
+    Raises
+    ------
+    InputError for an exponent or scale that is not positive, and for another norm than 1, 2, inf.
+
     >>> from dnlcontrol.certificates import depth
     >>> scheme = summable(0.5)
     >>> stack = depth.Stack(*scheme.plain(width=4, depth=100), tail=scheme.tail())
@@ -170,6 +174,10 @@ def square_layers(module: Modules, inner: int | None = None) -> list[list[nn.Lin
     (None: 1).
 
     ``module`` may also be a list of such layers.
+
+    Raises
+    ------
+    InputError where there is none, or no multiple of ``inner``.
     """
     from torch import nn
 
@@ -190,7 +198,7 @@ def square_layers(module: Modules, inner: int | None = None) -> list[list[nn.Lin
 
 
 def project_matrix(A: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
-    """The nearest matrix (Frobenius norm) with ‖A‖ <= radius, norm 1, 2 or inf.
+    """The nearest matrix (rows, columns) (Frobenius norm) with ‖A‖ <= radius, norm 1, 2 or inf.
 
     Norm 2: singular values are cut at the radius. Norm inf: each row onto the l1 ball; norm 1: each
     column.
@@ -210,7 +218,7 @@ def project_matrix(A: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
 
 
 def project_vector(b: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
-    """The nearest vector with ‖b‖ <= radius.
+    """The nearest vector (d,) with ‖b‖ <= radius.
 
     Norm 1: |b_i| is lowered by the θ >= 0 for which Σ max(|b_i| - θ, 0) = radius.
     """

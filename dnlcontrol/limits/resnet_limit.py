@@ -130,6 +130,11 @@ def resnet_limit_report(solutions: object, least: float = 1e-2) -> ResNetLimitRe
     least : rates are refused when T ‖K‖_{L²}/√T at the finest depth is below it: then the layers
         move no state by more than about that share, the network is close to the identity (labels
         that hardly vary, or large weights), and the distances are differences of numbers near 0.
+
+    Raises
+    ------
+    InputError where the solutions are not of increasing depths >= 3, of the left rule, or of such a
+    problem.
     """
     found = _ladder(solutions)
     least = checks.non_negative("resnet_limit_report.least", least)

@@ -168,6 +168,10 @@ def continuum_energy(
     x' = σ(Kx + b) by an adaptive method of order 8 to 1e-11. ∫|K'|² by differences over ``cells``
     cells: an error of O(cells^-2) for smooth K, and exact for a piecewise-linear K whose corners
     are among the cells' ends.
+
+    Raises
+    ------
+    InputError for a problem of another form, and where functions or constants are missing.
     """
     from scipy.integrate import solve_ivp
 

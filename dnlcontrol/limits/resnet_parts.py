@@ -92,7 +92,12 @@ class LimitModel:
 
 
 def model_of(problem: object, argument: str) -> LimitModel:
-    """The problem's parts, or an error that says what is not of this form."""
+    """The problem's parts, or an error that says what is not of this form.
+
+    Raises
+    ------
+    InputError that names the first part that does not fit.
+    """
     if not isinstance(problem, ControlProblem):
         checks.reject_type(argument, problem, "a ControlProblem")
 

@@ -15,6 +15,10 @@ def extrapolate(
     """J* and the coefficients c_k of J_L = J* + Σ_k c_k L^{-p_k}, as many terms as the deepest
     levels determine.
 
+    Raises
+    ------
+    InputError where there is not one value for each depth.
+
     >>> limit, c = extrapolate([4, 8, 16], [1 + 2 / L + 3 / L**2 for L in (4, 8, 16)])
     >>> round(limit, 12), [round(float(v), 9) for v in c]
     (1.0, [2.0, 3.0])
@@ -35,6 +39,10 @@ def extrapolate(
 def fitted_rate(depths: Sequence[int], errors: Sequence[float], noise: float = 0.0) -> float:
     """p of error ≈ C L^{-p}, by least squares over the last four levels above ``noise``; NaN with
     fewer than two.
+
+    Raises
+    ------
+    InputError where there is not one error for each depth.
 
     >>> round(fitted_rate([4, 8, 16], [1 / 4, 1 / 8, 1 / 16]), 12)
     1.0

@@ -13,7 +13,8 @@ import numpy as np
 
 from dnlcontrol.minimise.outcome import Iterate
 
-SEEN, FEWEST = 30, 4  # iterates that the rate is fitted to: the last ones, at least so many
+SEEN = 30  # iterates that the rate is fitted to at most: the last ones
+FEWEST = 4  # iterates before which no rate is told
 
 
 class TimeLeft:
@@ -48,7 +49,7 @@ class ProgressLine:
     """One line, written again for each iterate: value, stationarity, radius, work units, time left.
 
     >>> import io
-    >>> from dnlcontrol.backends.adjoint.objective import Iterate
+    >>> from dnlcontrol.minimise.outcome import Iterate
     >>> line = ProgressLine(io.StringIO(), 1e-8, prefix="L=8 ")
     >>> line.text(Iterate(3, 0.5, 1e-4, 1.0, 7, 42.0), left=None)
     'L=8    3  J = 0.5  stationarity 1.0e-04  radius 1  42 units  time left ~'
@@ -80,6 +81,7 @@ class ProgressLine:
         self._open = True
 
     def text(self, iterate: Iterate, left: float | None) -> str:
+        """The line of an iterate, ``left`` seconds before the end (None: not known)."""
         parts = [
             f"{self.prefix}{iterate.iteration:4d}",
             f"J = {iterate.value:.10g}",

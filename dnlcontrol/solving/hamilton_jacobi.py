@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Bounds = Mapping[str, tuple[ArrayLike, ArrayLike]]  # control name -> (lower, upper)
-DIMENSIONS = 3
+DIMENSIONS = 3  # of the joint state: a grid of 41 points an axis has 69,000 of them
 CHUNK = 200_000  # points times controls in one call: a few tens of MB
 REFINEMENTS = 14  # halvings of the spacing of the candidates: 2^-14
 
@@ -91,6 +91,10 @@ class ValueFunction:
     def simulate(self, x0: ArrayLike | None = None) -> ClosedLoop:
         """The closed loop x^{l+1} = x^l + τ f(t_l, x^l, feedback) from ``x0`` (default: the
         problem's).
+
+        Raises
+        ------
+        InputError for several joint states.
         """
         model = self.transition
         x = model.flat_start if x0 is None else self._points("simulate.x0", x0)[0]
@@ -136,9 +140,8 @@ class ValueFunction:
         """I[V^l] at points (P, D)."""
         from scipy.ndimage import map_coordinates
 
-        origin, gap = (
-            np.array([f(a) for a in self.axes]) for f in (lambda a: a[0], lambda a: a[1] - a[0])
-        )
+        origin = np.array([a[0] for a in self.axes])
+        gap = np.array([a[1] - a[0] for a in self.axes])
         return np.asarray(
             map_coordinates(self.values[l], ((points - origin) / gap).T, order=1, mode="nearest")
         )
@@ -264,6 +267,7 @@ class Transition:
         return added, x + self.step * np.asarray(speed).reshape(len(x), -1)
 
     def terminal(self, x: np.ndarray) -> np.ndarray:
+        """Φ, (P, D) -> (P,)."""
         import torch
 
         with torch.no_grad():
@@ -296,6 +300,11 @@ def hamilton_jacobi(
     candidates : controls tried along each of the m entries (candidates^m in all) before the local
         search.
     bounds : name -> (lower, upper) for the controls, in place of their own.
+
+    Raises
+    ------
+    InputError for a problem with memory, constraints, coupled nodes or unbounded controls, for more
+    than three entries, and for a bad box or grid.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(

@@ -17,7 +17,12 @@ from dnlcontrol.studies.study_files import place
 
 
 def load(directory: str | os.PathLike[str]) -> Any:
-    """The Solution or Study saved in a run directory."""
+    """The Solution or Study saved in a run directory.
+
+    Raises
+    ------
+    InputError where the directory holds neither, or a file of another program or format.
+    """
     try:
         folder = Path(directory)
     except TypeError:
@@ -34,7 +39,7 @@ def load(directory: str | os.PathLike[str]) -> Any:
     checks.reject("run", f"{folder} ({what})", "a run directory written by save or --out")
 
 
-def _stored_constants(record: Mapping[str, Any]) -> dict[int, float]:
+def _stored_constants(record: Mapping[str, object]) -> dict[int, float]:
     """depth -> the error constant in the table of a finished study."""
     summary = record.get("summary")
     rows = summary.get("levels") if isinstance(summary, Mapping) else None

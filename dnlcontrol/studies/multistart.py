@@ -90,7 +90,7 @@ class MultiStart:
 
     @property
     def values(self) -> np.ndarray:
-        """The values of the distinct minimisers, increasing."""
+        """The values of the distinct minimisers, (clusters,), increasing."""
         return np.array([cluster.value for cluster in self.clusters])
 
     @property
@@ -99,7 +99,12 @@ class MultiStart:
         return float(np.ptp(self.values)) if self.clusters else np.nan
 
     def table(self) -> Any:
-        """A pandas DataFrame, one row for each start."""
+        """A pandas DataFrame, one row for each start.
+
+        Raises
+        ------
+        ImportError that names the extra where pandas is missing.
+        """
         try:
             import pandas as pd
         except ImportError as error:

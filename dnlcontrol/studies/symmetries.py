@@ -140,7 +140,8 @@ class _Hidden(Symmetry):
     def _weighted(self, parts: Parts, name: str, weight: np.ndarray) -> np.ndarray:
         """(h, sites · rest), so that products of rows are L² inner products."""
         unit = self._unit(parts, name)
-        return (unit * weight.reshape(-1, *(1,) * (unit.ndim - 2))).reshape(len(unit), -1)
+        weighted = unit * weight.reshape(-1, *(1,) * (unit.ndim - 2))
+        return np.asarray(weighted.reshape(len(unit), -1))
 
     def _moved(self, parts: Parts, order: np.ndarray, signs: np.ndarray) -> dict[str, np.ndarray]:
         """Unit i becomes signs[i] times unit order[i]."""
@@ -249,7 +250,9 @@ def gap(parts: Parts, reference: Parts | None, masses: Parts) -> float:
 
 
 def masses_of(layouts: Mapping[str, Layout]) -> dict[str, np.ndarray]:
-    """The L² mass of each site: τ² on the triangle, τ on the path, 1 for constants."""
+    """The L² mass of each site, name -> (sites,): τ² on the triangle, τ on the path, 1 for
+    constants.
+    """
     mass = {name: Metric(layout, smooth=False).mass for name, layout in layouts.items()}
     return {name: np.broadcast_to(m, (layouts[name].count,)) for name, m in mass.items()}
 
@@ -280,6 +283,10 @@ def aligned(
 def check_symmetries(symmetries: object) -> tuple[Symmetry, ...]:
     """A tuple of symmetries from a list; a permutation and sign flips of the same axes become one
     symmetry.
+
+    Raises
+    ------
+    InputError for anything else than symmetries.
     """
     if isinstance(symmetries, Symmetry):
         symmetries = [symmetries]
@@ -312,6 +319,10 @@ def check_symmetries(symmetries: object) -> tuple[Symmetry, ...]:
 def verify(discrete: DiscreteProblem, symmetries: Sequence[Symmetry], scale: float = 1.0) -> None:
     """Raise for a declared symmetry that changes the value, a bound or a constraint at seeded
     random controls.
+
+    Raises
+    ------
+    InputError that names the symmetry and what it changes.
     """
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
@@ -366,6 +377,10 @@ def align(
     ``distance(align(a, b, symmetries), b)``. Another depth of the reference is met by prolonging
     it. Value, states and costates are those of ``solution``, which hidden symmetries leave as they
     are (a FiniteSymmetry need not: it is refused).
+
+    Raises
+    ------
+    InputError for solutions of different problems, and for a FiniteSymmetry.
     """
     for argument, value in (("align.solution", solution), ("align.reference", reference)):
         if not isinstance(value, Solution):

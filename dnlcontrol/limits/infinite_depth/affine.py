@@ -36,11 +36,16 @@ class AffineForm:
     patterns: tuple[np.ndarray, ...]
 
     def __call__(self, y: ArrayLike) -> np.ndarray:
+        """(..., d_0) -> (..., d_n)."""
         return np.asarray(y, dtype=np.float64) @ self.matrix.T + self.offset
 
 
 def affine_form(stack: Stack, x: ArrayLike, depth: int | None = None) -> AffineForm:
-    """The affine form at x; a pre-activation that is exactly 0 counts as inactive.
+    """The affine form at x (width,); a pre-activation that is exactly 0 counts as inactive.
+
+    Raises
+    ------
+    InputError for an activation that is not piecewise linear, and for an x of another length.
 
     >>> form = affine_form(Stack([[[1.0, 2.0], [3.0, 4.0]]], [[0.5, -9.0]]), [1.0, 1.0])
     >>> form.matrix.tolist(), form.offset.tolist()
@@ -84,7 +89,7 @@ def affine_form(stack: Stack, x: ArrayLike, depth: int | None = None) -> AffineF
 def activation_pattern(
     stack: Stack, x: ArrayLike, depth: int | None = None
 ) -> tuple[np.ndarray, ...]:
-    """One boolean array per activation: where it passes its argument unchanged (slope 1:
+    """One boolean array (rows,) per activation: where it passes its argument unchanged (slope 1:
     everywhere).
     """
     return tuple(J == 1 for J in affine_form(stack, x, depth).patterns)
@@ -93,5 +98,5 @@ def activation_pattern(
 def activation_matrices(
     stack: Stack, x: ArrayLike, depth: int | None = None
 ) -> tuple[np.ndarray, ...]:
-    """The diagonal matrices J_1, J_2, ... at x."""
+    """The diagonal matrices J_1, J_2, ... at x, (rows, rows) each."""
     return tuple(np.diag(J) for J in affine_form(stack, x, depth).patterns)

@@ -54,7 +54,7 @@ def raised(logarithm: Real, *terms: Real, steps: int = 1) -> Any:
 
 
 def summed_log_bounds(path: Path, tail: Tail, slope: float) -> np.ndarray:
-    """log of the bound at the depths 0..n of the path, the tail beyond."""
+    """log of the bound at the depths 0..n of the path, (n + 1,), the tail beyond."""
     assert tail.weights is not None and tail.biases is not None
     n = path.depth
     S = np.empty(n + 1)
@@ -75,7 +75,7 @@ def summed_log_bounds(path: Path, tail: Tail, slope: float) -> np.ndarray:
 def combined(
     S: np.ndarray, log_norm: Real, log_C: Real, log_negative: Real, steps: int
 ) -> np.ndarray:
-    """log of negative + (e^S - 1) norm + C, raised; infinite where S is."""
+    """log of negative + (e^S - 1) norm + C, raised, of the shape of S; infinite where S is."""
     grown = np.where(np.isinf(S), np.inf, log_expm1(S) + np.where(np.isinf(S), 0.0, log_norm))
     total = np.logaddexp(np.logaddexp(grown, log_C), log_negative)
     return np.where(

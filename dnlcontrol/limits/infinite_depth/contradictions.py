@@ -165,13 +165,13 @@ def away_from_identity(limit: Contraction) -> bool:
 
 
 def excess(W: Operator) -> np.ndarray:
-    """Columns of W - I; a part of them has no larger norm."""
+    """Columns of W - I, (rows, k); a part of them has no larger norm."""
     columns, unit = seen_columns(W)
     return columns - unit
 
 
 def seen_columns(W: Operator) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of W, all of them unless W is large, and those of I."""
+    """Columns of W, (rows, k), all of them unless W is large, and those of I."""
     if isinstance(W, Matrix) or W.columns <= LARGEST_SVD:
         return W.matrix(), np.eye(W.columns)
     unit = np.zeros((COLUMNS, W.columns))

@@ -151,7 +151,12 @@ Hypothesis = NonnegativeTail | Decay | Contraction | PositiveLimits | RegularDom
 
 
 def as_hypotheses(value: Hypothesis | Iterable[object]) -> dict[type, Any]:
-    """One of each kind at most, by kind; a single hypothesis may stand alone."""
+    """One of each kind at most, by kind; a single hypothesis may stand alone.
+
+    Raises
+    ------
+    InputError for what is no hypothesis, and for two of one kind.
+    """
     given = [value] if isinstance(value, Hypothesis) else list(value)
     kinds: dict[type, Any] = {}
     for hypothesis in given:

@@ -247,7 +247,12 @@ class Tail:
 
 
 def as_tail(argument: str, value: object) -> Tail:
-    """A Tail; one bound stands for both sequences, None for nothing declared."""
+    """A Tail; one bound stands for both sequences, None for nothing declared.
+
+    Raises
+    ------
+    InputError for anything else.
+    """
     if value is None:
         return Tail()
     if isinstance(value, Tail):

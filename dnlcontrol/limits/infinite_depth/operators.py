@@ -48,7 +48,12 @@ class Operator(ABC):
         return self.apply(np.eye(self.columns)).T
 
     def bias(self, argument: str, value: ArrayLike | None) -> np.ndarray:
-        """A bias of length rows; None is 0."""
+        """A bias (rows,); None is 0.
+
+        Raises
+        ------
+        InputError for another shape.
+        """
         if value is None:
             return np.zeros(self.rows)
         array = np.atleast_1d(checks.numbers(argument, value))
@@ -173,14 +178,14 @@ class ConvolutionOperator(Operator):
         return float(up(filter_norm(rest, norm)))
 
     def bias(self, argument: str, value: ArrayLike | None) -> np.ndarray:
-        """One number per channel, or one per entry."""
+        """(channels,), one number per channel, or (rows,), one per entry."""
         if value is not None and np.shape(value) == self.filters.shape[:1]:
             value = np.repeat(checks.numbers(argument, value), int(np.prod(self.size)))
         return super().bias(argument, value)
 
 
 def filter_norm(filters: np.ndarray, norm: float) -> float:
-    """The bound of a convolution's induced norm from its filters."""
+    """The bound of a convolution's induced norm from its filters (out, channels, *kernel)."""
     size = np.abs(filters).sum(axis=tuple(range(2, filters.ndim)))
     if not size.any():
         return 0.0
@@ -237,7 +242,12 @@ class Toeplitz(Operator):
 
 
 def as_operator(argument: str, value: object) -> Operator:
-    """A matrix (a number is 1 by 1), or an operator as it is."""
+    """A matrix (a number is 1 by 1), or an operator as it is.
+
+    Raises
+    ------
+    InputError for anything else.
+    """
     if isinstance(value, Operator):
         return value
     array = checks.numbers(

@@ -241,7 +241,8 @@ def _bounds(
     allow.
     """
     slope, tail = case.stack.activation.slope, case.tail
-    log_bounds, further = np.full(path.depth + 1, np.inf), []
+    log_bounds = np.full(path.depth + 1, np.inf)
+    further: list[Callable[[int], float]] = []
     if verdicts.condition == "satisfied" and case.stack.activation.piecewise_linear:
         log_bounds = np.minimum(log_bounds, summed_log_bounds(path, tail, slope))
         further.append(lambda m: beyond(path, tail, slope, m))

@@ -23,8 +23,8 @@ LARGEST_SVD = 1024  # beyond it the spectral norm is bounded by sqrt(‖A‖_1 �
 
 
 def up(value: ArrayLike, operations: int = 1) -> Any:
-    """An upper bound of a non-negative quantity computed in so many operations; an exact 0
-    stays 0.
+    """An upper bound of a non-negative quantity computed in so many operations, of its shape (of a
+    number: a float); an exact 0 stays 0.
     """
     value = np.asarray(value, dtype=np.float64)
     with np.errstate(over="ignore"):
@@ -34,7 +34,12 @@ def up(value: ArrayLike, operations: int = 1) -> Any:
 
 
 def norm_of(argument: str, value: object) -> float:
-    """1, 2 or infinity."""
+    """1, 2 or infinity.
+
+    Raises
+    ------
+    InputError for anything else.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in NORMS:
         checks.reject(argument, value, "1, 2 or numpy.inf")
     return float(value)
@@ -52,7 +57,7 @@ def vector_norm(x: np.ndarray, norm: float) -> float:
 
 
 def matrix_norm(A: np.ndarray, norm: float) -> float:
-    """The induced norm of a matrix, rounded up."""
+    """The induced norm of a matrix (rows, columns), rounded up."""
     size = np.abs(A)
     if not size.any():
         return 0.0

@@ -53,7 +53,7 @@ class Activation:
         return np.where(u > 0, u, self.slope * u)
 
     def derivative(self, u: np.ndarray) -> np.ndarray:
-        """1 where u > 0, the slope elsewhere: the diagonal of the activation matrix J."""
+        """1 where u > 0, the slope elsewhere, (rows,): the diagonal of the activation matrix J."""
         return np.where(u > 0, 1.0, self.slope)
 
 
@@ -74,7 +74,7 @@ class Layer:
         return self.weight.columns
 
     def before(self, x: np.ndarray, sigma: Activation) -> np.ndarray:
-        """The argument of the outer σ."""
+        """The argument of the outer σ, (..., columns) -> (..., rows)."""
         return self.weight.apply(x) + self.shift
 
     def perturbation(self, norm: float) -> float:
@@ -143,8 +143,8 @@ class Block:
         return float(up(1.0 + self.perturbation(norm)))
 
     def increment(self) -> tuple[np.ndarray, np.ndarray]:
-        """A = W^M...W^1 and c = Σ_m W^M...W^{m+1} b^m: the branch is A x + c where no inner
-        activation cuts.
+        """A = W^M...W^1, (rows, columns), and c = Σ_m W^M...W^{m+1} b^m, (rows,): the branch is
+        A x + c where no inner activation cuts.
         """
         A, c = np.eye(self.columns), np.zeros(self.columns)
         for layer in self.inner:
@@ -286,7 +286,12 @@ class Stack:
         return Block(tuple(inner))
 
     def layer(self, n: int) -> Layer | Block:
-        """Layer n, n = 1, 2, ... (a rule is called each time)."""
+        """Layer n, n = 1, 2, ... (a rule is called each time).
+
+        Raises
+        ------
+        InputError beyond a finite stack, and for what the rule may not return.
+        """
         if self._rule is None:
             if n not in self._layers:
                 checks.reject("layer", n, f"1 to {self.depth}")
@@ -304,7 +309,12 @@ class Stack:
         return self.layer(1).columns
 
     def whole_depth(self, depth: int | None) -> int:
-        """A depth this stack has; None is all of a finite stack."""
+        """A depth this stack has; None is all of a finite stack.
+
+        Raises
+        ------
+        InputError beyond a finite stack, and for None where a rule gives the layers.
+        """
         if depth is None:
             if self.depth is None:
                 checks.reject("depth", None, "an integer >= 0, for a stack given by a rule")
@@ -346,6 +356,10 @@ def from_rule(
 
     ``tail`` declares majorants of p_k and β_k, ``minorant`` minorants: a Tail, or one bound for
     both.
+
+    Raises
+    ------
+    InputError for bad settings; ``layer`` and ``certify`` raise it for layers of wrong shapes.
 
     >>> from_rule(lambda n: (1 + 1 / n**2, None))(1.0, depth=3).round(6)
     array([2.777778])
