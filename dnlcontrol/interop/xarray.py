@@ -29,16 +29,16 @@ ATTRIBUTES = (
 def to_xarray(solution: Solution) -> xarray.Dataset:
     """States, costates and controls with named dimensions.
 
-    =======================  ===============================  =====================================
-    variable                 dimensions                       coordinates, in the problem's time
-    =======================  ===============================  =====================================
-    state, costate           node, sample, state_0, ...       t_node = lτ
-    control on the triangle  layer (1..L), source, name_0...  t_layer = (l-½)τ, s_source = (s+½)τ;
-                                                              NaN: s >= l
-    control on the path      cell, name_0, ... (node, ...     t_cell = (l+½)τ
+    =======================  =================================  ====================================
+    variable                 dimensions                         coordinates (problem's unit of time)
+    =======================  =================================  ====================================
+    state, costate           node, sample, state_0, ...         t_node = lτ
+    control on the triangle  layer (1..L), source, name_0, ...  t_layer = (l-½)τ, s_source = (s+½)τ;
+                                                                NaN: s >= l
+    control on the path      cell, name_0, ... (node, ...       t_cell = (l+½)τ
                              where the outer map reads it)
     constant                 name_0, ...
-    =======================  ===============================  =====================================
+    =======================  =================================  ====================================
 
     Value, stationarity and the like are attributes.
 

@@ -160,6 +160,35 @@ def _agree(module: nn.Module, stack: Stack, last: Value) -> None:
     UNIT times its change from float64 to float32, which sees the conditioning of this very net;
     LUCK allows for errors that cancel by chance.
     """
+    x, fine, rough = _tried(module, stack)
+    got = stack(x.reshape(TRIED, -1))
+    if last.kind == "affine":
+        W, b = as_operator("module", last.maps[0][0]), last.maps[0][1]
+        got = W.apply(got) + W.bias("module", b)
+    if got.shape != fine.shape:
+        checks.reject(
+            "module",
+            f"outputs of {fine.shape[1]} numbers, by its recorded layers {got.shape[1]}",
+            ALLOWED,
+        )
+    scale = max(np.abs(a).max() for a in (x, fine, got))
+    allowed = np.fmin(LUCK * UNIT * (np.abs(fine - rough).max() + 2.0**-23 * scale), CAP * scale)
+    if not np.abs(got - fine).max() <= allowed:
+        seen = (
+            "a forward that differs from its recorded layers by "
+            f"{np.abs(got - fine).max():.3g} at a random input"
+        )
+        checks.reject(
+            "module",
+            seen,
+            f"at most {allowed:.3g}, the rounding (no hooks, no hidden operations in place)",
+        )
+
+
+def _tried(module: nn.Module, stack: Stack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Seeded random inputs (TRIED, *shape) and the module's outputs (TRIED, d) there, in float64
+    and in float32.
+    """
     import torch
 
     first = stack.layer(1)
@@ -181,29 +210,7 @@ def _agree(module: nn.Module, stack: Stack, last: Value) -> None:
             f"a forward that fails on an input of shape {x.shape} ({error})",
             "one that runs",
         )
-    got = stack(x.reshape(TRIED, -1))
-    if last.kind == "affine":
-        W, b = as_operator("module", last.maps[0][0]), last.maps[0][1]
-        got = W.apply(got) + W.bias("module", b)
-    fine, rough = fine.reshape(TRIED, -1), rough.reshape(TRIED, -1)
-    if got.shape != fine.shape:
-        checks.reject(
-            "module",
-            f"outputs of {fine.shape[1]} numbers, by its recorded layers {got.shape[1]}",
-            ALLOWED,
-        )
-    scale = max(np.abs(a).max() for a in (x, fine, got))
-    allowed = np.fmin(LUCK * UNIT * (np.abs(fine - rough).max() + 2.0**-23 * scale), CAP * scale)
-    if not np.abs(got - fine).max() <= allowed:
-        seen = (
-            "a forward that differs from its recorded layers by "
-            f"{np.abs(got - fine).max():.3g} at a random input"
-        )
-        checks.reject(
-            "module",
-            seen,
-            f"at most {allowed:.3g}, the rounding (no hooks, no hidden operations in place)",
-        )
+    return x, fine.reshape(TRIED, -1), rough.reshape(TRIED, -1)
 
 
 def _next(
