@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ class Check:
 
 
 def at_most(name: str, measured: float, allowed: float, what: str) -> Check:
+    """The row that passes where measured <= allowed."""
     return Check(name, float(measured), float(allowed), bool(measured <= allowed), what)
 
 
 def at_least(name: str, measured: float, allowed: float, what: str) -> Check:
+    """The row that passes where measured >= allowed."""
     return Check(
         name, float(measured), float(allowed), bool(measured >= allowed), what, at_least=True
     )
@@ -101,7 +104,7 @@ class Certificate:
             "checks": [{key: getattr(check, key) for key in keys} for check in self.checks],
         }
 
-    def save(self, path: Any) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as one JSON file; numbers that are not finite become null."""
         from dnlcontrol.files.atomic import make_directory
         from dnlcontrol.results.records import write_json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,14 +11,17 @@ from dnlcontrol.certificates.point import problem_of, stored_point
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.results.solution import Solution
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def hamiltonian(solution: Solution) -> np.ndarray:
     """H at the nodes l = 0..L-1 for every sample, (L, N), per sample like the costates
     (docs/theory.md):
 
         ODE        H^s = ℓ(t_s, x^s, u^s) + ψ^{s+1} · f(t_s, x^s, u^s)
-        Volterra   H^s = ℓ(t_s, x^s, u^s) + N Σ_{l>s} z̄^l · k(t_l, t_s, y^s, u^{l,s}),   z̄ =
-        dJ/dz, λ where G = g + z
+        Volterra   H^s = ℓ(t_s, x^s, u^s) + N Σ_{l>s} z̄^l · k(t_l, t_s, y^s, u^{l,s}),
+                   z̄ = dJ/dz, λ where G = g + z
 
     In the limit the sum is k(T, s) · ∇Φ + ∫_s^T p · k(t, s) dt; ψ^{s+1} is the costate that
     multiplies the step from s, so that H minimised over u^s is the discrete stationarity. ℓ takes
@@ -97,7 +100,7 @@ def path_hamiltonian(discrete: DiscreteProblem, w: np.ndarray, mu: np.ndarray) -
     return np.asarray(total)
 
 
-def _paired(values: Any, cotangents: Any) -> Any:
+def _paired(values: Tensor, cotangents: Tensor) -> Tensor:
     """Σ_l values^l · cotangents^l per sample, for (layers, N, *shape)."""
     product = values * cotangents
     return product.reshape(*product.shape[:2], -1).sum((0, 2))

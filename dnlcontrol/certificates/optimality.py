@@ -2,8 +2,10 @@
 controls and multipliers.
 
     feasibility       each constraint and the control bounds; states and value against a fresh
-    forward solve stationarity      of the Lagrangian with the stored multipliers, in the dual norm;
-    the reported measures costates          against those of the adjoint sweep
+                      forward solve
+    stationarity      of the Lagrangian with the stored multipliers, in the dual norm; the
+                      reported measures
+    costates          against those of the adjoint sweep
     complementarity   and signs: of the multipliers, and of the gradient at control bounds
     Pontryagin        control by control, see pontryagin.py
     second order      the Hessian on the critical cone's linear hull, see second_order.py
@@ -16,14 +18,14 @@ NumPy loops of the definition.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at_most
 from dnlcontrol.certificates.point import StoredPoint, problem_of, stored_point
-from dnlcontrol.certificates.pontryagin import pontryagin
+from dnlcontrol.certificates.pontryagin import SUMMED_OTHERWISE, pontryagin
 from dnlcontrol.certificates.second_order import second_order
 from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.discretisation.discrete import discretise
@@ -33,10 +35,12 @@ from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.results.assemble import costates_of
 from dnlcontrol.results.solution import Solution
 
-LOOPS = 10_000
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+
+LOOPS = 10_000  # kernel values; beyond them states and cost come from a sweep
 CHUNK = 61  # samples per chunk: another order of summation than the solver's
-ROUNDING = 1.01  # the solver stopped on the same number, summed in another order
-STEPS = (1e-2, 1e-3)  # of the Taylor test: the shorter where higher orders still show at the longer
+TAYLOR_STEPS = (1e-2, 1e-3)  # the shorter where higher orders still show at the longer
 
 
 def certify(
@@ -58,6 +62,11 @@ def certify(
     Certificate. It speaks of a local minimiser of the discrete problem, as far as first and second
     order and a sample of values can tell; nothing in it is global, and nothing says how far J_L is
     from its limit.
+
+    Raises
+    ------
+    InputError for what is not a solution, belongs to another problem, or holds none and names no
+    problem file; for a bad tolerance or seed.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -97,7 +106,8 @@ def certify(
             *_forward(solution, point),
             *_first_order(solution, point),
             *_costates(solution, point),
-            *_signs(point),
+            *_constraint_signs(point),
+            *_bound_signs(point),
         ]
         if discrete.space.size and np.all(np.isfinite(point.at.gradient)):
             rng, products = np.random.default_rng(seed), Evaluator(discrete)
@@ -107,18 +117,17 @@ def certify(
                 *_taylor(point, products, rng),
             ]
     return Certificate(
-        discrete.problem.name,
-        solution.backend,
-        solution.depth,
-        solution.rule,
-        tolerance,
-        seed,
-        tuple(rows),
+        problem=discrete.problem.name,
+        backend=solution.backend,
+        depth=solution.depth,
+        rule=solution.rule,
+        tolerance=tolerance,
+        seed=seed,
+        checks=tuple(rows),
     )
 
 
 # -- rows
-# --------------------------------------------------------------------------------------------------
 def _forward(solution: Solution, point: StoredPoint) -> list[Check]:
     """Feasibility, states and value, by a fresh forward solve."""
     evaluator = point.evaluator
@@ -138,32 +147,37 @@ def _forward(solution: Solution, point: StoredPoint) -> list[Check]:
         x = point.at.states
         value = evaluator.value(w)
         c = point.at.constraints
-    violation = discrete.rows.violation(c)
-    rows = []
-    for b in discrete.rows.blocks:
-        here = violation[b.part]
-        worst = f", worst: {b.words(int(np.argmax(here)))}" if _largest(here) > 0 else ""
-        rows.append(
-            at_most(
-                f"feasible: {b.constraint.name}",
-                _largest(here),
-                eps,
-                f"the largest of {b.size}{worst}",
-            )
-        )
-    lower, upper = discrete.space.bounds
-    outside = np.maximum(np.maximum(lower - w, w - upper), 0.0)
-    rows += [
-        at_most(f"bounds: {b.name}", _largest(outside[b.part]), eps, "the farthest outside")
-        for b in discrete.space
-        if b.control.bounded
-    ]
+    rows = _feasible(point, c)
     what = f"the largest difference from {how}"
     rows.append(at_most("states", _largest(solution.states - x), eps * (1 + _largest(x)), what))
     rows.append(
         at_most("value", abs(solution.value - value), eps * (1 + abs(value)), f"from {how}")
     )
     return rows
+
+
+def _feasible(point: StoredPoint, c: np.ndarray) -> list[Check]:
+    """The violation of each constraint, at their values c (rows.size,), and of each control's
+    bounds.
+    """
+    rows, space = point.evaluator.rows, point.evaluator.space
+    eps = point.tolerance
+    violation = rows.violation(c)
+    found = []
+    for b in rows.blocks:
+        here = violation[b.part]
+        largest = _largest(here)
+        worst = f", worst: {b.words(int(np.argmax(here)))}" if largest > 0 else ""
+        what = f"the largest of {b.size}{worst}"
+        found.append(at_most(f"feasible: {b.constraint.name}", largest, eps, what))
+    lower, upper = space.bounds
+    outside = np.maximum(np.maximum(lower - point.w, point.w - upper), 0.0)
+    found += [
+        at_most(f"bounds: {b.name}", _largest(outside[b.part]), eps, "the farthest outside")
+        for b in space
+        if b.control.bounded
+    ]
+    return found
 
 
 def _first_order(solution: Solution, point: StoredPoint) -> list[Check]:
@@ -183,11 +197,14 @@ def _first_order(solution: Solution, point: StoredPoint) -> list[Check]:
         at_most(
             "stationarity",
             norm,
-            ROUNDING * point.tolerance,
+            SUMMED_OTHERWISE * point.tolerance,
             f"dual norm of the Lagrangian's gradient, {free} of {space.size} entries",
         ),
         at_most(
-            "reported", _largest(np.subtract(measured, reported)), ROUNDING * point.tolerance, what
+            "reported",
+            _largest(np.subtract(measured, reported)),
+            SUMMED_OTHERWISE * point.tolerance,
+            what,
         ),
     ]
 
@@ -209,14 +226,12 @@ def _costates(solution: Solution, point: StoredPoint) -> list[Check]:
     ]
 
 
-def _signs(point: StoredPoint) -> list[Check]:
-    """Complementarity and signs, for constraints with inequalities and for bounded controls."""
+def _constraint_signs(point: StoredPoint) -> list[Check]:
+    """Complementarity and signs of the multipliers, for constraints with inequalities."""
     rows = point.evaluator.rows
-    space = point.evaluator.space
-    eps = point.tolerance
     c = point.at.constraints
     mu = point.multipliers.mu
-    (lower, upper) = rows.bounds
+    lower, upper = rows.bounds
     slack = rows.slack(c, mu)
     # the side that c is nearer to is the only one that may push
     wrong = np.where(np.abs(c - lower) < np.abs(upper - c), mu, -mu)
@@ -225,46 +240,40 @@ def _signs(point: StoredPoint) -> list[Check]:
     for b in rows.blocks:
         if np.all(lower[b.part] == upper[b.part]):
             continue
-        name, signs = b.constraint.name, "μ > 0 only at an upper side, μ < 0 only at a lower one"
-        found.append(
-            at_most(
-                f"complementary: {name}",
-                _largest(slack[b.part]),
-                eps,
-                "|μ| times the distance to its side",
-            )
-        )
-        found.append(at_most(f"sign: {name}", _largest(wrong[b.part]), eps, signs))
+        for name, measured, what in (
+            ("complementary", slack, "|μ| times the distance to its side"),
+            ("sign", wrong, "μ > 0 only at an upper side, μ < 0 only at a lower one"),
+        ):
+            largest = _largest(measured[b.part])
+            found.append(at_most(f"{name}: {b.constraint.name}", largest, point.tolerance, what))
+    return found
+
+
+def _bound_signs(point: StoredPoint) -> list[Check]:
+    """Held entries are at their bound, and the gradient pushes outwards there: bounded controls."""
+    space, eps = point.evaluator.space, point.tolerance
     w, r = point.w, point.at.gradient
     lower, upper = space.bounds
     held = held_entries(space, w, r)
     distance = np.where(w - r / space.metric_diagonal <= lower, w - lower, upper - w)
     inward = np.maximum(np.where(w <= lower + eps, -r, 0.0), np.where(w >= upper - eps, r, 0.0))
     inward = np.where(lower == upper, 0.0, np.maximum(inward, 0.0) / np.sqrt(space.metric_diagonal))
+    outwards = "the gradient pushes outwards at a bound (units of the dual norm)"
+    found = []
     for block in space:
-        if block.control.bounded:
-            off, sign = np.where(held, np.abs(distance), 0.0)[block.part], inward[block.part]
-            count = int(np.count_nonzero(held[block.part]))
-            found.append(
-                at_most(
-                    f"held: {block.name}",
-                    _largest(off),
-                    eps,
-                    f"{count} entries, distance to their bound",
-                )
-            )
-            found.append(
-                at_most(
-                    f"sign at bounds: {block.name}",
-                    _largest(sign),
-                    ROUNDING * eps,
-                    "the gradient pushes outwards at a bound (units of the dual norm)",
-                )
-            )
+        if not block.control.bounded:
+            continue
+        off = _largest(np.where(held, np.abs(distance), 0.0)[block.part])
+        sign = _largest(inward[block.part])
+        what = f"{int(np.count_nonzero(held[block.part]))} entries, distance to their bound"
+        found.append(at_most(f"held: {block.name}", off, eps, what))
+        found.append(
+            at_most(f"sign at bounds: {block.name}", sign, SUMMED_OTHERWISE * eps, outwards)
+        )
     return found
 
 
-def _taylor(point: StoredPoint, products: Any, rng: np.random.Generator) -> list[Check]:
+def _taylor(point: StoredPoint, products: Evaluator, rng: np.random.Generator) -> list[Check]:
     """The orders along smooth random directions into the bounds: the derivatives are those of the
     value there.
     """
@@ -273,9 +282,9 @@ def _taylor(point: StoredPoint, products: Any, rng: np.random.Generator) -> list
     for seed in rng.integers(2**31, size=DIRECTIONS).tolist():
         smooth = space.assemble({b.name: sample(b, smooth_random(seed, 1.0)) for b in space})
         directions.append(
-            (np.clip(point.w + STEPS[0] * smooth, *space.bounds) - point.w) / STEPS[0]
+            (np.clip(point.w + TAYLOR_STEPS[0] * smooth, *space.bounds) - point.w) / TAYLOR_STEPS[0]
         )
-    for step in STEPS:
+    for step in TAYLOR_STEPS:
         test = taylor_at(products, point.w, np.array(directions), point.multipliers, step)
         if test.passed:
             break
@@ -286,6 +295,6 @@ def _taylor(point: StoredPoint, products: Any, rng: np.random.Generator) -> list
     ]
 
 
-def _largest(values: Any) -> float:
+def _largest(values: np.ndarray) -> float:
     """The largest absolute value, NaN where there is one."""
     return float(np.max(np.abs(values), initial=0.0))

@@ -77,12 +77,12 @@ class Optimum:
 
     @cached_property
     def data_gradient(self) -> np.ndarray:
-        """dL/dw without the penalties, flat."""
-        return self.trajectory.gradient - self.discrete.space.penalty_gradient(self.w)
+        """dL/dw without the penalties, flat (size,)."""
+        return np.asarray(self.trajectory.gradient - self.discrete.space.penalty_gradient(self.w))
 
     @cached_property
     def held(self) -> np.ndarray:
-        """The entries held at a bound, flat."""
+        """The entries held at a bound, flat (size,)."""
         return held_entries(self.discrete.space, self.w, self.trajectory.gradient)
 
     @cached_property
@@ -108,19 +108,18 @@ class Optimum:
             return v if block.metric.smooth else np.concatenate([v[:-1], ahead(v[:-1])])
         inside = 0.5 * (v[1:] + v[:-1])  # from the cell centres
         nodes = np.concatenate([ahead(v[::-1], 0.5), inside, ahead(v, 0.5)])
-        return np.clip(nodes, block.control.lower, block.control.upper)
+        return np.asarray(np.clip(nodes, block.control.lower, block.control.upper))
 
     def read(self, formula: Formula, node: int) -> dict[str, np.ndarray]:
-        """The path controls and constants at a node that a formula reads."""
+        """The path controls and constants at a node that a formula reads, name -> (*shape)."""
         return {
             name: values[node] for name, values in self.at_nodes.items() if name in formula.reads
         }
 
     def rise(self, formula: Formula, sample: int, *extra: np.ndarray) -> np.ndarray:
         """[fn(t, x, u)]_0^T of one sample, of the formula's shape."""
-        return self.value_at(formula, self.depth, sample, *extra) - self.value_at(
-            formula, 0, sample, *extra
-        )
+        end = self.value_at(formula, self.depth, sample, *extra)
+        return np.asarray(end - self.value_at(formula, 0, sample, *extra))
 
     def value_at(self, formula: Formula, node: int, sample: int, *extra: np.ndarray) -> np.ndarray:
         """fn(t, x, u) of one sample at a node."""
@@ -179,7 +178,7 @@ def ahead(values: np.ndarray, cells: float = 1.0) -> np.ndarray:
     """The linear extrapolation (1, *shape) by some cells past the last of the samples (n,
     *shape).
     """
-    return values[-1:] + cells * (values[-1:] - values[-2:-1])
+    return np.asarray(values[-1:] + cells * (values[-1:] - values[-2:-1]))
 
 
 def _mended(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -46,9 +46,13 @@ def stored_point(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The flat controls and multipliers of a solution, after a check that it belongs to the
     problem.
+
+    Raises
+    ------
+    InputError where a shape, a name or the horizon is not that of the problem.
     """
 
-    def fits(what: str, seen: Any, expected: Any) -> None:
+    def fits(what: str, seen: object, expected: object) -> None:
         if seen != expected:
             checks.reject(
                 argument,

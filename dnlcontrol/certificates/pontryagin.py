@@ -22,13 +22,15 @@ from dnlcontrol.minimise.faces import Face, held_entries
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
 
-SAMPLE = 64
-DIRECTIONS = 16
-NODES = 16
-NEEDLES = 8
+SAMPLE = 64  # admissible values at which H is compared with H at the control
+DIRECTIONS = 16  # random ones, and unit ones at most, of second derivatives
+NODES = 16  # at which second derivatives are formed
+NEEDLES = 8  # nodes where H promises most: J_L itself is tried there
 # entries of kernel and cost values up to which every node is sampled: a few seconds
 WORK = 20_000_000
-NOISE = 64 * np.finfo(float).eps
+H_ROUNDING = 64 * np.finfo(float).eps  # of H: rounding of its sums, in units of |H|
+CONVEX = 1e-9  # H lies above a chord by more, relative to 1 + |H|: it is not convex
+SUMMED_OTHERWISE = 1.01  # the solver stopped on the same number, summed in another order
 
 
 def pontryagin(point: StoredPoint, rng: np.random.Generator) -> list[Check]:
@@ -67,7 +69,7 @@ def _stationary(point: StoredPoint, block: ControlBlock, name: str, what: str) -
     space, r = point.evaluator.space, np.zeros(point.evaluator.space.size)
     r[block.part] = point.at.gradient[block.part]
     face = Face(space, held_entries(space, point.w, point.at.gradient))
-    return at_most(name, face.dual_norm(r), 1.01 * point.tolerance, what)
+    return at_most(name, face.dual_norm(r), SUMMED_OTHERWISE * point.tolerance, what)
 
 
 def _work(point: StoredPoint, block: ControlBlock) -> int:
@@ -80,7 +82,6 @@ def _work(point: StoredPoint, block: ControlBlock) -> int:
 
 
 # -- the sampled minimum
-# -----------------------------------------------------------------------------------------
 def _minimum(
     point: StoredPoint, h: Hamiltonian, block: ControlBlock, name: str, rng: np.random.Generator
 ) -> Check:
@@ -107,14 +108,14 @@ def _minimum(
         # where a formula has no value nothing is admissible
         ends = np.where(np.isfinite(ends), ends, np.inf)
         bent = middle - 0.5 * (base + ends)
-        convex = convex and not np.any(bent > 1e-9 * (1 + np.abs(base)))
+        convex = convex and not np.any(bent > CONVEX * (1 + np.abs(base)))
         winner = np.argmin(ends, axis=0)
         best[part] = base - ends.min(0)
         chosen[part] = there[winner, np.arange(len(winner))]
         level = max(level, float(np.max(np.abs(base))))
     slope = float(np.max(np.abs(block.view(point.at.gradient)) / mass[:, None]))
     reach = float(np.max(np.linalg.norm(sample - u, axis=2)))
-    allowed = point.tolerance * (1 + slope + reach / np.sqrt(mass.min())) + NOISE * level
+    allowed = point.tolerance * (1 + slope + reach / np.sqrt(mass.min())) + H_ROUNDING * level
     gap = max(float(np.max(best)), 0.0) if np.all(np.isfinite(best)) else np.nan
     seen = f"H at {SAMPLE} values at each of {len(u)} nodes"
     if convex or gap <= allowed or np.isnan(gap):
@@ -172,7 +173,6 @@ def admissible_values(
 
 
 # -- second derivatives
-# ------------------------------------------------------------------------------------------
 def _legendre(
     point: StoredPoint,
     h: Hamiltonian,

@@ -9,6 +9,8 @@ with no weakly active side makes it none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +22,10 @@ from dnlcontrol.minimise.faces import Face, held_entries
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
-DENSE, ROW_LIMIT = 400, 1000
-LANCZOS_ACCURACY, LANCZOS_LIMIT = 1e-3, 300
+DENSE = 400  # free entries up to which the whole Hessian is formed
+ROW_LIMIT = 1000  # active constraints whose gradients are held
+LANCZOS_ACCURACY = 1e-3
+LANCZOS_LIMIT = 300  # restarts of ARPACK
 # of the largest eigenvalue: below it Lanczos iterations cannot tell a cluster from zero
 RESOLVED = 1e-4
 
@@ -66,8 +70,8 @@ def critical_face(point: StoredPoint) -> tuple[Face, int]:
 
 
 def active_rows(point: StoredPoint) -> tuple[np.ndarray, int]:
-    """Indices of the equalities and the strongly active constraints, and the number of the weakly
-    active.
+    """Indices (k,) of the equalities and the strongly active constraints among the rows, and the
+    number of the weakly active.
     """
     c, (lower, upper) = point.at.constraints, point.evaluator.rows.bounds
     at_side = (np.abs(c - lower) <= point.tolerance) | (np.abs(c - upper) <= point.tolerance)
@@ -108,6 +112,40 @@ def _dense(
     return float(values[0]), float(values[-1]), len(values)
 
 
+@dataclass(frozen=True)
+class _Tangent:
+    """The directions d on the free entries with C d = 0, among flat vectors (size,).
+
+    P = I - Zᵀ (C Zᵀ)⁺ C projects onto them, orthogonally in the metric: the rows of Z are the Riesz
+    representatives of those of C, (rows, size) both.
+    """
+
+    face: Face
+    C: np.ndarray
+    Z: np.ndarray
+    inverse: np.ndarray
+
+    @classmethod
+    def of(cls, face: Face, C: np.ndarray) -> _Tangent:
+        Z = np.array([face.riesz(c) for c in C]).reshape(len(C), len(face.free))
+        if not len(C):
+            return cls(face, C, Z, np.zeros((0, 0)))
+        return cls(face, C, Z, np.linalg.pinv(C @ Z.T, rcond=1e-13, hermitian=True))
+
+    @property
+    def dimension(self) -> int:
+        free = int(np.count_nonzero(self.face.free))
+        return free - int(np.linalg.matrix_rank(self.C @ self.Z.T)) if len(self.C) else free
+
+    def project(self, d: np.ndarray) -> np.ndarray:
+        """P d, (size,)."""
+        return d - self.Z.T @ (self.inverse @ (self.C @ d)) if len(self.C) else d
+
+    def pull(self, r: np.ndarray) -> np.ndarray:
+        """Pᵀ r, (size,), for r that is 0 off the free entries."""
+        return r - self.C.T @ (self.inverse @ (self.Z @ r)) if len(self.C) else r
+
+
 def _lanczos(
     point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float, int]:
@@ -119,53 +157,40 @@ def _lanczos(
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    space, free = point.evaluator.space, np.flatnonzero(face.free)
-    n, size = len(free), len(face.free)
-    Z = np.array([face.riesz(c) for c in C]).reshape(len(C), size)
-    inverse = np.linalg.pinv(C @ Z.T, rcond=1e-13, hermitian=True) if len(C) else np.zeros((0, 0))
+    space, tangent = point.evaluator.space, _Tangent.of(face, C)
+    free = np.flatnonzero(face.free)
+    n = len(free)
 
     def full(v: np.ndarray) -> np.ndarray:
-        out = np.zeros(size)
+        out = np.zeros(len(face.free))
         out[free] = np.ravel(v)
         return out
 
-    def project(d: np.ndarray) -> np.ndarray:
-        return d - Z.T @ (inverse @ (C @ d)) if len(C) else d
-
-    def metric(v: np.ndarray) -> np.ndarray:
-        return np.asarray(space.metric(full(v))[free])
-
-    start = project(face.riesz(full(rng.standard_normal(n))))
+    start = tangent.project(face.riesz(full(rng.standard_normal(n))))
     sigma = float(start @ products.hessian_product(point.w, start, point.multipliers)) / float(
         start @ space.metric(start)
     )
 
     def hessian(v: np.ndarray) -> np.ndarray:
         d = full(v)
-        p = project(d)
+        p = tangent.project(d)
         Hp = products.hessian_product(point.w, p, point.multipliers)
         if not len(C):
             return np.asarray(Hp[free])
-        Hp = face.restrict(Hp)
-        Hp = Hp - C.T @ (inverse @ (Z @ Hp))
-        return np.asarray((Hp + sigma * space.metric(d - p))[free])
+        return np.asarray((tangent.pull(face.restrict(Hp)) + sigma * space.metric(d - p))[free])
 
-    def operator(fn: object) -> LinearOperator:
+    def operator(fn: Callable[[np.ndarray], np.ndarray]) -> LinearOperator:
         return LinearOperator((n, n), matvec=fn, dtype=float)
 
     values = eigsh(
         operator(hessian),
         k=2,
         which="BE",
-        M=operator(metric),
+        M=operator(lambda v: space.metric(full(v))[free]),
         v0=start[free],
         tol=LANCZOS_ACCURACY,
         Minv=operator(lambda v: face.riesz(full(v))[free]),
         maxiter=LANCZOS_LIMIT,
         return_eigenvectors=False,
     )
-    return (
-        float(min(values)),
-        float(max(values)),
-        n - int(np.linalg.matrix_rank(C @ Z.T)) if len(C) else n,
-    )
+    return float(min(values)), float(max(values)), tangent.dimension

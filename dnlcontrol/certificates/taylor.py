@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from dnlcontrol.minimise.multipliers import Multipliers
 
 DIRECTIONS = 3  # along one of them alone the leading coefficient may nearly vanish
-NOISE = 64 * np.finfo(float).eps  # of J: rounding of its sums, in units of |J|
-NEAR = 1e-4  # times the steps: remainders of third order below 1e-18
+VALUE_ROUNDING = 64 * np.finfo(float).eps  # of J: rounding of its sums, in units of |J|
+ROUNDING_STEP = 1e-4  # times the steps: remainders of third order below 1e-18
 
 
 @dataclass(frozen=True)
 class TaylorTest:
     """Fitted orders of |J(w+hd) - J - h J'd| (2) and of the same less ½h² J''dd (3); inf where that
-    vanishes.
+    vanishes. Steps and remainders are (5,).
     """
 
     gradient_rate: float
@@ -52,6 +52,10 @@ def taylor_test(
     term, large enough for the third-order remainder (about 10^{-10}) to stay above rounding. Where
     they are too large for the leading term (sums of many controls without the factor τ), steps ten
     times as small decide: a wrong gradient or Hessian leaves its order 1 or 2 there too.
+
+    Raises
+    ------
+    InputError for a problem without controls, a bad depth or seed.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -91,8 +95,8 @@ def taylor_at(
 ) -> TaylorTest:
     """The orders at w along one or several directions, with the steps h = step · 2^{-k}, k = 0..4.
 
-    The remainders of several directions are added in the root-sum-square; ``multipliers``: of the
-    Lagrangian.
+    w is flat (size,), ``directions`` (directions, size). The remainders of several directions are
+    added in the root-sum-square; ``multipliers``: of the Lagrangian.
     """
     value, gradient = evaluator.value_and_gradient(w, multipliers)
     steps = step * 0.5 ** np.arange(5)
@@ -108,11 +112,13 @@ def taylor_at(
         left = values - value - steps * slope
         first, second = np.hypot(first, left), np.hypot(second, left - 0.5 * steps**2 * curvature)
         # so close that only rounding is left, which may come from terms much larger than J
-        near = NEAR * steps
+        near = ROUNDING_STEP * steps
         off = np.array([evaluator.value(w + h * d, multipliers) for h in near]) - value
         rounding = np.abs(off - near * slope - 0.5 * near**2 * curvature)
         noise = max(
-            noise, NOISE * float(np.max(np.abs([value, *values]))), 4 * float(np.max(rounding))
+            noise,
+            VALUE_ROUNDING * float(np.max(np.abs([value, *values]))),
+            4 * float(np.max(rounding)),
         )
     return TaylorTest(
         _order(steps, first, noise), _order(steps, second, noise), steps, first, second
@@ -120,7 +126,7 @@ def taylor_at(
 
 
 def random_control(discrete: DiscreteProblem, rng: np.random.Generator) -> np.ndarray:
-    """Half-normal-sized random controls inside their bounds."""
+    """Half-normal-sized random controls inside their bounds, flat (size,)."""
     lower, upper = discrete.space.bounds
     return np.clip(0.5 * rng.standard_normal(discrete.space.size), lower, upper)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.backends.options import MiniBatches, method_of
@@ -55,7 +56,7 @@ class _DenseControl(BaseEstimator):
         method: str = "newton",
         max_iterations: int = 100,
         tolerance: float = 1e-6,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.depth = depth
         self.form = form
@@ -71,7 +72,6 @@ class _DenseControl(BaseEstimator):
         self.random_state = random_state
 
     # -- the problem
-    # --------------------------------------------------------------------------------------------
     def _dynamics(self, width: int) -> Dense:
         name = self.activation
         if isinstance(name, str):
@@ -141,7 +141,6 @@ class _DenseControl(BaseEstimator):
             )
 
     # -- the network
-    # --------------------------------------------------------------------------------------------
     def to_module(self, head: bool = True) -> Any:
         """The fitted network as a ``torch.nn.Module``: lifted inputs (N, width) -> head_W x^L +
         head_c, or x^L.
@@ -156,14 +155,14 @@ class _DenseControl(BaseEstimator):
         discrete = discretise(self._problem(np.zeros((1, width)), loss), self.solution_.depth)
         return Network(discrete, {k: c.values for k, c in controls.items()}, head)
 
-    def _output(self, X: Any) -> np.ndarray:
+    def _output(self, X: ArrayLike) -> np.ndarray:
         """head_W x^L + head_c, (N, outputs)."""
         import torch
 
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        inputs = validate_data(self, X, reset=False, dtype=np.float64)
         with torch.no_grad():
-            return np.asarray(self.to_module()(torch.from_numpy(self._lift(X))))
+            return np.asarray(self.to_module()(torch.from_numpy(self._lift(inputs))))
 
     def __getstate__(self) -> Any:
         """Functions cannot be pickled: the solution goes without its problem, which the parameters
@@ -210,31 +209,37 @@ class DenseControlClassifier(ClassifierMixin, _DenseControl):
     (True, 4)
     """
 
-    def fit(self, X: Any, y: Any) -> DenseControlClassifier:
-        """X (N, features), y (N,) of any labels."""
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> DenseControlClassifier:
+        """X (N, features), y (N,) of any labels.
+
+        Raises
+        ------
+        InputError for fewer than two classes and for bad parameters; ValueError as scikit-learn for
+        bad data.
+        """
+        inputs, given = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(given)
+        self.classes_, labels = np.unique(given, return_inverse=True)
         count = len(self.classes_)
         if count < 2:
             checks.reject("y", f"one class, {self.classes_[0]!r}", "at least two classes")
-        self._solve(X, lambda top: cross_entropy(labels, head=top, classes=count), count)
+        self._solve(inputs, lambda top: cross_entropy(labels, head=top, classes=count), count)
         return self
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """The outputs before the softmax, (N, classes); of two classes the second minus the first,
         (N,).
         """
         scores = self._output(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """The softmax of the outputs, (N, classes)."""
         scores = self._output(X)
         powers = np.exp(scores - scores.max(1, keepdims=True))
         return np.asarray(powers / powers.sum(1, keepdims=True))
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """The class of the largest output, (N,)."""
         best = self._output(X).argmax(1)
         return np.asarray(self.classes_[best])
@@ -243,8 +248,8 @@ class DenseControlClassifier(ClassifierMixin, _DenseControl):
 class DenseControlRegressor(RegressorMixin, _DenseControl):
     """A dense non-local network with an affine head and the squared loss.
 
-        min (1/N) Σ_n |head_W x_n(1) + head_c - (y_n - ȳ)|² + (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} +
-        |head|²)
+        min (1/N) Σ_n |head_W x_n(1) + head_c - (y_n - ȳ)|²
+            + (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} + |head|²)
 
     Parameters and attributes as in :class:`DenseControlClassifier`; ``mean_`` is ȳ, which every
     prediction adds. The features and the targets should have variances of order 1.
@@ -256,16 +261,23 @@ class DenseControlRegressor(RegressorMixin, _DenseControl):
     True
     """
 
-    def fit(self, X: Any, y: Any) -> DenseControlRegressor:
-        """X (N, features), y (N,) or (N, outputs)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        y = np.asarray(y, dtype=np.float64)
-        self.mean_ = y.mean(0)
-        targets = (y - self.mean_).reshape(len(y), -1)
-        self._solve(X, lambda top: squared(targets, head=top), targets.shape[1])
+    def fit(self, X: ArrayLike, y: ArrayLike) -> DenseControlRegressor:
+        """X (N, features), y (N,) or (N, outputs).
+
+        Raises
+        ------
+        InputError for bad parameters; ValueError as scikit-learn for bad data.
+        """
+        inputs, given = validate_data(
+            self, X, y, dtype=np.float64, multi_output=True, y_numeric=True
+        )
+        values = np.asarray(given, dtype=np.float64)
+        self.mean_ = values.mean(0)
+        targets = (values - self.mean_).reshape(len(values), -1)
+        self._solve(inputs, lambda top: squared(targets, head=top), targets.shape[1])
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """(N,) or (N, outputs), as the y of ``fit``."""
         values = self._output(X)
         return np.asarray((values if np.ndim(self.mean_) else values[:, 0]) + self.mean_)

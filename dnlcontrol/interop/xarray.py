@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.results.solution import Solution
+
+if TYPE_CHECKING:
+    import xarray
 
 ATTRIBUTES = (
     "name",
@@ -23,23 +26,26 @@ ATTRIBUTES = (
 )
 
 
-def to_xarray(solution: Solution) -> Any:
+def to_xarray(solution: Solution) -> xarray.Dataset:
     """States, costates and controls with named dimensions.
 
-    ========================  ==================================
-    ============================================== variable                  dimensions
-    coordinates, in the problem's unit of time ========================
-    ==================================  ============================================== state,
-    costate            node, sample, state_0, ...          t_node = lτ control on the triangle
-    layer (1..L), source, name_0, ...   t_layer = (l-½)τ, s_source = (s+½)τ; NaN: s >= l control on
-    the path       cell, name_0, ... (node, ...        t_cell = (l+½)τ
-                              where the outer map reads it)
-    constant                  name_0, ...
-    ========================  ==================================
-    ==============================================
+    =======================  =================================  ====================================
+    variable                 dimensions                         coordinates (problem's unit of time)
+    =======================  =================================  ====================================
+    state, costate           node, sample, state_0, ...         t_node = lτ
+    control on the triangle  layer (1..L), source, name_0, ...  t_layer = (l-½)τ, s_source = (s+½)τ;
+                                                                NaN: s >= l
+    control on the path      cell, name_0, ... (node, ...       t_cell = (l+½)τ
+                             where the outer map reads it)
+    constant                 name_0, ...
+    =======================  =================================  ====================================
 
-    Value, stationarity and the like are attributes. Raises ImportError where xarray (the extra
-    ``xarray``) is missing, InputError where a control has the name of another variable.
+    Value, stationarity and the like are attributes.
+
+    Raises
+    ------
+    ImportError where xarray (the extra ``xarray``) is missing, InputError where a control has the
+    name of another variable.
     """
     try:
         import xarray

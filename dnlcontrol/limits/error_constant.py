@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -120,8 +119,7 @@ def error_constant(solution: Solution) -> ErrorConstant:
 
 
 # -- what is not covered
-# -----------------------------------------------------------------------------------------
-def _checked(solution: Any) -> ControlProblem:
+def _checked(solution: object) -> ControlProblem:
     """The problem of a solution that the expansion may hold for."""
     if not isinstance(solution, Solution):
         checks.reject_type("error_constant", solution, "a Solution")

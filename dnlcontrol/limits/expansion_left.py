@@ -6,14 +6,16 @@ costates (envelope theorem). Let λ^l = dL/dx^l, L the Lagrangian with all multi
 p(t_l) for l < L and z̄^L = ∇Φ. Sums over samples; with N samples λ carries the factor 1/N. Then c =
 T c_1 and c_1 is the sum of
 
-    running cost           -½ [ℓ]_0^T                                       (mean over the samples)
-    path penalties         -½ [(α/2) |v|²]_0^T                              L2 and the mass of H1;
-    not TvG integral constraints   -½ Σ μ [h]_0^T                                   τ Σ h(t_l, x^l,
-    v^l) with multiplier μ memory                 -½ Σ_l z̄^l · [k(t_l, t_l, x(t_l), u) - k(t_l, 0,
-    x(0), u)] placement              -½ Σ_{l,s} g^{l,s} · (∂_t w - ∂_s w)             g^{l,s} = τ Σ
-    k_wᵀ z̄^l, w of H1 kind last row               ∫ [(α/4) |q|² + ½ q · G] ds
-    G = Σ k_w(T, s)ᵀ z̄^L, q = ∂_t w(T, s) triangle penalties     L2 alone: -½ ∫ r(T, s) ds - ½ ∫
-    [r(t, t) - r(t, 0)] dt;  beside H1: +½ ∫ r(t, t) dt
+    running cost          -½ [ℓ]_0^T                                 (mean over the samples)
+    path penalties        -½ [(α/2) |v|²]_0^T                        L2 and the mass of H1; not TvG
+    integral constraints  -½ Σ μ [h]_0^T                             τ Σ h(t_l, x^l, v^l) with its μ
+    memory                -½ Σ_l z̄^l · [k(t_l, t_l, x(t_l), u) - k(t_l, 0, x(0), u)]
+    placement             -½ Σ_{l,s} g^{l,s} · (∂_t w - ∂_s w)       g^{l,s} = τ Σ k_wᵀ z̄^l, w of
+                                                                     H1 kind
+    last row              ∫ [(α/4) |q|² + ½ q · G] ds                G = Σ k_w(T, s)ᵀ z̄^L,
+                                                                     q = ∂_t w(T, s)
+    triangle penalties    L2 alone:  -½ ∫ r(T, s) ds - ½ ∫ [r(t, t) - r(t, 0)] dt
+                          beside H1: +½ ∫ r(t, t) dt
 
 with r = (α_2/2) |w|² for an L2 penalty of weight α_2 on a triangular control.
 
@@ -61,6 +63,10 @@ def terms(at: Optimum) -> dict[str, float]:
 def refuse(at: Optimum) -> None:
     """Refuse what the loads z̄ show: an ill-posed L2 problem, and measures on a triangular
     control.
+
+    Raises
+    ------
+    InputError that says what has no expansion of this form.
     """
     sizes = np.array([np.max(np.abs(load), initial=0.0) for load in at.loads])
     if at.on_last_layer and sizes[-1] > NEGLIGIBLE * sizes.max():

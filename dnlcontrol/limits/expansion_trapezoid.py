@@ -5,12 +5,14 @@ with the loads z̄ (envelope theorem). A trapezoidal sum is off by (τ²/12) [g'
 (Euler-Maclaurin), a difference quotient's energy τ^{-1} Σ |Δv|² - ∫ |v'|² by -(τ²/12) ∫ |v''|². So
 c = T² c_2 with c_2 the sum over 1/12 of
 
-    running cost           [dℓ/dt]_0^T                                            (mean over the
-    samples) integral constraints   Σ μ [dh/dt]_0^T
-    memory                 Σ_l z̄^l · [d/ds k(t_l, s, F(s, x(s), v(s)), w(t_l, s))]_0^{t_l}
-    path penalties         (α/2) [d|v|²/dt]_0^T for L2 and the mass of H1,  -(α/2) ∫ |v''|² for H1,
-    -α ∫ |v''|² for TvG triangle penalties     α ∫ (w q + w_s q')(T, s) ds - (α/2) ∫∫ (|w_tt|² +
-    |w_ss|²),    q = ∂_t w(T, s)
+    running cost          [dℓ/dt]_0^T                      (mean over the samples)
+    integral constraints  Σ μ [dh/dt]_0^T
+    memory                Σ_l z̄^l · [d/ds k(t_l, s, F(s, x(s), v(s)), w(t_l, s))]_0^{t_l}
+    path penalties        (α/2) [d|v|²/dt]_0^T             for L2 and the mass of H1,
+                          -(α/2) ∫ |v''|²                  for H1,
+                          -α ∫ |v''|²                      for TvG
+    triangle penalties    α ∫ (w q + w_s q')(T, s) ds - (α/2) ∫∫ (|w_tt|² + |w_ss|²),
+                          q = ∂_t w(T, s)
 
 - The H1 form on the triangle is half that of the mirrored square. Its sums along t = T see the
   normal derivative q = -G/α (natural boundary condition, G as for the left rule); on s = 0 and on
@@ -55,7 +57,6 @@ def terms(at: Optimum) -> dict[str, float]:
 
 
 # -- total derivatives along the solution
-# ------------------------------------------------------------------------
 def _slope_jump(at: Optimum, formula: Formula, sample: int, *extra: np.ndarray) -> np.ndarray:
     """[d/dt fn(t, x(t), u(t))]_0^T of one sample, of the formula's shape."""
     L = at.depth
@@ -103,7 +104,6 @@ def _memory(at: Optimum) -> float:
 
 
 # -- penalties
-# --------------------------------------------------------------------------------------------------
 def _path_penalty(at: Optimum, block: ControlBlock) -> float:
     v, tau = at.at_nodes[block.name].reshape(at.depth + 1, -1), at.step
     second = tau * float(np.sum(np.diff(v, 2, axis=0) ** 2)) / tau**4
@@ -137,9 +137,13 @@ def _triangle_penalty(at: Optimum, block: ControlBlock) -> float:
 
 
 # -- what is not covered
-# -----------------------------------------------------------------------------------------
 def refuse(at: Optimum) -> None:
-    """Kinks, kernels that are not smooth up to s = t, triangular controls without H1."""
+    """Kinks, kernels that are not smooth up to s = t, triangular controls without H1.
+
+    Raises
+    ------
+    InputError that says what has no expansion of this form.
+    """
     for block in at.discrete.space:
         if block.layout.on == "const":
             continue

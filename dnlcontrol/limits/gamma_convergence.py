@@ -8,9 +8,10 @@ J_L Γ-converges to J when for every control w (of H¹, weakly)
 With J = D + R (data and penalties) the liminf inequality splits into what can be computed at each
 depth:
 
-    R_L(w_L) >= R(Î_L w_L)                                    exactly, for every w_L
-    R(Î_L w_L) >= R(w) + <w, Î_L w_L - w>_R                    convexity, <.,.>_R the penalties'
-    inner product J_L(w_L) >= J(w) - slack_L,   slack_L = |<w, Î_L w_L - w>_R| + |D_L(w_L) - D(w)|
+    R_L(w_L) >= R(Î_L w_L)                      exactly, for every w_L
+    R(Î_L w_L) >= R(w) + <w, Î_L w_L - w>_R     convexity, <.,.>_R the penalties' inner product
+    J_L(w_L) >= J(w) - slack_L,
+        slack_L = |<w, Î_L w_L - w>_R| + |D_L(w_L) - D(w)|
 
 The first line: Î_L is at every point an average of samples, hat functions on the mirrored square
 have integral τ² (on the path τ), and the constant of the gradient part is 1. Weak convergence in H¹
@@ -23,24 +24,27 @@ the split and the checks are derived for this project.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.discretisation.space.control_space import ControlBlock, ControlSpace
 from dnlcontrol.discretisation.space.distances import control_distance
 from dnlcontrol.discretisation.space.extension import cell_averages, prolong
+from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.regularisers import H1, TvG
 from dnlcontrol.solving.starts import starting_point
 
-ROUNDING = 1e-12  # sums of O(L²) squares, relative to their value
+Functions = Mapping[str, Callable[..., ArrayLike]]  # control name -> function of (t, s), (t) or ()
+SUM_ROUNDING = 1e-12  # sums of O(L²) squares, relative to their value
 HALVED = 0.5  # a quantity vanishes when the last level has at most half of the first
 
 
@@ -75,7 +79,7 @@ class RecoverySequence:
 
     @property
     def _rounding(self) -> float:
-        return ROUNDING * (1.0 + abs(self.limit))
+        return SUM_ROUNDING * (1.0 + abs(self.limit))
 
     @property
     def passed(self) -> bool:
@@ -106,13 +110,13 @@ class LiminfCheck:
 
     @property
     def excess(self) -> np.ndarray:
-        """J_L(w_L) - J(w)."""
+        """J_L(w_L) - J(w), one for each depth."""
         return self.values - self.limit
 
     @cached_property
     def failures(self) -> tuple[str, ...]:
         """What does not hold, in words."""
-        rounding = ROUNDING * (1.0 + np.abs(self.values))
+        rounding = SUM_ROUNDING * (1.0 + np.abs(self.values))
         said = []
         if np.any(self.penalty_gaps < -rounding):
             said.append(f"R_L(w_L) < R(Î_L w_L) by {-self.penalty_gaps.min():.1e}")
@@ -147,7 +151,7 @@ class LiminfCheck:
 
 def recovery_sequence(
     problem: ControlProblem,
-    controls: Mapping[str, Any],
+    controls: Functions,
     depths: Sequence[int],
     value: float | None = None,
 ) -> RecoverySequence:
@@ -158,6 +162,11 @@ def recovery_sequence(
     controls : name -> function of (t, s), (t) or (), one for each control; a solution's
         ``controls`` will do.
     value : J(w) if it is known; otherwise the limit is extrapolated from the deepest levels.
+
+    Raises
+    ------
+    InputError for bad depths, and where the functions are not those of the controls or return
+    another shape.
 
     >>> import dnlcontrol as dnl
     >>> from problems import t7_h1_triangle as t7
@@ -183,7 +192,7 @@ def recovery_sequence(
 
 def liminf_check(
     problem: ControlProblem,
-    controls: Mapping[str, Any],
+    controls: Functions,
     depths: Sequence[int],
     sequence: Callable[[int], Any] | None = None,
     value: float | None = None,
@@ -199,6 +208,10 @@ def liminf_check(
         and keeps its energy, ``amplitude`` · cos(kπt/T) cos(kπs/T)/(kπ/T), k = ⌈√L⌉ (on the path
         without the second factor).
     value : J(w) if it is known; otherwise extrapolated from the cell averages at ``depths``.
+
+    Raises
+    ------
+    InputError as :func:`recovery_sequence`, and for a sequence that is no start of a solve.
     """
     problem, ladder = _checked("liminf_check", problem, depths)
     functions = _functions("liminf_check", problem, controls)
@@ -234,15 +247,15 @@ def liminf_check(
     return LiminfCheck(tuple(ladder), values, recovered.limit, gaps, slacks, data_gaps)
 
 
-def averages(space: ControlSpace, functions: Mapping[str, Any]) -> np.ndarray:
-    """The recovery sequence at one depth: cell averages of every control, a flat vector."""
+def averages(space: ControlSpace, functions: Functions) -> np.ndarray:
+    """The recovery sequence at one depth: cell averages of every control, flat (size,)."""
     return space.assemble(
         {b.name: cell_averages(_on_arrays(functions[b.name], b), b.layout) for b in space}
     )
 
 
 def oscillation(space: ControlSpace) -> np.ndarray:
-    """cos(kπt/T) cos(kπs/T)/(kπ/T) with k = ⌈√L⌉ in every component; 0 for constants."""
+    """cos(kπt/T) cos(kπs/T)/(kπ/T), k = ⌈√L⌉, in every component, (size,); 0 for constants."""
     k = int(np.ceil(np.sqrt(space.grid.depth))) * np.pi / space.grid.horizon
 
     def wave(block: ControlBlock) -> np.ndarray:
@@ -255,14 +268,14 @@ def oscillation(space: ControlSpace) -> np.ndarray:
 
 
 def extended_penalty(problem: ControlProblem, space: ControlSpace, w: np.ndarray) -> float:
-    """R(Î_L w): the penalties' integrals of the piecewise-linear extension, by quadrature without
-    error.
+    """R(Î_L w), w flat (size,): the penalties' integrals of the piecewise-linear extension, by
+    quadrature without error.
     """
     total = 0.0
     for block in space:
         layout, values = block.layout, block.values(w)
 
-        def norm(kind: str, layout: Any = layout, values: np.ndarray = values) -> float:
+        def norm(kind: str, layout: Layout = layout, values: np.ndarray = values) -> float:
             return control_distance(layout, values, layout, np.zeros_like(values), kind) ** 2
 
         for item in problem.regularisers_of(block.name):
@@ -292,10 +305,10 @@ def _extrapolated(depths: Sequence[int], values: Sequence[float]) -> float:
     return extrapolate(depths, values)[0]
 
 
-def _checked(name: str, problem: Any, depths: Any) -> tuple[ControlProblem, list[int]]:
+def _checked(name: str, problem: object, depths: object) -> tuple[ControlProblem, list[int]]:
     if not isinstance(problem, ControlProblem):
         checks.reject_type(f"{name}.problem", problem, "a ControlProblem")
-    if not hasattr(depths, "__iter__"):
+    if not isinstance(depths, Iterable):
         checks.reject_type(
             f"{name}.depths", depths, "a list of at least two increasing integers >= 1"
         )
@@ -305,7 +318,7 @@ def _checked(name: str, problem: Any, depths: Any) -> tuple[ControlProblem, list
     return problem, ladder
 
 
-def _functions(name: str, problem: ControlProblem, controls: Any) -> Mapping[str, Any]:
+def _functions(name: str, problem: ControlProblem, controls: object) -> Functions:
     if not isinstance(controls, Mapping):
         checks.reject_type(f"{name}.controls", controls, "a mapping name -> function")
     if set(controls) != set(problem.controls):
@@ -319,7 +332,9 @@ def _functions(name: str, problem: ControlProblem, controls: Any) -> Mapping[str
     return controls
 
 
-def _on_arrays(function: Callable[..., Any], block: ControlBlock) -> Callable[..., np.ndarray]:
+def _on_arrays(
+    function: Callable[..., ArrayLike], block: ControlBlock
+) -> Callable[..., np.ndarray]:
     """The function on arrays of times, point by point where it does not take them."""
 
     def evaluate(*times: np.ndarray) -> np.ndarray:

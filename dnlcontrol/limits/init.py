@@ -11,15 +11,20 @@ the condition of Xu, Zhang, arXiv 2107.12530.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.limits.infinite_depth.majorants import PowerLaw, Tail
 from dnlcontrol.limits.infinite_depth.rounding import matrix_norm, norm_of, vector_norm
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Modules = nn.Module | Iterable[nn.Module]
 
 # projections end a little inside, so that norms that are rounded up stay below the radius
 INSIDE = 1 - 1e-12
@@ -102,7 +107,7 @@ class Summable:
         ]
         return [W for W, _ in layers], [b for _, b in layers]
 
-    def initialise(self, module: Any, inner: int | None = None, seed: int = 0) -> None:
+    def initialise(self, module: Modules, inner: int | None = None, seed: int = 0) -> None:
         """Fill the square Linear layers of a torch module, in order: layer n = 1, 2, ..., M =
         ``inner`` per block.
 
@@ -118,7 +123,7 @@ class Summable:
                 _write(linear.weight, weight)
                 _write(linear.bias, bias)
 
-    def project(self, module: Any, inner: int | None = None) -> int:
+    def project(self, module: Modules, inner: int | None = None) -> int:
         """Replace the square Linear layers by the nearest ones (Frobenius norm) of the set; how
         many layers moved.
 
@@ -149,6 +154,10 @@ def summable(
     """The summable set with exponent ``alpha`` > 0 and radii ``scale``, ``bias_scale`` (default:
     scale), in ``norm``.
 
+    Raises
+    ------
+    InputError for an exponent or scale that is not positive, and for another norm than 1, 2, inf.
+
     >>> from dnlcontrol.certificates import depth
     >>> scheme = summable(0.5)
     >>> stack = depth.Stack(*scheme.plain(width=4, depth=100), tail=scheme.tail())
@@ -160,11 +169,15 @@ def summable(
     return Summable(float(alpha), float(scale), float(bias), norm_of("norm", norm))
 
 
-def square_layers(module: Any, inner: int | None = None) -> list[list[Any]]:
+def square_layers(module: Modules, inner: int | None = None) -> list[list[nn.Linear]]:
     """The torch.nn.Linear layers with as many inputs as outputs, in order, in groups of ``inner``
     (None: 1).
 
     ``module`` may also be a list of such layers.
+
+    Raises
+    ------
+    InputError where there is none, or no multiple of ``inner``.
     """
     from torch import nn
 
@@ -185,7 +198,7 @@ def square_layers(module: Any, inner: int | None = None) -> list[list[Any]]:
 
 
 def project_matrix(A: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
-    """The nearest matrix (Frobenius norm) with ‖A‖ <= radius, norm 1, 2 or inf.
+    """The nearest matrix (rows, columns) (Frobenius norm) with ‖A‖ <= radius, norm 1, 2 or inf.
 
     Norm 2: singular values are cut at the radius. Norm inf: each row onto the l1 ball; norm 1: each
     column.
@@ -205,7 +218,7 @@ def project_matrix(A: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
 
 
 def project_vector(b: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
-    """The nearest vector with ‖b‖ <= radius.
+    """The nearest vector (d,) with ‖b‖ <= radius.
 
     Norm 1: |b_i| is lowered by the θ >= 0 for which Σ max(|b_i| - θ, 0) = radius.
     """
@@ -224,11 +237,11 @@ def project_vector(b: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
     return np.sign(b) * np.maximum(np.abs(b) - theta, 0)
 
 
-def _read(parameter: Any) -> np.ndarray:
+def _read(parameter: Tensor) -> np.ndarray:
     return np.asarray(parameter.detach().cpu().numpy(), dtype=np.float64)
 
 
-def _write(parameter: Any, value: np.ndarray) -> None:
+def _write(parameter: Tensor | None, value: np.ndarray) -> None:
     if parameter is not None:
         import torch
 
@@ -236,7 +249,7 @@ def _write(parameter: Any, value: np.ndarray) -> None:
             parameter.copy_(torch.as_tensor(value))
 
 
-def _write_if_moved(parameter: Any, old: np.ndarray, new: np.ndarray) -> bool:
+def _write_if_moved(parameter: Tensor | None, old: np.ndarray, new: np.ndarray) -> bool:
     if np.array_equal(old, new):
         return False
     _write(parameter, new)

@@ -119,7 +119,7 @@ class ResNetLimitReport:
         return self.table()
 
 
-def resnet_limit_report(solutions: Any, least: float = 1e-2) -> ResNetLimitReport:
+def resnet_limit_report(solutions: object, least: float = 1e-2) -> ResNetLimitReport:
     """Check the Euler-Lagrange identities at every depth and fit the rates over the depths.
 
     Parameters
@@ -130,6 +130,11 @@ def resnet_limit_report(solutions: Any, least: float = 1e-2) -> ResNetLimitRepor
     least : rates are refused when T ‖K‖_{L²}/√T at the finest depth is below it: then the layers
         move no state by more than about that share, the network is close to the identity (labels
         that hardly vary, or large weights), and the distances are differences of numbers near 0.
+
+    Raises
+    ------
+    InputError where the solutions are not of increasing depths >= 3, of the left rule, or of such a
+    problem.
     """
     found = _ladder(solutions)
     least = checks.non_negative("resnet_limit_report.least", least)
@@ -157,7 +162,7 @@ def resnet_limit_report(solutions: Any, least: float = 1e-2) -> ResNetLimitRepor
     return ResNetLimitReport(found[0].name, tuple(certificates), tuple(rows), rates, refused)
 
 
-def _ladder(solutions: Any) -> list[Solution]:
+def _ladder(solutions: object) -> list[Solution]:
     argument = "resnet_limit_report.solutions"
     levels = getattr(solutions, "levels", None)
     found = [level.adjoint for level in levels] if levels is not None else solutions
@@ -176,13 +181,13 @@ def _certificate(model: LimitModel, solution: Solution, parts: Parts) -> Certifi
     for name, item in model.penalties.items():
         rows += _identities(name, parts, item.weight, item.tau, solution)
     return Certificate(
-        solution.name,
-        solution.backend,
-        solution.depth,
-        solution.rule,
-        solution.tolerance,
-        0,
-        tuple(rows),
+        problem=solution.name,
+        backend=solution.backend,
+        depth=solution.depth,
+        rule=solution.rule,
+        tolerance=solution.tolerance,
+        seed=0,
+        checks=tuple(rows),
     )
 
 

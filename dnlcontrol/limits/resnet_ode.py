@@ -5,8 +5,9 @@ boundary-value problem.
 
     x_n' = σ(K x_n + b)                    x_n(0) = the n-th input
     ψ_n' = -Kᵀ (σ'(K x_n + b) ⊙ ψ_n)       ψ_n(T) = N ∂D/∂x_n
-    2α_1 K'' = (1/N) Σ_n (σ' ⊙ ψ_n) x_nᵀ   K'(0) = τ_1 K(0),  K'(T) = 0     (b likewise, without
-    x_n) ∂D/∂c + α_c c = 0                      for the constants of the head
+    2α_1 K'' = (1/N) Σ_n (σ' ⊙ ψ_n) x_nᵀ   K'(0) = τ_1 K(0),  K'(T) = 0
+    2α_2 b'' = (1/N) Σ_n σ' ⊙ ψ_n          b'(0) = τ_1 b(0),  b'(T) = 0
+    ∂D/∂c + α_c c = 0                      for the constants of the head
 
 Source: the functional is the limit in Thorpe, van Gennip, arXiv 1810.11741; its optimality system
 is derived for this project.
@@ -16,15 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.point import problem_of
 from dnlcontrol.limits.resnet_parts import LimitModel, model_of
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 UNKNOWNS = 400  # functions in the boundary-value problem; its Jacobian at each mesh point is dense
 
@@ -39,10 +44,10 @@ class ResNetContinuum:
     differential equations; ``mesh``: points used.
     """
 
-    controls: Mapping[str, Callable[[Any], np.ndarray]]
-    slopes: Mapping[str, Callable[[Any], np.ndarray]]
-    state: Callable[[Any], np.ndarray]
-    costate: Callable[[Any], np.ndarray]
+    controls: Mapping[str, Callable[[ArrayLike], np.ndarray]]
+    slopes: Mapping[str, Callable[[ArrayLike], np.ndarray]]
+    state: Callable[[ArrayLike], np.ndarray]
+    costate: Callable[[ArrayLike], np.ndarray]
     constants: Mapping[str, np.ndarray]
     terms: Mapping[str, float]
     residual: float
@@ -153,8 +158,8 @@ def resnet_continuum(
 
 def continuum_energy(
     problem: ControlProblem,
-    controls: Mapping[str, Any],
-    constants: Mapping[str, Any] | None = None,
+    controls: Mapping[str, Callable[[float], ArrayLike]],
+    constants: Mapping[str, ArrayLike] | None = None,
     cells: int = 4096,
 ) -> dict[str, float]:
     """The terms of E at given functions K(t), b(t) and constants: data cost and penalties by
@@ -163,6 +168,10 @@ def continuum_energy(
     x' = σ(Kx + b) by an adaptive method of order 8 to 1e-11. ∫|K'|² by differences over ``cells``
     cells: an error of O(cells^-2) for smooth K, and exact for a piecewise-linear K whose corners
     are among the cells' ends.
+
+    Raises
+    ------
+    InputError for a problem of another form, and where functions or constants are missing.
     """
     from scipy.integrate import solve_ivp
 
@@ -250,9 +259,9 @@ def _guess(unknowns: _Unknowns, start: Solution) -> tuple[np.ndarray, np.ndarray
     return t, unknowns.join({"K": K, "b": b, **slopes, "x": start.states, "psi": start.costates})
 
 
-def _result(model: LimitModel, unknowns: _Unknowns, found: Any) -> ResNetContinuum:
-    def part(name: str) -> Callable[[Any], np.ndarray]:
-        def function(t: Any) -> np.ndarray:
+def _result(model: LimitModel, unknowns: _Unknowns, found: OptimizeResult) -> ResNetContinuum:
+    def part(name: str) -> Callable[[ArrayLike], np.ndarray]:
+        def function(t: ArrayLike) -> np.ndarray:
             times = checks.numbers("t", t)
             values = unknowns.split(found.sol(times.ravel()))[name]
             return values.reshape(*times.shape, *values.shape[1:])
@@ -276,14 +285,14 @@ def _result(model: LimitModel, unknowns: _Unknowns, found: Any) -> ResNetContinu
         terms[name] = item.weight * (float(measure @ square) + item.tau * start)
     terms |= {k: 0.5 * model.weights[k] * float((v**2).sum()) for k, v in constants.items()}
     return ResNetContinuum(
-        {k: part(k) for k in model.penalties},
-        {k: part(f"slope {k}") for k in model.penalties},
-        state,
-        part("psi"),
-        constants,
-        terms,
-        float(np.max(found.rms_residuals)),
-        len(found.x),
+        controls={k: part(k) for k in model.penalties},
+        slopes={k: part(f"slope {k}") for k in model.penalties},
+        state=state,
+        costate=part("psi"),
+        constants=constants,
+        terms=terms,
+        residual=float(np.max(found.rms_residuals)),
+        mesh=len(found.x),
     )
 
 

@@ -1,9 +1,9 @@
 """The residual network of Thorpe and van Gennip: which problems are of that form, and its parts in
 NumPy.
 
-    X_{i+1} = X_i + τ σ(K_i X_i + b_i),   E = D(X_n, c) + α_1 [τ^{-1} Σ|K_i - K_{i-1}|² + τ_1
-    |K_0|²]
-                                            + α_2 [the same for b] + ½ Σ α_c |c|²
+    X_{i+1} = X_i + τ σ(K_i X_i + b_i),
+    E = D(X_n, c) + α_1 [τ^{-1} Σ|K_i - K_{i-1}|² + τ_1 |K_0|²]
+                  + α_2 [τ^{-1} Σ|b_i - b_{i-1}|² + τ_1 |b_0|²] + ½ Σ α_c |c|²
 
 with the constants c of the head (W and c there: α_3 |W|² is ½ (2α_3) |W|²). Source of the model:
 arXiv 1810.11741.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -92,12 +91,17 @@ class LimitModel:
         return gradients
 
 
-def model_of(problem: Any, argument: str) -> LimitModel:
-    """The problem's parts, or an error that says what is not of this form."""
+def model_of(problem: object, argument: str) -> LimitModel:
+    """The problem's parts, or an error that says what is not of this form.
+
+    Raises
+    ------
+    InputError that names the first part that does not fit.
+    """
     if not isinstance(problem, ControlProblem):
         checks.reject_type(argument, problem, "a ControlProblem")
 
-    def need(holds: bool, seen: Any, allowed: str) -> None:
+    def need(holds: bool, seen: object, allowed: str) -> None:
         if not holds:
             checks.reject(argument, seen, allowed)
 

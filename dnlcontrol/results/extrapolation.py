@@ -15,6 +15,10 @@ def extrapolate(
     """J* and the coefficients c_k of J_L = J* + Σ_k c_k L^{-p_k}, as many terms as the deepest
     levels determine.
 
+    Raises
+    ------
+    InputError where there is not one value for each depth.
+
     >>> limit, c = extrapolate([4, 8, 16], [1 + 2 / L + 3 / L**2 for L in (4, 8, 16)])
     >>> round(limit, 12), [round(float(v), 9) for v in c]
     (1.0, [2.0, 3.0])
@@ -36,6 +40,10 @@ def fitted_rate(depths: Sequence[int], errors: Sequence[float], noise: float = 0
     """p of error ≈ C L^{-p}, by least squares over the last four levels above ``noise``; NaN with
     fewer than two.
 
+    Raises
+    ------
+    InputError where there is not one error for each depth.
+
     >>> round(fitted_rate([4, 8, 16], [1 / 4, 1 / 8, 1 / 16]), 12)
     1.0
     """
@@ -51,9 +59,3 @@ def fitted_rate(depths: Sequence[int], errors: Sequence[float], noise: float = 0
     if len(L) < 2:
         return float("nan")
     return float(-np.polyfit(np.log(L), np.log(e), 1)[0])
-
-
-def _distinct(argument: str, values: Sequence[float]) -> None:
-    found = checks.numbers(argument, values)
-    if np.any(found <= 0) or len(set(found.tolist())) < len(found):
-        checks.reject(argument, list(values), "distinct numbers > 0")

@@ -16,12 +16,18 @@ from dnlcontrol.files.atomic import write_atomic
 FORMAT = 1
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
+def write_json(path: Path, record: Mapping[str, object]) -> None:
+    """Write a record in one step; numbers that are not finite become null."""
     write_atomic(path, (json.dumps(plain(record), indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:
-    """A JSON object of this library's format and of one kind."""
+    """A JSON object of this library's format and of one kind.
+
+    Raises
+    ------
+    InputError where there is no such file, or one of another program, kind or format.
+    """
     if not path.is_file():
         checks.reject(
             "run", f"{path.parent} (no {path.name})", "a run directory written by save or --out"
@@ -45,7 +51,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     return record
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """JSON types only; numbers that are not finite become null."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}

@@ -124,7 +124,7 @@ def run_check(given: argparse.Namespace) -> int:
 
 
 def run_compare(given: argparse.Namespace) -> int:
-    from dnlcontrol.studies.result import DISTANCES
+    from dnlcontrol.studies.rates import DISTANCES
 
     a, b = (_solution(run) for run in given.runs)
     report: dict[str, Any] = {

@@ -7,11 +7,14 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 
-SEEN, FEWEST = 30, 4  # iterates that the rate is fitted to: the last ones, at least so many
+from dnlcontrol.minimise.outcome import Iterate
+
+SEEN = 30  # iterates that the rate is fitted to at most: the last ones
+FEWEST = 4  # iterates before which no rate is told
 
 
 class TimeLeft:
@@ -46,7 +49,7 @@ class ProgressLine:
     """One line, written again for each iterate: value, stationarity, radius, work units, time left.
 
     >>> import io
-    >>> from dnlcontrol.backends.adjoint.objective import Iterate
+    >>> from dnlcontrol.minimise.outcome import Iterate
     >>> line = ProgressLine(io.StringIO(), 1e-8, prefix="L=8 ")
     >>> line.text(Iterate(3, 0.5, 1e-4, 1.0, 7, 42.0), left=None)
     'L=8    3  J = 0.5  stationarity 1.0e-04  radius 1  42 units  time left ~'
@@ -66,7 +69,7 @@ class ProgressLine:
         self._left = TimeLeft(tolerance)
         self._open = False
 
-    def __call__(self, iterate: Any) -> None:
+    def __call__(self, iterate: Iterate) -> None:
         """Show an iterate; iteration 0 is that of another solve."""
         if iterate.iteration == 0:
             self._left = TimeLeft(self.tolerance)
@@ -77,7 +80,8 @@ class ProgressLine:
         self.stream.flush()
         self._open = True
 
-    def text(self, iterate: Any, left: float | None) -> str:
+    def text(self, iterate: Iterate, left: float | None) -> str:
+        """The line of an iterate, ``left`` seconds before the end (None: not known)."""
         parts = [
             f"{self.prefix}{iterate.iteration:4d}",
             f"J = {iterate.value:.10g}",

@@ -13,19 +13,26 @@ programming for the discrete problem of depth L itself, so that V^0(x_0) = J_L u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.engines import torch_engine
+from dnlcontrol.problem.losses import Cost
 from dnlcontrol.problem.problem import ControlProblem
 
-DIMENSIONS = 3
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Bounds = Mapping[str, tuple[ArrayLike, ArrayLike]]  # control name -> (lower, upper)
+DIMENSIONS = 3  # of the joint state: a grid of 41 points an axis has 69,000 of them
 CHUNK = 200_000  # points times controls in one call: a few tens of MB
 REFINEMENTS = 14  # halvings of the spacing of the candidates: 2^-14
 
@@ -60,7 +67,7 @@ class ValueFunction:
     def depth(self) -> int:
         return len(self.values) - 1
 
-    def value(self, t: float, x: Any) -> Any:
+    def value(self, t: float, x: ArrayLike) -> Any:
         """V(t, x): linear between the nodes in t, multilinear in x. ``x``: one state or rows of
         states (P, D).
         """
@@ -71,7 +78,7 @@ class ValueFunction:
         result = ends[0] + (place - l) * (ends[1] - ends[0])
         return float(result[0]) if one else result
 
-    def feedback(self, t: float, x: Any) -> dict[str, np.ndarray]:
+    def feedback(self, t: float, x: ArrayLike) -> dict[str, np.ndarray]:
         """The minimising control of the step that starts at the last node <= t, name -> shape
         (rows: (P, *shape)).
         """
@@ -81,9 +88,13 @@ class ValueFunction:
         named = self.transition.named(v)
         return {k: c[0] for k, c in named.items()} if one else named
 
-    def simulate(self, x0: Any = None) -> ClosedLoop:
+    def simulate(self, x0: ArrayLike | None = None) -> ClosedLoop:
         """The closed loop x^{l+1} = x^l + τ f(t_l, x^l, feedback) from ``x0`` (default: the
         problem's).
+
+        Raises
+        ------
+        InputError for several joint states.
         """
         model = self.transition
         x = model.flat_start if x0 is None else self._points("simulate.x0", x0)[0]
@@ -99,18 +110,16 @@ class ValueFunction:
             path.append(x)
             used.append(v)
         cost += float(model.terminal(x)[0])
-        points, lower, upper = (
-            np.concatenate(path),
-            *zip(*((a[0], a[-1]) for a in self.axes), strict=True),
-        )
+        points = np.concatenate(path)
+        lower = [a[0] for a in self.axes]
+        upper = [a[-1] for a in self.axes]
         inside = bool(np.all((points >= lower) & (points <= upper)))
         p = model.discrete.problem
         states = points.reshape(self.depth + 1, p.samples, *p.state_shape)
         return ClosedLoop(states, model.named(np.concatenate(used)), cost, inside)
 
     # -- pieces
-    # ----------------------------------------------------------------------------------------------
-    def _points(self, argument: str, x: Any) -> tuple[np.ndarray, bool]:
+    def _points(self, argument: str, x: ArrayLike) -> tuple[np.ndarray, bool]:
         points, D = checks.numbers(argument, x), len(self.axes)
         if points.size == D and points.ndim < 2:
             return points.reshape(1, D), True
@@ -121,7 +130,7 @@ class ValueFunction:
             checks.reject(argument, points, f"one state of {D} entries or rows (P, {D})")
         return points, False
 
-    def _time(self, argument: str, t: Any) -> float:
+    def _time(self, argument: str, t: float) -> float:
         time, T = checks.real(argument, t), self.transition.discrete.grid.horizon
         if not 0 <= time <= T:
             checks.reject(argument, t, f"a time in [0, {T:g}]")
@@ -131,9 +140,8 @@ class ValueFunction:
         """I[V^l] at points (P, D)."""
         from scipy.ndimage import map_coordinates
 
-        origin, gap = (
-            np.array([f(a) for a in self.axes]) for f in (lambda a: a[0], lambda a: a[1] - a[0])
-        )
+        origin = np.array([a[0] for a in self.axes])
+        gap = np.array([a[1] - a[0] for a in self.axes])
         return np.asarray(
             map_coordinates(self.values[l], ((points - origin) / gap).T, order=1, mode="nearest")
         )
@@ -183,9 +191,7 @@ class Transition:
     next state.
     """
 
-    def __init__(
-        self, discrete: DiscreteProblem, bounds: Mapping[str, Any], candidates: int
-    ) -> None:
+    def __init__(self, discrete: DiscreteProblem, bounds: Bounds, candidates: int) -> None:
         import torch
 
         self.discrete = discrete
@@ -221,17 +227,17 @@ class Transition:
         p = self.discrete.problem
         engine = self.engine
 
-        def targets(cost: Any) -> list[Any]:
+        def targets(cost: Cost | None) -> list[Tensor]:
             return [] if cost is None or cost.target is None else [torch.tensor(cost.target)]
 
-        def one(t: Any, x: Any, v: Any) -> tuple[Any, Any]:
+        def one(t: Tensor, x: Tensor, v: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             speed = vmap(lambda y: f.kernel(engine, t, t, y, v))(x)
             if f.running is None:
                 return x.new_zeros(()), speed
             running, extra = f.running, targets(p.running)
             return vmap(lambda x, *y: running(engine, t, x, v, *y))(x, *extra).mean(), speed
 
-        def last(x: Any) -> Any:
+        def last(x: Tensor) -> Tensor:
             if f.terminal is None:
                 return x.new_zeros(())
             terminal, extra = f.terminal, targets(p.terminal)
@@ -261,6 +267,7 @@ class Transition:
         return added, x + self.step * np.asarray(speed).reshape(len(x), -1)
 
     def terminal(self, x: np.ndarray) -> np.ndarray:
+        """Φ, (P, D) -> (P,)."""
         import torch
 
         with torch.no_grad():
@@ -270,11 +277,11 @@ class Transition:
 def hamilton_jacobi(
     problem: ControlProblem,
     depth: int,
-    lower: Any,
-    upper: Any,
-    points: Any = 41,
+    lower: ArrayLike,
+    upper: ArrayLike,
+    points: int | Sequence[int] = 41,
     candidates: int = 17,
-    bounds: Mapping[str, tuple[Any, Any]] | None = None,
+    bounds: Bounds | None = None,
 ) -> ValueFunction:
     """The value function of an ODE problem with bounded path controls, by a monotone
     semi-Lagrangian scheme.
@@ -293,6 +300,11 @@ def hamilton_jacobi(
     candidates : controls tried along each of the m entries (candidates^m in all) before the local
         search.
     bounds : name -> (lower, upper) for the controls, in place of their own.
+
+    Raises
+    ------
+    InputError for a problem with memory, constraints, coupled nodes or unbounded controls, for more
+    than three entries, and for a bad box or grid.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -358,7 +370,7 @@ def _check(problem: ControlProblem, discrete: DiscreteProblem) -> None:
             )
 
 
-def _bounds(problem: ControlProblem, bounds: Any) -> Mapping[str, Any]:
+def _bounds(problem: ControlProblem, bounds: object) -> Bounds:
     if not isinstance(bounds, (Mapping, type(None))):
         checks.reject_type("bounds", bounds, "a mapping name -> (lower, upper)")
     for name, pair in (bounds or {}).items():
@@ -371,7 +383,7 @@ def _bounds(problem: ControlProblem, bounds: Any) -> Mapping[str, Any]:
     return bounds or {}
 
 
-def _sides(name: str, control: Any, bounds: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def _sides(name: str, control: Control, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds of one control, finite."""
     pair = bounds.get(name, (control.lower, control.upper))
     low, high = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,13 @@ from dnlcontrol.studies.study import check_depths
 from dnlcontrol.studies.study_files import place
 
 
-def load(directory: Any) -> Any:
-    """The Solution or Study saved in a run directory."""
+def load(directory: str | os.PathLike[str]) -> Any:
+    """The Solution or Study saved in a run directory.
+
+    Raises
+    ------
+    InputError where the directory holds neither, or a file of another program or format.
+    """
     try:
         folder = Path(directory)
     except TypeError:
@@ -33,7 +39,7 @@ def load(directory: Any) -> Any:
     checks.reject("run", f"{folder} ({what})", "a run directory written by save or --out")
 
 
-def _stored_constants(record: Mapping[str, Any]) -> dict[int, float]:
+def _stored_constants(record: Mapping[str, object]) -> dict[int, float]:
     """depth -> the error constant in the table of a finished study."""
     summary = record.get("summary")
     rows = summary.get("levels") if isinstance(summary, Mapping) else None
@@ -45,7 +51,7 @@ def _stored_constants(record: Mapping[str, Any]) -> dict[int, float]:
     }
 
 
-def load_study(directory: Any, reference: Reference | None = None) -> Study:
+def load_study(directory: str | os.PathLike[str], reference: Reference | None = None) -> Study:
     """Read a finished study."""
     folder = Path(directory)
     record = read_json(folder / "study.json", "study")

@@ -90,7 +90,7 @@ class MultiStart:
 
     @property
     def values(self) -> np.ndarray:
-        """The values of the distinct minimisers, increasing."""
+        """The values of the distinct minimisers, (clusters,), increasing."""
         return np.array([cluster.value for cluster in self.clusters])
 
     @property
@@ -99,7 +99,12 @@ class MultiStart:
         return float(np.ptp(self.values)) if self.clusters else np.nan
 
     def table(self) -> Any:
-        """A pandas DataFrame, one row for each start."""
+        """A pandas DataFrame, one row for each start.
+
+        Raises
+        ------
+        ImportError that names the extra where pandas is missing.
+        """
         try:
             import pandas as pd
         except ImportError as error:
@@ -127,7 +132,7 @@ def multistart(
     backend: str = "adjoint",
     workers: int = 1,
     tolerance: float = 1e-8,
-    symmetries: Any = None,
+    symmetries: Symmetry | Sequence[Symmetry] | None = None,
     distinct: float = 1e-3,
     **options: Any,
 ) -> MultiStart:
@@ -289,7 +294,15 @@ class _Gathering:
             replace(self.rows[k], cluster=number.get(self.belongs.get(k, -1), -1))
             for k in sorted(self.rows)
         )
-        return MultiStart(problem.name, depth, seed, scale, clusters, best, tuple(rows))
+        return MultiStart(
+            name=problem.name,
+            depth=depth,
+            seed=seed,
+            scale=scale,
+            clusters=clusters,
+            best=best,
+            starts=tuple(rows),
+        )
 
 
 Task = tuple[ControlProblem, int, int, int, float, dict[str, Any]]

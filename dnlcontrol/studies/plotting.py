@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.studies.result import Study
+
+if TYPE_CHECKING:
+    import os
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LABELS = {
     "controls_L2": "controls, L²",
@@ -29,14 +36,14 @@ COLOURS = (
 )  # distinguishable without red and green
 
 
-def _pyplot() -> Any:
+def _pyplot() -> Callable[[float, float], Figure]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plots need matplotlib; install dnlcontrol[study]") from error
 
-    def figure(width: float, height: float) -> Any:
+    def figure(width: float, height: float) -> Figure:
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
         return made
@@ -44,14 +51,14 @@ def _pyplot() -> Any:
     return figure
 
 
-def _save(figure: Any, path: Any) -> Path:
+def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=130)
     return target
 
 
-def plot_convergence(study: Study, path: Any) -> Path:
+def plot_convergence(study: Study, path: str | os.PathLike[str]) -> Path:
     """Left: J_L and its extrapolated limit. Right: distances of consecutive levels with fitted
     rates.
     """
@@ -94,7 +101,7 @@ def plot_convergence(study: Study, path: Any) -> Path:
     return _save(figure, path)
 
 
-def _depth_axis(axes: Any, depths: list[int]) -> None:
+def _depth_axis(axes: Axes, depths: list[int]) -> None:
     from matplotlib.ticker import NullLocator
 
     axes.set_xscale("log", base=2)
@@ -118,7 +125,7 @@ def plot_all(study: Study, folder: Path) -> list[Path]:
     return paths
 
 
-def plot_triangle(controls: list[Extension], path: Any) -> Path:
+def plot_triangle(controls: list[Extension], path: str | os.PathLike[str]) -> Path:
     """A control on the triangle: one row for each depth, one column for each of the first
     components.
     """
@@ -153,7 +160,7 @@ def plot_triangle(controls: list[Extension], path: Any) -> Path:
     return _save(figure, path)
 
 
-def plot_lines(controls: list[Extension], path: Any) -> Path:
+def plot_lines(controls: list[Extension], path: str | os.PathLike[str]) -> Path:
     """A path control: its piecewise-linear extensions, one line for each depth, one panel for each
     component.
     """
@@ -172,7 +179,7 @@ def plot_lines(controls: list[Extension], path: Any) -> Path:
     return _save(figure, path)
 
 
-def plot_paths(solutions: list[Solution], what: str, path: Any) -> Path:
+def plot_paths(solutions: list[Solution], what: str, path: str | os.PathLike[str]) -> Path:
     """States or costates against t: one panel for each component, a few samples, the last
     depths.
     """

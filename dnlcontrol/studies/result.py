@@ -6,29 +6,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.discretisation.rules import RULES
-from dnlcontrol.discretisation.space.distances import function_distance
 from dnlcontrol.files.atomic import make_directory
 from dnlcontrol.limits.error_constant import error_constant
 from dnlcontrol.problem.reference import Reference
-from dnlcontrol.results.branches import leaves, lost
-from dnlcontrol.results.extrapolation import extrapolate, fitted_rate
+from dnlcontrol.results.branches import lost
 from dnlcontrol.results.records import write_json
-from dnlcontrol.results.solution import Solution, distance
+from dnlcontrol.results.solution import Solution
+from dnlcontrol.studies.rates import (
+    corrected,
+    distances,
+    errors,
+    gaps,
+    jumps_of,
+    limit_of,
+    orders_of,
+    rates_of,
+)
 from dnlcontrol.studies.study_files import save_level
 
-DISTANCES = {
-    "controls_L2": ("L2", "controls"),
-    "controls_H1": ("H1", "controls"),
-    "controls_sup": ("sup", "controls"),
-    "states_sup": ("sup", "states"),
-    "costates_sup": ("sup", "costates"),
-}
+if TYPE_CHECKING:
+    import os
+
+    import pandas
 
 COLUMNS = (
     "value",
@@ -45,6 +49,7 @@ COLUMNS = (
     "seconds",
     "peak_memory_mb",
 )
+SAME_VALUE = 1e-6  # values of one minimiser by both backends differ by less, relative to 1 + |J|
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,23 @@ class Level:
             return error_constant(self.adjoint).constant
         except checks.InputError:
             return np.nan
+
+    @property
+    def statements(self) -> list[str]:
+        """Which backend did not converge here, and whether they found different minimisers."""
+        said = [
+            f"not converged: {s.backend} at L={self.depth}: {s.message}"
+            for s in (self.adjoint, self.exact)
+            if s is not None and not s.success
+        ]
+        if self.exact is not None:
+            value, exact = self.adjoint.value, self.exact.value
+            if abs(exact - value) > SAME_VALUE * (1 + abs(value)):
+                said.append(
+                    f"the backends found different minimisers at L={self.depth}: "
+                    f"{exact:.10g} (exact), {value:.10g} (adjoint)"
+                )
+        return said
 
 
 @dataclass(frozen=True)
@@ -110,35 +132,29 @@ class Study:
         return [self._row(k) for k in range(len(self.levels))]
 
     def _row(self, k: int) -> dict[str, Any]:
-        level, finest = self.levels[k], self.levels[-1].adjoint
+        level = self.levels[k]
         a = level.adjoint
-        row: dict[str, Any] = {
+        previous = self.levels[k - 1].adjoint if k else None
+        return {
             "depth": a.depth,
             **{c: getattr(a, c) for c in COLUMNS},
             "controls": a.size,
+            "work": a.work.get("units", np.nan),
+            "product_cost": a.work.get("product_cost", np.nan),
+            **distances(a, previous, self.levels[-1].adjoint),
+            **errors(self.reference, a),
+            "constant": level.constant,
+            "corrected": corrected(a, level.constant),
+            **gaps(a, level.exact),
         }
-        row.update(
-            work=a.work.get("units", np.nan), product_cost=a.work.get("product_cost", np.nan)
-        )
-        for name, (norm, of) in DISTANCES.items():
-            previous = self.levels[k - 1].adjoint if k else None
-            row[f"{name}_step"] = distance(previous, a, norm, of) if previous else np.nan
-            row[f"{name}_error"] = distance(a, finest, norm, of) if a is not finest else np.nan
-        row.update(_against(self.reference, a))
-        row.update(
-            constant=level.constant,
-            corrected=a.value - level.constant / a.depth ** RULES[a.rule].exponents[0],
-        )
-        exact = level.exact
-        row["value_exact"] = exact.value if exact else np.nan
-        row["value_gap"] = abs(exact.value - a.value) if exact else np.nan
-        row["exact_stationarity"] = exact.stationarity if exact else np.nan
-        for name in ("controls_L2", "states_sup", "costates_sup"):
-            row[f"{name}_gap"] = distance(a, exact, *DISTANCES[name]) if exact else np.nan
-        return row
 
-    def table(self) -> Any:
-        """A pandas DataFrame, one row for each depth."""
+    def table(self) -> pandas.DataFrame:
+        """A pandas DataFrame, one row for each depth.
+
+        Raises
+        ------
+        ImportError that names the extra where pandas is missing.
+        """
         try:
             import pandas as pd
         except ImportError as error:
@@ -146,44 +162,27 @@ class Study:
         return pd.DataFrame(self.rows).set_index("depth")
 
     # -- what follows from the levels
-    # ---------------------------------------------------------------------------
     @cached_property
     def jumps(self) -> list[int]:
         """Indices of levels that left the branch of the level before."""
-        found = []
-        steps = [row["controls_L2_step"] for row in self.rows]
-        for k in range(2, len(steps)):
-            if leaves(self.levels[k].adjoint, steps[k], steps[k - 1]):
-                found.append(k)
-        return found
+        return jumps_of([level.adjoint for level in self.levels], self.rows)
 
     @property
     def first_of_branch(self) -> int:
         """The first level of the branch that the finest level is on."""
         return self.jumps[-1] if self.jumps else 0
 
+    @property
+    def _branch(self) -> list[dict[str, Any]]:
+        """The rows of the branch that the finest level is on."""
+        return self.rows[self.first_of_branch :]
+
     @cached_property
     def rates(self) -> dict[str, float]:
         """Exponents p in C·L^{-p} on the last branch: of consecutive steps, and of errors against a
         closed form.
         """
-        rows = self.rows[self.first_of_branch :]
-        depths, values = [r["depth"] for r in rows], [r["value"] for r in rows]
-        noise = 1e-13 * max(abs(v) for v in values)
-        rates = {"value": fitted_rate(depths[1:], np.abs(np.diff(values)).tolist(), noise)}
-        for name in DISTANCES:
-            rates[name] = fitted_rate(depths[1:], [r[f"{name}_step"] for r in rows[1:]], 1e-9)
-        if (
-            self.reference is not None
-            and self.reference.value is not None
-            and self.reference.attained
-        ):
-            rates["value_error"] = fitted_rate(depths, [r["value_error"] for r in rows], noise)
-            if self.reference.controls:
-                rates["controls_L2_error"] = fitted_rate(
-                    depths, [r["controls_L2_error"] for r in rows], 1e-9
-                )
-        return rates
+        return rates_of(self._branch, self.reference)
 
     @property
     def work(self) -> float:
@@ -197,16 +196,12 @@ class Study:
     @property
     def orders(self) -> tuple[float, ...]:
         """The exponents of 1/L that the values are extrapolated with."""
-        rule = self.levels[-1].adjoint.rule
-        if self.reference is not None and rule == "left":
-            return tuple(self.reference.orders)
-        return RULES[rule].exponents
+        return orders_of(self.levels[-1].adjoint.rule, self.reference)
 
     @property
     def extrapolated_value(self) -> float:
         """The limit of J_L by Richardson extrapolation over the levels of the last branch."""
-        rows = self.rows[self.first_of_branch :]
-        return extrapolate([r["depth"] for r in rows], [r["value"] for r in rows], self.orders)[0]
+        return limit_of(self._branch, self.orders)
 
     @property
     def statements(self) -> list[str]:
@@ -219,19 +214,7 @@ class Study:
             )
             said.append(f"{words}; rates start there")
         for level in self.levels:
-            for solution in (level.adjoint, level.exact):
-                if solution is not None and not solution.success:
-                    said.append(
-                        f"not converged: {solution.backend} at L={level.depth}: {solution.message}"
-                    )
-            if level.exact is not None and abs(level.exact.value - level.adjoint.value) > 1e-6 * (
-                1 + abs(level.adjoint.value)
-            ):
-                said.append(
-                    f"the backends found different minimisers at L={level.depth}: "
-                    f"{level.exact.value:.10g} (exact), "
-                    f"{level.adjoint.value:.10g} (adjoint)"
-                )
+            said += level.statements
         return said
 
     def summary(self) -> dict[str, Any]:
@@ -254,8 +237,7 @@ class Study:
         }
 
     # -- files and pictures
-    # ---------------------------------------------------------------------------------------
-    def save(self, directory: Any) -> None:
+    def save(self, directory: str | os.PathLike[str]) -> None:
         """Write every level and the table; ``dnlcontrol.load`` reads it."""
         folder = make_directory(directory)
         for level in self.levels:
@@ -273,13 +255,13 @@ class Study:
         )
         self.table().to_csv(folder / "table.csv")
 
-    def plot(self, path: Any = "convergence.png") -> Path:
+    def plot(self, path: str | os.PathLike[str] = "convergence.png") -> Path:
         """The convergence picture: values and distances against the depth, with fitted rates."""
         from dnlcontrol.studies.plotting import plot_convergence
 
         return plot_convergence(self, path)
 
-    def plots(self, directory: Any) -> list[Path]:
+    def plots(self, directory: str | os.PathLike[str]) -> list[Path]:
         """Every picture: convergence, each control, states, costates."""
         from dnlcontrol.studies.plotting import plot_all
 
@@ -315,17 +297,3 @@ def describe(solution: Solution) -> dict[str, Any]:
         "samples": solution.samples,
         "controls": solution.size,
     }
-
-
-def _against(reference: Reference | None, solution: Solution) -> dict[str, Any]:
-    """Errors against a closed form; they replace those against the finest level."""
-    out: dict[str, Any] = {"value_error": np.nan}
-    if reference is None:
-        return out
-    if reference.value is not None:
-        out["value_error"] = abs(solution.value - reference.value)
-    if reference.controls and set(reference.controls) == set(solution.controls):
-        pairs = [(solution.controls[k], fn) for k, fn in reference.controls.items()]
-        squares = [function_distance(c.layout, c.values, fn) ** 2 for c, fn in pairs]
-        out["controls_L2_error"] = float(np.sqrt(sum(squares)))
-    return out

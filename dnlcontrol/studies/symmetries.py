@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.discretisation.space.metric import Metric
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.results.solution import Solution
+
+if TYPE_CHECKING:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
 Parts = Mapping[str, np.ndarray]  # control name -> samples (sites, *shape)
 Axes = Mapping[str, "int | None"]
@@ -137,7 +140,8 @@ class _Hidden(Symmetry):
     def _weighted(self, parts: Parts, name: str, weight: np.ndarray) -> np.ndarray:
         """(h, sites · rest), so that products of rows are L² inner products."""
         unit = self._unit(parts, name)
-        return (unit * weight.reshape(-1, *(1,) * (unit.ndim - 2))).reshape(len(unit), -1)
+        weighted = unit * weight.reshape(-1, *(1,) * (unit.ndim - 2))
+        return np.asarray(weighted.reshape(len(unit), -1))
 
     def _moved(self, parts: Parts, order: np.ndarray, signs: np.ndarray) -> dict[str, np.ndarray]:
         """Unit i becomes signs[i] times unit order[i]."""
@@ -246,7 +250,9 @@ def gap(parts: Parts, reference: Parts | None, masses: Parts) -> float:
 
 
 def masses_of(layouts: Mapping[str, Layout]) -> dict[str, np.ndarray]:
-    """The L² mass of each site: τ² on the triangle, τ on the path, 1 for constants."""
+    """The L² mass of each site, name -> (sites,): τ² on the triangle, τ on the path, 1 for
+    constants.
+    """
     mass = {name: Metric(layout, smooth=False).mass for name, layout in layouts.items()}
     return {name: np.broadcast_to(m, (layouts[name].count,)) for name, m in mass.items()}
 
@@ -274,9 +280,13 @@ def aligned(
     return parts, best
 
 
-def check_symmetries(symmetries: Any) -> tuple[Symmetry, ...]:
+def check_symmetries(symmetries: object) -> tuple[Symmetry, ...]:
     """A tuple of symmetries from a list; a permutation and sign flips of the same axes become one
     symmetry.
+
+    Raises
+    ------
+    InputError for anything else than symmetries.
     """
     if isinstance(symmetries, Symmetry):
         symmetries = [symmetries]
@@ -309,6 +319,10 @@ def check_symmetries(symmetries: Any) -> tuple[Symmetry, ...]:
 def verify(discrete: DiscreteProblem, symmetries: Sequence[Symmetry], scale: float = 1.0) -> None:
     """Raise for a declared symmetry that changes the value, a bound or a constraint at seeded
     random controls.
+
+    Raises
+    ------
+    InputError that names the symmetry and what it changes.
     """
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
@@ -338,7 +352,7 @@ def verify(discrete: DiscreteProblem, symmetries: Sequence[Symmetry], scale: flo
                 _refuse(symmetry, "which changes the violation of a constraint")
 
 
-def _excess(evaluator: Any, w: np.ndarray) -> np.ndarray:
+def _excess(evaluator: Evaluator, w: np.ndarray) -> np.ndarray:
     """The violations of all constraint entries, sorted: a symmetry may exchange entries."""
     rows = evaluator.rows
     return np.sort(rows.violation(evaluator.constraint_values(w))) if rows.size else np.zeros(0)
@@ -354,13 +368,19 @@ def _refuse(symmetry: Symmetry, seen: str) -> None:
     checks.reject("symmetries", f"{kind}{axes}, {seen}", "symmetries of the problem")
 
 
-def align(solution: Solution, reference: Solution, symmetries: Any) -> Solution:
+def align(
+    solution: Solution, reference: Solution, symmetries: Symmetry | Sequence[Symmetry] | None
+) -> Solution:
     """The solution with its hidden units renumbered and signed as in the reference, nearest in L².
 
     Two solutions of one problem found independently are compared by
     ``distance(align(a, b, symmetries), b)``. Another depth of the reference is met by prolonging
     it. Value, states and costates are those of ``solution``, which hidden symmetries leave as they
     are (a FiniteSymmetry need not: it is refused).
+
+    Raises
+    ------
+    InputError for solutions of different problems, and for a FiniteSymmetry.
     """
     for argument, value in (("align.solution", solution), ("align.reference", reference)):
         if not isinstance(value, Solution):

@@ -3,18 +3,18 @@
 On the activation domain of x, where every layer's pattern is that of x, with J_i the diagonal
 matrix of the pattern (entries 1 or the slope a),
 
-    N_n(y) = (J_n W_n ... J_1 W_1) y + Σ_i (J_n W_n ... J_{i+1} W_{i+1}) J_i b_i       idea: Xu,
-    Zhang, arXiv 2107.12530
+    N_n(y) = (J_n W_n ... J_1 W_1) y + Σ_i (J_n W_n ... J_{i+1} W_{i+1}) J_i b_i
 
-and for a residual block J_n (I + W^M J_{M-1} W^{M-1} ... J_1 W^1) in the place of J_n W_n.
+and for a residual block J_n (I + W^M J_{M-1} W^{M-1} ... J_1 W^1) in the place of J_n W_n. Idea:
+Xu, Zhang, arXiv 2107.12530.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.limits.infinite_depth.stacks import Block, Layer, Stack
@@ -35,12 +35,17 @@ class AffineForm:
     offset: np.ndarray
     patterns: tuple[np.ndarray, ...]
 
-    def __call__(self, y: Any) -> np.ndarray:
+    def __call__(self, y: ArrayLike) -> np.ndarray:
+        """(..., d_0) -> (..., d_n)."""
         return np.asarray(y, dtype=np.float64) @ self.matrix.T + self.offset
 
 
-def affine_form(stack: Stack, x: Any, depth: int | None = None) -> AffineForm:
-    """The affine form at x; a pre-activation that is exactly 0 counts as inactive.
+def affine_form(stack: Stack, x: ArrayLike, depth: int | None = None) -> AffineForm:
+    """The affine form at x (width,); a pre-activation that is exactly 0 counts as inactive.
+
+    Raises
+    ------
+    InputError for an activation that is not piecewise linear, and for an x of another length.
 
     >>> form = affine_form(Stack([[[1.0, 2.0], [3.0, 4.0]]], [[0.5, -9.0]]), [1.0, 1.0])
     >>> form.matrix.tolist(), form.offset.tolist()
@@ -81,13 +86,17 @@ def affine_form(stack: Stack, x: Any, depth: int | None = None) -> AffineForm:
     return AffineForm(A, c, tuple(patterns))
 
 
-def activation_pattern(stack: Stack, x: Any, depth: int | None = None) -> tuple[np.ndarray, ...]:
-    """One boolean array per activation: where it passes its argument unchanged (slope 1:
+def activation_pattern(
+    stack: Stack, x: ArrayLike, depth: int | None = None
+) -> tuple[np.ndarray, ...]:
+    """One boolean array (rows,) per activation: where it passes its argument unchanged (slope 1:
     everywhere).
     """
     return tuple(J == 1 for J in affine_form(stack, x, depth).patterns)
 
 
-def activation_matrices(stack: Stack, x: Any, depth: int | None = None) -> tuple[np.ndarray, ...]:
-    """The diagonal matrices J_1, J_2, ... at x."""
+def activation_matrices(
+    stack: Stack, x: ArrayLike, depth: int | None = None
+) -> tuple[np.ndarray, ...]:
+    """The diagonal matrices J_1, J_2, ... at x, (rows, rows) each."""
     return tuple(np.diag(J) for J in affine_form(stack, x, depth).patterns)

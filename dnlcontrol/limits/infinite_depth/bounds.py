@@ -1,8 +1,8 @@
 """Bounds of ‖N_∞ - N_k‖ at every depth k <= n, in the log domain, rounded up [derived].
 
 With x^k = σ(u_k), u_k = x^{k-1} + e_k, ‖e_k‖ <= p_k ‖x^{k-1}‖ + β_k and |σ(u)| <= |u| the norms are
-at most M_k = (1 + p_k) M_{k-1} + β_k, with M_∞ finite when Σ p_k and Σ β_k are. Entry by entry, u_-
->= 0 the size of the negative part, σ(u) = u + (1 - a) u_-, so that
+at most M_k = (1 + p_k) M_{k-1} + β_k, with M_∞ finite when Σ p_k and Σ β_k are. Entry by entry,
+u_- >= 0 the size of the negative part, σ(u) = u + (1 - a) u_-, so that
 
     x^K - x^n = Σ e_k + (1 - a) Σ (u_k)_-,
     (u_{k+1})_- <= a (u_k)_- + (e_{k+1})_-,   (u_{n+1})_- <= (x^n)_- + (e_{n+1})_-
@@ -21,6 +21,7 @@ C_n <= Π_n B_n.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,21 +30,22 @@ from dnlcontrol.limits.infinite_depth.majorants import Tail
 from dnlcontrol.limits.infinite_depth.path import Path
 from dnlcontrol.limits.infinite_depth.rounding import EPS, up
 
+Real = float | np.ndarray
 DEEPEST = 2**60  # no depth beyond it is looked for
 
 
-def log_of(value: Any) -> Any:
+def log_of(value: Real) -> Any:
     """log with log 0 = -inf and no warning."""
     with np.errstate(divide="ignore"):
         return np.log(value)
 
 
-def log_expm1(S: Any) -> Any:
+def log_expm1(S: Real) -> Any:
     """log(exp(S) - 1) for S >= 0 without overflow: S + log(-expm1(-S))."""
     return np.where(np.isinf(S), np.inf, S + log_of(-np.expm1(-np.where(np.isinf(S), 1.0, S))))
 
 
-def raised(logarithm: Any, *terms: Any, steps: int = 1) -> Any:
+def raised(logarithm: Real, *terms: Real, steps: int = 1) -> Any:
     """A logarithm rounded up: one unit per step of the largest logarithm that took part."""
     size = np.ones_like(np.asarray(logarithm, dtype=float))
     for term in (logarithm, *terms):
@@ -52,7 +54,7 @@ def raised(logarithm: Any, *terms: Any, steps: int = 1) -> Any:
 
 
 def summed_log_bounds(path: Path, tail: Tail, slope: float) -> np.ndarray:
-    """log of the bound at the depths 0..n of the path, the tail beyond."""
+    """log of the bound at the depths 0..n of the path, (n + 1,), the tail beyond."""
     assert tail.weights is not None and tail.biases is not None
     n = path.depth
     S = np.empty(n + 1)
@@ -70,8 +72,10 @@ def summed_log_bounds(path: Path, tail: Tail, slope: float) -> np.ndarray:
     )
 
 
-def combined(S: np.ndarray, log_norm: Any, log_C: Any, log_negative: Any, steps: int) -> np.ndarray:
-    """log of negative + (e^S - 1) norm + C, raised; infinite where S is."""
+def combined(
+    S: np.ndarray, log_norm: Real, log_C: Real, log_negative: Real, steps: int
+) -> np.ndarray:
+    """log of negative + (e^S - 1) norm + C, raised, of the shape of S; infinite where S is."""
     grown = np.where(np.isinf(S), np.inf, log_expm1(S) + np.where(np.isinf(S), 0.0, log_norm))
     total = np.logaddexp(np.logaddexp(grown, log_C), log_negative)
     return np.where(
@@ -110,7 +114,9 @@ def beyond(path: Path, tail: Tail, slope: float, depth: int) -> float:
     return float(raised(np.logaddexp(rest(depth), log_negative), log_M, steps=4))
 
 
-def first_below(log_eps: float, log_bounds: np.ndarray, further: Any) -> int | None:
+def first_below(
+    log_eps: float, log_bounds: np.ndarray, further: Callable[[int], float]
+) -> int | None:
     """The least depth from which on every bound is <= eps: among the known depths, else by
     bisection beyond.
     """

@@ -3,13 +3,15 @@ whatever the layers are.
 
 Each declaration bounds p_k or β_k, from above or from below, and a pair may not cross [derived]:
 
-    tail             p_k <= m_k                        minorant         p_k >= m_k
-    NonnegativeTail  p_k >= ‖A_k‖ >= increments        (the branch is A_k x + c_k on x >= 0, ‖A_k‖
-    <= p_k, ‖c_k‖ <= β_k) Decay            p_k >= d_k: plain 1 - d_k >= ‖W_k‖ >= 1 - p_k, residual
-    ‖x + f_k(x)‖ >= (1 - p_k)‖x‖ - β_k, large x
+    tail             p_k <= m_k
+    minorant         p_k >= m_k
+    NonnegativeTail  p_k >= ‖A_k‖ >= increments
+                     (the branch is A_k x + c_k on x >= 0, ‖A_k‖ <= p_k, ‖c_k‖ <= β_k)
+    Decay            p_k >= d_k: plain 1 - d_k >= ‖W_k‖ >= 1 - p_k,
+                     residual ‖x + f_k(x)‖ >= (1 - p_k)‖x‖ - β_k, large x;
                      p_k <= 2 - d_k (plain)
-    Contraction      | p_k - ‖W - I‖ | <= ω_k, | β_k - ‖b‖ | <= ν_k, also with one inner layer (W
-    the limit of I + W_k)
+    Contraction      | p_k - ‖W - I‖ | <= ω_k, | β_k - ‖b‖ | <= ν_k,
+                     also with one inner layer (W the limit of I + W_k)
 
 Decay with NonnegativeTail: x + f_k(x) >= x for x >= 0, and ‖W_k‖ >= 1, so that no d_k > 0 is left,
 while Σ d_k = ∞.
@@ -163,13 +165,13 @@ def away_from_identity(limit: Contraction) -> bool:
 
 
 def excess(W: Operator) -> np.ndarray:
-    """Columns of W - I; a part of them has no larger norm."""
+    """Columns of W - I, (rows, k); a part of them has no larger norm."""
     columns, unit = seen_columns(W)
     return columns - unit
 
 
 def seen_columns(W: Operator) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of W, all of them unless W is large, and those of I."""
+    """Columns of W, (rows, k), all of them unless W is large, and those of I."""
     if isinstance(W, Matrix) or W.columns <= LARGEST_SVD:
         return W.matrix(), np.eye(W.columns)
     unit = np.zeros((COLUMNS, W.columns))

@@ -7,6 +7,7 @@ beyond) can contradict is checked.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,8 +150,13 @@ class RegularDomain:
 Hypothesis = NonnegativeTail | Decay | Contraction | PositiveLimits | RegularDomain
 
 
-def as_hypotheses(value: Any) -> dict[type, Any]:
-    """One of each kind at most, by kind; a single hypothesis may stand alone."""
+def as_hypotheses(value: Hypothesis | Iterable[object]) -> dict[type, Any]:
+    """One of each kind at most, by kind; a single hypothesis may stand alone.
+
+    Raises
+    ------
+    InputError for what is no hypothesis, and for two of one kind.
+    """
     given = [value] if isinstance(value, Hypothesis) else list(value)
     kinds: dict[type, Any] = {}
     for hypothesis in given:

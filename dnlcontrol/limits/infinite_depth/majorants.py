@@ -15,7 +15,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -247,8 +246,13 @@ class Tail:
         return all(bound is not None and bound.summable for bound in (self.weights, self.biases))
 
 
-def as_tail(argument: str, value: Any) -> Tail:
-    """A Tail; one bound stands for both sequences, None for nothing declared."""
+def as_tail(argument: str, value: object) -> Tail:
+    """A Tail; one bound stands for both sequences, None for nothing declared.
+
+    Raises
+    ------
+    InputError for anything else.
+    """
     if value is None:
         return Tail()
     if isinstance(value, Tail):

@@ -1,9 +1,9 @@
 """A stack from a torch.nn.Module: its forward is recorded by torch.fx and read as plain layers and
 residual blocks.
 
-activation(affine(x))                                      a plain layer
-activation(x + affine(activation(... affine(x))))          a residual block; x is the input or a
-layer's output
+    activation(affine(x))                               a plain layer
+    activation(x + affine(activation(... affine(x))))   a residual block; x is the input or a
+                                                        layer's output
 """
 
 from __future__ import annotations
@@ -11,14 +11,20 @@ from __future__ import annotations
 import copy
 import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.limits.infinite_depth.majorants import Bound, Tail
 from dnlcontrol.limits.infinite_depth.operators import ConvolutionOperator, as_operator
 from dnlcontrol.limits.infinite_depth.stacks import Layer, Stack
 
+if TYPE_CHECKING:
+    from torch import Tensor, fx, nn
+
+# W and b of an affine map
+AffineMap = tuple[np.ndarray | ConvolutionOperator, np.ndarray | None]
 ALLOWED = (
     "Linear, Conv2d (odd kernel, stride 1, zero padding to the same size), BatchNorm after them "
     "in eval mode, ReLU, "
@@ -44,12 +50,15 @@ class Value:
     kind: str
     name: str
     before: Value | None = None
-    maps: tuple[tuple[Any, Any], ...] = ()
+    maps: tuple[AffineMap, ...] = ()
     slopes: tuple[float, ...] = ()
 
 
 def from_module(
-    module: Any, *, input_size: tuple[int, int] | None = None, tail: Any = None
+    module: nn.Module,
+    *,
+    input_size: tuple[int, int] | None = None,
+    tail: Tail | Bound | None = None,
 ) -> Stack:
     """The layers of a torch module in the order in which its forward applies them; its parameters
     are copied.
@@ -97,8 +106,8 @@ def from_module(
     inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         checks.reject("module", f"a forward of {len(inputs)} inputs {inputs}", "one input x")
-    leaves: dict[str, Any] = dict(module.named_modules())
-    values: dict[Any, Value] = {}
+    leaves: dict[str, nn.Module] = dict(module.named_modules())
+    values: dict[fx.Node, Value] = {}
     for node in graph.nodes:
         if node.op == "output":
             last = _value(node, node.args[0], values)
@@ -113,7 +122,7 @@ def from_module(
     raise AssertionError("a graph ends with its output")
 
 
-def _value(node: Any, argument: Any, values: dict[Any, Value]) -> Value:
+def _value(node: fx.Node, argument: object, values: dict[fx.Node, Value]) -> Value:
     from torch import fx
 
     if not isinstance(argument, fx.Node) or argument not in values:
@@ -121,7 +130,7 @@ def _value(node: Any, argument: Any, values: dict[Any, Value]) -> Value:
     return values[argument]
 
 
-def _in_place(node: Any, leaves: dict[str, Any], values: dict[Any, Value]) -> None:
+def _in_place(node: fx.Node, leaves: dict[str, nn.Module], values: dict[fx.Node, Value]) -> None:
     """After an operation in place its argument, and every view of it, holds the result: none may be
     used again.
     """
@@ -134,7 +143,7 @@ def _in_place(node: Any, leaves: dict[str, Any], values: dict[Any, Value]) -> No
     )
     if not (flag or node.target is operator.iadd or (leaf is None and name.endswith("_"))):
         return
-    changed = values[node.args[0]]
+    changed = _value(node, node.args[0], values)
     order = list(node.graph.nodes)
     later = set(order[order.index(node) + 1 :])
     for other, value in values.items():
@@ -143,13 +152,42 @@ def _in_place(node: Any, leaves: dict[str, Any], values: dict[Any, Value]) -> No
             checks.reject(f"module at {node.name!r}", what, "one that is not in place")
 
 
-def _agree(module: Any, stack: Stack, last: Value) -> None:
+def _agree(module: nn.Module, stack: Stack, last: Value) -> None:
     """The stack, with the read-out if there is one, equals the module at seeded random inputs up to
     rounding.
 
     Rounding errors are proportional to the unit: those of the module in float64 are estimated by
     UNIT times its change from float64 to float32, which sees the conditioning of this very net;
     LUCK allows for errors that cancel by chance.
+    """
+    x, fine, rough = _tried(module, stack)
+    got = stack(x.reshape(TRIED, -1))
+    if last.kind == "affine":
+        W, b = as_operator("module", last.maps[0][0]), last.maps[0][1]
+        got = W.apply(got) + W.bias("module", b)
+    if got.shape != fine.shape:
+        checks.reject(
+            "module",
+            f"outputs of {fine.shape[1]} numbers, by its recorded layers {got.shape[1]}",
+            ALLOWED,
+        )
+    scale = max(np.abs(a).max() for a in (x, fine, got))
+    allowed = np.fmin(LUCK * UNIT * (np.abs(fine - rough).max() + 2.0**-23 * scale), CAP * scale)
+    if not np.abs(got - fine).max() <= allowed:
+        seen = (
+            "a forward that differs from its recorded layers by "
+            f"{np.abs(got - fine).max():.3g} at a random input"
+        )
+        checks.reject(
+            "module",
+            seen,
+            f"at most {allowed:.3g}, the rounding (no hooks, no hidden operations in place)",
+        )
+
+
+def _tried(module: nn.Module, stack: Stack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Seeded random inputs (TRIED, *shape) and the module's outputs (TRIED, d) there, in float64
+    and in float32.
     """
     import torch
 
@@ -172,32 +210,15 @@ def _agree(module: Any, stack: Stack, last: Value) -> None:
             f"a forward that fails on an input of shape {x.shape} ({error})",
             "one that runs",
         )
-    got = stack(x.reshape(TRIED, -1))
-    if last.kind == "affine":
-        W, b = as_operator("module", last.maps[0][0]), last.maps[0][1]
-        got = W.apply(got) + W.bias("module", b)
-    fine, rough = fine.reshape(TRIED, -1), rough.reshape(TRIED, -1)
-    if got.shape != fine.shape:
-        checks.reject(
-            "module",
-            f"outputs of {fine.shape[1]} numbers, by its recorded layers {got.shape[1]}",
-            ALLOWED,
-        )
-    scale = max(np.abs(a).max() for a in (x, fine, got))
-    allowed = np.fmin(LUCK * UNIT * (np.abs(fine - rough).max() + 2.0**-23 * scale), CAP * scale)
-    if not np.abs(got - fine).max() <= allowed:
-        seen = (
-            "a forward that differs from its recorded layers by "
-            f"{np.abs(got - fine).max():.3g} at a random input"
-        )
-        checks.reject(
-            "module",
-            seen,
-            f"at most {allowed:.3g}, the rounding (no hooks, no hidden operations in place)",
-        )
+    return x, fine.reshape(TRIED, -1), rough.reshape(TRIED, -1)
 
 
-def _next(node: Any, leaves: dict[str, Any], values: dict[Any, Value], size: Any) -> Value:
+def _next(
+    node: fx.Node,
+    leaves: dict[str, nn.Module],
+    values: dict[fx.Node, Value],
+    size: tuple[int, int] | None,
+) -> Value:
     """The value of a recorded operation."""
     from torch import nn
 
@@ -238,7 +259,7 @@ def _next(node: Any, leaves: dict[str, Any], values: dict[Any, Value], size: Any
     checks.reject(here, what, ALLOWED)
 
 
-def _slope(node: Any, leaf: Any, what: str) -> float | None:
+def _slope(node: fx.Node, leaf: nn.Module | None, what: str) -> float | None:
     """The slope of an activation; None for anything else."""
     from torch import nn
 
@@ -247,7 +268,8 @@ def _slope(node: Any, leaf: Any, what: str) -> float | None:
     if isinstance(leaf, nn.LeakyReLU):
         return float(leaf.negative_slope)
     if leaf is None and what in ("leaky_relu", "leaky_relu_"):
-        return float((*node.args[1:2], node.kwargs.get("negative_slope", 0.01))[0])
+        slope = (*node.args[1:2], node.kwargs.get("negative_slope", 0.01))[0]
+        return float(cast("float", slope))
     return None
 
 
@@ -270,7 +292,7 @@ def _sum(name: str, one: Value, two: Value) -> Value:
     checks.reject(f"module at {name!r}", f"a sum of {one.name!r} and {two.name!r}", allowed)
 
 
-def _stack(module: Any, last: Value, tail: Any) -> Stack:
+def _stack(module: nn.Module, last: Value, tail: Tail | Bound | None) -> Stack:
     """The stack of the values on the way from the input to the output."""
     if last.kind == "sum":
         checks.reject(
@@ -306,10 +328,12 @@ def _parts(layer: Value, i: int) -> Any:
     return parts if layer.kind == "sum" else parts[0]
 
 
-def _affine(name: str, leaf: Any, size: tuple[int, int] | None) -> tuple[Any, Any]:
+def _affine(name: str, leaf: nn.Linear | nn.Conv2d, size: tuple[int, int] | None) -> AffineMap:
     """Weight and bias as float64 arrays."""
+    from torch import nn
+
     weight, bias = _read(leaf.weight), None if leaf.bias is None else _read(leaf.bias)
-    if weight.ndim == 2:
+    if isinstance(leaf, nn.Linear):
         return weight, bias
     kernel = weight.shape[2:]
     same = leaf.padding == "same" or tuple(leaf.padding) == tuple(k // 2 for k in kernel)
@@ -329,9 +353,14 @@ def _affine(name: str, leaf: Any, size: tuple[int, int] | None) -> tuple[Any, An
     return ConvolutionOperator(weight, tuple(size)), bias
 
 
-def _normalised(name: str, leaf: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+def _normalised(
+    name: str,
+    leaf: nn.BatchNorm1d | nn.BatchNorm2d,
+    weight: np.ndarray | ConvolutionOperator,
+    bias: np.ndarray | None,
+) -> AffineMap:
     """BatchNorm after W x + b, g (u - μ)/sqrt(v + ε) + h per channel: an affine map again."""
-    if leaf.training or leaf.running_mean is None:
+    if leaf.training or leaf.running_mean is None or leaf.running_var is None:
         checks.reject(
             name, f"{type(leaf).__name__} that uses the batch", "eval mode with running statistics"
         )
@@ -344,11 +373,10 @@ def _normalised(name: str, leaf: Any, weight: Any, bias: Any) -> tuple[Any, Any]
         return rows * scale.reshape(-1, *(1,) * (rows.ndim - 1))
 
     bias = shift if bias is None else scaled(bias) + shift
-    image = isinstance(weight, ConvolutionOperator)
-    return ConvolutionOperator(scaled(weight.filters), weight.size) if image else scaled(
-        weight
-    ), bias
+    if isinstance(weight, ConvolutionOperator):
+        return ConvolutionOperator(scaled(weight.filters), weight.size), bias
+    return scaled(weight), bias
 
 
-def _read(tensor: Any) -> np.ndarray:
+def _read(tensor: Tensor) -> np.ndarray:
     return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float64)

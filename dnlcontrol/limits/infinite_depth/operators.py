@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.limits.infinite_depth.rounding import matrix_norm, mixed_norm, up
@@ -47,12 +47,13 @@ class Operator(ABC):
         """The map as a matrix (rows, columns)."""
         return self.apply(np.eye(self.columns)).T
 
-    def least_excess(self) -> float:
-        """The smallest entry of W - E."""
-        return float((self.matrix() - np.eye(self.rows, self.columns)).min())
+    def bias(self, argument: str, value: ArrayLike | None) -> np.ndarray:
+        """A bias (rows,); None is 0.
 
-    def bias(self, argument: str, value: Any) -> np.ndarray:
-        """A bias of length rows; None is 0."""
+        Raises
+        ------
+        InputError for another shape.
+        """
         if value is None:
             return np.zeros(self.rows)
         array = np.atleast_1d(checks.numbers(argument, value))
@@ -176,15 +177,15 @@ class ConvolutionOperator(Operator):
             rest[(c, c, *centre)] -= 1.0
         return float(up(filter_norm(rest, norm)))
 
-    def bias(self, argument: str, value: Any) -> np.ndarray:
-        """One number per channel, or one per entry."""
+    def bias(self, argument: str, value: ArrayLike | None) -> np.ndarray:
+        """(channels,), one number per channel, or (rows,), one per entry."""
         if value is not None and np.shape(value) == self.filters.shape[:1]:
             value = np.repeat(checks.numbers(argument, value), int(np.prod(self.size)))
         return super().bias(argument, value)
 
 
 def filter_norm(filters: np.ndarray, norm: float) -> float:
-    """The bound of a convolution's induced norm from its filters."""
+    """The bound of a convolution's induced norm from its filters (out, channels, *kernel)."""
     size = np.abs(filters).sum(axis=tuple(range(2, filters.ndim)))
     if not size.any():
         return 0.0
@@ -240,8 +241,13 @@ class Toeplitz(Operator):
         )
 
 
-def as_operator(argument: str, value: Any) -> Operator:
-    """A matrix (a number is 1 by 1), or an operator as it is."""
+def as_operator(argument: str, value: object) -> Operator:
+    """A matrix (a number is 1 by 1), or an operator as it is.
+
+    Raises
+    ------
+    InputError for anything else.
+    """
     if isinstance(value, Operator):
         return value
     array = checks.numbers(

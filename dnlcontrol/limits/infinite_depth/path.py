@@ -40,11 +40,15 @@ class Path:
 
 
 def follow(stack: Stack, x: np.ndarray, depth: int, radius: float, norm: float) -> Path:
-    """Evaluate; per layer with gain g and Lipschitz constant q of σ:
+    """Evaluate at x (width,); per layer with gain g and Lipschitz constant q of σ:
 
-    rounding   r_k <= q (g r_{k-1} + local error)
-    spread     s_k <= q g s_{k-1},  s_0 = radius
-    size       ‖N_k‖ <= min(‖computed‖ + r_k + s_k, g M_{k-1} + β_k)  when |σ(u)| <= |u|
+        rounding   r_k <= q (g r_{k-1} + local error)
+        spread     s_k <= q g s_{k-1},  s_0 = radius
+        size       ‖N_k‖ <= min(‖computed‖ + r_k + s_k, g M_{k-1} + β_k)  when |σ(u)| <= |u|
+
+    Raises
+    ------
+    InputError where a layer does not fit the one before.
     """
     sigma, q = stack.activation, stack.activation.lipschitz
     state = x

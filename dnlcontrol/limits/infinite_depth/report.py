@@ -4,11 +4,12 @@ finite depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.limits.infinite_depth.bounds import (
@@ -19,8 +20,13 @@ from dnlcontrol.limits.infinite_depth.bounds import (
     summed_log_bounds,
 )
 from dnlcontrol.limits.infinite_depth.declarations import Case
-from dnlcontrol.limits.infinite_depth.hypotheses import Contraction, Decay, as_hypotheses
-from dnlcontrol.limits.infinite_depth.majorants import as_tail
+from dnlcontrol.limits.infinite_depth.hypotheses import (
+    Contraction,
+    Decay,
+    Hypothesis,
+    as_hypotheses,
+)
+from dnlcontrol.limits.infinite_depth.majorants import Bound, Tail, as_tail
 from dnlcontrol.limits.infinite_depth.path import Path, follow
 from dnlcontrol.limits.infinite_depth.rounding import norm_of, up, vector_norm
 from dnlcontrol.limits.infinite_depth.stacks import Layer, Stack
@@ -64,7 +70,7 @@ class Report:
     state_norm: float
     rounding: float
     log_bounds: np.ndarray
-    _further: Any = field(repr=False, default=None)
+    _further: Callable[[int], float] | None = field(repr=False, default=None)
 
     def depth_for(self, eps: float) -> int | None:
         """The least depth found from which on the bound is <= eps; None when no depth up to 2^60
@@ -129,14 +135,14 @@ def _shown(report: Report) -> str:
 
 def certify(
     stack: Stack,
-    x: Any = None,
+    x: ArrayLike | None = None,
     *,
     depth: int | None = None,
     radius: float = 0.0,
     norm: float = 2,
-    tail: Any = None,
-    minorant: Any = None,
-    hypotheses: Any = (),
+    tail: Tail | Bound | None = None,
+    minorant: Tail | Bound | None = None,
+    hypotheses: Hypothesis | Iterable[Hypothesis] = (),
 ) -> Report:
     """Decide what can be decided about N_n as n -> ∞, and bound ‖N_∞ - N_n‖.
 
@@ -170,11 +176,19 @@ def certify(
     given = as_hypotheses(hypotheses)
     known = n if stack.depth is None else stack.depth
     path = None if x is None else _path(stack, x, known, radius, order)
-    case = Case(stack, known, order, declared, below, given, path)
+    case = Case(
+        stack=stack,
+        n=known,
+        norm=order,
+        tail=declared,
+        minorant=below,
+        given=given,
+        path=path,
+    )
     return _report(case, decide(case), n, radius)
 
 
-def _path(stack: Stack, x: Any, depth: int, radius: float, norm: float) -> Path:
+def _path(stack: Stack, x: ArrayLike, depth: int, radius: float, norm: float) -> Path:
     point = np.atleast_1d(checks.numbers("x", x))
     if point.shape != (stack.width,):
         checks.reject("x", point, f"shape ({stack.width},)")
@@ -227,7 +241,8 @@ def _bounds(
     allow.
     """
     slope, tail = case.stack.activation.slope, case.tail
-    log_bounds, further = np.full(path.depth + 1, np.inf), []
+    log_bounds = np.full(path.depth + 1, np.inf)
+    further: list[Callable[[int], float]] = []
     if verdicts.condition == "satisfied" and case.stack.activation.piecewise_linear:
         log_bounds = np.minimum(log_bounds, summed_log_bounds(path, tail, slope))
         further.append(lambda m: beyond(path, tail, slope, m))
@@ -265,7 +280,7 @@ def _contraction_bounds(stack: Stack, path: Path, limit: Contraction, norm: floa
 
 def _contraction_beyond(
     stack: Stack, path: Path, limit: Contraction, norm: float, error: float
-) -> Any:
+) -> Callable[[int], float]:
     """log of e_k <= q (‖W‖ + ω_k) e_{k-1} + q (ω_k ‖x*‖ + ν_k), from e_n on, one step at a time."""
     q, size = stack.activation.lipschitz, limit.operator.norm(norm)
     fixed = float(up(path.norms[-1] + error, 1))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 
@@ -21,9 +22,9 @@ NORMS = (1, 2, np.inf)
 LARGEST_SVD = 1024  # beyond it the spectral norm is bounded by sqrt(‖A‖_1 ‖A‖_∞)
 
 
-def up(value: Any, operations: int = 1) -> Any:
-    """An upper bound of a non-negative quantity computed in so many operations; an exact 0
-    stays 0.
+def up(value: ArrayLike, operations: int = 1) -> Any:
+    """An upper bound of a non-negative quantity computed in so many operations, of its shape (of a
+    number: a float); an exact 0 stays 0.
     """
     value = np.asarray(value, dtype=np.float64)
     with np.errstate(over="ignore"):
@@ -32,8 +33,13 @@ def up(value: Any, operations: int = 1) -> Any:
     return raised if raised.ndim else float(raised)
 
 
-def norm_of(argument: str, value: Any) -> float:
-    """1, 2 or infinity."""
+def norm_of(argument: str, value: object) -> float:
+    """1, 2 or infinity.
+
+    Raises
+    ------
+    InputError for anything else.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in NORMS:
         checks.reject(argument, value, "1, 2 or numpy.inf")
     return float(value)
@@ -51,7 +57,7 @@ def vector_norm(x: np.ndarray, norm: float) -> float:
 
 
 def matrix_norm(A: np.ndarray, norm: float) -> float:
-    """The induced norm of a matrix, rounded up."""
+    """The induced norm of a matrix (rows, columns), rounded up."""
     size = np.abs(A)
     if not size.any():
         return 0.0

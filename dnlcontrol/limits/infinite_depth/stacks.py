@@ -1,8 +1,8 @@
 """A stack of layers: finite, from arrays, or infinite, from a rule n -> (W_n, b_n).
 
     plain      x^n = σ(W_n x^(n-1) + b_n)
-    residual   z_0 = x,  z_m = σ(W^{n,m} z_{m-1} + b^{n,m}) for m < M,  x' = σ(x + W^{n,M} z_{M-1} +
-    b^{n,M})
+    residual   z_0 = x,  z_m = σ(W^{n,m} z_{m-1} + b^{n,m}) for m < M,
+               x' = σ(x + W^{n,M} z_{M-1} + b^{n,M})
 
 Layers are counted from 1. W_n is a matrix, a Convolution or a Toeplitz map; it may widen (states
 are compared after zero padding). σ is ReLU, leaky ReLU of slope 0 <= a <= 1, or any function with a
@@ -23,11 +23,16 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-from dnlcontrol.limits.infinite_depth.majorants import Tail, as_tail
+from dnlcontrol.limits.infinite_depth.majorants import Bound, Tail, as_tail
 from dnlcontrol.limits.infinite_depth.operators import Matrix, Operator, as_operator
 from dnlcontrol.limits.infinite_depth.rounding import up, vector_norm
+
+Weight = Operator | ArrayLike
+Bias = ArrayLike | None
+Rule = Callable[[int], "tuple[Weight | Sequence[Weight], Bias | Sequence[Bias]]"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Activation:
         return np.where(u > 0, u, self.slope * u)
 
     def derivative(self, u: np.ndarray) -> np.ndarray:
-        """1 where u > 0, the slope elsewhere: the diagonal of the activation matrix J."""
+        """1 where u > 0, the slope elsewhere, (rows,): the diagonal of the activation matrix J."""
         return np.where(u > 0, 1.0, self.slope)
 
 
@@ -69,7 +74,7 @@ class Layer:
         return self.weight.columns
 
     def before(self, x: np.ndarray, sigma: Activation) -> np.ndarray:
-        """The argument of the outer σ."""
+        """The argument of the outer σ, (..., columns) -> (..., rows)."""
         return self.weight.apply(x) + self.shift
 
     def perturbation(self, norm: float) -> float:
@@ -138,8 +143,8 @@ class Block:
         return float(up(1.0 + self.perturbation(norm)))
 
     def increment(self) -> tuple[np.ndarray, np.ndarray]:
-        """A = W^M...W^1 and c = Σ_m W^M...W^{m+1} b^m: the branch is A x + c where no inner
-        activation cuts.
+        """A = W^M...W^1, (rows, columns), and c = Σ_m W^M...W^{m+1} b^m, (rows,): the branch is
+        A x + c where no inner activation cuts.
         """
         A, c = np.eye(self.columns), np.zeros(self.columns)
         for layer in self.inner:
@@ -186,15 +191,15 @@ class Stack:
 
     def __init__(
         self,
-        weights: Sequence[Any],
-        biases: Sequence[Any] | None = None,
+        weights: Sequence[Weight | Sequence[Weight]],
+        biases: Sequence[Bias | Sequence[Bias]] | None = None,
         *,
         residual: bool = False,
         slope: float = 0.0,
         activation: Callable[[np.ndarray], np.ndarray] | None = None,
         lipschitz: float | None = None,
-        tail: Any = None,
-        minorant: Any = None,
+        tail: Tail | Bound | None = None,
+        minorant: Tail | Bound | None = None,
     ) -> None:
         self._settings(residual, slope, activation, lipschitz, tail, minorant)
         weights = list(weights)
@@ -217,10 +222,16 @@ class Stack:
                 )
         self.depth: int | None = len(layers)
         self._layers: dict[int, Layer | Block] = dict(enumerate(layers, 1))
-        self._rule: Callable[[int], Any] | None = None
+        self._rule: Rule | None = None
 
     def _settings(
-        self, residual: Any, slope: Any, activation: Any, lipschitz: Any, tail: Any, minorant: Any
+        self,
+        residual: bool,
+        slope: float,
+        activation: Callable[[np.ndarray], np.ndarray] | None,
+        lipschitz: float | None,
+        tail: Tail | Bound | None,
+        minorant: Tail | Bound | None,
     ) -> None:
         self.residual = bool(residual)
         if not 0 <= checks.real("slope", slope) <= 1:
@@ -275,7 +286,12 @@ class Stack:
         return Block(tuple(inner))
 
     def layer(self, n: int) -> Layer | Block:
-        """Layer n, n = 1, 2, ... (a rule is called each time)."""
+        """Layer n, n = 1, 2, ... (a rule is called each time).
+
+        Raises
+        ------
+        InputError beyond a finite stack, and for what the rule may not return.
+        """
         if self._rule is None:
             if n not in self._layers:
                 checks.reject("layer", n, f"1 to {self.depth}")
@@ -293,7 +309,12 @@ class Stack:
         return self.layer(1).columns
 
     def whole_depth(self, depth: int | None) -> int:
-        """A depth this stack has; None is all of a finite stack."""
+        """A depth this stack has; None is all of a finite stack.
+
+        Raises
+        ------
+        InputError beyond a finite stack, and for None where a rule gives the layers.
+        """
         if depth is None:
             if self.depth is None:
                 checks.reject("depth", None, "an integer >= 0, for a stack given by a rule")
@@ -303,7 +324,7 @@ class Stack:
             checks.reject("depth", depth, f"0 to {self.depth}, the layers given")
         return int(depth)
 
-    def __call__(self, x: Any, depth: int | None = None) -> np.ndarray:
+    def __call__(self, x: ArrayLike, depth: int | None = None) -> np.ndarray:
         """N_n(x), n = depth, for x of shape (..., width)."""
         state = np.atleast_1d(checks.numbers("x", x))
         if state.shape[-1] != self.width:
@@ -321,10 +342,10 @@ class Stack:
 
 
 def from_rule(
-    rule: Callable[[int], Any],
+    rule: Rule,
     *,
-    tail: Any = None,
-    minorant: Any = None,
+    tail: Tail | Bound | None = None,
+    minorant: Tail | Bound | None = None,
     residual: bool = False,
     slope: float = 0.0,
     activation: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -335,6 +356,10 @@ def from_rule(
 
     ``tail`` declares majorants of p_k and β_k, ``minorant`` minorants: a Tail, or one bound for
     both.
+
+    Raises
+    ------
+    InputError for bad settings; ``layer`` and ``certify`` raise it for layers of wrong shapes.
 
     >>> from_rule(lambda n: (1 + 1 / n**2, None))(1.0, depth=3).round(6)
     array([2.777778])

@@ -1,12 +1,12 @@
 """Two separate verdicts, each with the assumptions it rests on.
 
-condition  of the sufficient condition Σ p_k < ∞, Σ β_k < ∞ (an activation of one's own: q ‖W‖ < 1,
-W_k -> W, b_k -> b)
-           satisfied      finite declared tails
-           violated       a declared non-summable minorant
-           undecidable    otherwise: a finite prefix extends both ways
-network    converges, diverges, or undecided, at the point x. A violated condition is never
-"diverges".
+    condition  of the sufficient condition Σ p_k < ∞, Σ β_k < ∞
+               (an activation of one's own: q ‖W‖ < 1, W_k -> W, b_k -> b)
+               satisfied      finite declared tails
+               violated       a declared non-summable minorant
+               undecidable    otherwise: a finite prefix extends both ways
+    network    converges, diverges, or undecided, at the point x.
+               A violated condition is never "diverges".
 
 Sufficiency of the condition: Xu, Zhang, arXiv 2107.12530 (plain), Huang, Zhang, arXiv 2205.06571
 (residual) [paper]; the other criteria are those of the hypotheses [derived].
