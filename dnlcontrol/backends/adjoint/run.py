@@ -126,7 +126,7 @@ def run(
     return BackendResult(
         evaluator,
         result.outcome.w,
-        result.multipliers,
+        result.mu,
         result.message,
         status,
         result.iterations,
