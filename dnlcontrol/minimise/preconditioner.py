@@ -38,8 +38,8 @@ from dnlcontrol.minimise.quadratic_model import Seen, Solve
 # α = 2e-3, L = 128 take 55, 43, 28, 28, 26 CG iterations with 16, 24, 40, 60, 80 pairs.
 KEPT_PAIRS = 40
 COARSE_STEPS = 70
-# Pairs with |log|λ|| below it stay in the bulk: with eigenvalues between e^{-w} and e^w, w = 0.2, an
-# iteration of conjugate gradients gains a factor of (e^w + 1) / (e^w - 1) = 10.
+# Pairs with |log|λ|| below it stay in the bulk: with eigenvalues between e^{-w} and e^w, w = 0.2,
+# an iteration of conjugate gradients gains a factor of (e^w + 1) / (e^w - 1) = 10.
 BULK_WIDTH = 0.2
 KNOWN_RESIDUAL = 0.3  # of a Ritz pair, relative to |λ|: the sign and rough size of λ are known then
 LEAST_COUPLING = 0.1  # β at which Lanczos ends: the rest of H moves no eigenvalue by more [chosen]

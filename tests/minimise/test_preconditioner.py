@@ -120,8 +120,8 @@ def at_random():
 def test_with_the_level_itself_as_coarse_level_every_eigenvalue_is_near_one_in_size(
     at_random, monkeypatch
 ):
-    """Pairs nearer than e^{BULK_WIDTH} to 1 stay in the bulk: what is left are eigenvalues ±λ with |log
-    λ| <= BULK_WIDTH.
+    """Pairs nearer than e^{BULK_WIDTH} to 1 stay in the bulk: what is left are eigenvalues ±λ with
+    |log λ| <= BULK_WIDTH.
     """
     evaluator, w, H = at_random
     monkeypatch.setattr(coarse, "KEPT_PAIRS", evaluator.space.size)
