@@ -199,7 +199,7 @@ class FaceModel:
                 return Move(p, Hp, k)
             Hv = self.product(direction)
             curvature = float(direction @ Hv)
-            reach = _to_radius(self.d + p, direction, metric, radius)
+            reach = to_radius(self.d + p, direction, metric, radius)
             flat = curvature <= CURVATURE_ROUNDING * float(np.abs(direction) @ np.abs(Hv))
             step, scale = (reach, 0.0) if flat else (rz / curvature, 1.0 / np.sqrt(curvature))
             learn = seen if not flat and len(seen) < MOST_SEEN else None
@@ -226,7 +226,7 @@ class FaceModel:
         return (z if self.correct is None else self.correct(r, z)), z, norm
 
 
-def _to_radius(d: Flat, p: Flat, metric: Product, radius: float) -> float:
+def to_radius(d: Flat, p: Flat, metric: Product, radius: float) -> float:
     """The θ >= 0 with ‖d + θp‖_A = radius, the larger root of aθ² + 2bθ + c = 0, a, c as below.
 
     Written without cancellation: -c / (b + (b² - ac)^{1/2}) where b > 0.

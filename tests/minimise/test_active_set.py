@@ -78,6 +78,40 @@ def test_held_controls_and_active_rows_together(seed):
     assert np.abs(point.mu * (np.abs(c) - 0.5)).max() <= 1e-9 and np.all(point.mu * c >= 0)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_changed_active_set_begins_with_the_multipliers_that_fit_the_gradient_best(seed):
+    """Least ‖g + Cᵀμ‖ over the active rows: C (g + Cᵀμ) = 0.
+
+    The third look at one point is the first with the new set.
+    """
+    looks = []
+
+    class Seen(WithRows):
+        def trajectory(self, w, multipliers=None):
+            looks.append((w.copy(), multipliers.mu.copy()))
+            return super().trajectory(w, multipliers)
+
+    evaluator, H, b, C = program(seed, rows=5)
+    newton_on_active(Seen(evaluator.function, evaluator.rows), np.zeros(6), np.zeros(5), 1.0, 1e-10)
+    changed = [k for k in range(2, len(looks)) if np.array_equal(looks[k][0], looks[k - 2][0])]
+    assert changed
+    for k in changed:
+        w, mu = looks[k]
+        on = mu != 0
+        assert np.abs(C[on] @ (H @ w - b + C.T @ mu)).max(initial=0.0) <= 1e-8
+
+
+@pytest.mark.parametrize("seed", [20, 22])
+def test_active_sets_that_come_back_are_left_one_row_at_a_time(seed):
+    """With all wrong rows at once these programs go round in a circle."""
+    evaluator, H, b, C = program(seed, rows=5)
+    point = newton_on_active(evaluator, np.zeros(6), np.zeros(5), 1.0, 1e-10)
+    assert point is not None
+    np.testing.assert_allclose(
+        point.w, best_active_set(H, b, C, evaluator.rows.upper)[0], atol=1e-9
+    )
+
+
 def test_a_row_given_twice_does_no_harm():
     evaluator, H, b, C = program(1, rows=1)
     twice = WithRows(

@@ -55,7 +55,7 @@ def test_rosenbrock_under_a_row_in_a_box_ends_where_scipy_ends():
         options={"ftol": 1e-15, "maxiter": 500},
     )
     assert result.feasibility <= 1e-8 and result.mu[0] > 0
-    np.testing.assert_allclose(result.outcome.w, theirs.x, atol=1e-5)
+    np.testing.assert_allclose(result.outcome.w, theirs.x, atol=1e-6)
     assert result.outcome.value <= function.f(theirs.x) + 1e-8
 
 

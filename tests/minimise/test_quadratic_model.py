@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import brentq
 
 from dnlcontrol.minimise.faces import Face
-from dnlcontrol.minimise.quadratic_model import QuadraticModel, binding
+from dnlcontrol.minimise.quadratic_model import QuadraticModel, binding, snapped, to_radius
 
 from .functions import definite, dense, space_of
 
@@ -130,6 +130,37 @@ def test_the_inverse_as_preconditioner_solves_in_one_product():
     step = model(space, H, np.zeros(8), g).minimise(1e6, 1e-9, 100, Inverse())
     assert step.inner == 1
     np.testing.assert_allclose(step.d, np.linalg.solve(H, -g), atol=1e-11)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_a_box_the_model_falls_however_early_it_stops(seed):
+    """A projected step is taken only where the model falls."""
+    rng = np.random.default_rng([50, seed])
+    space = space_of(constants=8, lower=-1.0, upper=1.0)
+    H, g, w = definite(rng, 8, 1e4), 1e3 * rng.standard_normal(8), rng.uniform(-1, 1, 8)
+    values = [model(space, H, w, g).minimise(1e6, 1e-9, k).predicted for k in range(1, 40)]
+    assert np.all(np.array(values) < 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_way_to_the_radius_ends_there(seed):
+    """‖d + θp‖_A = Δ with θ >= 0, whether p leads away from 0 or towards it."""
+    rng = np.random.default_rng([60, seed])
+    space = space_of(constants=2, path=4)
+    d, p = rng.standard_normal((2, 6))
+    radius = 1.5 * np.sqrt(d @ space.metric(d))
+    for way in (p, -p):
+        theta = to_radius(d, way, space.metric, radius)
+        end = d + theta * way
+        assert theta > 0 and end @ space.metric(end) == pytest.approx(radius**2, rel=1e-13)
+    assert to_radius(d, p, space.metric, 0.5 * radius) == 0.0
+
+
+def test_only_held_entries_close_to_their_bounds_are_snapped():
+    """Close to 10^{-3} (1 + |w|) is 2e-3 here; the third is further off, the last one not held."""
+    space = space_of(constants=4, lower=-1.0, upper=1.0)
+    w, g = np.array([1 - 1e-4, 1e-4 - 1, 0.99, 1 - 1e-4]), np.array([-5.0, 5.0, -5.0, 5e-5])
+    np.testing.assert_allclose(snapped(space, w, g), [1e-4, -1e-4, 0.0, 0.0], atol=1e-15)
 
 
 def test_held_entries_close_to_a_bound_are_put_there_first():
