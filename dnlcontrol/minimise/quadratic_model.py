@@ -38,7 +38,7 @@ PROJECTED_DECREASE = 1e-2
 MOST_HALVINGS = 40
 
 
-class Correction(Protocol):
+class Preconditioning(Protocol):
     """A preconditioner that knows more of H than the metric does."""
 
     def on(self, face: Face) -> Solve:
@@ -71,7 +71,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Move:
+class Part:
     """A part p of a step and Hp, both (space.size,), the products spent, whether at the radius."""
 
     p: Flat
@@ -79,10 +79,10 @@ class Move:
     products: int
     at_radius: bool = False
 
-    def then(self, more: Move) -> Move:
+    def then(self, more: Part) -> Part:
         """Both, one after the other; it ends where the second does."""
         products = self.products + more.products
-        return Move(self.p + more.p, self.Hp + more.Hp, products, more.at_radius)
+        return Part(self.p + more.p, self.Hp + more.Hp, products, more.at_radius)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class QuadraticModel:
         radius: float,
         accuracy: float,
         max_products: int,
-        correction: Correction | None = None,
+        correction: Preconditioning | None = None,
     ) -> Step:
         """A step with ‖d‖_A <= ``radius`` whose projected gradient is at most ``accuracy`` in the
         dual norm.
@@ -131,21 +131,21 @@ class QuadraticModel:
         predicted = float(self.g @ at.p + 0.5 * at.p @ at.Hp)
         return Step(at.p, predicted, at.products, at.at_radius, tuple(seen))
 
-    def _start(self) -> tuple[Move, Face]:
+    def _start(self) -> tuple[Part, Face]:
         """Onto the bounds that are close, if that lowers the model, and the face there."""
         nowhere = np.zeros_like(self.g)
         near = snapped(self.space, self.w, self.g)
         if not near.any():
-            return Move(nowhere, nowhere, 0), self.face
-        move = Move(near, self.product(near), 1)
+            return Part(nowhere, nowhere, 0), self.face
+        move = Part(near, self.product(near), 1)
         if float(self.g @ near + 0.5 * near @ move.Hp) < 0:
             return move, self._face(move)
-        return Move(nowhere, nowhere, 1), self.face
+        return Part(nowhere, nowhere, 1), self.face
 
-    def _face(self, at: Move) -> Face:
+    def _face(self, at: Part) -> Face:
         return Face(self.space, binding(self.space, self.w + at.p, self.g + at.Hp))
 
-    def _in_box(self, here: FaceModel, move: Move) -> Move:
+    def _in_box(self, here: FaceModel, move: Part) -> Part:
         """The move itself where it stays in the box, else its projection, shortened until the model
         falls enough: mᵀt + ½ tᵀHt <= 10^{-2} mᵀt < 0.
         """
@@ -157,11 +157,11 @@ class QuadraticModel:
             Ht = self.product(trial)
             slope = float(here.m @ trial)
             if slope < 0 and slope + 0.5 * float(trial @ Ht) <= PROJECTED_DECREASE * slope:
-                return Move(trial, Ht, move.products + used)
+                return Part(trial, Ht, move.products + used)
             beta *= 0.5
             trial = self._projected(here, beta * move.p)
         nowhere = np.zeros_like(move.p)
-        return Move(nowhere, nowhere, move.products + MOST_HALVINGS)
+        return Part(nowhere, nowhere, move.products + MOST_HALVINGS)
 
     def _projected(self, here: FaceModel, p: Flat) -> Flat:
         """The part of p that stays in the box."""
@@ -182,7 +182,7 @@ class FaceModel:
     d: Flat
     correct: Solve | None = None
 
-    def minimise(self, radius: float, accuracy: float, max_products: int, seen: list[Seen]) -> Move:
+    def minimise(self, radius: float, accuracy: float, max_products: int, seen: list[Seen]) -> Part:
         """Conjugate gradients within ‖d + p‖_A <= ``radius``, to ``accuracy`` in the dual norm.
 
         Products with positive curvature are added to ``seen``, at most MOST_SEEN.
@@ -196,7 +196,7 @@ class FaceModel:
         direction = -z
         for k in range(max(max_products, 1)):
             if norm <= accuracy:
-                return Move(p, Hp, k)
+                return Part(p, Hp, k)
             Hv = self.product(direction)
             curvature = float(direction @ Hv)
             reach = to_radius(self.d + p, direction, metric, radius)
@@ -206,7 +206,7 @@ class FaceModel:
             if step >= reach:
                 if learn is not None:
                     learn.append(Seen(scale * direction, scale * Hv))
-                return Move(p + reach * direction, Hp + reach * Hv, k + 1, True)
+                return Part(p + reach * direction, Hp + reach * Hv, k + 1, True)
             p = p + step * direction
             Hp = Hp + step * Hv
             r = self.face.restrict(r + step * Hv)
@@ -217,7 +217,7 @@ class FaceModel:
                 learn.append(Seen(scale * direction, scale * Hv, solved))
             rz, old = float(r @ z), rz
             direction = -z + (rz / old) * direction
-        return Move(p, Hp, max_products)
+        return Part(p, Hp, max_products)
 
     def _preconditioned(self, r: Flat) -> tuple[Flat, Flat, float]:
         """The preconditioned residual, A_FF^{-1} r and its dual norm, with one Riesz solve."""
