@@ -5,51 +5,69 @@ minimiser.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.files.checkpoint import Checkpoint, resumed
-from dnlcontrol.minimise.active_set import STEPS, TIGHTER, KKTPoint, newton_on_active
+from dnlcontrol.minimise.active_set import (
+    PATIENT,
+    ROW_ACCURACY,
+    KKTPoint,
+    Patience,
+    newton_on_active,
+)
 from dnlcontrol.minimise.evaluator import Products
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress, SmoothFunction
 from dnlcontrol.minimise.preconditioner import Preconditioner
 
-ROUNDS = 40
-GROWTH = 10.0
-DECREASE = 0.25
-LARGEST = 1e8
-STUCK = 0.9
-# violations from which the active constraints can be told, and where a few steps may tell
-CLOSE, NEAR = 1e-3, 0.1
+# ρ grows by WEIGHT_GROWTH where the gap has not fallen by GAP_DECREASE (chosen, as is usual), up to
+# LARGEST_WEIGHT: there rounding of the gradient of the penalty, ρ ε, is 2e-8.
+WEIGHT_GROWTH = 10.0
+GAP_DECREASE = 0.25
+LARGEST_WEIGHT = 1e8
+STUCK_DECREASE = 0.9  # a gap that falls by less no longer falls
+# ρ grows at most 9 times from LEAST_FIRST_WEIGHT to LARGEST_WEIGHT; 31 more rounds, each with a gap
+# of a quarter of the last, are more digits than float64 has.
+MOST_ROUNDS = 40
+FIRST_ACCURACY = 1e-3  # of the first minimisation: more would be lost when μ changes [chosen]
+# Gaps from which the active constraints can be told, and where a few steps may tell.
+TELLING_GAP = 1e-3
+PROMISING_GAP = 0.1
 # Multipliers of another depth: Newton steps on the rows that they hold active; where those do not
 # close in, the method of multipliers takes them up at a weight of at least CARRIED_WEIGHT.
-WARM_STEPS = 10
-WARM_GROWTH = 2.0
+BRIEF = Patience(steps=10, growth=2.0)
 CARRIED_WEIGHT = 10.0
+# ρ at the start lies between these, FIRST_WEIGHT where nothing is violated.
+LEAST_FIRST_WEIGHT = 0.1
+MOST_FIRST_WEIGHT = 1e3
+FIRST_WEIGHT = 10.0
+# One round may take this part of ``max_iterations``: the others are left for new multipliers.
+ROUND_SHARE = 10
+
 Minimiser = Callable[..., Outcome]
+"""(objective, start, tolerance, max_iterations, progress, checkpoint=...) -> outcome; what else a
+minimiser takes is bound beforehand."""
 
+E = TypeVar("E", bound=Products)
 
-class Evaluator(Products, Protocol):
-    """Products and the value, of the plain or the augmented Lagrangian."""
-
-    def value(self, w: np.ndarray, multipliers: Multipliers | None = None) -> float: ...
-
-
-# the augmented Lagrangian of an evaluator at fixed multipliers, its models preconditioned
-Kind = Callable[[Evaluator, Multipliers, Preconditioner | None], SmoothFunction]
+Kind = Callable[[E, Multipliers, Preconditioner | None], SmoothFunction]
+"""The augmented Lagrangian of an evaluator at fixed multipliers, its models preconditioned."""
 
 
 @dataclass(frozen=True)
 class Constrained:
-    """The last inner outcome, the multipliers μ of the plain Lagrangian, and the violation
-    reached.
+    """The last inner outcome, the multipliers μ, (rows.size,), of the plain Lagrangian, and the
+    violation reached.
+
+    ``iterations`` are those of all ``rounds``, ``inner`` their inner iterations.
     """
 
     outcome: Outcome
-    multipliers: np.ndarray
+    mu: RowVector
     feasibility: float
     rounds: int
     iterations: int
@@ -61,11 +79,13 @@ class Constrained:
 class Round:
     """What a round starts from: controls, μ, ρ, the gap before, what was spent, the accuracy asked
     of the minimiser.
+
+    A checkpoint holds these fields by their names.
     """
 
     number: int
-    w: np.ndarray
-    mu: np.ndarray
+    w: Flat
+    mu: RowVector
     rho: float
     previous: float
     spent: int
@@ -73,14 +93,148 @@ class Round:
     accuracy: float
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a round ended: its outcome, c there, the updated μ, what all rounds spent.
+
+    ``gap`` is the largest distance of c to its side, also where an inactive multiplier is still
+    being released.
+    """
+
+    outcome: Outcome
+    c: RowVector
+    at: Multipliers
+    mu: RowVector
+    gap: float
+    rounds: int
+    spent: int
+    inner: int
+
+
+@dataclass(frozen=True)
+class Rounds(Generic[E]):
+    """The method of multipliers: what stays the same from round to round."""
+
+    evaluator: E
+    minimiser: Minimiser
+    kind: Kind[E]
+    tolerance: float
+    max_iterations: int
+    progress: Progress | None
+    checkpoint: Checkpoint | None
+    models: Preconditioner | None
+
+    @property
+    def target(self) -> float:
+        """The gap asked for."""
+        return ROW_ACCURACY * self.tolerance
+
+    def first(self, start: Flat, mu: RowVector | None) -> Round:
+        """The first round, from multipliers that are carried or from none."""
+        rho, zero = initial_weight(self.evaluator, start), np.zeros(self.evaluator.rows.size)
+        accuracy = max(self.tolerance, FIRST_ACCURACY)
+        if mu is None:
+            return Round(0, start, zero, rho, np.inf, 0, inner=0, accuracy=accuracy)
+        rho = max(rho, CARRIED_WEIGHT)
+        return Round(0, start, mu.copy(), rho, np.inf, 0, inner=0, accuracy=accuracy)
+
+    def minimised(self, now: Round) -> Ended:
+        """A minimiser of the augmented Lagrangian at μ and ρ, and the updated μ."""
+        rows = self.evaluator.rows
+        at = Multipliers(now.mu, now.rho * rows.weights)
+        outcome = self.minimiser(
+            self.kind(self.evaluator, at, self.models),
+            now.w,
+            now.accuracy,
+            share(self.max_iterations, now.spent),
+            self.progress,
+            checkpoint=self.checkpoint,
+        )
+        c = self.evaluator.constraint_values(outcome.w)
+        mu = at.updated(c, rows.bounds)
+        return Ended(
+            outcome,
+            c,
+            at,
+            mu,
+            gap=float(np.max(np.abs(mu - now.mu) / at.rho, initial=0.0)),
+            rounds=now.number + 1,
+            spent=now.spent + outcome.iterations,
+            inner=now.inner + outcome.inner,
+        )
+
+    def exact(self, end: Ended, preconditioner: Preconditioner | None) -> KKTPoint | None:
+        """The solution by Newton steps on the active rows, where the gap lets them be told."""
+        if end.gap > PROMISING_GAP:
+            return None
+        return newton_on_active(
+            self.evaluator,
+            end.outcome.w,
+            end.mu,
+            end.at.rho,
+            0.1 * self.tolerance,
+            patience=PATIENT if end.gap <= TELLING_GAP else BRIEF,
+            preconditioner=preconditioner,
+        )
+
+    def over(self, now: Round, end: Ended) -> bool:
+        """Whether more rounds would gain nothing, or may not be made."""
+        no_fall = end.gap > STUCK_DECREASE * now.previous
+        stuck = no_fall and (now.rho >= LARGEST_WEIGHT or end.gap <= self.tolerance)
+        done = end.gap <= self.target or (stuck and now.accuracy <= self.target)
+        return done or end.spent >= self.max_iterations
+
+    def following(self, now: Round, end: Ended) -> Round:
+        """The next round: from the updated μ, with a larger ρ where the gap fell too little."""
+        rho = now.rho
+        if end.gap > GAP_DECREASE * now.previous and rho < LARGEST_WEIGHT:
+            rho *= WEIGHT_GROWTH
+        return Round(
+            end.rounds,
+            end.outcome.w,
+            end.mu,
+            rho,
+            previous=end.gap,
+            spent=end.spent,
+            inner=end.inner,
+            accuracy=max(self.target, min(0.1 * now.accuracy, 0.1 * end.gap)),
+        )
+
+    def stopped(self, end: Ended, rho: float) -> Constrained:
+        """The result of the last round, in words."""
+        rows = self.evaluator.rows
+        violation = float(np.max(rows.violation(end.c), initial=0.0))
+        if end.gap <= self.tolerance:
+            message = f"{end.outcome.message}, violation {violation:.1e}"
+        elif rho >= LARGEST_WEIGHT:
+            message = (
+                f"infeasible as far as seen ({rows.worst(end.c)}); loosen that constraint or start "
+                "elsewhere"
+            )
+        else:
+            seen = f"{end.outcome.message}; {rows.worst(end.c) or 'feasible'}"
+            message = (
+                f"stopped after {end.rounds} multiplier updates ({seen}); raise max_iterations"
+            )
+        return Constrained(
+            end.outcome,
+            end.mu,
+            violation,
+            rounds=end.rounds,
+            iterations=end.spent,
+            inner=end.inner,
+            message=message,
+        )
+
+
 def augmented_lagrangian(
-    evaluator: Evaluator,
+    evaluator: E,
     minimiser: Minimiser,
-    start: np.ndarray,
-    multipliers: np.ndarray | None,
+    start: Flat,
+    mu: RowVector | None,
     tolerance: float,
     max_iterations: int,
-    kind: Kind,
+    kind: Kind[E],
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
     preconditioner: Preconditioner | None = None,
@@ -92,133 +246,100 @@ def augmented_lagrangian(
     that neither the kinks of the penalty nor the number of updates depends on the mesh.
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0
-    pushes against an upper side, μ < 0 against a lower one. With ``multipliers`` carried from
-    another solve Newton steps on the active set come first, and these updates only where they fail.
+    pushes against an upper side, μ < 0 against a lower one. With multipliers ``mu``, (rows.size,),
+    carried from another solve Newton steps on the active set come first, and these updates only
+    where they fail. ``start`` is (space.size,).
+
     ``kind`` says which matrix the models have, ``preconditioner`` what is known of the plain
     Lagrangian's Hessian: Newton steps on the active set improve it, and the models begin with it.
     ``checkpoint``: the checkpoint to go on from.
+
+    Solved where ``feasibility`` is at most the tolerance; the message holds "infeasible" where
+    violations stay at the largest ρ, and else says after how many updates it stopped.
     """
-    rows = evaluator.rows
-    target, kept = TIGHTER * tolerance, resumed(checkpoint, "rounds")
-    if multipliers is not None and not kept:
+    kept = resumed(checkpoint, "rounds")
+    if mu is not None and not kept:
         exact = newton_on_active(
             evaluator,
             start,
-            multipliers,
+            mu,
             0.0,
             0.1 * tolerance,
-            WARM_STEPS,
-            WARM_GROWTH,
-            preconditioner,
+            patience=BRIEF,
+            preconditioner=preconditioner,
         )
         if exact is not None:
-            outcome = Outcome(exact.w, exact.value, np.zeros(0), exact.stationarity, True, "", ())
-            return _polished(exact, outcome, tolerance, 0, 0, 0)
-    models = None if preconditioner is None else preconditioner.branched()
-    begin = Round(**kept) if kept else _first(evaluator, start, multipliers, tolerance)
-    w = begin.w
-    mu = begin.mu
-    rho = begin.rho
-    previous = begin.previous
-    spent = begin.spent
-    inner = begin.inner
-    accuracy = begin.accuracy
-    for k in range(begin.number, ROUNDS):
-        # that would forget the minimiser's state in this round
-        if checkpoint and not (kept and k == begin.number):
-            checkpoint.offer("rounds", vars(Round(k, w, mu, rho, previous, spent, inner, accuracy)))
-        at = Multipliers(mu, rho * rows.weights)
-        outcome = minimiser(
-            kind(evaluator, at, models),
-            w,
-            accuracy,
-            share(max_iterations, spent),
-            progress,
-            checkpoint=checkpoint,
-        )
-        spent = spent + outcome.iterations
-        inner = inner + outcome.inner
-        w = outcome.w
-        c = evaluator.constraint_values(w)
-        updated = at.updated(c, rows.bounds)
-        # the distance of c to its side, also where an inactive multiplier is still being released
-        gap = float(np.max(np.abs(updated - mu) / at.rho, initial=0.0))
-        mu = updated
-        exact = None
-        if gap <= NEAR:
-            steps = (STEPS, np.inf) if gap <= CLOSE else (WARM_STEPS, WARM_GROWTH)
-            exact = newton_on_active(
-                evaluator, w, mu, at.rho, 0.1 * tolerance, *steps, preconditioner
-            )
+            return _polished(exact, None, tolerance)
+    rounds = Rounds(
+        evaluator,
+        minimiser,
+        kind,
+        tolerance,
+        max_iterations,
+        progress=progress,
+        checkpoint=checkpoint,
+        models=None if preconditioner is None else preconditioner.branched(),
+    )
+    now = Round(**kept) if kept else rounds.first(start, mu)
+    begun = now.number if kept else None
+    while now.number < MOST_ROUNDS:
+        # that would forget the minimiser's state in the round that it goes on with
+        if checkpoint and now.number != begun:
+            checkpoint.offer("rounds", vars(now))
+        end = rounds.minimised(now)
+        exact = rounds.exact(end, preconditioner)
         if exact is not None:
-            return _polished(exact, outcome, tolerance, k + 1, spent, inner)
-        stuck = gap > STUCK * previous and (rho >= LARGEST or gap <= tolerance)
-        if gap <= target or (stuck and accuracy <= target) or spent >= max_iterations:
+            return _polished(exact, end, tolerance)
+        if rounds.over(now, end):
             break
-        if gap > DECREASE * previous and rho < LARGEST:
-            rho *= GROWTH
-        previous = gap
-        accuracy = max(target, min(0.1 * accuracy, 0.1 * gap))
-    violation = float(np.max(rows.violation(c), initial=0.0))
-    if gap <= tolerance:
-        message = f"{outcome.message}, violation {violation:.1e}"
-    elif rho >= LARGEST:
-        message = (
-            f"infeasible as far as seen ({rows.worst(c)}); loosen that constraint or start "
-            "elsewhere"
-        )
-    else:
-        seen = f"{outcome.message}; {rows.worst(c) or 'feasible'}"
-        message = f"stopped after {k + 1} multiplier updates ({seen}); raise max_iterations"
-    return Constrained(outcome, mu, violation, k + 1, spent, inner, message)
+        now = rounds.following(now, end)
+    return rounds.stopped(end, now.rho)
 
 
-def _first(
-    evaluator: Evaluator, start: np.ndarray, multipliers: np.ndarray | None, tolerance: float
-) -> Round:
-    rho, mu = initial_weight(evaluator, start), np.zeros(evaluator.rows.size)
-    if multipliers is not None:
-        rho, mu = max(rho, CARRIED_WEIGHT), multipliers.copy()
-    return Round(0, start, mu, rho, np.inf, 0, 0, max(tolerance, 1e-3))
-
-
-def _polished(
-    exact: KKTPoint, outcome: Outcome, tolerance: float, rounds: int, spent: int, inner: int
-) -> Constrained:
+def _polished(exact: KKTPoint, end: Ended | None, tolerance: float) -> Constrained:
     """The point that Newton steps on the active set reached; their lines follow those of the last
-    round.
+    round, if there was one.
     """
-    first = len(outcome.log)
+    log = () if end is None else end.outcome.log
     steps = [
-        Iterate(first + k, value, norm, 0.0, used)
+        Iterate(len(log) + k, value, norm, 0.0, used)
         for k, (value, norm, used) in enumerate(exact.log)
     ]
-    outcome = replace(
-        outcome,
-        w=exact.w,
-        value=exact.value,
-        stationarity=exact.stationarity,
-        converged=True,
-        log=(*outcome.log, *steps),
+    return Constrained(
+        Outcome(
+            exact.w,
+            exact.value,
+            np.zeros(0) if end is None else end.outcome.gradient,
+            exact.stationarity,
+            converged=True,
+            message="" if end is None else end.outcome.message,
+            log=(*log, *steps),
+        ),
+        exact.mu,
+        exact.residual,
+        rounds=0 if end is None else end.rounds,
+        iterations=0 if end is None else end.spent,
+        inner=0 if end is None else end.inner,
+        message=(
+            f"stationarity {exact.stationarity:.1e}, violation {exact.residual:.1e} "
+            f"<= {tolerance:.0e}"
+        ),
     )
-    message = (
-        f"stationarity {exact.stationarity:.1e}, violation {exact.residual:.1e} <= {tolerance:.0e}"
-    )
-    return Constrained(outcome, exact.mu, exact.residual, rounds, spent, inner, message)
 
 
 def share(max_iterations: int, spent: int) -> int:
     """Inner iterations of one round: a round that zigzags between kinks must leave some for new
     multipliers.
     """
-    return max(min(max_iterations - spent, max_iterations // 10), 1)
+    return max(min(max_iterations - spent, max_iterations // ROUND_SHARE), 1)
 
 
-def initial_weight(evaluator: Evaluator, w: np.ndarray) -> float:
+def initial_weight(evaluator: Products, w: Flat) -> float:
     """ρ so that the penalty of the present violation is about the value, between 0.1 and 1000."""
     weights = evaluator.rows.weights
     c = evaluator.constraint_values(w)
     violation = evaluator.rows.violation(c)
     value = abs(evaluator.value(w))
     scale = float(weights @ violation**2)
-    return float(np.clip(2.0 * max(value, 1.0) / scale if scale > 0 else 10.0, 0.1, 1e3))
+    first = 2.0 * max(value, 1.0) / scale if scale > 0 else FIRST_WEIGHT
+    return float(np.clip(first, LEAST_FIRST_WEIGHT, MOST_FIRST_WEIGHT))

@@ -8,33 +8,37 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.faces import Face
 
 # H is a multiple of A plus a compact part: an eigenvalue below its bulk is found in a few steps
-STEPS = 20
-NEGATIVE = 1e-6  # of the largest curvature seen: below, a sign is not told from rounding
-Map = Callable[[np.ndarray], np.ndarray]
+LANCZOS_STEPS = 20
+SIGN_NOISE = 1e-6  # of the largest curvature seen: below, a sign is not told from rounding
+INVARIANT = 1e-10  # of the first vector's norm: what is left of a Krylov vector is rounding
+Map = Callable[[Flat], Flat]
+"""Linear maps of flat vectors, (space.size,) to (space.size,)."""
 
 
 def ritz_pairs(
-    product: Map, riesz: Map, metric: Map, start: np.ndarray, steps: int, enough: float = 0.0
+    product: Map, riesz: Map, metric: Map, start: Flat, steps: int, enough: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ritz values θ (ascending), vectors (k, n) with ‖v‖_B = 1 and residuals ‖Hv - θBv‖_{B^{-1}} of
-    H v = θ B v.
+    """Ritz pairs of H v = θ B v: values θ, (k,), ascending, vectors v, (k, size), with ‖v‖_B = 1,
+    and residuals ‖Hv - θBv‖_{B^{-1}}, (k,).
 
-    Lanczos with full orthogonalisation, B the ``metric`` and B^{-1} its ``riesz`` map; it ends
-    early where the Krylov space is invariant, or its coupling β to the rest is at most ``enough``.
+    k <= ``steps``. Lanczos with full orthogonalisation, B the ``metric`` and B^{-1} its ``riesz``
+    map; it ends early where the Krylov space is invariant, or its coupling β to the rest is at most
+    ``enough``.
     """
-    basis: list[np.ndarray] = []
-    duals: list[np.ndarray] = []
-    products: list[np.ndarray] = []
+    basis: list[Flat] = []
+    duals: list[Flat] = []
+    products: list[Flat] = []
     q = start
     first = beta = 0.0
     for _ in range(steps):
         Bq = metric(q)
         beta = float(np.sqrt(max(float(q @ Bq), 0.0)))
         first = first or beta
-        if beta <= max(1e-10 * first, enough if basis else 0.0):
+        if beta <= max(INVARIANT * first, enough if basis else 0.0):
             break
         basis.append(q / beta)
         duals.append(Bq / beta)
@@ -52,17 +56,17 @@ def ritz_pairs(
     return values, vectors.T @ Q, beta * np.abs(vectors[-1])
 
 
-def lowest_curvature(product: Map, face: Face) -> tuple[float, np.ndarray]:
+def lowest_curvature(product: Map, face: Face) -> tuple[float, Flat]:
     """The smallest Ritz value of H v = λ A v on the free entries, with its vector (‖v‖_A = 1).
 
-    From a seeded random vector; 0 with a zero vector where λ is not negative beyond NEGATIVE.
+    From a seeded random vector; 0 with a zero vector where λ is not negative beyond SIGN_NOISE.
     """
     size = face.space.size
     start = face.riesz(face.restrict(np.random.default_rng(24).standard_normal(size)))
-    steps = min(STEPS, int(np.count_nonzero(face.free)))
+    steps = min(LANCZOS_STEPS, int(np.count_nonzero(face.free)))
     values, vectors, _ = ritz_pairs(
         lambda v: face.restrict(product(v)), face.riesz, face.space.metric, start, steps
     )
-    if not len(values) or values[0] >= -NEGATIVE * np.abs(values).max():
+    if not len(values) or values[0] >= -SIGN_NOISE * np.abs(values).max():
         return 0.0, np.zeros(size)
     return float(values[0]), vectors[0]

@@ -3,111 +3,154 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint, resumed
 from dnlcontrol.minimise.faces import Face, complementarity, stationarity
-from dnlcontrol.minimise.newton import NOT_FINITE
-from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress, SmoothFunction, kept_log, lines
+from dnlcontrol.minimise.outcome import (
+    Iterate,
+    Outcome,
+    Progress,
+    SmoothFunction,
+    finite,
+    kept_log,
+    lines,
+    not_started,
+    reached,
+)
 from dnlcontrol.minimise.quadratic_model import binding
 
-HISTORY = 20
-ARMIJO = 1e-4
+KEPT_PAIRS = 20  # Nocedal and Wright (section 7.2) find 3 to 20 good; vectors are cheap here
+ARMIJO_SHARE = 1e-4  # of the slope (Nocedal and Wright, section 3.1)
+MOST_HALVINGS = 40  # of a step: 2^{-40} = 1e-12 of it is lost in the rounding of w
+VALUE_ROUNDING = 1e-15  # of |J|, some five units of rounding: a rise that is not told from none
+CURVATURE_ROUNDING = 1e-14  # sᵀy relative to |s| |y|, above the rounding of long sums
+
+
+@dataclass
+class Memory:
+    """The last pairs (s, y) on one face, as an approximation of the inverse Hessian."""
+
+    face: Face
+    pairs: deque[tuple[Flat, Flat]] = field(default_factory=lambda: deque(maxlen=KEPT_PAIRS))
+
+    def on(self, held: Flat) -> Memory:
+        """Itself where the face stays the same, else an empty one."""
+        if np.array_equal(held, ~self.face.free):
+            return self
+        return Memory(Face(self.face.space, held))
+
+    def direction(self, g: Flat) -> Flat:
+        """-(approximate inverse Hessian) g, or where it does not descend -A_FF^{-1} g."""
+        direction = -self.solve(self.face.restrict(g))
+        if direction @ g >= 0:
+            self.pairs.clear()
+            direction = -self.face.riesz(self.face.restrict(g))
+        return direction
+
+    def solve(self, g: Flat) -> Flat:
+        """The inverse Hessian approximation applied to g (two-loop recursion)."""
+        q, alphas = g.copy(), []
+        for s, y in reversed(self.pairs):
+            alpha = float(s @ q) / float(s @ y)
+            alphas.append(alpha)
+            q -= alpha * y
+        z = self.face.riesz(self.face.restrict(q))
+        if self.pairs:
+            s, y = self.pairs[-1]
+            y = self.face.restrict(y)
+            z *= float(s @ y) / float(y @ self.face.riesz(y))
+        for (s, y), alpha in zip(self.pairs, reversed(alphas), strict=True):
+            z += (alpha - float(y @ z) / float(s @ y)) * s
+        return self.face.restrict(z)
+
+    def learn(self, s: Flat, y: Flat) -> None:
+        """Take up a step and its change of the gradient where its curvature is positive."""
+        if s @ y > CURVATURE_ROUNDING * float(np.sqrt((s @ s) * (y @ y))):
+            self.pairs.append((s, y))
+
+
+@dataclass(frozen=True)
+class Point:
+    """w with value and gradient, and the evaluations that led there."""
+
+    w: Flat
+    value: float
+    g: Flat
+    evaluations: int
 
 
 def lbfgs(
     objective: SmoothFunction,
-    start: np.ndarray,
+    start: Flat,
     tolerance: float,
     max_iterations: int = 2000,
     progress: Progress | None = None,
+    *,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Limited-memory BFGS whose initial inverse Hessian is γ A_FF^{-1}; the history restarts when
-    the face changes.
+    """Limited-memory BFGS whose initial inverse Hessian is γ A_FF^{-1}, from ``start``,
+    (space.size,); the history restarts when the face changes.
 
     Two-loop recursion (Nocedal and Wright, Numerical Optimization, section 7.2) on the entries that
     are not held, projected Armijo backtracking. Pairs enter only with positive curvature. A solve
     that goes on from a checkpoint (``checkpoint``) gathers them anew.
+
+    The outcome has ``converged`` where stationarity and complementarity are at most the tolerance.
+    Else its message says which of three ends it was: J or its gradient not finite at the start,
+    ``max_iterations`` used up, or a line search without decrease along -A_FF^{-1} g.
     """
     space = objective.space
     kept = resumed(checkpoint, "lbfgs")
     w = np.clip(kept.get("w", start), *space.bounds)
-    value, g = objective.value_and_gradient(w)
-    if not (np.isfinite(value) and np.all(np.isfinite(g))):
-        return Outcome(w, value, g, np.inf, False, NOT_FINITE, (Iterate(0, value, np.inf, 0.0, 0),))
-    pairs: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=HISTORY)
-    held = None
+    at = Point(w, *objective.value_and_gradient(w), evaluations=1)
+    if not finite(at.value, at.g):
+        return not_started(at.w, at.value, at.g, 0.0)
+    memory = Memory(Face(space, binding(space, at.w, at.g)))
     log = kept_log(kept, max_iterations)
-    evaluations = 1
     message = (
         f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
     )
     for k in range(len(log), max_iterations + 1):
         if checkpoint:
-            checkpoint.offer("lbfgs", {"w": w, "log": lines(log)})
-        norm = stationarity(space, w, g)
-        log.append(Iterate(k, value, norm, 0.0, evaluations))
+            checkpoint.offer("lbfgs", {"w": at.w, "log": lines(log)})
+        norm = stationarity(space, at.w, at.g)
+        log.append(Iterate(k, at.value, norm, 0.0, at.evaluations))
         if progress:
             progress(log[-1])
-        if norm <= tolerance and complementarity(space, w, g) <= tolerance:
-            return Outcome(
-                w, value, g, norm, True, f"stationarity {norm:.1e} <= {tolerance:.0e}", tuple(log)
-            )
+        if norm <= tolerance and complementarity(space, at.w, at.g) <= tolerance:
+            done = reached(norm, tolerance)
+            return Outcome(at.w, at.value, at.g, norm, True, done, log=tuple(log))
         if k == max_iterations:
             break
-        now = binding(space, w, g)
-        if held is None or not np.array_equal(now, held):
-            pairs.clear()
-            held, face = now, Face(space, now)
-        direction = -_two_loop(face, face.restrict(g), pairs)
-        if direction @ g >= 0:
-            pairs.clear()
-            direction = -face.riesz(face.restrict(g))
-        step = 1.0
-        found = False
-        evaluations = 0
-        while not found and evaluations < 40:
-            new = np.clip(w + step * direction, *space.bounds)
-            new_value, new_g = objective.value_and_gradient(new)
-            evaluations += 1
-            noise = 1e-15 * abs(value)
-            found = (
-                bool(np.isfinite(new_value))
-                and new_value <= value + ARMIJO * float(g @ (new - w)) + noise
+        memory = memory.on(binding(space, at.w, at.g))
+        new = _searched(objective, at, memory.direction(at.g))
+        if new is not None:
+            memory.learn(new.w - at.w, new.g - at.g)
+            at = new
+        elif memory.pairs:
+            memory.pairs.clear()
+            at = replace(at, evaluations=MOST_HALVINGS)
+        else:
+            message = (
+                f"the line search found no decrease at stationarity {norm:.1e}; use method='newton'"
             )
-            step *= 0.5
-        if not found:
-            if not pairs:
-                message = (
-                    f"the line search found no decrease at stationarity {norm:.1e}; use "
-                    "method='newton'"
-                )
-                break
-            pairs.clear()
-            continue
-        s, y = new - w, new_g - g
-        if s @ y > 1e-14 * float(np.sqrt((s @ s) * (y @ y))):
-            pairs.append((s, y))
-        w = new
-        value = new_value
-        g = new_g
-    return Outcome(w, value, g, norm, False, message, tuple(log))
+            break
+    return Outcome(at.w, at.value, at.g, norm, False, message, log=tuple(log))
 
 
-def _two_loop(face: Face, g: np.ndarray, pairs: deque[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The inverse Hessian approximation applied to g."""
-    q, alphas = g.copy(), []
-    for s, y in reversed(pairs):
-        alpha = float(s @ q) / float(s @ y)
-        alphas.append(alpha)
-        q -= alpha * y
-    z = face.riesz(face.restrict(q))
-    if pairs:
-        s, y = pairs[-1]
-        y = face.restrict(y)
-        z *= float(s @ y) / float(y @ face.riesz(y))
-    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
-        z += (alpha - float(y @ z) / float(s @ y)) * s
-    return face.restrict(z)
+def _searched(objective: SmoothFunction, at: Point, direction: Flat) -> Point | None:
+    """Where the first of the projected steps 1, ½, ... leads that lowers J enough."""
+    step = 1.0
+    noise = VALUE_ROUNDING * abs(at.value)
+    for evaluations in range(1, MOST_HALVINGS + 1):
+        w: Flat = np.clip(at.w + step * direction, *objective.space.bounds)
+        value, g = objective.value_and_gradient(w)
+        enough = at.value + ARMIJO_SHARE * float(at.g @ (w - at.w)) + noise
+        if np.isfinite(value) and value <= enough:
+            return Point(w, value, g, evaluations)
+        step *= 0.5
+    return None

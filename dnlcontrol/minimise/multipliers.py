@@ -6,20 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dnlcontrol.discretisation.space.flat import RowVector
+
 
 @dataclass(frozen=True)
 class Multipliers:
-    """μᵀc (ρ = 0) or the augmented Σ ρ/2 dist(c + μ/ρ, [lower, upper])² - μ²/(2ρ), beside ``cost``
-    times J.
+    """What stands beside ``cost`` times J: μᵀc where ρ = 0, else the augmented
 
-    ρ is one weight, or one for each row.
+        Σ ρ/2 dist(c + μ/ρ, [lower, upper])² - μ²/(2ρ).
+
+    μ is (rows.size,); ρ is one weight, or one for each row.
     """
 
-    mu: np.ndarray
-    rho: float | np.ndarray = 0.0
+    mu: RowVector
+    rho: float | RowVector = 0.0
     cost: float = 1.0
 
-    def updated(self, c: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """The first-order update μ⁺ = ρ (c + μ/ρ - projection onto [lower, upper])."""
+    def updated(self, c: RowVector, bounds: tuple[RowVector, RowVector]) -> RowVector:
+        """The first-order update μ⁺ = ρ (c + μ/ρ - projection onto [lower, upper]), ρ > 0."""
         shifted = c + self.mu / self.rho
-        return self.rho * (shifted - np.clip(shifted, *bounds))
+        return np.asarray(self.rho * (shifted - np.clip(shifted, *bounds)))

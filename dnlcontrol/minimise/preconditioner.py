@@ -28,30 +28,36 @@ from functools import partial
 import numpy as np
 
 from dnlcontrol.discretisation.space.control_space import ControlSpace
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.minimise.faces import Face
 from dnlcontrol.minimise.lanczos import ritz_pairs
-from dnlcontrol.minimise.quadratic_model import Seen
+from dnlcontrol.minimise.quadratic_model import Seen, Solve
 
-# Lanczos steps at the coarse level; pairs kept: spirals, α = 2e-3, L = 128 take 55, 43, 28, 28, 26
-# CG iterations with 16, 24, 40, 60, 80 of them
-STEPS, PAIRS = 70, 40
-# pairs with |log|λ|| below NEAR stay in the bulk
-NEAR = 0.2
-RESIDUAL = 0.3
-COUPLING = 0.1
-BLOCK = 4096  # entries of each vector taken at once
+# Pairs kept, and Lanczos steps at the coarse level, which find that many and some more: spirals,
+# α = 2e-3, L = 128 take 55, 43, 28, 28, 26 CG iterations with 16, 24, 40, 60, 80 pairs.
+KEPT_PAIRS = 40
+COARSE_STEPS = 70
+# Pairs with |log|λ|| below it stay in the bulk: with eigenvalues between e^{-w} and e^w, w = 0.2,
+# an iteration of conjugate gradients gains a factor of (e^w + 1) / (e^w - 1) = 10.
+BULK_WIDTH = 0.2
+KNOWN_RESIDUAL = 0.3  # of a Ritz pair, relative to |λ|: the sign and rough size of λ are known then
+LEAST_COUPLING = 0.1  # β at which Lanczos ends: the rest of H moves no eigenvalue by more [chosen]
+BLOCK_ENTRIES = 4096  # of each vector taken at once: 40 vectors are 1.3 MB, the size of a cache
 SOFTEST = 1e-6  # λ below are not told from rounding
+DEPENDENT = 1e-10  # of the largest eigenvalue of XᵀBX: directions below are dependent vectors
+# The coarse level lies a factor of COARSENING below the fine one, where a product costs a quarter
+# (one-step problems) or a sixteenth (pairs of layers), within these depths.
+COARSENING = 4
 SHALLOWEST = 8
 DEEPEST = 32
-RATIO = 4
-MOST = 80  # vectors before they are compressed to PAIRS
+MOST_VECTORS = 80  # before they are compressed to KEPT_PAIRS
 # entries of the controls up to which that is done at once: N grows where the vectors become
 # dependent
-CHEAP = 20_000
+CHEAP_SIZE = 20_000
 # entries of the controls up to which a cold start remembers its last steps: 240 MB at most
-LEARNER = 50_000
-RECENT = 5  # steps that a cold start is remembered by
+LEARNER_SIZE = 50_000
+RECENT_STEPS = 5  # steps that a cold start is remembered by
 
 
 @dataclass(frozen=True)
@@ -63,24 +69,24 @@ class Correction:
     """
 
     space: ControlSpace
-    scale: np.ndarray
+    scale: Flat
     blocks: tuple[np.ndarray, ...]
     gram: np.ndarray
     change: np.ndarray
 
     @staticmethod
     def diagonal(
-        space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, shifts: np.ndarray
+        space: ControlSpace, scale: Flat, vectors: np.ndarray, shifts: np.ndarray
     ) -> Correction:
         """From pairs (1 + shift, v), v orthonormal in B."""
         return Correction(space, scale, (vectors,), np.eye(len(shifts)), np.diag(shifts))
 
     @property
-    def rows(self) -> list[np.ndarray]:
+    def rows(self) -> list[Flat]:
         """The vectors one by one."""
         return [v for block in self.blocks for v in block]
 
-    def on(self, face: Face) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def on(self, face: Face) -> Solve:
         """(r, A_FF^{-1} r) -> Ĥ_FF^{-1} r_F."""
         blocks = self.blocks
         gram = self.gram
@@ -96,9 +102,10 @@ class Correction:
         small = np.linalg.solve(np.eye(len(N)) + N @ gram, N)
         small = 0.5 * (small + small.T)
 
-        def solve(r: np.ndarray, z: np.ndarray) -> np.ndarray:
+        def solve(r: Flat, z: Flat) -> Flat:
             weights = small @ np.concatenate([block @ r for block in blocks])
-            out, start = z / self.scale, 0
+            out: Flat = z / self.scale
+            start = 0
             for block in blocks:
                 out -= weights[start : start + len(block)] @ block
                 start += len(block)
@@ -141,7 +148,11 @@ class Correction:
         learnt = Correction(
             self.space, self.scale, (*self.blocks, added), gram, change - half.T @ half
         )
-        return learnt if len(gram) <= MOST and self.space.size > CHEAP else learnt.compressed()
+        return (
+            learnt
+            if len(gram) <= MOST_VECTORS and self.space.size > CHEAP_SIZE
+            else learnt.compressed()
+        )
 
     def compressed(self) -> Correction:
         """As bulk and few eigenpairs of the small matrices ``change`` and ``gram``, those near 1
@@ -150,7 +161,7 @@ class Correction:
         if np.array_equal(self.gram, np.eye(len(self.gram))):
             return self
         sizes, turn = np.linalg.eigh(self.gram)
-        good = sizes > 1e-10 * sizes[-1]
+        good = sizes > DEPENDENT * sizes[-1]
         root, turn = np.sqrt(sizes[good]), turn[:, good]
         shifts, vectors = np.linalg.eigh((root[:, None] * (turn.T @ self.change @ turn)) * root)
         values = np.maximum(np.abs(1.0 + shifts), SOFTEST)
@@ -175,12 +186,12 @@ class Correction:
 
 
 def outstanding(distance: np.ndarray) -> np.ndarray:
-    """Indices of the largest |log λ| above NEAR."""
-    chosen = np.argsort(-distance, kind="stable")[:PAIRS]
-    return chosen[distance[chosen] > NEAR]
+    """Indices of the largest |log λ| above BULK_WIDTH, at most KEPT_PAIRS; ``distance`` is (k,)."""
+    chosen = np.argsort(-distance, kind="stable")[:KEPT_PAIRS]
+    return chosen[distance[chosen] > BULK_WIDTH]
 
 
-def bulk(space: ControlSpace) -> np.ndarray:
+def bulk(space: ControlSpace) -> Flat:
     """The share of each control's penalty in its metric, flat; 1 where there is no penalty."""
     parts = {}
     for block in space:
@@ -198,8 +209,8 @@ def bulk(space: ControlSpace) -> np.ndarray:
 def correction(
     space: ControlSpace,
     coarse: ControlSpace,
-    product: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    w: np.ndarray,
+    product: Callable[[Flat, Flat], Flat],
+    w: Flat,
 ) -> Correction | None:
     """From the Hessian products ``product(w, d)`` of a coarse level at its controls w; None if
     nothing stands out.
@@ -214,8 +225,8 @@ def correction(
         lambda r: coarse.riesz(r / scale),
         lambda v: scale * coarse.metric(v),
         start,
-        min(STEPS, coarse.size),
-        COUPLING,
+        min(COARSE_STEPS, coarse.size),
+        LEAST_COUPLING,
     )
     if not len(values) or not np.all(np.isfinite(values)):
         return None
@@ -225,7 +236,7 @@ def correction(
         if level == 0.0:
             return None
     size = np.abs(values) / level
-    known = (residuals <= RESIDUAL * np.maximum(np.abs(values), level)) & (size > 0)
+    known = (residuals <= KNOWN_RESIDUAL * np.maximum(np.abs(values), level)) & (size > 0)
     distance = np.where(known, np.abs(np.log(np.where(size > 0, size, 1.0))), 0.0)
     chosen = outstanding(distance)
     if not len(chosen):
@@ -234,27 +245,29 @@ def correction(
     return nearly_orthonormal(space, level * bulk(space), fine, size[chosen] - 1.0)
 
 
-def products(left: list[np.ndarray], right: list[np.ndarray]) -> np.ndarray:
+def products(left: list[Flat], right: list[Flat]) -> np.ndarray:
     """All scalar products, (len(left), len(right)), by blocks that stay in cache."""
     total = np.zeros((len(left), len(right)))
-    for i in range(0, len(right[0]), BLOCK):
+    for i in range(0, len(right[0]), BLOCK_ENTRIES):
         total += (
-            np.stack([v[i : i + BLOCK] for v in left])
-            @ np.stack([v[i : i + BLOCK] for v in right]).T
+            np.stack([v[i : i + BLOCK_ENTRIES] for v in left])
+            @ np.stack([v[i : i + BLOCK_ENTRIES] for v in right]).T
         )
     return total
 
 
-def combined(weights: np.ndarray, vectors: list[np.ndarray]) -> np.ndarray:
-    """weights @ vectors, by blocks that stay in cache."""
+def combined(weights: np.ndarray, vectors: list[Flat]) -> np.ndarray:
+    """weights @ vectors, (len(weights), size), by blocks that stay in cache."""
     out = np.empty((len(weights), len(vectors[0])))
-    for i in range(0, out.shape[1], BLOCK):
-        out[:, i : i + BLOCK] = weights @ np.stack([v[i : i + BLOCK] for v in vectors])
+    for i in range(0, out.shape[1], BLOCK_ENTRIES):
+        out[:, i : i + BLOCK_ENTRIES] = weights @ np.stack(
+            [v[i : i + BLOCK_ENTRIES] for v in vectors]
+        )
     return out
 
 
 def nearly_orthonormal(
-    space: ControlSpace, scale: np.ndarray, vectors: np.ndarray, shifts: np.ndarray
+    space: ControlSpace, scale: Flat, vectors: np.ndarray, shifts: np.ndarray
 ) -> Correction | None:
     """From pairs whose vectors are orthonormal in B but for what moving them did; None if they are
     dependent.
@@ -282,7 +295,7 @@ class Preconditioner:
     def __init__(self, prepare: Callable[[], Correction], used: bool = True) -> None:
         self._prepare: Callable[[], Correction] | None = prepare
         self.used = used
-        self._pending: deque[tuple[Seen, ...]] = deque(maxlen=None if used else RECENT)
+        self._pending: deque[tuple[Seen, ...]] = deque(maxlen=None if used else RECENT_STEPS)
         self._now: Correction | None = None
 
     def current(self) -> Correction:
@@ -329,7 +342,11 @@ def empty(space: ControlSpace) -> Correction:
 
 def learner(space: ControlSpace) -> Preconditioner | None:
     """For a small cold start whose bulk is known: what its last steps tell, for the next level."""
-    if space.grid.depth > DEEPEST or space.size > LEARNER or any(b.penalty is None for b in space):
+    if (
+        space.grid.depth > DEEPEST
+        or space.size > LEARNER_SIZE
+        or any(b.penalty is None for b in space)
+    ):
         return None
     return Preconditioner(lambda: empty(space), used=False)
 
@@ -338,5 +355,5 @@ def coarse_depth(depth: int) -> int | None:
     """Where the pairs are computed: a level that costs little beside one product of the
     fine level.
     """
-    found = min(max(depth // RATIO, SHALLOWEST), DEEPEST)
+    found = min(max(depth // COARSENING, SHALLOWEST), DEEPEST)
     return found if 2 * found <= depth else None

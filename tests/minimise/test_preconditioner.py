@@ -121,18 +121,18 @@ def at_random():
 def test_with_the_level_itself_as_coarse_level_every_eigenvalue_is_near_one_in_size(
     at_random, monkeypatch
 ):
-    """Pairs nearer than e^{NEAR} to 1 stay in the bulk: what is left are eigenvalues ±λ with |log
-    λ| <= NEAR.
+    """Pairs nearer than e^{BULK_WIDTH} to 1 stay in the bulk: what is left are eigenvalues ±λ with
+    |log λ| <= BULK_WIDTH.
     """
     evaluator, w, H = at_random
-    monkeypatch.setattr(coarse, "PAIRS", evaluator.space.size)
-    monkeypatch.setattr(coarse, "COUPLING", 0.0)
+    monkeypatch.setattr(coarse, "KEPT_PAIRS", evaluator.space.size)
+    monkeypatch.setattr(coarse, "LEAST_COUPLING", 0.0)
     made = coarse.correction(evaluator.space, evaluator.space, evaluator.hessian_product, w)
     P = preconditioner(made, Face(evaluator.space, np.zeros(evaluator.space.size, dtype=bool)))
     assert np.linalg.eigvalsh(0.5 * (H + H.T)).min() < 0
     found = np.linalg.eigvals(P @ H)
     assert np.abs(found.imag).max() < 1e-8
-    assert np.abs(np.log(np.abs(found.real))).max() <= coarse.NEAR + 1e-6
+    assert np.abs(np.log(np.abs(found.real))).max() <= coarse.BULK_WIDTH + 1e-6
 
 
 @pytest.mark.parametrize("held", [0.0, 0.3, 0.8])
@@ -151,9 +151,9 @@ def test_preconditioner_is_the_inverse_on_the_face_and_positive_definite(at_rand
 
 
 def test_learning_makes_the_model_agree_with_the_products(monkeypatch):
-    """After the update Ĥs = y: with NEAR = 0 nothing is left to the bulk."""
-    monkeypatch.setattr(coarse, "NEAR", 0.0)
-    monkeypatch.setattr(coarse, "PAIRS", 90)
+    """After the update Ĥs = y: with BULK_WIDTH = 0 nothing is left to the bulk."""
+    monkeypatch.setattr(coarse, "BULK_WIDTH", 0.0)
+    monkeypatch.setattr(coarse, "KEPT_PAIRS", 90)
     evaluator = Evaluator(dnl.discretise(toy(6), 5))
     space, rng = evaluator.space, np.random.default_rng(7)
     H = dense(lambda d: evaluator.hessian_product(np.zeros(space.size), d), space.size)

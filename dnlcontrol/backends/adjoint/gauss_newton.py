@@ -24,7 +24,7 @@ from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
 from dnlcontrol.backends.adjoint.sweep.vectorised import value_and_pull
 from dnlcontrol.minimise.faces import Face
 from dnlcontrol.minimise.multipliers import Multipliers
-from dnlcontrol.minimise.quadratic_model import Step, solve_model
+from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,8 @@ class GaussNewtonObjective(Objective):
         max_products: int,
     ) -> Step:
         """By conjugate gradients with Gauss-Newton products."""
-        return solve_model(
-            self.space, partial(self.product, w), w, g, face, radius, accuracy, max_products, None
-        )
+        model = QuadraticModel(self.space, partial(self.product, w), w, g, face)
+        return model.minimise(radius, accuracy, max_products)
 
     def product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
         """H_GN d, timed and counted as a Hessian product."""

@@ -13,7 +13,7 @@ from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.minimise.faces import Face
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.preconditioner import Preconditioner
-from dnlcontrol.minimise.quadratic_model import Step, solve_model
+from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
@@ -61,10 +61,8 @@ class Objective:
         if self.preconditioner is not None and self.preconditioner.used:
             correction = self.preconditioner.current()
             self.evaluator.counts.coarse_seconds += time.perf_counter() - began
-        product = partial(self.hessian_product, w)
-        step = solve_model(
-            self.space, product, w, g, face, radius, accuracy, max_products, correction
-        )
+        model = QuadraticModel(self.space, partial(self.hessian_product, w), w, g, face)
+        step = model.minimise(radius, accuracy, max_products, correction)
         if self.preconditioner is not None:
             self.preconditioner.add(step.seen)
         return step

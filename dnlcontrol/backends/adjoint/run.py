@@ -166,7 +166,7 @@ def _constrained(
     return BackendResult(
         task.evaluator,
         result.outcome.w,
-        result.multipliers,
+        result.mu,
         result.message,
         SOLVED if result.feasibility <= task.goal.tolerance else failed,
         result.iterations,

@@ -39,9 +39,9 @@ from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.faces import Face, complementarity, stationarity
-from dnlcontrol.minimise.newton import NOT_FINITE, newton
-from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress
-from dnlcontrol.minimise.quadratic_model import Step, solve_model
+from dnlcontrol.minimise.newton import newton
+from dnlcontrol.minimise.outcome import NOT_FINITE, Iterate, Outcome, Progress
+from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step
 
 # J(v) - J(u) over its slope times (v - u) is 1 - c/2 where J is c times as curved as h: 0.25 leaves
 # |1 - c| <= 1/2 of the error, 0.45 is c = 1.1, where a lower ρ may pay
@@ -96,11 +96,16 @@ class FrozenHamiltonian:
         return product
 
     def solve_model(
-        self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int
+        self,
+        w: np.ndarray,
+        g: np.ndarray,
+        face: Face,
+        radius: float,
+        accuracy: float,
+        max_products: int,
     ) -> Step:
-        return solve_model(
-            self.space, partial(self.hessian_product, w), w, g, face, radius, accuracy, limit
-        )
+        model = QuadraticModel(self.space, partial(self.hessian_product, w), w, g, face)
+        return model.minimise(radius, accuracy, max_products)
 
     def _value(self, flat: Tensor) -> Tensor:
         u = self.evaluator._views(flat)

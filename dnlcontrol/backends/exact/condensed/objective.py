@@ -11,7 +11,7 @@ from scipy.linalg import solve_triangular
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.minimise.faces import Face
-from dnlcontrol.minimise.quadratic_model import Step, solve_model
+from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step
 
 DENSE = 400  # controls up to which H is formed and factorised: beyond, a few products cost less
 
@@ -49,24 +49,15 @@ class ReducedObjective:
         products on their faces.
         """
         if self.space.size > DENSE:
-            return solve_model(
-                self.space,
-                partial(self.hessian_product, w),
-                w,
-                g,
-                face,
-                radius,
-                accuracy,
-                max_products,
-            )
+            model = QuadraticModel(self.space, partial(self.hessian_product, w), w, g, face)
+            return model.minimise(radius, accuracy, max_products)
         H = self.evaluator.hessian(w)
         if not self.space.bounded:
             d = newton_step(H, g)
             if d is not None and d @ self.space.metric(d) <= radius**2:
                 return Step(d, float(g @ d + 0.5 * d @ (H @ d)), 1, False)
-        return solve_model(
-            self.space, H.__matmul__, w, g, face, radius, accuracy, 10 * max_products
-        )
+        model = QuadraticModel(self.space, H.__matmul__, w, g, face)
+        return model.minimise(radius, accuracy, 10 * max_products)
 
 
 def newton_step(H: np.ndarray, g: np.ndarray) -> np.ndarray | None:
