@@ -27,7 +27,8 @@ _STAGES = {
     "discretisation.grid": "Grid",
     "discretisation.space.control_space": "ControlSpace",
     "discretisation.discrete": "DiscreteProblem discretise",
-    "backends.options": "Exact Adjoint Newton GaussNewton LBFGS Adam SGD TorchOptimiser MSA MiniBatches",
+    "backends.options": "Exact Adjoint Newton GaussNewton LBFGS MSA Adam SGD TorchOptimiser "
+    "MiniBatches",
     "backends.adjoint.distributed": "share",
     "solving.solve": "solve simulate",
     "solving.hamilton_jacobi": "hamilton_jacobi ValueFunction",

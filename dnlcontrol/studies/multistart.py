@@ -7,7 +7,6 @@ the minimisers found before it.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import threading
 import warnings
@@ -15,16 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.solving.solve import solve
+from dnlcontrol.solving.learnt import NOTHING
+from dnlcontrol.solving.request import DEFAULT, Request, Shorthand, resolved
+from dnlcontrol.solving.solve import solve_level
 from dnlcontrol.studies.symmetries import (
     Symmetry,
     aligned,
@@ -34,8 +36,6 @@ from dnlcontrol.studies.symmetries import (
     verify,
 )
 
-# parameters of solve that multistart sets itself
-OWN = ("problem", "depth", "backend", "tolerance", "start")
 # starts per worker and round where a joblib backend cannot hand over results one by one
 PER_ROUND = 4
 # forward-mode differentiation has one process-wide level: threads take turns
@@ -129,12 +129,14 @@ def multistart(
     starts: int = 16,
     seed: int = 0,
     scale: float = 1.0,
-    backend: str = "adjoint",
+    backend: str | Exact | Adjoint = "adjoint",
     workers: int = 1,
     tolerance: float = 1e-8,
     symmetries: Symmetry | Sequence[Symmetry] | None = None,
     distinct: float = 1e-3,
-    **options: Any,
+    rule: str = "left",
+    max_iterations: int | None = None,
+    **shorthand: Unpack[Shorthand],
 ) -> MultiStart:
     """Solve from many random starts and collect the distinct minimisers.
 
@@ -142,8 +144,7 @@ def multistart(
     ----------
     starts, seed, scale : start k = 0..starts-1 takes ``smooth_random(seed + k, scale)`` for every
         control; seeds that are ``starts`` apart share none.
-    backend, tolerance, options : of :func:`dnlcontrol.solve` (rule, method, max_iterations, device,
-        ...).
+    backend, tolerance, rule, max_iterations, shorthand : of :func:`dnlcontrol.solve`.
     workers : 1 solves in this process; more, or -1 for all there are, through joblib (the extra
         ``parallel``).
     symmetries : a list of ``HiddenPermutation``, ``SignFlip``, ``FiniteSymmetry``; each is tried on
@@ -186,23 +187,23 @@ def multistart(
     >>> dnl.multistart(wells, depth=2, starts=4).values.round(4).tolist()
     [-0.05, 0.1475]
     """
-    discrete = discretise(problem, depth, options.get("rule", "left"))
+    discrete = discretise(problem, depth, rule)
     count, seed = checks.whole("starts", starts), checks.whole("seed", seed, 0)
     scale, distinct = checks.positive("scale", scale), checks.positive("distinct", distinct)
     if workers != -1:
         checks.whole("workers", workers)
-    known = sorted(set(inspect.signature(solve).parameters) - set(OWN))
-    for name in options:
-        if name not in known:
-            checks.reject_type("options", f"unknown option {name!r}", ", ".join(known))
+    for name in shorthand:
+        if name not in DEFAULT:
+            checks.reject_type("options", f"unknown option {name!r}", ", ".join(DEFAULT))
+    options = resolved(backend, shorthand)
+    request = Request(options, Goal(tolerance, max_iterations), rule, "duals")
     found = check_symmetries(symmetries)
     verify(discrete, found, scale)
     gathering = _Gathering(
         _Sameness(found, masses_of({b.name: b.layout for b in discrete.space}), distinct, scale)
     )
-    settings = {"backend": backend, "tolerance": tolerance, **options}
     for k, solution in _finished(
-        [(problem, depth, k, seed, scale, settings) for k in range(count)], workers
+        [(problem, depth, k, seed, scale, request) for k in range(count)], workers
     ):
         gathering.add(k, solution)
     result = gathering.result(problem, depth, seed, scale)
@@ -305,7 +306,7 @@ class _Gathering:
         )
 
 
-Task = tuple[ControlProblem, int, int, int, float, dict[str, Any]]
+Task = tuple[ControlProblem, int, int, int, float, Request]
 
 
 def _finished(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, Solution]]:
@@ -330,13 +331,14 @@ def _finished(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, Soluti
 
 
 def _solve_one(
-    problem: ControlProblem, depth: int, k: int, seed: int, scale: float, settings: dict[str, Any]
+    problem: ControlProblem, depth: int, k: int, seed: int, scale: float, request: Request
 ) -> tuple[int, Solution]:
     """One start, in whatever process; the problem, known to the caller, does not travel back."""
     start = {name: smooth_random(seed + k, scale) for name in problem.controls}
     with ONE_AT_A_TIME, _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", checks.ConvergenceWarning)
-        return k, replace(solve(problem, depth, start=start, **settings), problem=None)
+        solution, _ = solve_level(problem, depth, request, start, NOTHING)
+        return k, replace(solution, problem=None)
 
 
 @contextmanager
