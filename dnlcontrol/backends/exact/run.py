@@ -98,9 +98,9 @@ def lifted(
         solver = InteriorPoint(program, tolerance, limit, verbose)
         shape = (discrete.depth + 1, discrete.problem.samples, -1)
         point = solver.solve(w, evaluator.states(w).reshape(shape))
-    if not point.infeasible and not point.limit:
+    if not point.infeasible and not point.out_of_iterations:
         point = settle(solver, evaluator, point, tolerance)
-    status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
+    status = INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED
     return BackendResult(
         evaluator,
         point.w,
@@ -108,11 +108,11 @@ def lifted(
         point.message,
         status,
         spent + point.iterations,
-        (*lines, *point.log),
-        point.evaluations,
-        point.costates,
-        program.one_step,
-        "lifted",
+        log=(*lines, *point.log),
+        nfev=point.evaluations,
+        costates=point.costates,
+        one_step=program.one_step,
+        formulation="lifted",
     )
 
 
@@ -129,10 +129,10 @@ def condensed(
     constraints.
     """
     reduced = ReducedEvaluator(discrete)
-    point = minimise(reduced, w, tolerance, limit, verbose, cold, mu)
+    point = minimise(reduced, w, tolerance, limit, verbose, cold=cold, mu=mu)
     lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
     one_step = discrete.problem.dynamics.is_ode
-    status = INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED
+    status = INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED
     return BackendResult(
         reduced,
         point.w,
@@ -140,9 +140,8 @@ def condensed(
         point.message,
         status,
         point.iterations,
-        point.log,
-        None,
-        zbar if one_step else lam,
-        one_step,
-        "condensed",
+        log=point.log,
+        costates=zbar if one_step else lam,
+        one_step=one_step,
+        formulation="condensed",
     )

@@ -7,8 +7,9 @@ nonzeros are carried to their places in the gradient, the Jacobian and the Hessi
 by constant sparse matrices. With e over evaluations of a formula φ at the unknowns v_e, which
 enters the rows r_e with the weights ω_e,
 
-    g = A v - b + Σ_e ω_e φ(v_e) at r_e,  ∂g/∂v = A + Σ_e ω_e φ'(v_e),  ∇²(σf + λᵀg) = σQ + Σ_e (ω_e
-    λ_{r_e})·φ''(v_e)
+    g = A v - b + Σ_e ω_e φ(v_e) at r_e,
+    ∂g/∂v = A + Σ_e ω_e φ'(v_e),
+    ∇²(σf + λᵀg) = σQ + Σ_e (ω_e λ_{r_e})·φ''(v_e)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.nodes import NodeFunction
+from dnlcontrol.backends.exact.condensed.node_function import NodeFunction
 from dnlcontrol.backends.exact.condensed.structure import Reduced
 from dnlcontrol.backends.exact.lifted.sides import Sides
 from dnlcontrol.discretisation.discrete import DiscreteProblem
@@ -61,7 +62,7 @@ class Piece:
 
     def values(self, v: Any) -> Any:
         """φ, flat: evaluations, then outputs."""
-        return ca.vec(self._mapped(self.function._value)(*self.arguments(v)))
+        return ca.vec(self._mapped(self.function.value_function)(*self.arguments(v)))
 
     @cached_property
     def jacobian(self) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -126,9 +127,9 @@ class NodeProgram:
     def _kernel(self) -> Piece:
         """-ω k(t_l, t_s, F(t_s, x^s, q), q) in the rows of layer l."""
         r, everyone = self.reduced, np.arange(self.reduced.samples)
-        index = self._index(r.pair_index, r.sources, everyone)
-        rows = (self._x[r.layers] - r.size).reshape(len(index), -1)
-        weights = np.broadcast_to(-np.repeat(r.weights, r.samples)[:, None], rows.shape)
+        index = self._index(r.pair_index, r.pairs.sources, everyone)
+        rows = (self._x[r.pairs.layers] - r.size).reshape(len(index), -1)
+        weights = np.broadcast_to(-np.repeat(r.pairs.weights, r.samples)[:, None], rows.shape)
         data = r.pair_data(slice(None)).reshape(len(index), -1).T
         return Piece(r.nodes.kernel, index, data, rows, weights)
 
