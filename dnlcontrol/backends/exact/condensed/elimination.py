@@ -22,8 +22,8 @@ from dnlcontrol.backends.exact.condensed.assembly import HessianBuilder
 from dnlcontrol.backends.exact.condensed.structure import Reduced, Term
 
 Second = tuple[np.ndarray, np.ndarray, np.ndarray]
-# Newton's method for an implicit layer: it squares an error below 1, so that 50 steps are plenty,
-# and has settled where a step is a few units of rounding
+# Newton's method for an implicit layer converges quadratically or, after 50 steps, not at all; it
+# has settled where a step is a few units of rounding
 LAYER_STEPS = 50
 LAYER_ROUNDING = 4.0
 
@@ -369,8 +369,8 @@ class ReducedPoint:
         extra = np.zeros_like(self.z)
         for term, second in at.terms:
             dlam[term.layers] += _curved(second, dx[term.layers], d[term.index], out, term.index)
-        bent = _curved(at.kernel, dx[r.pairs.sources], d[r.pair_index], out, r.pair_index)
-        dlam[: r.grid.side] += np.add.reduceat(bent, r.pairs.starts, axis=0)
+        curved = _curved(at.kernel, dx[r.pairs.sources], d[r.pair_index], out, r.pair_index)
+        dlam[: r.grid.side] += np.add.reduceat(curved, r.pairs.starts, axis=0)
         if at.outer is not None:
             extra += _curved(at.outer, dz, d[r.node_index], out, r.node_index)
         self._add_reads(out, dlam, self._recursion(dlam, extra))

@@ -73,7 +73,8 @@ class ReducedEvaluator:
 
     def trajectory(self, w: Flat, multipliers: Multipliers | None = None) -> Trajectory:
         """Everything known at one control, with the multipliers' Lagrangian."""
-        at, mu, p = self.point(w), _mu(multipliers), self.discrete.problem
+        at, mu = self.point(w), _mu(multipliers)
+        p = self.discrete.problem
         nodes = (self.discrete.depth + 1, p.samples)
         lam, zbar, gradient = at.adjoint(mu)
         return Trajectory(

@@ -16,6 +16,9 @@ import numpy as np
 from dnlcontrol.problem.engines import casadi_engine
 from dnlcontrol.problem.formula import Formula, Shape, compare
 
+Columns = ca.SX | ca.DM | Mapping[str, ca.SX]
+"""The values of one argument, one evaluation a column; by name for the controls ``u`` or ``c``."""
+
 
 def count(shape: Shape) -> int:
     """The number of entries of a shape."""
@@ -44,7 +47,7 @@ class TracedFormula:
         self.formula = formula
         symbols: list[ca.SX] = []
 
-        def symbol(name: str, shape: Shape) -> Any:
+        def symbol(name: str, shape: Shape) -> ca.ArrayInterface:
             symbols.append(ca.SX.sym(name, count(shape)))
             return _shaped(symbols[-1], shape)
 
@@ -58,7 +61,7 @@ class TracedFormula:
         self.function = ca.Function("formula", symbols, [ca.densify(value)])
         compare(formula, casadi_engine(), self._at_point, horizon, fixed)
 
-    def __call__(self, values: Mapping[str, Any], evaluations: int = 1) -> ca.SX:
+    def __call__(self, values: Mapping[str, Columns], evaluations: int = 1) -> ca.SX:
         """(entries of a result, evaluations), from (entries, evaluations) for each argument.
 
         ``values`` by the arguments' names, those of ``u`` and ``c`` by the controls' names in a
@@ -187,6 +190,8 @@ class Buffered:
 
     def __init__(self, function: ca.Function) -> None:
         self.shapes = [function.size_out(i)[::-1] for i in range(function.n_out())]
+        # the stubs ask for a size that set_arg does not take
+        self.buffer: Any
         self.buffer, self.evaluate = function.buffer()
 
     def __call__(self, *arguments: np.ndarray) -> list[np.ndarray]:
@@ -200,14 +205,14 @@ class Buffered:
         return results
 
 
-def _shaped(column: ca.SX, shape: Shape) -> Any:
+def _shaped(column: ca.SX, shape: Shape) -> ca.ArrayInterface:
     """A formula's array from a flat symbol."""
     if len(shape) == 2:
         column = ca.reshape(column, shape[1], shape[0]).T
     return casadi_engine().make(column, shape)  # type: ignore[attr-defined]
 
 
-def _flat(array: Any) -> ca.SX:
+def _flat(array: ca.ArrayInterface) -> ca.SX:
     """A formula's result as a column."""
     value = ca.SX(array.to_casadi())
     return ca.vec(value.T) if len(array.shape) == 2 else ca.vec(value)

@@ -7,7 +7,7 @@ samples of a node, and second derivatives in q alone are summed over them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import casadi as ca
 import numpy as np
@@ -93,13 +93,11 @@ class Nodes:
         t = ca.SX.sym("t")
         x = ca.SX.sym("x", count(self.problem.state_shape))
         q, u = self._q(self.reads(formula))
-        values: dict[str, ca.SX | Mapping[str, ca.SX]] = {"t": t, "x": x, "u": u, "c": u}
-        data = [t]
+        data = {"t": t}
         if target is not None:
-            values["target"] = ca.SX.sym("y", count(target.shape[1:]))
-            data.append(values["target"])
-        value = self._traced(formula, target)(values)
-        return NodeFunction(data, x, q, value, self.samples)
+            data["target"] = ca.SX.sym("y", count(target.shape[1:]))
+        value = self._traced(formula, target)({**data, "x": x, "u": u, "c": u})
+        return NodeFunction(list(data.values()), x, q, value, self.samples)
 
     # -- where the controls of a node lie in the flat vector
     # ----------------------------------------------------

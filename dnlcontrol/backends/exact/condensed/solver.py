@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,7 +137,7 @@ class _Function(ca.Callback):
     def get_sparsity_out(self, i: int) -> ca.Sparsity:
         return self._outputs[i]
 
-    def eval(self, arguments: list[ca.DM]) -> list[ca.DM]:
+    def eval(self, arguments: Sequence[ca.DM]) -> list[ca.DM]:
         return [ca.DM(v) for v in self._evaluate(*(np.array(a).ravel() for a in arguments))]
 
 

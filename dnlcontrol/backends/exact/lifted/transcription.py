@@ -19,7 +19,7 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
+from dnlcontrol.backends.exact.condensed.node_function import Columns, TracedFormula
 from dnlcontrol.backends.exact.condensed.nodes import first_target
 from dnlcontrol.backends.exact.lifted.sides import Sides
 from dnlcontrol.discretisation.constraint_rows import RowBlock
@@ -52,7 +52,7 @@ class Transcription:
         self.sides = Sides(discrete)
 
     @property
-    def nlp(self) -> dict[str, ca.SX]:
+    def nlp(self) -> dict[str, Any]:
         """Unknowns (w, x), objective and rows, as ``casadi.nlpsol`` takes them."""
         rows = ca.vertcat(ca.vec(self.rows), self.constraints)
         return {"x": ca.vertcat(self.w, ca.vec(self.x)), "f": self.objective, "g": rows}
@@ -64,7 +64,7 @@ class Transcription:
 
     # -- controls and states at nodes
     # ------------------------------------------------------------------------------
-    def _control_sites(self) -> dict[str, Any]:
+    def _control_sites(self) -> dict[str, ca.SX]:
         """name -> matrix with one column of flat components per site."""
         return {
             b.name: ca.reshape(self.w[b.offset : b.offset + b.size], b.components, b.layout.count)
@@ -120,7 +120,7 @@ class Transcription:
         if outer is None:
             return self.x - ca.horzcat(*(g + own for g, own in zip(free, z, strict=True)))
         layers, _ = self._every(np.arange(self.depth + 1), np.arange(self.samples))
-        values = {
+        values: dict[str, Columns] = {
             "t": self._times(layers),
             "g": ca.horzcat(*free),
             "z": ca.horzcat(*z),
@@ -135,7 +135,11 @@ class Transcription:
         x = self._states(layers, samples)
         if feature is None:
             return x
-        values = {"s": self._times(layers), "x": x, "u": self._values(feature, layers)}
+        values: dict[str, Columns] = {
+            "s": self._times(layers),
+            "x": x,
+            "u": self._values(feature, layers),
+        }
         return self._traced(feature)(values, len(layers))
 
     def _integrals(self, y: ca.SX) -> list[ca.SX]:
@@ -148,7 +152,7 @@ class Transcription:
         place, samples = self._every(np.arange(len(pairs)), np.arange(N))
         l = pairs.layers[place]
         s = pairs.sources[place]
-        values = {
+        values: dict[str, Columns] = {
             "t": self._times(l),
             "s": self._times(s),
             "y": y[:, (s * N + samples).tolist()],
@@ -195,7 +199,7 @@ class Transcription:
     ) -> ca.SX:
         """A cost's or constraint's values at many (l, n), one column each."""
         controls = self._values(formula, layers)
-        values: dict[str, ca.SX | ca.DM | dict[str, ca.SX]] = {
+        values: dict[str, Columns] = {
             "t": self._times(layers),
             "x": self._states(layers, samples),
             "u": controls,
