@@ -20,6 +20,7 @@ import numpy as np
 
 from dnlcontrol.backends.exact.condensed.assembly import HessianBuilder
 from dnlcontrol.backends.exact.condensed.structure import Reduced, Term
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 
 Second = tuple[np.ndarray, np.ndarray, np.ndarray]
 # Newton's method for an implicit layer converges quadratically or, after 50 steps, not at all; it
@@ -66,7 +67,7 @@ class ReducedPoint:
     J + μᵀc, None for J.
     """
 
-    def __init__(self, reduced: Reduced, w: np.ndarray) -> None:
+    def __init__(self, reduced: Reduced, w: Flat) -> None:
         self.reduced, self.w = reduced, w
         self._curvature: tuple[bytes, Curvature] | None = None
         self._adjoint: tuple[bytes, Second] | None = None
@@ -204,14 +205,14 @@ class ReducedPoint:
         through = self.kernel_derivatives[0][r.pairs.own]
         return np.eye(through.shape[-1]) - (through if outer is None else outer[0] @ through)
 
-    def adjoint(self, mu: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def adjoint(self, mu: RowVector | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """λ (L+1, N, dx), z̄ (L+1, N, dz) and the gradient of J + μᵀc; the last ones are kept."""
         key = b"" if mu is None else mu.tobytes()
         if self._adjoint is None or self._adjoint[0] != key:
             self._adjoint = key, self._sweep(mu)
         return tuple(v.copy() for v in self._adjoint[1])  # type: ignore[return-value]
 
-    def _sweep(self, mu: np.ndarray | None) -> Second:
+    def _sweep(self, mu: RowVector | None) -> Second:
         r = self.reduced
         gradient = np.zeros(r.size)
         lam = np.zeros_like(self.x)
@@ -333,14 +334,14 @@ class ReducedPoint:
 
     # -- second order
     # ----------------------------------------------------------------------------------------------
-    def curvature(self, mu: np.ndarray | None = None) -> Curvature:
+    def curvature(self, mu: RowVector | None = None) -> Curvature:
         """The second derivatives at all nodes for the multipliers μ; the last ones are kept."""
         key = b"" if mu is None else mu.tobytes()
         if self._curvature is None or self._curvature[0] != key:
             self._curvature = key, self._second(mu)
         return self._curvature[1]
 
-    def _second(self, mu: np.ndarray | None) -> Curvature:
+    def _second(self, mu: RowVector | None) -> Curvature:
         r = self.reduced
         lam, zbar, _ = self.adjoint(mu)
         c = r.pairs.weights[:, None, None] * r.pairs.cotangents(zbar)
@@ -360,7 +361,7 @@ class ReducedPoint:
             )
         return Curvature(kernel, terms, outer)
 
-    def product(self, d: np.ndarray, mu: np.ndarray | None = None) -> np.ndarray:
+    def product(self, d: Flat, mu: RowVector | None = None) -> np.ndarray:
         """H d, (size,), without forming H: the derivative of the adjoint recursion along d."""
         r, at = self.reduced, self.curvature(mu)
         dx, dz = self._tangent(d)
@@ -377,7 +378,7 @@ class ReducedPoint:
         r.discrete.space.add_penalty_gradient(d, out)
         return out
 
-    def _tangent(self, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _tangent(self, d: Flat) -> tuple[np.ndarray, np.ndarray]:
         """(δx, δz) along δw = d, (L+1, N, dx) and (L+1, N, dz)."""
         r, outer = self.reduced, self.outer_derivatives
         fx, fq = self.kernel_derivatives
@@ -402,7 +403,7 @@ class ReducedPoint:
                 dz[r.pairs.reached(l)] += added + before if r.markov else added
         return dx, dz
 
-    def hessian(self, mu: np.ndarray | None = None) -> np.ndarray:
+    def hessian(self, mu: RowVector | None = None) -> np.ndarray:
         """The exact Hessian of J + μᵀc in the controls, (size, size), penalties included."""
         r, at = self.reduced, self.curvature(mu)
         order, _, _ = r.order

@@ -13,6 +13,7 @@ from dnlcontrol.backends.exact.condensed.nodes import Nodes
 from dnlcontrol.discretisation.constraint_rows import RowBlock
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.pairs import Pairs
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.problem.formula import Formula
 
 
@@ -111,7 +112,7 @@ class Reduced:
             parts.append(np.broadcast_to(rows, (len(layers), *rows.shape)))
         return self.nodes.index(self.nodes.reads(formula), layers), np.concatenate(parts, axis=-1)
 
-    def cotangent(self, term: Term, mu: np.ndarray | None) -> np.ndarray | None:
+    def cotangent(self, term: Term, mu: RowVector | None) -> np.ndarray | None:
         """The weights of a term's outputs in the Lagrangian, (layers, N, outputs); None when it is
         absent.
         """
@@ -144,7 +145,7 @@ class Reduced:
         return order, place, np.searchsorted(first[order], np.arange(self.depth + 1), side="right")
 
     def final_parts(
-        self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray
+        self, w: Flat, x: np.ndarray, zbar: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """ℓ_x and k_x(T, T)ᵀ z̄ per sample, (N, dx), from x^L and a cotangent of z^L (N, dz)."""
         T, f = self.grid.nodes[-1], self.problem.formulas
@@ -163,7 +164,7 @@ class Reduced:
                 )[1][0, :, 0]
         return slope, np.einsum("nij,ni->nj", fx[0], zbar)
 
-    def outer_pull(self, w: np.ndarray, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    def outer_pull(self, w: Flat, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
         """(G_z)ᵀ λ at T, (N, dz)."""
         if self.nodes.outer is None:
             return lam
