@@ -1,5 +1,4 @@
-"""How much faster is the exact backend than what one would write by hand with CasADi, or with
-rockit?
+"""How much faster is the exact backend than what one writes by hand with CasADi, or with rockit?
 
 Toy rows: the condensed formulation against a hand-written lifted CasADi + IPOPT script; the first
 of them is the baseline. ODE rows: L = 200 against CasADi's Opti and rockit-meco (peers.py says how

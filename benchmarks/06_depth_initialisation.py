@@ -1,5 +1,4 @@
-"""Does starting (and staying) on the summable set let networks of 50 and 100 layers train on real
-data?
+"""Does starting (and staying) on the summable set let 50 and 100 layers train on real data?
 
 Plain ReLU nets and residual nets with M = 2 inner layers of constant width between a first layer
 and a linear read-out, trained with Adam on cross-entropy. Initialisations: dnl.init.summable; the

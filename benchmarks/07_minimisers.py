@@ -1,5 +1,4 @@
-"""How much cheaper is the nested Newton method than optimisers on plain autograd? Two spirals, α =
-1e-2.
+"""How much cheaper is the nested Newton method than optimisers on autograd? Spirals, α = 1e-2.
 
 All start from the same samples, the minimiser of depth L/2 prolonged to L, and go on to a
 stationarity of 1e-8 (dual norm, the library's measure). Peers: torch.optim.LBFGS (strong Wolfe,

@@ -1,5 +1,4 @@
-"""The width-and-depth equation: its orders, its minimisers, and Newton against successive
-approximation.
+"""The width-and-depth equation: orders, minimisers, Newton against successive approximation.
 
 1. Errors of ∫ e^y f(y, 1) dy for smooth w and b: in the nodes N (midpoint, against Gauss) and in
   the depth L.

@@ -1,5 +1,4 @@
-"""How fast are gradients of a residual network against torchdiffeq, Volterra solves against
-idesolver and voles?
+"""How fast are ResNet gradients against torchdiffeq, Volterra solves against idesolver and voles?
 
 Part 1: ResNet with tanh, d = 16, N = 256, squared loss: one value and gradient in all weights.
 Peers: torchdiffeq's odeint (Euler, one step a layer) differentiated by autograd, and its

@@ -3,16 +3,17 @@
 Two networks with equal layers, x^l = x_0 + tanh(c Σ_{s<l} W^{l,s} * x^s + b^l), and a linear
 read-out of the last one:
 
-    scaled   c = τ = 1/L, penalty R_L = (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹}) and (α/2) |head|²; W starts as
-    a smooth function plain    c = 1, weight decay (α/2) Σ |w|²; W starts independent, with the
-    variance 1/(fan-in of the layer)
+    scaled   c = τ = 1/L, penalty R_L = (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹}) and (α/2) |head|²;
+             W starts as a smooth function
+    plain    c = 1, weight decay (α/2) Σ |w|²;
+             W starts independent, with the variance 1/(fan-in of the layer)
 
 trained on cross-entropy by the library's mini-batches (Adam). Every cell takes its rate from one
 list: the one with the lowest training loss after a few epochs for seed 0; a diverged run counts as
 infinite and stays in the table.
 
-    python benchmarks/14_densenet_images.py [--data PATH] [--train N] [--tiny] [--out DIR] [--runs
-    DIR]
+    python benchmarks/14_densenet_images.py [--data PATH] [--train N] [--tiny]
+                                            [--out DIR] [--runs DIR]
 
 The digits of scikit-learn are always taken; PATH adds an .npz file, or a directory with CIFAR-10's
 binary batches or SVHN's .mat files (see dnl.images). The first N = 2000 training and 1000 test

@@ -1,5 +1,4 @@
-"""Which Riesz solve is faster: the cosine transform of the mirrored square, or a sparse
-factorisation?
+"""Which Riesz solve is faster: cosine transform of the mirrored square, or sparse factorisation?
 
 Both solve A z = r with the H¹ matrix on the triangle, for the six components of a 2 x 2 weight and
 its bias; processor time, medians of seven, on one thread. The library takes the transform where

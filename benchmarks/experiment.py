@@ -1,6 +1,4 @@
-"""What the scripts share whose pictures and tables stand in docs/: arguments, where pictures go,
-the page's table.
-"""
+"""What the scripts behind docs/ share: their arguments, where pictures go, the page's table."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""The problems of benchmark 02 as a user would write them for a peer, as well as we can; every one
-returns its value.
+"""The problems of benchmark 02 as a user would write them for a peer; every one returns its value.
 
-    lifted_toy     CasADi by hand: mapped SX Functions, exact Hessian, IPOPT with mumps_pivot_order
-    = 5 opti_loop      CasADi's Opti as its manual writes it, one constraint a step; expand=True,
-    which is the faster way opti_array     Opti with all steps in one array expression; possible
-    where f is made of elementwise operations rockit_euler   rockit-meco: multiple shooting, one
-    explicit Euler step an interval; expand=True
+    lifted_toy     CasADi by hand: mapped SX Functions, exact Hessian, IPOPT with
+                   mumps_pivot_order = 5
+    opti_loop      CasADi's Opti as its manual writes it, one constraint a step;
+                   expand=True, which is the faster way
+    opti_array     Opti with all steps in one array expression; possible where f is made of
+                   elementwise operations
+    rockit_euler   rockit-meco: multiple shooting, one explicit Euler step an interval; expand=True
 
 All ODE peers solve the same program (left rectangle rule) with IPOPT to 1e-9 from x = u = 0, their
 own default.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, SupportsFloat, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class InputError(ValueError):
@@ -16,22 +18,20 @@ class InputTypeError(InputError, TypeError):
 
 
 class ConvergenceWarning(UserWarning):
-    """A solve stopped before it met its tolerance; its best iterate is returned with
-    ``success=False``.
-    """
+    """A solve stopped before its tolerance; it returns its best iterate, with ``success=False``."""
 
 
-def reject(argument: str, seen: Any, allowed: str) -> NoReturn:
+def reject(argument: str, seen: object, allowed: str) -> NoReturn:
     """Raise the standard one-line error."""
     raise InputError(f"{argument}: got {describe(seen)}; allowed: {allowed}")
 
 
-def reject_type(argument: str, seen: Any, allowed: str) -> NoReturn:
+def reject_type(argument: str, seen: object, allowed: str) -> NoReturn:
     """Raise the standard one-line error for a wrong type."""
     raise InputTypeError(f"{argument}: got {describe(seen)}; allowed: {allowed}")
 
 
-def describe(seen: Any) -> str:
+def describe(seen: object) -> str:
     """One short line about a value, for an error message."""
     if isinstance(seen, np.ndarray):
         return f"array of shape {seen.shape}, dtype {seen.dtype}"
@@ -41,7 +41,7 @@ def describe(seen: Any) -> str:
     return text if len(text) <= 160 else f"{text[:60]} ... {text[-95:]}"
 
 
-def positive(argument: str, value: Any) -> float:
+def positive(argument: str, value: object) -> float:
     """A finite number > 0."""
     number = real(argument, value)
     if number <= 0:
@@ -49,7 +49,7 @@ def positive(argument: str, value: Any) -> float:
     return number
 
 
-def non_negative(argument: str, value: Any) -> float:
+def non_negative(argument: str, value: object) -> float:
     """A finite number >= 0."""
     number = real(argument, value)
     if number < 0:
@@ -57,12 +57,14 @@ def non_negative(argument: str, value: Any) -> float:
     return number
 
 
-def real(argument: str, value: Any) -> float:
+def real(argument: str, value: object) -> float:
     """A finite real number."""
-    if isinstance(value, (bool, np.bool_, str)) or (not np.isscalar(value) and np.ndim(value) != 0):
+    if isinstance(value, (bool, np.bool_, str)) or (
+        not np.isscalar(value) and np.ndim(cast("ArrayLike", value)) != 0
+    ):
         reject_type(argument, value, "a finite number")
     try:
-        number = float(value)
+        number = float(cast("SupportsFloat", value))
     except (TypeError, ValueError):
         reject_type(argument, value, "a finite number")
     if not np.isfinite(number):
@@ -70,7 +72,7 @@ def real(argument: str, value: Any) -> float:
     return number
 
 
-def whole(argument: str, value: Any, least: int = 1) -> int:
+def whole(argument: str, value: object, least: int = 1) -> int:
     """An integer >= ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         reject_type(argument, value, f"an integer >= {least}")
@@ -79,7 +81,7 @@ def whole(argument: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def shape_of(argument: str, value: Any) -> tuple[int, ...]:
+def shape_of(argument: str, value: object) -> tuple[int, ...]:
     """A shape of rank <= 2 with positive entries; an integer d stands for (d,)."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         value = (int(value),)
@@ -95,7 +97,9 @@ def shape_of(argument: str, value: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in value)
 
 
-def numbers(argument: str, value: Any, allowed: str = "an array of finite numbers") -> np.ndarray:
+def numbers(
+    argument: str, value: object, allowed: str = "an array of finite numbers"
+) -> np.ndarray:
     """A float64 array without NaN or infinity."""
     array = array_of(argument, value, allowed)
     if not np.all(np.isfinite(array)):
@@ -104,7 +108,7 @@ def numbers(argument: str, value: Any, allowed: str = "an array of finite number
     return array
 
 
-def array_of(argument: str, value: Any, allowed: str = "an array of numbers") -> np.ndarray:
+def array_of(argument: str, value: object, allowed: str = "an array of numbers") -> np.ndarray:
     """A float64 array; infinities and NaN are let through."""
     try:
         array = np.asarray(value)
@@ -115,14 +119,14 @@ def array_of(argument: str, value: Any, allowed: str = "an array of numbers") ->
         reject_type(argument, value, allowed)
 
 
-def choice(argument: str, value: Any, options: tuple[str, ...]) -> str:
+def choice(argument: str, value: object, options: tuple[str, ...]) -> str:
     """One of a few names."""
     if not isinstance(value, str) or value not in options:
         reject(argument, value, " or ".join(repr(o) for o in options))
     return str(value)
 
 
-def function(argument: str, value: Any) -> Any:
+def function(argument: str, value: object) -> Callable[..., Any]:
     """A callable."""
     if not callable(value):
         reject_type(argument, value, "a function")

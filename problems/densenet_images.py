@@ -1,7 +1,7 @@
 """Images classified by a DenseNet: every convolutional layer is fed by all earlier ones.
 
-    scaled   x(t) = x_0 + σ(∫_0^t W(t,s) * x(s) ds + b(t)), that is x^l = x_0 + σ(τ Σ_{s<l} W^{l,s}
-    * x^s + b^l),
+    scaled   x(t) = x_0 + σ(∫_0^t W(t,s) * x(s) ds + b(t)),
+             that is x^l = x_0 + σ(τ Σ_{s<l} W^{l,s} * x^s + b^l),
              penalty (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} + |head_W|² + |head_c|²)
     plain    x^l = x_0 + σ(Σ_{s<l} W^{l,s} * x^s + b^l), weight decay (α/2) Σ |w|² over all weights
 

@@ -1,5 +1,4 @@
-"""Handwritten digits, reduced to principal components, classified by a dense network with a linear
-head.
+"""Handwritten digits, as principal components, classified by a dense network with a linear head.
 
     min (1/N) Σ_n cross-entropy(head_W x_n(1) + head_c, y_n)
         + (α/2) (‖W‖²_{H¹} + ‖b‖²_{H¹} + |head_W|² + |head_c|²)

@@ -1,7 +1,7 @@
 """Forward Volterra equation with a rapidly oscillating solution cos λt (F5).
 
-    x(t) = cos λt - t²/4 + sin²(λt)/(4λ²) - t sin(2λt)/(4λ) + ∫_0^t s x(s)² ds,    0 <= t <= 1,  λ =
-    10
+    x(t) = cos λt - t²/4 + sin²(λt)/(4λ²) - t sin(2λt)/(4λ) + ∫_0^t s x(s)² ds,
+    0 <= t <= 1,  λ = 10
 
 x = cos λt by substitution. The left rule errs by τ e + o(τ), e(t) = -½ [k(t,t) - k(t,0)] + ∫_0^t
 k_x e ds = -½ t cos²λt + ∫ φ' e ds with φ' = 2s cos λs, φ = 2 (λt sin λt + cos λt)/λ², that is e' =

@@ -1,7 +1,7 @@
 """Van der Pol oscillator with quadratic cost (O5b).
 
-    min ½ ∫_0^2 (x_1² + x_2² + u²) dt,    x_1' = x_2,  x_2' = (1 - x_1²) x_2 - x_1 + u,  x(0) = (1,
-    0)
+    min ½ ∫_0^2 (x_1² + x_2² + u²) dt,
+    x_1' = x_2,  x_2' = (1 - x_1²) x_2 - x_1 + u,  x(0) = (1, 0)
 
 No closed form. Pontryagin's principle gives u = -ψ_2 and a boundary-value problem for (x, ψ),
 

@@ -1,8 +1,8 @@
-"""Residual network with the Thorpe-van Gennip regularisers on its layers and a penalised linear
-head.
+"""Residual network with the Thorpe-van Gennip regularisers and a penalised linear head.
 
-    min Σ_n (W x_n(1) + c - y_n)² + α (∫|K'|² + τ_1 |K(0)|²) + α_b (∫|b'|² + τ_1 |b(0)|²) + α_head
-    |W|² + α_c |c|² x' = tanh(K(t) x + b(t)),    x_n(0) = the n-th point
+    min Σ_n (W x_n(1) + c - y_n)² + α (∫|K'|² + τ_1 |K(0)|²) + α_b (∫|b'|² + τ_1 |b(0)|²)
+        + α_head |W|² + α_c |c|²
+    x' = tanh(K(t) x + b(t)),    x_n(0) = the n-th point
 
 with α_b = α and α_c = α_head unless they are given.
 

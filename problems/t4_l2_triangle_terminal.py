@@ -1,5 +1,4 @@
-"""Negative control: L² on the triangle with a terminal loss, an infimum 0 that no control attains
-(T4).
+"""Negative control: L² on the triangle, terminal loss, an infimum 0 that no control attains (T4).
 
     min ½ (x(1) - y)² + (α/2) ∫_0^1 ∫_0^t u(t,s)² ds dt,    x(t) = x_0 + ∫_0^t u(t,s) ds
 

@@ -1,5 +1,4 @@
-"""Volterra equation with the kernel (t-s)²(u-x), maximise the final state with quadratic effort
-(V1).
+"""Volterra equation, kernel (t-s)²(u-x): maximise the final state with quadratic effort (V1).
 
     min -x(1) + ∫_0^1 u² dt,    x(t) = ∫_0^t (t-s)² (u(s) - x(s)) ds
 

@@ -1,7 +1,7 @@
 """Functions on [0, 1] carried onto others by an equation that is continuous in width and depth.
 
-    min (1/S) Σ_s ½ ∫ (f_s(y,1) - g_s(y))² dy + (α/2) ‖(w, b)‖²,    ∂_t f_s = tanh(∫ w(y,z,t)
-    f_s(z,t) dz + b(y,t))
+    min (1/S) Σ_s ½ ∫ (f_s(y,1) - g_s(y))² dy + (α/2) ‖(w, b)‖²,
+    ∂_t f_s = tanh(∫ w(y,z,t) f_s(z,t) dz + b(y,t))
 
 f_s(y, 0) = cos(sπy), g_s = f_s(., 0) + 0.6 sin(sπy), s = 1..S. The penalty is the norm of L²(Y² ×
 [0,1]); with ``smooth`` that of H¹ in y, z and t. The plain problem has w(t) of rank at most S at

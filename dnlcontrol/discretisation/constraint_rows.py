@@ -1,6 +1,4 @@
-"""All constraints of a discrete problem as one flat vector c(w) with bounds, and each entry in
-words.
-"""
+"""All constraints as one flat vector c(w) with bounds, and each entry in words."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.space.flat import RowVector
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.formula import Formula, Shape
 from dnlcontrol.problem.problem import ControlProblem
@@ -29,14 +28,17 @@ class RowBlock:
 
     @property
     def full_shape(self) -> tuple[int, ...]:
+        """(layers, samples, *shape)."""
         return (len(self.layers), len(self.samples), *self.shape)
 
     @property
     def size(self) -> int:
+        """The number of entries."""
         return int(np.prod(self.full_shape, dtype=int))
 
     @property
     def part(self) -> slice:
+        """Where the entries stand in the flat vector."""
         return slice(self.offset, self.offset + self.size)
 
     def words(self, i: int) -> str:
@@ -78,17 +80,17 @@ class Rows:
                 formula,
                 layers[constraint.kind],
                 samples[:1] if once else samples,
-                once,
-                shape,
-                offset,
+                once=once,
+                shape=shape,
+                offset=offset,
             )
             self.blocks.append(block)
             offset += block.size
         self.size = offset
 
     @cached_property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper sides, flat."""
+    def bounds(self) -> tuple[RowVector, RowVector]:
+        """Lower and upper sides, each (size,)."""
         sides = np.empty((2, self.size))
         for block in self.blocks:
             for k, side in enumerate(block.constraint.bounds(block.shape)):
@@ -96,12 +98,11 @@ class Rows:
         return sides[0], sides[1]
 
     @cached_property
-    def weights(self) -> np.ndarray:
-        """Each entry's share of the integral in t (1 for one that is imposed at one time) and of
-        the mean over samples.
+    def weights(self) -> RowVector:
+        """Each entry's share of the integral in t and of the mean over samples, (size,).
 
-        A penalty with these weights is the same at every depth, and so is a multiplier divided by
-        its weight.
+        1 in place of the share of the integral for a row that is imposed at one time. A penalty
+        with these weights is the same at every depth, and so is a multiplier divided by its weight.
         """
         weights = np.empty(self.size)
         for block in self.blocks:
@@ -109,24 +110,24 @@ class Rows:
             weights[block.part] = over_time / len(block.samples)
         return weights
 
-    def violation(self, values: np.ndarray) -> np.ndarray:
-        """How far each entry is outside its bounds, >= 0."""
+    def violation(self, values: RowVector) -> RowVector:
+        """How far each entry of c is outside its bounds, >= 0, (size,)."""
         lower, upper = self.bounds
-        return np.maximum(np.maximum(lower - values, values - upper), 0.0)
+        return np.asarray(np.maximum(np.maximum(lower - values, values - upper), 0.0))
 
-    def slack(self, values: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-        """|μ_i| times the distance to the side that its sign points to (equalities: 0; no such
-        side: |μ_i|).
+    def slack(self, values: RowVector, mu: RowVector) -> RowVector:
+        """|μ_i| times the distance of c_i to the side that the sign of μ_i points to, (size,).
+
+        An equality has distance 0; where there is no such side it is |μ_i| itself.
         """
         lower, upper = self.bounds
-        distance = np.where(
-            multipliers > 0, upper - values, np.where(multipliers < 0, values - lower, 0.0)
-        )
+        distance = np.where(mu > 0, upper - values, np.where(mu < 0, values - lower, 0.0))
         distance = np.where(lower == upper, 0.0, distance)
-        return np.abs(multipliers) * np.where(np.isfinite(distance), np.abs(distance), 1.0)
+        finite = np.where(np.isfinite(distance), np.abs(distance), 1.0)
+        return np.asarray(np.abs(mu) * finite)
 
-    def worst(self, values: np.ndarray) -> str:
-        """The largest violation in words, '' when there is none."""
+    def worst(self, values: RowVector) -> str:
+        """The largest violation of values c (size,) in words, '' when there is none."""
         violation = self.violation(values)
         if not self.size or not np.max(violation) > 0:
             return ""
@@ -138,6 +139,6 @@ class Rows:
             f"{violation[i]:.1e}"
         )
 
-    def by_name(self, values: np.ndarray) -> dict[str, np.ndarray]:
+    def by_name(self, values: RowVector) -> dict[str, np.ndarray]:
         """Arrays (layers, samples, *shape) by constraint name."""
         return {b.constraint.name: values[b.part].reshape(b.full_shape) for b in self.blocks}

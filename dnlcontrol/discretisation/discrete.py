@@ -11,21 +11,21 @@ from dnlcontrol import checks
 from dnlcontrol.discretisation.constraint_rows import Rows
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.space.control_space import ControlSpace
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.problem.engines import numpy_engine
 from dnlcontrol.problem.formula import Formula
 from dnlcontrol.problem.problem import ControlProblem
 
 
 class DiscreteProblem:
-    """A problem on a grid: x^l = G(t_l, g(t_l), z^l, v^l), y^s = F(t_s, x^s, v^s), with the weights
-    of the rule
+    """A problem on a grid, with the weights of its rule (left rule: c = τ, d = 0):
 
-        z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})      (left rule:
-        c = τ, d = 0)
+        x^l = G(t_l, g(t_l), z^l, v^l),    y^s = F(t_s, x^s, v^s)
+        z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})
+        J_L = (1/N) Σ_n [Φ(x_n^L) + Σ_l ω_l ℓ(t_l, x_n^l, v^l)] + R_L
 
-    J_L = (1/N) Σ_n [Φ(x_n^L) + Σ_l ω_l ℓ(t_l, x_n^l, v^l)] + R_L. Controls are flat vectors of
-    ``space``, constraints flat vectors of ``rows``. The methods here are the reference evaluator
-    (NumPy, loops): use a backend for speed.
+    Controls are flat vectors of ``space``, constraints flat vectors of ``rows``. The methods here
+    are the reference evaluator (NumPy, loops): use a backend for speed.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> growth = dnl.ControlProblem(
@@ -43,6 +43,7 @@ class DiscreteProblem:
 
     @property
     def depth(self) -> int:
+        """L."""
         return self.grid.depth
 
     @cached_property
@@ -57,10 +58,11 @@ class DiscreteProblem:
         return np.asarray(values, dtype=float).reshape(len(t), p.samples, -1)
 
     def controls_at(
-        self, w: np.ndarray, formula: Formula, node: int, source: int | None = None
+        self, w: Flat, formula: Formula, node: int, source: int | None = None
     ) -> dict[str, Any]:
-        """What ``formula`` reads: w^{node, source}; on the path the control at ``node``, in a
-        kernel at ``source``.
+        """The controls that ``formula`` reads, name -> array of the control's shape.
+
+        w^{node, source} on the triangle; on the path v at ``node``, in a kernel at ``source``.
         """
         values = {}
         for block in self.space:
@@ -74,15 +76,15 @@ class DiscreteProblem:
                 values[block.name] = sites[path if block.layout.on == "t" else 0]
         return values
 
-    def states(self, w: np.ndarray) -> np.ndarray:
-        """(L+1, N, *state shape)."""
+    def states(self, w: Flat) -> np.ndarray:
+        """x at the controls w, (L+1, N, *state shape)."""
         p = self.problem
         c = self.grid.later
         d = self.grid.own
         x = np.empty((self.depth + 1, p.samples, *p.state_shape))
         for l in range(self.depth + 1):
             for n in range(p.samples):
-                z: Any = np.zeros(p.integral_shape)
+                z = np.zeros(p.integral_shape)
                 for s in range(l):
                     z = z + c[s] * self._kernel(w, l, s, x[s, n])
                 if not d[l]:
@@ -91,7 +93,7 @@ class DiscreteProblem:
                     x[l, n] = self._implicit(w, l, n, z, x[l - 1, n])
         return x
 
-    def _kernel(self, w: np.ndarray, l: int, s: int, x: np.ndarray) -> Any:
+    def _kernel(self, w: Flat, l: int, s: int, x: np.ndarray) -> Any:
         """k(t_l, t_s, F(t_s, x), w^{l,s})."""
         f = self.problem.formulas
         t = self.grid.nodes
@@ -99,7 +101,7 @@ class DiscreteProblem:
         y = f.feature(e, t[s], x, self.controls_at(w, f.feature, s)) if f.feature else x
         return f.kernel(e, t[l], t[s], y, self.controls_at(w, f.kernel, l, s))
 
-    def _outer(self, w: np.ndarray, l: int, n: int, z: Any) -> Any:
+    def _outer(self, w: Flat, l: int, n: int, z: np.ndarray) -> Any:
         """G(t_l, g, z, v^l)."""
         f = self.problem.formulas
         p = self.problem
@@ -108,7 +110,7 @@ class DiscreteProblem:
         g = f.free_term(e, t[l], p.x0[n]) if f.free_term else p.x0[n]
         return f.outer(e, t[l], g, z, self.controls_at(w, f.outer, l)) if f.outer else g + z
 
-    def _implicit(self, w: np.ndarray, l: int, n: int, z: Any, guess: np.ndarray) -> np.ndarray:
+    def _implicit(self, w: Flat, l: int, n: int, z: np.ndarray, guess: np.ndarray) -> np.ndarray:
         """The root of x = G(t_l, g, z + d_l k(t_l, t_l, F(x)), v^l), by a general root finder."""
         from scipy.optimize import root
 
@@ -121,12 +123,12 @@ class DiscreteProblem:
         found = root(residual, guess.ravel(), tol=1e-14)
         return np.asarray(found.x).reshape(guess.shape)
 
-    def value(self, w: np.ndarray) -> float:
-        """J_L, the cost with its penalties."""
+    def value(self, w: Flat) -> float:
+        """J_L at the controls w, with its penalties."""
         return self.data_cost(w, self.states(w)) + self.space.penalty(w)
 
-    def data_cost(self, w: np.ndarray, x: np.ndarray) -> float:
-        """The mean over the samples of terminal and running cost at the states x."""
+    def data_cost(self, w: Flat, x: np.ndarray) -> float:
+        """The mean over the samples of terminal and running cost at states x (L+1, N, *shape)."""
         f = self.problem.formulas
         p = self.problem
         t = self.grid.nodes
@@ -145,8 +147,8 @@ class DiscreteProblem:
                     total += self.grid.running_weights[l] * float(value)
         return total / p.samples
 
-    def constraint_values(self, w: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """The flat vector c of ``rows`` at the states x."""
+    def constraint_values(self, w: Flat, x: np.ndarray) -> RowVector:
+        """The flat vector c of ``rows``, (rows.size,), at states x (L+1, N, *shape)."""
         t, e = self.grid.nodes, numpy_engine()
         out = np.empty(self.rows.size)
         for block in self.rows.blocks:
@@ -175,7 +177,10 @@ class DiscreteProblem:
 
 
 def discretise(problem: ControlProblem, depth: int, rule: str = "left") -> DiscreteProblem:
-    """The problem at one depth L with step T/L."""
+    """The problem at one depth L with step T/L.
+
+    Raises InputError for what is no problem, a depth below 1 or an unknown rule.
+    """
     if not isinstance(problem, ControlProblem):
         checks.reject_type("problem", problem, "a ControlProblem")
     return DiscreteProblem(problem, Grid(depth, problem.horizon, rule))

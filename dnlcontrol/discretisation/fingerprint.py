@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def fingerprint(problem: ControlProblem, rule: str) -> dict[str, Any]:
     }
 
 
-def same_problem(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+def same_problem(theirs: Mapping[str, object], mine: Mapping[str, object]) -> bool:
     """Whether two fingerprints, one perhaps read from a file (null for NaN), are of one problem.
 
     The probe is compared to 1e-10: versions of NumPy may round differently.
@@ -46,7 +46,7 @@ def same_problem(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
             [np.nan if v is None else v for v in p],
             "a fingerprint written by this library",
         )
-        for p in (theirs.get("probe") or [], mine["probe"])
+        for p in cast("list[list[float | None]]", [theirs.get("probe") or [], mine["probe"]])
     )
     same = all(theirs.get(k) == mine[k] for k in ("name", "rule", "horizon", "x0"))
     return (

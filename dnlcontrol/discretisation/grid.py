@@ -13,11 +13,12 @@ from dnlcontrol.discretisation.rules import RULES
 
 @dataclass(frozen=True)
 class Grid:
-    """A rule on t_l = lτ, τ = T/L; see :class:`dnlcontrol.discretisation.rules.base.Rule` for its
-    weights.
+    """A rule at depth L, on t_l = lτ with τ = T/L; its weights c, d, ω are those of ``Rule``:
 
-        x^l = G(t_l, g(t_l), z^l, v^l),      z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l
-        k(t_l, t_l, y^l, w^{l,l})
+        x^l = G(t_l, g(t_l), z^l, v^l)
+        z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})
+
+    Raises InputError for a depth below 1 or a rule that is none of ``RULES``.
 
     >>> Grid(4, 2.0).nodes.tolist()
     [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -55,26 +56,27 @@ class Grid:
 
     @cached_property
     def path(self) -> np.ndarray:
-        """The layers of running cost and path constraints: 0..L-1, or 0..L at the nodes."""
+        """The layers of running cost and path constraints, 0..L-1 or 0..L at the nodes, (side,)."""
         return np.arange(self.side)
 
     @cached_property
     def running_weights(self) -> np.ndarray:
-        """ω_l of the running cost at the nodes 0..L."""
+        """ω_l of the running cost at the nodes 0..L, (L+1,)."""
         return RULES[self.rule].running(self.depth, self.step)
 
     @cached_property
     def later(self) -> np.ndarray:
-        """c_s, s = 0..L-1."""
+        """c_s, s = 0..L-1, (L,)."""
         return RULES[self.rule].later(self.depth, self.step)
 
     @cached_property
     def own(self) -> np.ndarray:
-        """d_l, l = 0..L; positive where the state equation is implicit in x^l."""
+        """d_l, l = 0..L, (L+1,); positive where the state equation is implicit in x^l."""
         return RULES[self.rule].own(self.depth, self.step)
 
     @property
     def implicit(self) -> bool:
+        """Whether a layer's state equation has its own state on the right side."""
         return bool(np.any(self.own))
 
     def rows(self, s: int) -> np.ndarray:
@@ -82,16 +84,18 @@ class Grid:
         return np.arange(s + 1 - self.at_nodes, self.depth + 1)
 
     def pairs(self, one_step: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """(l, s) of every kernel evaluation, column by column; ``one_step``: of each column l = s
-        and s+1 only.
+        """(l, s) of every kernel evaluation, column by column, each (pairs,).
+
+        ``one_step``: those with l = s and s+1 only.
         """
         last = [2 if self.at_nodes else 1] if one_step else [None]
         rows = [self.rows(s)[: last[0]] for s in range(self.side)]
         return np.concatenate(rows), np.repeat(np.arange(self.side), [len(r) for r in rows])
 
     def pair_weights(self, layers: np.ndarray, sources: np.ndarray) -> np.ndarray:
-        """The weight of k(t_l, t_s, ...) in z^l."""
-        return np.where(layers == sources, self.own[layers], np.append(self.later, 0.0)[sources])
+        """The weight of k(t_l, t_s, ...) in z^l for pairs of layers l and sources s, (pairs,)."""
+        later = np.append(self.later, 0.0)[sources]
+        return np.asarray(np.where(layers == sources, self.own[layers], later))
 
     def pair_cotangents(
         self, zbar: np.ndarray, layers: np.ndarray, sources: np.ndarray, one_step: bool

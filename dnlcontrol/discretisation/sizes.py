@@ -1,5 +1,4 @@
-"""Size forecast before anything is built: unknowns, nonzeros, bytes and seconds of every way to
-solve.
+"""Size forecast before anything is built: unknowns, nonzeros, bytes, seconds of each way to solve.
 
 The counts follow from the structure; the seconds are flops over rates measured on two cores
 (RATES), good to a factor of about three, enough to choose a formulation and to refuse what would
@@ -23,7 +22,7 @@ RATES = {"lifted": 2.5e10, "condensed": 1e10}
 # of one kernel evaluation and state entry inside a lifted symbolic graph with its derivatives
 GRAPH_BYTES = 400
 
-STATES = 24 << 20  # bytes of the states of one chunk of samples
+CHUNK_BYTES = 24 << 20  # bytes of the states of one chunk of samples
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ class Forecast:
 
     @property
     def better(self) -> str:
-        """The formulation for "auto": lifted where constraints act on states along the path, else
-        the cheaper one.
+        """The formulation for "auto": lifted with constraints on states, else the cheaper one.
 
         Measured with bounds on all states (two-class toy, N = 8 and 32, L = 6 and 10; Bryson-Denham
         at L = 200): lifted takes 0.35 to 0.5 (0.04) of the condensed time, whose interior point
@@ -63,6 +61,7 @@ class Forecast:
         return min(("condensed", "lifted"), key=lambda k: getattr(self, k).seconds)
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields, and what "auto" takes."""
         return {**asdict(self), "auto": self.better}
 
 
@@ -92,7 +91,7 @@ def forecast(discrete: DiscreteProblem) -> Forecast:
 def chunk_size(discrete: DiscreteProblem, itemsize: int = 8) -> int:
     """Samples per chunk of the adjoint sweep where none are asked for.
 
-    128, or for kernels σ(W y + b) up to 512 in equal chunks of at most STATES bytes: each chunk
+    128, or for kernels σ(W y + b) up to 512 in equal chunks of at most CHUNK_BYTES: each chunk
     reads all controls and adds to the whole gradient, and the pieces of a column that stay in cache
     do not depend on the chunk. Measured at L = 128 in float32: d = 64, N = 512, chunks of 128, 256,
     512 take 1.13, 1.06, 1; d = 16, N = 256 1.17, 1, 1.
@@ -101,7 +100,7 @@ def chunk_size(discrete: DiscreteProblem, itemsize: int = 8) -> int:
     if p.dynamics.affine is None:
         return 128
     width = max(int(np.prod(s, dtype=int)) for s in (p.state_shape, p.integral_shape))
-    most = int(np.clip(STATES // ((discrete.depth + 1) * width * itemsize), 128, 512))
+    most = int(np.clip(CHUNK_BYTES // ((discrete.depth + 1) * width * itemsize), 128, 512))
     return -(-p.samples // -(-p.samples // most))
 
 
@@ -113,9 +112,7 @@ def _reads(discrete: DiscreteProblem) -> int:
 
 
 def _lifted(discrete: DiscreteProblem, state: int, pairs: int) -> Size:
-    """States are unknowns; with memory every control touches every sample's state and the factors
-    fill in.
-    """
+    """States are unknowns; with memory every control touches all states: the factors fill in."""
     N = discrete.problem.samples
     L = discrete.depth
     n = discrete.space.size
@@ -132,9 +129,7 @@ def _lifted(discrete: DiscreteProblem, state: int, pairs: int) -> Size:
 
 
 def _condensed(discrete: DiscreteProblem, state: int, pairs: int) -> Size:
-    """Only the controls are unknowns; sensitivities, second derivatives at the nodes and a dense
-    Hessian.
-    """
+    """Controls alone are unknowns; sensitivities, node Hessians and one dense Hessian."""
     N = discrete.problem.samples
     L = discrete.depth
     n = discrete.space.size

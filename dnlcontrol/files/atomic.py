@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from dnlcontrol import checks
 
 
-def make_directory(directory: Any) -> Path:
-    """An existing or new directory."""
+def make_directory(directory: str | os.PathLike[str]) -> Path:
+    """An existing or new directory.
+
+    Raises InputError where there is none and none can be made, InputTypeError for no path.
+    """
     try:
         folder = Path(directory)
     except TypeError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 import warnings
 import zipfile
@@ -16,12 +17,15 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.files.atomic import make_directory, write_atomic
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FORMAT = 1
 NAME = "checkpoint.npz"
@@ -30,8 +34,7 @@ BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyErro
 
 
 class Checkpoint:
-    """Keeps the states of nested stages of one solve, outer first, e.g. rounds of multipliers
-    around Newton's method.
+    """The states of nested stages of one solve, outer first: rounds around Newton's method, say.
 
     Parameters
     ----------
@@ -39,14 +42,18 @@ class Checkpoint:
     every : seconds between two writes at least; 0 writes at each iteration.
     about : what the file must agree in: the fingerprint of the problem, depth, method. The
         comparison is ``same``.
+
+    Raises
+    ------
+    InputError where ``every`` is negative or the directory cannot be made.
     """
 
     def __init__(
         self,
-        directory: Any,
+        directory: str | os.PathLike[str],
         every: float,
-        about: Mapping[str, Any],
-        same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda theirs, mine: (
+        about: Mapping[str, object],
+        same: Callable[[Mapping[str, object], Mapping[str, object]], bool] = lambda theirs, mine: (
             theirs == mine
         ),
     ) -> None:
@@ -57,16 +64,16 @@ class Checkpoint:
         self.since = 0  # iterations that the minimiser had made when the file was written
         self.earlier = 0.0  # seconds spent by the processes before this one
         self._began = self._written = time.monotonic()
-        self._counts: Any = None
+        self._counts: DataclassInstance | None = None
         self._found: dict[str, dict[str, Any]] = {}
-        self._stages: dict[str, Mapping[str, Any]] = {}
+        self._stages: dict[str, Mapping[str, object]] = {}
         self._stale = False
 
-    # -- going on
-    # ----------------------------------------------------------------------------------------------
-    def open(self, counts: Any = None) -> Checkpoint:
-        """Read the file if there is one; ``counts``, a dataclass of numbers, goes on from what it
-        held.
+    # -- going on ----------------------------------------------------------------------------------
+    def open(self, counts: DataclassInstance | None = None) -> Checkpoint:
+        """Read the file if there is one; ``counts`` goes on from what it held.
+
+        Raises InputError where the file is of another problem or format; a broken one is a warning.
         """
         self._counts = counts
         record = self._read()
@@ -85,12 +92,9 @@ class Checkpoint:
             self.since += len(state.get("log", ()))
         return state
 
-    # -- keeping
-    # ----------------------------------------------------------------------------------------------
-    def offer(self, stage: str, state: Mapping[str, Any]) -> None:
-        """The present state of a stage: arrays, and what JSON can hold. Stages inside it begin
-        anew.
-        """
+    # -- keeping -----------------------------------------------------------------------------------
+    def offer(self, stage: str, state: Mapping[str, object]) -> None:
+        """The present state of a stage, arrays and JSON types; stages inside it begin anew."""
         names = list(self._stages)
         for inner in names[names.index(stage) + 1 :] if stage in names else ():
             del self._stages[inner]
@@ -99,16 +103,13 @@ class Checkpoint:
             self._write()
 
     def close(self, solved: bool) -> None:
-        """Remove the file of a solved problem; keep the last state of another, which a longer run
-        may go on from.
-        """
+        """Remove the file of a solved problem; else keep the last state, for a longer run."""
         if solved:
             self.path.unlink(missing_ok=True)
         elif self._stale:
             self._write()
 
-    # -- the file
-    # ----------------------------------------------------------------------------------------------
+    # -- the file ----------------------------------------------------------------------------------
     def _write(self) -> None:
         arrays: dict[str, np.ndarray] = {}
         counts = (
@@ -143,8 +144,7 @@ class Checkpoint:
         except (*BROKEN, TypeError, AttributeError) as error:
             warnings.warn(
                 f"{self.path} is truncated or no checkpoint ({type(error).__name__}); the solve "
-                "starts from "
-                "the beginning and replaces it",
+                "starts from the beginning and replaces it",
                 UserWarning,
                 stacklevel=5,
             )
@@ -173,7 +173,7 @@ def resumed(checkpoint: Checkpoint | None, stage: str) -> dict[str, Any]:
     return {} if checkpoint is None else checkpoint.found(stage)
 
 
-def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _without_arrays(value: object, arrays: dict[str, np.ndarray]) -> object:
     """JSON types, arrays moved to ``arrays`` and their names left in their places."""
     if isinstance(value, np.ndarray):
         arrays[f"a{len(arrays)}"] = value
@@ -185,7 +185,7 @@ def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _with_arrays(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def _with_arrays(value: object, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         if value.keys() == {"array"}:
             return arrays[value["array"]]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.options import MiniBatches, method_of
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.problem import activations
 from dnlcontrol.problem.controls import smooth_random
@@ -20,7 +21,6 @@ from dnlcontrol.problem.losses import Cost, Head, cross_entropy, head, squared
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.regularisers import H1, L2
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.solving.request import BATCHED
 from dnlcontrol.solving.solve import solve
 
 try:
@@ -112,12 +112,11 @@ class _DenseControl(BaseEstimator):
         """Solve level by level and keep the last solution; says as scikit-learn does when it has
         not converged.
         """
-        from dnlcontrol.backends.adjoint.stochastic import MiniBatches
-
         x0 = self._lift(X)
-        drawn = self.start_scale or self.method in BATCHED
+        batched = hasattr(method_of(self.method), "batches")
+        drawn = self.start_scale or batched
         seed = int(check_random_state(self.random_state).randint(2**31)) if drawn else 0
-        batches = MiniBatches(seed=seed) if self.method in BATCHED else None
+        batches = MiniBatches(seed=seed) if batched else None
         problem = self._problem(x0, loss(head(outputs, x0.shape[1])), seed)
         solution, self.n_iter_ = None, 0
         with warnings.catch_warnings():

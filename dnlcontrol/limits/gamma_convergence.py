@@ -216,7 +216,7 @@ def liminf_check(
         if sequence is None:
             w = averages(discrete.space, functions) + size * oscillation(discrete.space)
         else:
-            w, _ = starting_point(discrete, sequence(depth))
+            w = starting_point(discrete, sequence(depth)).w
         total, penalty = _value(discrete, w), discrete.space.penalty(w)
         pairing = float(
             target @ fine.space.penalty_gradient(_prolonged(discrete.space, w, fine.space) - target)

@@ -8,28 +8,31 @@ terminal_constraint   c(x^L, constants[, target])
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-
-KINDS = ("state", "path", "integral", "terminal")
+from dnlcontrol.problem.engines import UserFormula
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """One named constraint; ``function`` is None for state bounds, ``samples`` None for all
-    samples.
+    """One named constraint; ``function`` None: state bounds, ``samples`` None: all samples.
+
+    Raises
+    ------
+    InputError for bounds that cross, are NaN or leave nothing, or an empty name.
     """
 
     kind: str
     name: str
     lower: Any
     upper: Any
-    function: Callable[..., Any] | None = None
+    function: UserFormula | None = None
     samples: tuple[int, ...] | None = None
     target: np.ndarray | None = None
 
@@ -66,7 +69,10 @@ class Constraint:
         return array
 
     def bounds(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Both sides broadcast to the shape of the constraint's value."""
+        """Both sides, broadcast to the shape of the constraint's value.
+
+        Raises InputError where they do not broadcast to it.
+        """
         try:
             return np.broadcast_to(self.lower, shape), np.broadcast_to(self.upper, shape)
         except ValueError:
@@ -76,7 +82,10 @@ class Constraint:
             )
 
     def rows(self, samples: int) -> np.ndarray:
-        """The samples it applies to."""
+        """The samples that it applies to, (rows,).
+
+        Raises InputError for indices that are not distinct and below ``samples``.
+        """
         if self.samples is None:
             return np.arange(samples)
         rows = np.asarray(self.samples, dtype=int)
@@ -91,7 +100,10 @@ class Constraint:
         return rows
 
     def aligned(self, samples: int) -> Constraint:
-        """The same constraint, checked against the number of samples."""
+        """The same constraint, checked against the number of samples.
+
+        Raises InputError for samples that there are not, or another number of targets.
+        """
         self.rows(samples)
         if self.target is not None and self.target.shape[:1] != (samples,):
             checks.reject(
@@ -103,56 +115,88 @@ class Constraint:
 
 
 def state_bounds(
-    lower: Any = -np.inf, upper: Any = np.inf, name: str = "state bounds", samples: Any = None
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
+    name: str = "state bounds",
+    samples: Iterable[int] | None = None,
 ) -> Constraint:
-    """lower <= x^l <= upper for l = 1..L; bounds broadcast to the state's shape (infinite entries
-    are free).
+    """lower <= x^l <= upper for l = 1..L.
+
+    Bounds broadcast to the state's shape; infinite entries are free. Raises InputError for bounds
+    that cross.
     """
-    return Constraint("state", name, lower, upper, None, _samples(samples))
+    return Constraint("state", name, lower, upper, samples=_samples(samples))
 
 
 def path_constraint(
-    fn: Callable[..., Any],
-    lower: Any = -np.inf,
-    upper: Any = np.inf,
+    fn: UserFormula,
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
     name: str = "path constraint",
-    samples: Any = None,
+    samples: Iterable[int] | None = None,
 ) -> Constraint:
-    """lower <= fn(t, x, u) <= upper at l = 0..L-1; fn returns (k,) or 0-d."""
+    """lower <= fn(t, x, u) <= upper at l = 0..L-1; fn returns (k,) or 0-d.
+
+    Raises InputError for bounds that cross, InputTypeError for what is no function.
+    """
     return Constraint(
-        "path", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples)
+        "path",
+        name,
+        lower,
+        upper,
+        function=checks.function(f"{name}.fn", fn),
+        samples=_samples(samples),
     )
 
 
 def integral_constraint(
-    fn: Callable[..., Any],
-    lower: Any = -np.inf,
-    upper: Any = np.inf,
+    fn: UserFormula,
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
     name: str = "integral constraint",
-    samples: Any = None,
+    samples: Iterable[int] | None = None,
 ) -> Constraint:
-    """lower <= ∫ fn(t, x, u) dt <= upper, the integral by the rule of the discretisation."""
+    """lower <= ∫ fn(t, x, u) dt <= upper, the integral by the rule of the discretisation.
+
+    fn returns (k,) or 0-d. Raises InputError for bounds that cross, InputTypeError for what is no
+    function.
+    """
     return Constraint(
-        "integral", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples)
+        "integral",
+        name,
+        lower,
+        upper,
+        function=checks.function(f"{name}.fn", fn),
+        samples=_samples(samples),
     )
 
 
 def terminal_constraint(
-    fn: Callable[..., Any],
-    lower: Any = -np.inf,
-    upper: Any = np.inf,
+    fn: UserFormula,
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
     name: str = "terminal constraint",
-    samples: Any = None,
-    target: Any = None,
+    samples: Iterable[int] | None = None,
+    target: ArrayLike | None = None,
 ) -> Constraint:
-    """lower <= fn(x(T), c[, target]) <= upper; equal bounds make an equality."""
+    """lower <= fn(x(T), c[, target]) <= upper; equal bounds make an equality.
+
+    fn returns (k,) or 0-d; ``target`` has one row per sample. Raises InputError for bounds that
+    cross, InputTypeError for what is no function.
+    """
     rows = None if target is None else checks.numbers(f"{name}.target", target)
     return Constraint(
-        "terminal", name, lower, upper, checks.function(f"{name}.fn", fn), _samples(samples), rows
+        "terminal",
+        name,
+        lower,
+        upper,
+        function=checks.function(f"{name}.fn", fn),
+        samples=_samples(samples),
+        target=rows,
     )
 
 
-def _samples(samples: Any) -> tuple[int, ...] | None:
+def _samples(samples: Iterable[int | np.integer] | None) -> tuple[int, ...] | None:
     if samples is None:
         return None
     try:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 
 WHERE = ("ts", "t", "const")
-Initial = Any  # a number, an array, a callable of (t[, s]), or a SmoothRandom
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Control:
     initial : a number, an array on the grid, a callable of (t, s), (t) or () that returns an array
         of ``shape``, or :func:`smooth_random`. Callables are sampled at the control's positions.
 
+    Raises
+    ------
+    InputError for a shape of rank > 2, bounds that cross or do not broadcast, an initial guess that
+    is not finite.
+
     >>> Control((2, 2), on="ts", lower=-3, upper=3).lower.shape
     (2, 2)
     """
@@ -35,7 +40,7 @@ class Control:
     on: str = "t"
     lower: Any = -np.inf
     upper: Any = np.inf
-    initial: Initial = field(default=0.0)
+    initial: Initial = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", checks.shape_of("Control.shape", self.shape))
@@ -60,7 +65,7 @@ class Control:
                 "Control.initial", self.initial, "finite numbers, a callable or smooth_random(...)"
             )
 
-    def _bound(self, argument: str, value: Any) -> np.ndarray:
+    def _bound(self, argument: str, value: object) -> np.ndarray:
         array = checks.array_of(argument, value, "numbers (or infinities)")
         if np.any(np.isnan(array)):
             checks.reject(argument, "NaN", "numbers or infinities")
@@ -73,6 +78,7 @@ class Control:
 
     @property
     def bounded(self) -> bool:
+        """Whether any entry has a finite bound."""
         return bool(np.any(np.isfinite(self.lower)) or np.any(np.isfinite(self.upper)))
 
 
@@ -84,8 +90,9 @@ class SmoothRandom:
     scale: float
 
     def function(self, name: str, control: Control, horizon: float) -> Callable[..., np.ndarray]:
-        """The function for one control: ``scale`` times a cosine series with coefficients N(0,
-        1)/(1 + i² + j²).
+        """The function of (t[, s]) for one control, (*shape): a cosine series times ``scale``.
+
+        Its coefficients are N(0, 1)/(1 + i² + j²).
         """
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         modes = 4
@@ -96,9 +103,13 @@ class SmoothRandom:
         def value(t: float = 0.0, s: float = 0.0) -> np.ndarray:
             a = np.cos(np.arange(modes) * np.pi * t / horizon)
             b = np.cos(np.arange(modes) * np.pi * s / horizon)
-            return np.einsum("i,j,ij...->...", a, b, coefficients)
+            return np.asarray(np.einsum("i,j,ij...->...", a, b, coefficients))
 
         return value
+
+
+Initial: TypeAlias = ArrayLike | Callable[..., ArrayLike] | SmoothRandom
+"""A number, an array on the grid, a callable of (t, s), (t) or (), or a SmoothRandom."""
 
 
 def smooth_random(seed: int, scale: float = 1.0) -> SmoothRandom:

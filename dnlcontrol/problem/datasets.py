@@ -1,5 +1,4 @@
-"""Labelled images from files that the user has: an .npz, CIFAR-10's binary batches, SVHN's .mat
-files, or the digits.
+"""Labelled images from the user's files: .npz, CIFAR-10's batches, SVHN's .mat; or the digits.
 
 Nothing is downloaded. A file that is missing, cut off or of another format is an error that names
 it, says what is there and what was expected.
@@ -7,17 +6,19 @@ it, says what is there and what was expected.
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
 from dnlcontrol import checks
 
+T = TypeVar("T")
 DIGITS = "digits"
 # a CIFAR-10 record: the label, then red, green and blue planes row by row
 SIDE, RECORD = 32, 1 + 3 * 32 * 32
@@ -38,12 +39,12 @@ CIFAR_CLASSES = (
 BROKEN = (OSError, ValueError, KeyError)
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 ALLOWED = (
-    "'digits'; an .npz file with x_train, y_train, x_test, y_test (images (N, height, width[, "
-    "channels])); a "
-    "directory with data_batch_1.bin to data_batch_5.bin and test_batch.bin (the binary version "
-    "of CIFAR-10) or "
-    f"with {' and '.join(MATS)} (the cropped digits of SVHN), as the authors of these data sets "
-    "distribute them"
+    "'digits'; an .npz file with x_train, y_train, x_test, y_test "
+    "(images (N, height, width[, channels])); "
+    "a directory with data_batch_1.bin to data_batch_5.bin and test_batch.bin "
+    "(the binary version of CIFAR-10) "
+    f"or with {' and '.join(MATS)} (the cropped digits of SVHN), "
+    "as the authors of these data sets distribute them"
 )
 
 
@@ -67,7 +68,10 @@ class Images:
     classes: tuple[str, ...]
 
     def first(self, train: int | None = None, test: int | None = None) -> Images:
-        """The first images of each part; None: all of them."""
+        """The first images of each part; None: all of them.
+
+        Raises InputError where there are not as many.
+        """
 
         def most(part: str, count: int | None, there: int) -> int:
             if count is not None and checks.whole(part, count) > there:
@@ -89,6 +93,8 @@ class Images:
 
         Averages over square blocks of pixels; each channel minus its mean over the training images,
         divided by its standard deviation; then channels of zeros, for the network to use.
+
+        Raises InputError for a side that does not divide height and width, or too few channels.
         """
         height, width, own = self.x_train.shape[1:]
         if checks.whole("side", side) > min(height, width) or height % side or width % side:
@@ -110,7 +116,7 @@ class Images:
         return first, second
 
 
-def images(path: Any = DIGITS) -> Images:
+def images(path: str | os.PathLike[str] = DIGITS) -> Images:
     """Read labelled images.
 
     Parameters
@@ -239,7 +245,7 @@ def _svhn(path: Path) -> Images:
     return _set(path, "SVHN", parts, tuple(map(str, range(10))))
 
 
-def _mat(path: Path) -> dict[str, Any]:
+def _mat(path: Path) -> dict[str, object]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -259,8 +265,8 @@ def _mat(path: Path) -> dict[str, Any]:
 
 
 def _attempt(
-    path: Path, load: Callable[[], Any], expected: str, broken: tuple[type[Exception], ...]
-) -> Any:
+    path: Path, load: Callable[[], T], expected: str, broken: tuple[type[Exception], ...]
+) -> T:
     """What ``load`` returns; a file that it cannot read is named."""
     try:
         return load()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from dnlcontrol.checks import InputError, InputTypeError
 from dnlcontrol.problem.array import Array, unwrap
-from dnlcontrol.problem.engines import Engine, numpy_engine
+from dnlcontrol.problem.engines import Engine, Native, UserFormula, numpy_engine
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, "Shape | Mapping[str, Shape]"]
@@ -61,13 +61,16 @@ class Formula:
     """
 
     name: str
-    function: Callable[..., Any]
+    function: UserFormula
     shapes: Shapes
     shape: Shape
     reads: frozenset[str]
 
-    def __call__(self, engine: Engine, *values: Any) -> Any:
-        """Evaluate on native arrays of one engine; a mapping goes with ``u`` or ``c``."""
+    def __call__(self, engine: Engine, *values: Native) -> Native:
+        """The value, of ``shape``, on native arrays of one engine; mappings go with u and c.
+
+        Raises InputError, with the formula's name, where the function fails or changes its shape.
+        """
         try:
             result = unwrap(self.function(*(self._shell(engine, v) for v in values)), engine)
         except Exception as error:
@@ -80,30 +83,28 @@ class Formula:
             )
         return result
 
-    def _shell(self, engine: Engine, value: Any) -> Any:
+    def _shell(self, engine: Engine, value: Native) -> Array | Values:
         if isinstance(value, Mapping):
             return Values({k: Array(v, engine) for k, v in value.items()}, self.name)
         return Array(engine.asarray(value), engine)
 
-    def visible(self, **values: Any) -> tuple[Any, ...]:
-        """The values of this formula's arguments, in order, controls cut down to those that it
-        reads.
-        """
+    def visible(self, **values: Native) -> tuple[Native, ...]:
+        """The values of this formula's arguments, in order; of controls those that it reads."""
         return tuple(
             self.only(values[k]) if isinstance(s, Mapping) else values[k]
             for k, s in self.shapes.items()
         )
 
-    def only(self, entries: Mapping[str, Any]) -> dict[str, Any]:
+    def only(self, entries: Mapping[str, Native]) -> dict[str, Native]:
         """The entries whose control this formula reads."""
         return {k: v for k, v in entries.items() if k in self.reads}
 
-    def random_point(self, rng: np.random.Generator, horizon: float) -> tuple[Any, ...]:
+    def random_point(self, rng: np.random.Generator, horizon: float) -> tuple[Native, ...]:
         """Seeded arguments: times 0 <= s < t <= horizon, everything else normal."""
         s, t = np.sort(rng.uniform(0.05 * horizon, 0.95 * horizon, 2))
         times = {"t": t, "s": s}
 
-        def draw(name: str, shape: Any) -> Any:
+        def draw(name: str, shape: Shape | Mapping[str, Shape]) -> Native:
             if isinstance(shape, Mapping):
                 return {k: np.asarray(0.5 * rng.standard_normal(v)) for k, v in shape.items()}
             return np.asarray(times.get(name, 0.5 * rng.standard_normal(shape)))
@@ -113,24 +114,23 @@ class Formula:
 
 def trace(
     name: str,
-    function: Callable[..., Any],
+    function: UserFormula,
     shapes: Shapes,
     shape: Shape | None,
     horizon: float = 1.0,
     fixed: Mapping[str, np.ndarray] | None = None,
 ) -> Formula:
-    """Run a user's function at two seeded points with NumPy: check the result's shape, find what it
-    reads.
+    """A user's function, run at two seeded points with NumPy: its shape, and what it reads.
 
     ``shape=None`` accepts any shape of rank <= 2. ``fixed`` replaces the random value of an
-    argument (targets).
+    argument (targets). Raises InputError where the function fails or returns another shape.
     """
     engine = numpy_engine()
     reads: set[str] = set()
     draft = Formula(name, function, shapes, shape or (), frozenset())
     rng = np.random.default_rng(20)
     for _ in range(2):
-        values: list[Any] = []
+        values: list[Array | Values] = []
         for (key, spec), value in zip(
             shapes.items(), draft.random_point(rng, horizon), strict=True
         ):
@@ -167,7 +167,8 @@ def compare(
     """Compare another evaluator of a formula with NumPy at two seeded points; NaN equals NaN.
 
     ``rtol``: both evaluate the same expression tree in float64, so they differ by rounding
-    amplified by the expression's own conditioning; 1e-11 leaves five digits for that.
+    amplified by the expression's own conditioning; 1e-11 leaves five digits for that. Raises
+    InputError where they differ by more.
     """
     rng = np.random.default_rng(21)
     for _ in range(2):

@@ -1,6 +1,4 @@
-"""Problem files: ``problem(**parameters) -> ControlProblem`` and optionally
-``reference(**parameters)``.
-"""
+"""Problem files: ``problem(**parameters)``, and optionally ``reference(**parameters)``."""
 
 from __future__ import annotations
 
@@ -13,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.problem import ControlProblem
@@ -30,21 +27,27 @@ class ProblemFile:
 
     path: Path
     module: ModuleType
-    parameters: dict[str, Any]
+    parameters: Mapping[str, object]
 
     @property
-    def source(self) -> dict[str, Any]:
+    def source(self) -> dict[str, object]:
+        """Path and parameters, as a saved run records them."""
         return {"path": str(self.path), "parameters": self.parameters}
 
     def problem(self) -> ControlProblem:
+        """The problem with these parameters.
+
+        Raises InputError for parameters that the file rejects, BrokenFile where it fails otherwise.
+        """
         made = self._call("problem")
         if not isinstance(made, ControlProblem):
             checks.reject_type(f"{self.path.name}: problem()", made, "a ControlProblem")
         return made
 
     def reference(self) -> Reference | None:
-        """The exact answer where the file has one for these parameters: None where it
-        rejects them.
+        """The exact answer where the file has one; None where it rejects these parameters.
+
+        Raises BrokenFile where it fails otherwise.
         """
         if not hasattr(self.module, "reference"):
             return None
@@ -59,7 +62,7 @@ class ProblemFile:
             checks.reject_type(f"{self.path.name}: reference()", made, "a Reference or None")
         return made
 
-    def _call(self, name: str) -> Any:
+    def _call(self, name: str) -> object:
         fn = getattr(self.module, name)
         known = inspect.signature(fn).parameters
         free = any(p.kind is p.VAR_KEYWORD for p in known.values())
@@ -103,8 +106,11 @@ def listed() -> list[tuple[str, str]]:
     return found
 
 
-def load_problem(name: str, parameters: dict[str, Any] | None = None) -> ProblemFile:
-    """A problem by path to a .py file, or by its name in the library."""
+def load_problem(name: str, parameters: Mapping[str, object] | None = None) -> ProblemFile:
+    """A problem by path to a .py file, or by its name in the library.
+
+    Raises InputError for a file that is missing, fails on import or has no function problem().
+    """
     try:
         path = Path(name)
     except TypeError:
@@ -138,10 +144,12 @@ def load_problem(name: str, parameters: dict[str, Any] | None = None) -> Problem
     return ProblemFile(path, module, dict(parameters or {}))
 
 
-def rebuild(source: Mapping[str, Any]) -> ControlProblem:
+def rebuild(source: Mapping[str, object]) -> ControlProblem:
     """The problem of a saved run: its problem file, run again with the recorded parameters.
 
     A library problem whose recorded path is gone is found by its name.
+
+    Raises InputError where the solution has no problem file, or the file fails.
     """
     path, parameters = source.get("path"), source.get("parameters")
     if not isinstance(path, str) or not isinstance(parameters, (Mapping, type(None))):
@@ -162,9 +170,12 @@ def rebuild(source: Mapping[str, Any]) -> ControlProblem:
         raise checks.InputError(f"run: its problem cannot be built again: {error}") from error
 
 
-def parse_parameters(items: list[str]) -> dict[str, Any]:
-    """``name=value`` pairs; values are Python literals, else text."""
-    out: dict[str, Any] = {}
+def parse_parameters(items: list[str]) -> dict[str, object]:
+    """``name=value`` pairs; values are Python literals, else text.
+
+    Raises InputError for anything else.
+    """
+    out: dict[str, object] = {}
     for item in items:
         key, sign, text = item.partition("=")
         if not sign or not key.isidentifier():

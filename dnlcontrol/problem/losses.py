@@ -6,24 +6,23 @@ head_c.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-from dnlcontrol.problem.array import namespace
-from dnlcontrol.problem.controls import Control
+from dnlcontrol.problem.controls import Control, Initial
+from dnlcontrol.problem.engines import FormulaArray, FormulaControls, UserFormula
+from dnlcontrol.problem.namespace import namespace
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost function with the targets it is compared with (one row per sample) and its own
-    constants.
-    """
+    """A cost function, its targets (one row per sample) and its own constants."""
 
-    function: Callable[..., Any]
+    function: UserFormula
     target: np.ndarray | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
     name: str = ""
@@ -31,29 +30,31 @@ class Cost:
 
 @dataclass(frozen=True)
 class Head:
-    """An affine head p = head_W x + head_c of ``outputs`` rows, on a state of ``inputs`` entries;
-    see :func:`head`.
-    """
+    """An affine head p = head_W x + head_c, (outputs,); see :func:`head`."""
 
     outputs: int
     inputs: int
-    initial: Any = 0.0
+    initial: Initial = 0.0
 
     def controls(self) -> dict[str, Control]:
+        """head_W (outputs, inputs) and head_c (outputs,), constants."""
         weight = Control((self.outputs, self.inputs), on="const", initial=self.initial)
         return {"head_W": weight, "head_c": Control((self.outputs,), on="const")}
 
 
-def head(outputs: int, inputs: int, initial: Any = 0.0) -> Head:
-    """An affine head with ``outputs`` rows on a state of ``inputs`` entries (a state of rank 2 is
-    flattened).
+def head(outputs: int, inputs: int, initial: Initial = 0.0) -> Head:
+    """An affine head of ``outputs`` rows on ``inputs`` entries, a state of rank 2 flattened.
+
+    Raises InputError for numbers that are not positive integers.
     """
     return Head(checks.whole("head.outputs", outputs), checks.whole("head.inputs", inputs), initial)
 
 
-def cost(function: Callable[..., Any], target: Any = None) -> Cost:
-    """Bind row-aligned targets to a user's cost: terminal ``fn(x, c, target)`` or running
-    ``fn(t, x, u, target)``.
+def cost(function: UserFormula, target: ArrayLike | None = None) -> Cost:
+    """A user's cost with targets (N, *row): ``fn(x, c, target)`` or ``fn(t, x, u, target)``.
+
+    The first is a terminal cost, the second a running cost. Raises InputError for targets that are
+    not finite, InputTypeError for what is no function.
     """
     checks.function("cost.fn", function)
     return Cost(
@@ -63,13 +64,14 @@ def cost(function: Callable[..., Any], target: Any = None) -> Cost:
     )
 
 
-def squared(target: Any, head: Head | None = None) -> Cost:
-    """Σ_i (p_i - y_i)², without a factor ½; p = x, or the head's output. ``target``: (N, *shape of
-    p).
+def squared(target: ArrayLike, head: Head | None = None) -> Cost:
+    """Σ_i (p_i - y_i)², without a factor ½; p = x, or the head's output.
+
+    ``target`` is (N, *shape of p); InputError is raised for any other when the problem is made.
     """
     y = checks.numbers("squared.target", target)
 
-    def loss(x: Any, c: Any, y: Any) -> Any:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         p = _predict(x, c, head)
         if tuple(p.shape) != tuple(y.shape):
             checks.reject(
@@ -82,9 +84,10 @@ def squared(target: Any, head: Head | None = None) -> Cost:
     return Cost(loss, y, _constants("squared", head), "squared")
 
 
-def logistic(target: Any, head: Head | None = None) -> Cost:
-    """log(1 + e^{-y p}) for labels y in {-1, +1} (or {0, 1}); p is one number (a 1-entry state or
-    head).
+def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
+    """log(1 + e^{-y p}) for labels y (N,) in {-1, +1} or {0, 1}; p has one entry.
+
+    Raises InputError for other labels, or a prediction of more entries.
     """
     y = checks.numbers("logistic.target", target)
     values = set(np.unique(y).tolist())
@@ -96,7 +99,7 @@ def logistic(target: Any, head: Head | None = None) -> Cost:
         )
     y = np.where(y > 0, 1.0, -1.0)
 
-    def loss(x: Any, c: Any, y: Any) -> Any:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         p = _predict(x, c, head)
         if int(np.prod(p.shape, dtype=int)) != 1:
@@ -107,9 +110,11 @@ def logistic(target: Any, head: Head | None = None) -> Cost:
     return Cost(loss, y, _constants("logistic", head), "logistic")
 
 
-def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = None) -> Cost:
-    """Softmax cross-entropy logsumexp(p) - p_y for integer labels y in 0..K-1, kept as one-hot rows
-    (N, K).
+def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | None = None) -> Cost:
+    """Softmax cross-entropy logsumexp(p) - p_y for integer labels y (N,) in 0..K-1.
+
+    Kept as one-hot rows (N, K). Raises InputError for other labels, or another shape of p than
+    (K,).
     """
     y = checks.numbers("cross_entropy.labels", labels)
     if y.ndim != 1 or y.size == 0 or np.any(y != np.round(y)) or np.any(y < 0):
@@ -127,7 +132,7 @@ def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = N
         )
     onehot = (y[:, None] == np.arange(count)).astype(float)
 
-    def loss(x: Any, c: Any, y: Any) -> Any:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         p = _predict(x, c, head)
         if tuple(p.shape) != (count,):
@@ -141,14 +146,14 @@ def cross_entropy(labels: Any, head: Head | None = None, classes: int | None = N
     return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")
 
 
-def _constants(loss: str, head: Any) -> Mapping[str, Control]:
+def _constants(loss: str, head: Head | None) -> Mapping[str, Control]:
     """The controls of a loss's head."""
     if head is not None and not isinstance(head, Head):
         checks.reject_type(f"{loss}.head", head, "head(outputs, inputs) or None")
     return head.controls() if head else {}
 
 
-def _predict(x: Any, c: Any, head: Head | None) -> Any:
+def _predict(x: FormulaArray, c: FormulaControls, head: Head | None) -> FormulaArray:
     if head is None:
         return x
     flat = namespace(x).reshape(x, (-1,)) if x.ndim != 1 else x
@@ -157,5 +162,5 @@ def _predict(x: Any, c: Any, head: Head | None) -> Any:
     return c.head_W @ flat + c.head_c
 
 
-def _name(function: Any) -> str:
+def _name(function: UserFormula) -> str:
     return getattr(function, "__name__", type(function).__name__)

@@ -1,57 +1,31 @@
-"""The problem, free of grids and backends: data, dynamics, controls, cost, penalties,
-constraints.
-"""
+"""The problem without grid or backend: data, dynamics, controls, cost, penalties, constraints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
-from dnlcontrol.problem.formula import Formula, Shape, trace
+from dnlcontrol.problem.engines import UserFormula
+from dnlcontrol.problem.formula import Shape
 from dnlcontrol.problem.losses import Cost
 from dnlcontrol.problem.regularisers import Regulariser, check_all
+from dnlcontrol.problem.tracer import Tracer
 
 # A formula's reads mix its arguments with the controls behind u and c: names must not coincide.
 ARGUMENTS = ("t", "s", "x", "y", "z", "g", "x0", "target")
 
 
-@dataclass(frozen=True)
-class Formulas:
-    """The traced formulas of one problem; None where the default (or nothing) applies."""
-
-    kernel: Formula
-    free_term: Formula | None
-    feature: Formula | None
-    outer: Formula | None
-    running: Formula | None
-    terminal: Formula | None
-    constraints: tuple[Formula | None, ...]
-
-    def all(self) -> list[Formula]:
-        named = [
-            self.kernel,
-            self.free_term,
-            self.feature,
-            self.outer,
-            self.running,
-            self.terminal,
-            *self.constraints,
-        ]
-        return [f for f in named if f is not None]
-
-
 class ControlProblem:
-    """min J = (1/N) Σ_n [Φ(x_n(T)) + ∫_0^T ℓ(t, x_n, v) dt] + R(controls) subject to the state
-    equation.
+    """An optimal control problem of N samples with one state equation:
 
-    The state equation is x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds, v(t)).
+        min J = (1/N) Σ_n [Φ(x_n(T)) + ∫_0^T ℓ(t, x_n, v) dt] + R(controls)
+        x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds, v(t))
 
     Parameters
     ----------
@@ -89,11 +63,11 @@ class ControlProblem:
         *,
         name: str = "problem",
         horizon: float = 1.0,
-        x0: Any,
+        x0: ArrayLike,
         dynamics: Dynamics,
         controls: Mapping[str, Control] | None = None,
-        terminal: Cost | Callable[..., Any] | None = None,
-        running: Cost | Callable[..., Any] | None = None,
+        terminal: Cost | UserFormula | None = None,
+        running: Cost | UserFormula | None = None,
         regularisers: Sequence[Regulariser] = (),
         constraints: Sequence[Constraint] = (),
     ) -> None:
@@ -114,7 +88,10 @@ class ControlProblem:
         self.controls = self._merge(controls)
         self.constraints = tuple(self._constraint(c) for c in _sequence("constraints", constraints))
         _unique("constraints", [c.name for c in self.constraints])
-        self.formulas = self._trace()
+        tracer = Tracer(self.state_shape, self.horizon, self.controls)
+        self.formulas = tracer.formulas(
+            self.dynamics, self.running, self.terminal, self.constraints
+        )
         self._check_all_read()
         self.regularisers = check_all(regularisers)
         for item in self.regularisers:
@@ -124,8 +101,7 @@ class ControlProblem:
                 )
             item.check(self.controls[item.name].on)
 
-    # -- what the problem says
-    # ---------------------------------------------------------------------------
+    # -- what the problem says ---------------------------------------------------------------------
     @property
     def samples(self) -> int:
         """N, the number of samples."""
@@ -133,6 +109,7 @@ class ControlProblem:
 
     @property
     def state_shape(self) -> Shape:
+        """The shape of x."""
         return tuple(int(n) for n in self.x0.shape[1:])
 
     @property
@@ -161,6 +138,7 @@ class ControlProblem:
         )
 
     def regularisers_of(self, name: str) -> list[Regulariser]:
+        """The penalties on one control."""
         return [r for r in self.regularisers if r.name == name]
 
     def __repr__(self) -> str:
@@ -170,9 +148,8 @@ class ControlProblem:
             f"controls {controls})"
         )
 
-    # -- construction
-    # ---------------------------------------------------------------------------------------
-    def _cost(self, argument: str, value: Any) -> Cost | None:
+    # -- construction ------------------------------------------------------------------------------
+    def _cost(self, argument: str, value: object) -> Cost | None:
         if value is None or isinstance(value, Cost):
             found = value
         elif callable(value):
@@ -195,7 +172,7 @@ class ControlProblem:
             checks.reject(f"{argument}.target", found.target, "rows of rank <= 2")
         return found
 
-    def _merge(self, controls: Any) -> dict[str, Control]:
+    def _merge(self, controls: object) -> dict[str, Control]:
         if not isinstance(controls, (Mapping, type(None))):
             checks.reject_type("controls", controls, "a mapping name -> Control")
         given = {} if controls is None else dict(controls)
@@ -216,7 +193,7 @@ class ControlProblem:
                 checks.reject_type(f"controls[{key!r}]", control, "Control(shape, on=...)")
         return {**merged, **given}
 
-    def _constraint(self, value: Any) -> Constraint:
+    def _constraint(self, value: object) -> Constraint:
         if not isinstance(value, Constraint):
             checks.reject_type(
                 "constraints",
@@ -225,83 +202,6 @@ class ControlProblem:
                 "terminal_constraint(...)",
             )
         return value.aligned(self.samples)
-
-    def _shapes(self, *places: str) -> dict[str, Shape]:
-        return {k: c.shape for k, c in self.controls.items() if c.on in places}
-
-    def _trace(self) -> Formulas:
-        time: dict[str, Any] = {"t": ()}
-        on_path, constants = self._shapes("t", "const"), self._shapes("const")
-        state = self.state_shape
-        d = self.dynamics
-
-        def run(
-            name: str, fn: Any, shapes: dict[str, Any], shape: Shape | None, target: Any = None
-        ) -> Formula:
-            if target is not None:
-                shapes = {**shapes, "target": target.shape[1:]}
-            return trace(
-                name,
-                fn,
-                shapes,
-                shape,
-                self.horizon,
-                None if target is None else {"target": target[0]},
-            )
-
-        free = run("free_term", d.free_term, {**time, "x0": state}, None) if d.free_term else None
-        if free is not None and d.outer is None and free.shape != state:
-            checks.reject(
-                "free_term", f"a result of shape {free.shape}", f"the state's shape {state}"
-            )
-        feature = (
-            run("feature", d.feature, {"s": (), "x": state, "u": on_path}, None)
-            if d.feature
-            else None
-        )
-        y = feature.shape if feature else state
-        every = self._shapes("ts", "t", "const")
-        kernel = run(
-            "kernel", d.kernel, {**time, "s": (), "y": y, "u": every}, None if d.outer else state
-        )
-        outer = None
-        if d.outer:
-            g = free.shape if free else state
-            outer = run("outer", d.outer, {**time, "g": g, "z": kernel.shape, "u": on_path}, state)
-        running = terminal = None
-        if self.running:
-            running = run(
-                "running",
-                self.running.function,
-                {**time, "x": state, "u": on_path},
-                (),
-                self.running.target,
-            )
-        if self.terminal:
-            terminal = run(
-                "terminal",
-                self.terminal.function,
-                {"x": state, "c": constants},
-                (),
-                self.terminal.target,
-            )
-        parts: list[Formula | None] = []
-        for c in self.constraints:
-            if c.function is None:
-                c.bounds(state)
-                parts.append(None)
-                continue
-            shapes = (
-                {"x": state, "c": constants}
-                if c.kind == "terminal"
-                else {**time, "x": state, "u": on_path}
-            )
-            formula = run(c.name, c.function, shapes, None, c.target)
-            if len(formula.shape) > 1:
-                checks.reject(c.name, f"a result of shape {formula.shape}", "shape () or (k,)")
-            c.bounds(formula.shape)
-            parts.append(formula)
-        return Formulas(kernel, free, feature, outer, running, terminal, tuple(parts))
 
     def _check_all_read(self) -> None:
         read = set().union(*(f.reads for f in self.formulas.all()))
@@ -314,7 +214,7 @@ class ControlProblem:
                 )
 
 
-def _data(x0: Any) -> np.ndarray:
+def _data(x0: ArrayLike) -> np.ndarray:
     array = checks.numbers("x0", x0, "finite numbers, shape (N, *state shape)")
     if array.ndim < 1 or array.ndim > 3 or 0 in array.shape:
         checks.reject("x0", array, "shape (N, *state shape), N >= 1, a state of rank <= 2")
@@ -322,7 +222,7 @@ def _data(x0: Any) -> np.ndarray:
     return array
 
 
-def _sequence(argument: str, value: Any) -> Sequence[Any]:
+def _sequence(argument: str, value: object) -> Sequence[object]:
     if isinstance(value, Constraint):
         return [value]
     if not isinstance(value, (list, tuple)):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Reference:
     attained: bool = True
     error_constant: float | None = None
     orders: tuple[float, ...] = (1.0, 2.0, 3.0)
-    controls: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    state: Callable[..., Any] | None = None
+    controls: Mapping[str, Callable[..., ArrayLike]] = field(default_factory=dict)
+    state: Callable[..., ArrayLike] | None = None
     forward_constant: float | None = None
     discrete_value: Callable[[int], float] | None = None
     discrete_controls: Callable[[int], Mapping[str, np.ndarray]] | None = None

@@ -13,14 +13,16 @@ The differences run over neighbouring nodes of the triangle only and carry no τ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from dnlcontrol import checks
 
 
 @dataclass(frozen=True)
 class Regulariser:
-    """A quadratic penalty of ``weight`` on the control ``name``."""
+    """A quadratic penalty of ``weight`` on the control ``name``.
+
+    Raises InputError for a weight that is not finite and >= 0.
+    """
 
     name: str
     weight: float
@@ -32,30 +34,26 @@ class Regulariser:
         object.__setattr__(self, "weight", checks.non_negative(f"{kind}.weight", self.weight))
 
     def check(self, on: str) -> None:
-        """Raise when the penalty does not exist for a control on ``on``."""
+        """Raise InputError when the penalty does not exist for a control on ``on``."""
 
 
 @dataclass(frozen=True)
 class L2(Regulariser):
-    """(α/2) ‖w‖²: τ² Σ |w|² on the triangle, τ Σ |v|² on the path, |c|² for constants,
-    times α/2.
-    """
+    """(α/2) ‖w‖²: α/2 times τ² Σ |w|² (triangle), τ Σ |v|² (path) or |c|²."""
 
 
 @dataclass(frozen=True)
 class H1(Regulariser):
-    """(α/2) (‖w‖² + ‖∇w‖²), discretised as in the module's docstring; on constants the
-    same as L2.
-    """
+    """(α/2) (‖w‖² + ‖∇w‖²), as in the module's docstring; on constants the same as L2."""
 
 
 @dataclass(frozen=True)
 class TvG(Regulariser):
-    """α [n Σ |K_i - K_{i-1}|² + τ_1 |K_0|²] for T = 1 (n = 1/τ) -> α [∫|K'|² + τ_1 |K(0)|²]; no
-    factor ½.
+    """α [n Σ |K_i - K_{i-1}|² + τ_1 |K_0|²] for T = 1, n = 1/τ: without a factor ½.
 
-    The constant ``tau`` is τ_1 and has nothing to do with the step. Source: the functional of
-    Thorpe and van Gennip, Research in the Mathematical Sciences 2023 (arXiv 1810.11741).
+    Its limit is α [∫|K'|² + τ_1 |K(0)|²]. The constant ``tau`` is τ_1 and has nothing to do with
+    the step. Source: the functional of Thorpe and van Gennip, Research in the Mathematical Sciences
+    2023 (arXiv 1810.11741).
     """
 
     tau: float = 1.0
@@ -65,12 +63,16 @@ class TvG(Regulariser):
         object.__setattr__(self, "tau", checks.non_negative("TvG.tau", self.tau))
 
     def check(self, on: str) -> None:
+        """Raise InputError for a control that is not on the path."""
         if on != "t":
             checks.reject("TvG.name", f"control {self.name!r} on {on!r}", "a path control (on='t')")
 
 
-def check_all(regularisers: Any) -> tuple[Regulariser, ...]:
-    """A tuple of regularisers from a list."""
+def check_all(regularisers: object) -> tuple[Regulariser, ...]:
+    """A tuple of regularisers from a list.
+
+    Raises InputTypeError for anything else.
+    """
     if isinstance(regularisers, Regulariser):
         regularisers = [regularisers]
     if not isinstance(regularisers, (list, tuple, type(None))):

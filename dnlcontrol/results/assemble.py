@@ -86,7 +86,6 @@ def assembled(
         },
         problem=problem,
         work=counts.work(extra=1) if options["backend"] == "adjoint" else {},
-        preconditioner=found.preconditioner,
         **measures,
     )
 

@@ -43,8 +43,6 @@ class Solution:
     log : a line for each iteration. Newton and L-BFGS: (iteration, value, stationarity, radius,
         inner iterations); with constraints those of the last multipliers and of the steps on active
         rows. IPOPT: (iteration, value, dual infeasibility, barrier parameter, 0).
-    preconditioner : what the minimiser learnt of the Hessian, for a finer level started from here;
-        not saved.
     multiplier_nodes : constraint name -> [layers, samples] of its rows; see :meth:`multiplier`.
     options, versions, environment : the keywords of the solve, seeds of random guesses among them;
         versions of the libraries; Python, platform and threads.
@@ -82,13 +80,6 @@ class Solution:
     source: Mapping[str, Any] = field(default_factory=dict)
     work: Mapping[str, float] = field(default_factory=dict)
     problem: ControlProblem | None = None
-    preconditioner: Any = field(default=None, repr=False, compare=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickle: without what the minimiser learnt of the Hessian, which only a solve beside
-        this one can use.
-        """
-        return {**self.__dict__, "preconditioner": None}
 
     @property
     def success(self) -> bool:

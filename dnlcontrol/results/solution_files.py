@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.files.atomic import make_directory, write_atomic
+from dnlcontrol.minimise.preconditioner import Preconditioner
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.records import FORMAT, read_json, write_json
 from dnlcontrol.results.solution import Solution
@@ -129,31 +131,29 @@ def load_solution(directory: Any) -> Solution:
         checks.reject("run", seen, "a run directory written by this library")
 
 
-def save_learnt(solution: Solution, directory: Any) -> None:
+def save_learnt(preconditioner: Preconditioner, directory: str | os.PathLike[str]) -> None:
     """Keep what the minimiser learnt of the Hessian, so that a killed study goes on as if it had
     not been.
     """
-    if solution.preconditioner is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **solution.preconditioner.arrays())
-        write_atomic(make_directory(directory) / LEARNT, buffer.getvalue())
+    buffer = io.BytesIO()
+    np.savez(buffer, **preconditioner.arrays())  # type: ignore[arg-type]
+    write_atomic(make_directory(directory) / LEARNT, buffer.getvalue())
 
 
-def load_learnt(directory: Any, problem: ControlProblem, solution: Solution) -> Any:
+def load_learnt(
+    directory: str | os.PathLike[str], problem: ControlProblem, solution: Solution
+) -> Preconditioner | None:
     """What :func:`save_learnt` kept beside this solution of the problem; None where there is
     nothing.
     """
     path = Path(directory) / LEARNT
     if not path.is_file():
         return None
-    from dnlcontrol.minimise.preconditioner import Preconditioner
-
     with np.load(path, allow_pickle=False) as stored:
         if "shifts" not in stored:  # kept by an earlier version in another form: learn it again
             return None
-        return Preconditioner.restored(
-            discretise(problem, solution.depth, solution.rule).space, dict(stored)
-        )
+        space = discretise(problem, solution.depth, solution.rule).space
+        return Preconditioner.restored(space, dict(stored))
 
 
 def solution_directory(directory: Any) -> Path:

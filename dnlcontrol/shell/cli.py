@@ -11,9 +11,9 @@ import contextlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import dnlcontrol
 from dnlcontrol.checks import ConvergenceWarning, InputError, reject
@@ -21,110 +21,17 @@ from dnlcontrol.files.atomic import make_directory
 from dnlcontrol.problem.from_file import ProblemFile, listed, load_problem, parse_parameters
 from dnlcontrol.results.records import plain
 from dnlcontrol.results.solution_files import solution_directory
+from dnlcontrol.shell.arguments import BAD_INPUT, Run, parser, shorthand
 from dnlcontrol.shell.progress import ProgressLine
 from dnlcontrol.studies.load import load
 
 SOLVED = 0
 NOT_CONVERGED = 1
-BAD_INPUT = 2
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors of usage are bad input: one line, exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"dnlcontrol: {message}; see dnlcontrol --help", file=sys.stderr)
-        raise SystemExit(BAD_INPUT)
-
-
-def parser() -> argparse.ArgumentParser:
-    top = Parser(
-        prog="dnlcontrol", description="Training as optimal control of Volterra equations."
-    )
-    top.add_argument("--version", action="version", version=f"dnlcontrol {dnlcontrol.__version__}")
-    commands = top.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=Parser
-    )
-
-    def command(
-        name: str, text: str, run: Callable[[argparse.Namespace], int], problem: bool = False
-    ) -> Any:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        if problem:
-            sub.add_argument(
-                "problem",
-                metavar="PROBLEM",
-                help="a .py file with problem(), or a name from `dnlcontrol problems`",
-            )
-            sub.add_argument(
-                "-p",
-                action="append",
-                default=[],
-                metavar="NAME=VALUE",
-                help="a parameter of problem()",
-            )
-            sub.add_argument("--rule", default="left", help="left or trapezoid")
-            sub.add_argument("--json", action="store_true", help="print one JSON object")
-        return sub
-
-    one = command("solve", "solve one problem at one depth", run_solve, problem=True)
-    one.add_argument("--depth", type=int, required=True, metavar="L")
-    one.add_argument("--backend", default="exact", help="exact (CasADi) or adjoint (PyTorch)")
-    one.add_argument(
-        "--formulation",
-        default="auto",
-        help="auto, lifted or condensed (exact backend); auto takes the cheaper one",
-    )
-    one.add_argument("--start", metavar="RUN", help="a run directory to start from")
-    one.add_argument(
-        "--checkpoint",
-        metavar="DIR",
-        help="keep the state there; go on from it after a kill (adjoint)",
-    )
-    ladder = command("study", "solve at increasing depths and compare", run_study, problem=True)
-    ladder.add_argument("--depths", required=True, metavar="4,8,16")
-    ladder.add_argument(
-        "--exact-to",
-        type=int,
-        default=0,
-        metavar="L",
-        help="run the exact backend too up to this depth",
-    )
-    for sub in (one, ladder):
-        sub.add_argument("--device", default="cpu", help="cpu or cuda (adjoint backend)")
-        sub.add_argument(
-            "--method", default="newton", help="newton, gauss-newton, lbfgs, adam or sgd (adjoint)"
-        )
-        sub.add_argument(
-            "--every",
-            type=float,
-            default=60.0,
-            metavar="SECONDS",
-            help="least time between checkpoints",
-        )
-        sub.add_argument("--tolerance", type=float, default=1e-8)
-        sub.add_argument("--max-iterations", type=int)
-        sub.add_argument("--out", metavar="DIR", help="save the run there")
-    test = command(
-        "check", "shapes, bounds, Taylor test, predicted size; no solve", run_check, problem=True
-    )
-    test.add_argument("--depth", type=int, required=True, metavar="L")
-    two = command("compare", "distances between two saved solutions", run_compare)
-    two.add_argument("runs", nargs=2, metavar="RUN")
-    proof = command(
-        "certify", "check a saved solution against the definition of a minimiser", run_certify
-    )
-    proof.add_argument("run_directory", metavar="RUN")
-    for sub in (two, proof):
-        sub.add_argument("--json", action="store_true", help="print one JSON object")
-    command("problems", "list the problems that come with the library", run_problems)
-    return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    given = parser().parse_args(arguments)
+    given = parser(COMMANDS).parse_args(arguments)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the status and message say it
@@ -148,20 +55,18 @@ def run_solve(given: argparse.Namespace) -> int:
     file = _problem(given)
     start = None if given.start is None else _solution(given.start)
     with _progress(given.tolerance) as line:
+        # only the adjoint backend tells its iterates
+        follow = {"progress": line} if line and given.backend == "adjoint" else {}
         solution = dnlcontrol.solve(
             file.problem(),
             given.depth,
             given.backend,
-            given.rule,
-            start,
-            given.device,
-            given.tolerance,
-            given.max_iterations,
-            given.method,
-            given.formulation,
-            progress=line,
-            checkpoint=given.checkpoint,
-            every=given.every,
+            rule=given.rule,
+            start=start,
+            tolerance=given.tolerance,
+            max_iterations=given.max_iterations,
+            **shorthand(given),
+            **follow,
         )
     from dnlcontrol.results.solution_files import save_solution
     from dnlcontrol.studies.result import describe
@@ -178,24 +83,20 @@ def run_study(given: argparse.Namespace) -> int:
         depths = [int(d) for d in given.depths.split(",")]
     except ValueError:
         reject("--depths", given.depths, "increasing integers separated by commas, such as 4,8,16")
-    options = {} if given.max_iterations is None else {"max_iterations": given.max_iterations}
     with _progress(given.tolerance) as line:
         result = dnlcontrol.study(
             file.problem(),
             depths,
             given.exact_to,
-            given.out,
-            file.reference(),
-            None,
-            given.rule,
-            given.tolerance,
-            given.device,
-            file.source,
-            line and line.say,
-            line,
-            every=given.every,
-            method=given.method,
-            **options,
+            directory=given.out,
+            reference=file.reference(),
+            rule=given.rule,
+            tolerance=given.tolerance,
+            max_iterations=given.max_iterations,
+            source=file.source,
+            progress=line and line.say,
+            follow=line,
+            **shorthand(given),
         )
     if given.out:
         result.plots(given.out)
@@ -249,6 +150,16 @@ def run_problems(given: argparse.Namespace) -> int:
     for name, line in entries:
         print(f"{name:{width}}  {line}", file=given.stdout)
     return SOLVED
+
+
+COMMANDS: dict[str, Run] = {
+    "solve": run_solve,
+    "study": run_study,
+    "check": run_check,
+    "compare": run_compare,
+    "certify": run_certify,
+    "problems": run_problems,
+}
 
 
 # -- helpers

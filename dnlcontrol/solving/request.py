@@ -1,138 +1,174 @@
-"""What a solve is asked for beside the problem and the start: checked once, kept with the
-solution.
-"""
+"""What a solve is asked for beside problem and start: checked once, kept with the solution."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypedDict
 
 from dnlcontrol import checks
+from dnlcontrol.backends.options import SGD, Adam, Adjoint, Exact, Goal, MiniBatches, TorchOptimiser
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.fingerprint import fingerprint, same_problem
 from dnlcontrol.files.checkpoint import Checkpoint
+from dnlcontrol.minimise.outcome import Progress
 
-METHODS = ("newton", "gauss-newton", "lbfgs", "adam", "sgd", "msa", "emsa")
-BATCHED, SUCCESSIVE = METHODS[3:5], METHODS[5:]
-FORMULATIONS = ("auto", "lifted", "condensed")
+BACKENDS: dict[str, type[Exact] | type[Adjoint]] = {"exact": Exact, "adjoint": Adjoint}
 WARM = ("duals", "controls")
-UNRECORDED = ("progress", "every", "batches", "checkpoint")  # not as they are
+
+
+class LevelShorthand(TypedDict, total=False):
+    """Fields of the backend and method objects as keywords of :func:`dnlcontrol.study`."""
+
+    # Exact
+    formulation: Literal["auto", "lifted", "condensed"]
+    force: bool
+    verbose: bool
+    # Adjoint
+    method: Any
+    device: str
+    dtype: Literal["float64", "float32"]
+    chunk: int | None
+    distributed: bool
+    checkpoint: str | os.PathLike[str] | None
+    every: float
+    # Adam, SGD, TorchOptimiser
+    batches: MiniBatches | None
+
+
+class Shorthand(LevelShorthand, total=False):
+    """The same as keywords of :func:`dnlcontrol.solve`; a study has a progress of its own."""
+
+    progress: Progress | None
+
+
+OWNER: dict[str, type[Exact] | type[Adjoint]] = {
+    f.name: kind for kind in BACKENDS.values() for f in fields(kind)
+}
+DEFAULT: dict[str, object] = {
+    **{f.name: f.default for kind in BACKENDS.values() for f in fields(kind)},
+    "batches": None,
+}
+
+
+COMMON = ("rule", "start", "tolerance", "max_iterations", "warm")  # keywords of their own
 
 
 @dataclass(frozen=True)
 class Request:
-    """The keywords of :func:`dnlcontrol.solve`; making one checks what does not need the
-    problem.
-    """
+    """How to solve: the backend's object, when to stop, the rule, and what a start hands over."""
 
-    backend: str
+    options: Exact | Adjoint
+    goal: Goal
     rule: str
-    device: str
-    tolerance: float
-    max_iterations: int | None
-    method: str
-    formulation: str
-    force: bool
-    dtype: str
-    chunk: int | None
-    verbose: bool
-    warm: str
-    progress: Callable[[Any], None] | None
-    batches: Any
-    distributed: bool
-    checkpoint: Any
-    every: float
+    warm: Literal["duals", "controls"]
 
     def __post_init__(self) -> None:
-        checks.choice("backend", self.backend, ("exact", "adjoint"))
-        checks.choice("method", self.method, METHODS)
         checks.choice("warm", self.warm, WARM)
-        checks.choice("formulation", self.formulation, FORMULATIONS)
-        object.__setattr__(self, "tolerance", checks.positive("tolerance", self.tolerance))
-        if self.max_iterations is not None:
-            object.__setattr__(
-                self, "max_iterations", checks.whole("max_iterations", self.max_iterations)
-            )
-        if self.progress is not None:
-            checks.function("progress", self.progress)
-        _check_batches(self.backend, self.method, self.batches)
-        if not isinstance(self.distributed, bool):
-            checks.reject_type("distributed", self.distributed, "True or False")
-        if self.backend == "exact" and self.device != "cpu":
-            checks.reject("device", self.device, "'cpu' for the exact backend")
-        if self.backend == "adjoint" and self.formulation != "auto":
-            checks.reject("formulation", self.formulation, "'auto' for the adjoint backend")
 
     def record(self) -> dict[str, Any]:
-        """What is kept with the solution."""
-        kept = {k: v for k, v in vars(self).items() if k not in UNRECORDED}
+        """What is kept with the solution: the options of what ran, and no others."""
         return {
-            **kept,
-            "batches": None if self.batches is None else asdict(self.batches),
-            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+            "backend": self.options.name,
+            "rule": self.rule,
+            "tolerance": self.goal.tolerance,
+            "max_iterations": self.goal.max_iterations,
+            "warm": self.warm,
+            **self.options.record(),
         }
 
-    def keeper(self, discrete: DiscreteProblem) -> Checkpoint | None:
-        """The checkpoint, which serves the same discrete problem and method only."""
-        if self.checkpoint is None:
-            return None
-        if self.backend != "adjoint":
-            checks.reject(
-                "checkpoint", self.checkpoint, "None for the exact backend; use backend='adjoint'"
-            )
-        if self.method in SUCCESSIVE:
-            allowed = f"None for method={self.method!r}; its steps cannot be continued"
-            checks.reject("checkpoint", self.checkpoint, allowed)
-        about = {
-            **fingerprint(discrete.problem, discrete.grid.rule),
-            "depth": discrete.depth,
-            "method": self.method,
-            "size": discrete.space.size,
-        }
 
-        def same(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
-            return all(
-                theirs.get(k) == mine[k] for k in ("depth", "method", "size")
-            ) and same_problem(theirs, mine)
+def resolved(
+    backend: object, shorthand: Mapping[str, Any], what: str = "solve option"
+) -> Exact | Adjoint:
+    """The backend's object, from its name or itself, with shorthands put where they belong.
 
-        return Checkpoint(self.checkpoint, self.every, about, same)
+    A shorthand at its default is allowed with either backend. ``what``: the words for an unknown
+    name in the error.
 
-
-def _check_batches(backend: str, method: str, batches: Any) -> None:
-    """Mini-batches belong to the adjoint backend and to the methods that use them."""
-    if method in BATCHED and backend != "adjoint":
-        checks.reject(
-            "method", method, "'newton' for the exact backend; mini-batches need backend='adjoint'"
-        )
-    if method in SUCCESSIVE and backend != "adjoint":
-        checks.reject(
-            "method",
-            method,
-            "'newton' for the exact backend; successive approximation needs 'adjoint'",
-        )
-    if batches is None:
-        return
-    from dnlcontrol.backends.adjoint.stochastic import MiniBatches
-
-    if not isinstance(batches, MiniBatches):
-        checks.reject_type("batches", batches, "MiniBatches(size=..., epochs=..., ...) or None")
-    if method not in BATCHED:
-        checks.reject(
-            "batches", f"{batches} for the method {method!r}", "None, or method='adam' or 'sgd'"
-        )
-
-
-def check_distributed(request: Request, problem: Any) -> None:
-    """Sums over ranks are those of the adjoint backend's full gradients; multipliers belong to
-    single samples.
+    Raises
+    ------
+    InputError : an option that the backend or its method does not use, or a name that is no option.
     """
-    if not request.distributed:
-        return
-    if request.backend != "adjoint":
-        checks.reject("distributed", True, "False for the exact backend; use backend='adjoint'")
-    if request.method not in ("newton", "lbfgs"):
-        checks.reject("method", request.method, "'newton' or 'lbfgs' for a distributed solve")
-    names = [c.name for c in getattr(problem, "constraints", ())]
-    if names:
-        checks.reject("distributed", True, f"False for a problem with the constraints {names}")
+    for name in shorthand:
+        if name not in DEFAULT:
+            _refuse_unknown(what, name)
+    given = {k: v for k, v in shorthand.items() if not _is_default(k, v)}
+    if isinstance(backend, (Exact, Adjoint)):
+        for name, value in given.items():
+            beside = f"{checks.describe(value)} beside backend=dnl.{type(backend).__name__}(...)"
+            checks.reject(name, beside, "a field of the object, or a backend's name with keywords")
+        return backend
+    kind = BACKENDS[checks.choice("backend", backend, tuple(BACKENDS))]
+    batches = given.pop("batches", None)
+    for name, value in given.items():
+        if OWNER[name] is not kind:
+            _refuse_foreign(name, value, kind)
+    options = kind(**given)
+    return options if batches is None else _with_batches(options, batches)
+
+
+def _is_default(name: str, value: object) -> bool:
+    default = DEFAULT[name]
+    return value is default or (type(value) is type(default) and value == default)
+
+
+def _refuse_unknown(what: str, name: str) -> None:
+    known = [*COMMON, *DEFAULT]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; the nearest is {near[0]!r}" if near else ""
+    checks.reject_type(what, name, f"{' or '.join(repr(k) for k in known)}{hint}")
+
+
+def _refuse_foreign(name: str, value: object, kind: type[Exact] | type[Adjoint]) -> None:
+    owner = f"it is an option of backend={OWNER[name].name!r}"
+    checks.reject(name, value, f"{DEFAULT[name]!r} for the {kind.name} backend; {owner}")
+
+
+def _with_batches(options: Exact | Adjoint, batches: object) -> Adjoint:
+    """Mini-batches belong to the methods that use them."""
+    if not isinstance(batches, MiniBatches):
+        allowed = "MiniBatches(size=..., epochs=..., ...) or None"
+        checks.reject_type("batches", batches, allowed)
+    if isinstance(options, Exact):
+        chosen = "the exact backend"
+    else:
+        if isinstance(options.method, (Adam, SGD, TorchOptimiser)):
+            return replace(options, method=replace(options.method, batches=batches))
+        chosen = f"the method {options.method.name!r}"
+    allowed = "None, or method='adam' or 'sgd' with backend='adjoint'"
+    checks.reject("batches", f"{batches} for {chosen}", allowed)
+
+
+def check_distributed(options: Exact | Adjoint, problem: object) -> None:
+    """Sums over ranks are those of full gradients; multipliers belong to single samples.
+
+    Raises
+    ------
+    InputError : a distributed solve of a problem with constraints beyond control bounds.
+    """
+    if isinstance(options, Adjoint) and options.distributed:
+        names = [c.name for c in getattr(problem, "constraints", ())]
+        if names:
+            checks.reject("distributed", True, f"False for a problem with the constraints {names}")
+
+
+def checkpoint_of(options: Exact | Adjoint, discrete: DiscreteProblem) -> Checkpoint | None:
+    """The checkpoint, which serves the same discrete problem and method only."""
+    if not isinstance(options, Adjoint) or options.checkpoint is None:
+        return None
+    about = {
+        **fingerprint(discrete.problem, discrete.grid.rule),
+        "depth": discrete.depth,
+        "method": options.method.name,
+        "size": discrete.space.size,
+    }
+
+    def same(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+        return all(theirs.get(k) == mine[k] for k in ("depth", "method", "size")) and same_problem(
+            theirs, mine
+        )
+
+    return Checkpoint(options.checkpoint, options.every, about, same)

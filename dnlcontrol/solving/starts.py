@@ -4,67 +4,97 @@ record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.extension import prolong
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.problem.controls import SmoothRandom
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
+from dnlcontrol.solving.learnt import NOTHING, Learnt
+from dnlcontrol.solving.prolonged_multipliers import prolonged_multipliers
+
+Guess = float | np.ndarray | Callable[..., Any] | SmoothRandom
+StartLike = None | Solution | Sequence[Solution] | Mapping[str, Guess] | np.ndarray
 
 
-def starting_point(discrete: DiscreteProblem, start: Any) -> tuple[np.ndarray, Solution | None]:
-    """A flat control vector, and the solution it came from if there is one."""
-    space = discrete.space
-    if start is None:
-        return space.initial(), None
-    if isinstance(start, np.ndarray):
-        if start.shape != (space.size,):
-            checks.reject(
-                "start", start, f"a flat vector of {space.size} entries, a Solution or a mapping"
-            )
-        return np.clip(checks.numbers("start", start), *space.bounds), None
+def starting_point(
+    discrete: DiscreteProblem,
+    start: StartLike,
+    warm: str = "controls",
+    learnt: Learnt = NOTHING,
+) -> StartingPoint:
+    """Where a solve of the discrete problem starts.
+
+    ``start``: what :func:`dnlcontrol.solve` accepts. ``warm="duals"`` carries the multipliers of a
+    solution, too; ``learnt`` is what finding it told of the Hessian.
+
+    Raises
+    ------
+    InputError : a start of another problem, of the wrong size, or nothing to start from.
+    """
     if isinstance(start, (list, tuple)) and start and all(isinstance(s, Solution) for s in start):
         check_ladder(start)
         for solution in start[:-1]:
-            starting_point(discrete, solution)
-        start = start[-1]
-    if isinstance(start, Solution):
-        if start.grid.horizon != discrete.grid.horizon:
-            seen = f"a solution on [0, {start.grid.horizon:g}]"
-            checks.reject(
-                "start", seen, f"a solution of the same problem, on [0, {discrete.grid.horizon:g}]"
-            )
-        parts = {}
-        for block in space:
-            old = start.controls.get(block.name)
-            if (
-                old is None
-                or old.values.shape[1:] != block.control.shape
-                or old.layout.on != block.layout.on
-            ):
-                checks.reject(
-                    "start",
-                    f"a solution without a control {block.name!r} of shape {block.control.shape} "
-                    "on "
-                    f"{block.layout.on!r}",
-                    "a solution of the same problem",
-                )
-            parts[block.name] = prolong(old.layout, old.values, block.layout)
-        return np.clip(space.assemble(parts), *space.bounds), start
-    if isinstance(start, Mapping):
-        return space.initial(start), None
-    checks.reject_type(
-        "start",
-        start,
-        "None, a Solution or several, a mapping name -> initial guess, or a flat vector",
+            _prolonged(discrete, solution)
+    origin = origin_of(start)
+    if origin is None:
+        return StartingPoint(_guessed(discrete, start))
+    levels = start if isinstance(start, (list, tuple)) else [origin]
+    return StartingPoint(
+        _prolonged(discrete, origin),
+        tuple(coarser(discrete, levels)),
+        prolonged_multipliers(origin, discrete) if warm == "duals" else None,
+        quadratic_rate_of(origin),
+        learnt.preconditioner,
     )
+
+
+def origin_of(start: object) -> Solution | None:
+    """The solution that a start is prolonged from: the last one of several."""
+    if isinstance(start, (list, tuple)) and start and all(isinstance(s, Solution) for s in start):
+        start = start[-1]
+    return start if isinstance(start, Solution) else None
+
+
+def _guessed(discrete: DiscreteProblem, start: object) -> Flat:
+    """The controls' own guesses, those of a mapping, or a flat vector; within the bounds."""
+    space = discrete.space
+    if start is None:
+        return space.initial()
+    if isinstance(start, np.ndarray):
+        if start.shape != (space.size,):
+            allowed = f"a flat vector of {space.size} entries, a Solution or a mapping"
+            checks.reject("start", start, allowed)
+        return np.clip(checks.numbers("start", start), *space.bounds)
+    if isinstance(start, Mapping):
+        return space.initial(start)
+    allowed = "None, a Solution or several, a mapping name -> initial guess, or a flat vector"
+    checks.reject_type("start", start, allowed)
+
+
+def _prolonged(discrete: DiscreteProblem, solution: Solution) -> Flat:
+    """The controls of a solution of any depth on this one's samples, within the bounds."""
+    space, horizon = discrete.space, discrete.grid.horizon
+    if solution.grid.horizon != horizon:
+        seen = f"a solution on [0, {solution.grid.horizon:g}]"
+        checks.reject("start", seen, f"a solution of the same problem, on [0, {horizon:g}]")
+    parts = {}
+    for block in space:
+        old, shape, on = solution.controls.get(block.name), block.control.shape, block.layout.on
+        if old is None or old.values.shape[1:] != shape or old.layout.on != on:
+            seen = f"a solution without a control {block.name!r} of shape {shape} on {on!r}"
+            checks.reject("start", seen, "a solution of the same problem")
+        parts[block.name] = prolong(old.layout, old.values, block.layout)
+    return np.clip(space.assemble(parts), *space.bounds)
 
 
 def check_ladder(solutions: Sequence[Solution]) -> None:
@@ -87,11 +117,11 @@ def coarser(discrete: DiscreteProblem, start: Solution | Sequence[Solution]) -> 
     ]
 
 
-def quadratic_rate_of(origin: Solution | None) -> float:
+def quadratic_rate_of(origin: Solution) -> float:
     """The smallest ‖r_{k+1}‖ / ‖r_k‖² of the log: a bound of what one Newton step leaves, near the
     same minimiser.
     """
-    if origin is None or origin.backend != "adjoint":
+    if origin.backend != "adjoint":
         return float("inf")
     pairs = [(a[2], b[2]) for a, b in pairwise(origin.log) if 0 < a[2] <= 1e-2]
     return min((b / a**2 for a, b in pairs), default=float("inf"))

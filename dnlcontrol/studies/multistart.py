@@ -323,9 +323,7 @@ def _solve_one(
     start = {name: smooth_random(seed + k, scale) for name in problem.controls}
     with ONE_AT_A_TIME, _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", checks.ConvergenceWarning)
-        return k, replace(
-            solve(problem, depth, start=start, **settings), problem=None, preconditioner=None
-        )
+        return k, replace(solve(problem, depth, start=start, **settings), problem=None)
 
 
 @contextmanager

@@ -2,60 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, Unpack
 
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.options import MSA, Adjoint, Exact, Goal, method_of
+from dnlcontrol.minimise.outcome import Progress
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.reference import Reference
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.results.solution_files import save_learnt, save_solution
-from dnlcontrol.solving.solve import solve
+from dnlcontrol.results.solution_files import load_learnt, save_learnt, save_solution
+from dnlcontrol.solving.learnt import Learnt, recall
+from dnlcontrol.solving.request import OWNER, LevelShorthand, Request, resolved
+from dnlcontrol.solving.solve import solve_level
+from dnlcontrol.solving.starts import StartLike, origin_of
 from dnlcontrol.studies.result import Level, Study
 from dnlcontrol.studies.study_files import finished, place, prepare
 
-# of the adjoint solve
-OPTIONS = ("max_iterations", "method", "batches", "dtype", "chunk", "warm", "every")
+Say = Callable[[str], None]
+STUDY = "study option"
+ONE_SOLVE = ("checkpoint", "distributed")  # options that belong to one solve alone
 
 
 def study(
     problem: ControlProblem,
     depths: Sequence[int],
     exact_to: int = 0,
-    directory: Any = None,
+    *,
+    backend: str | Adjoint = "adjoint",
+    directory: str | os.PathLike[str] | None = None,
     reference: Reference | None = None,
-    start: Any = None,
+    start: StartLike = None,
     rule: str = "left",
     tolerance: float = 1e-8,
-    device: str = "cpu",
+    max_iterations: int | None = None,
+    warm: Literal["duals", "controls"] = "duals",
     source: Mapping[str, Any] | None = None,
-    progress: Callable[[str], None] | None = None,
-    follow: Callable[[Any], None] | None = None,
-    **options: Any,
+    progress: Say | None = None,
+    follow: Progress | None = None,
+    **shorthand: Unpack[LevelShorthand],
 ) -> Study:
-    """Solve at every depth, each level started from the ones before: adjoint levels extrapolated
-    where that foretold the last level, and preconditioned by a coarse level; exact levels by
-    prolongation.
+    """Solve at every depth, each level started from the ones before.
+
+    Adjoint levels are extrapolated where that foretold the last level, and preconditioned by a
+    coarse level; exact levels are prolonged.
 
     Parameters
     ----------
     depths : increasing depths, e.g. [4, 8, 16, 32].
     exact_to : the exact backend runs too where depth <= exact_to; it follows its own chain of
         prolongations, so neither backend is started from the other's solution.
+    backend : "adjoint", or an :class:`Adjoint` with its options.
     directory : finished levels are kept there, and the checkpoint of an adjoint level, at most
         ``every`` so many seconds; a study that was killed continues from them.
     reference : the closed form that levels are measured against, else the finest level.
-    start : the first level's start, as in :func:`solve`; further options go to the adjoint solve of
-        every level.
+    start : the first level's start, as in :func:`solve`.
+    rule, tolerance, max_iterations, warm : of every level, as in :func:`solve`.
     progress, follow : called with a line for each level, and with each iterate of the adjoint
         levels.
+    shorthand : options of the adjoint levels, as in :func:`solve`, and of the exact ones
+        (formulation, force, verbose) where ``exact_to`` lets them run.
+
+    Raises
+    ------
+    InputError : an argument that is not what it should be, an option that no level uses, or a
+        directory that holds something else.
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
+    _check_arguments(problem, reference, progress, follow)
+    goal = Goal(tolerance, max_iterations)
+    both = _options(backend, shorthand, bool(exact_to), directory is not None, follow)
+    folder = None if directory is None else prepare(directory, problem, ladder, rule)
+    kept = Directory(folder, dict(source or {}))
+    requests = [Request(options, goal, rule, warm) for options in both]
+    chains = [Chain(problem, request, start, kept, progress) for request in requests]
+    levels: list[Level] = []
+    for depth in ladder:
+        last = depth == ladder[-1]
+        found = chains[0].level(depth, last)
+        beside = chains[1].level(depth, last) if depth <= exact_to else None
+        levels.append(Level(found, beside))
+    result = Study(problem.name, tuple(levels), reference, dict(source or {}))
+    if folder is not None:
+        result.save(folder)
+    return result
+
+
+class Chain:
+    """The levels of one backend, each started from those before it."""
+
+    def __init__(
+        self,
+        problem: ControlProblem,
+        request: Request,
+        start: StartLike,
+        directory: Directory,
+        say: Say | None,
+    ) -> None:
+        self.problem, self.request, self.directory = problem, request, directory
+        self.start, self.say = start, say
+        self.found: list[Solution] = []
+        # of the last level; None: an earlier run left it in a file
+        self.learnt: Learnt | None = recall(origin_of(start))
+
+    def level(self, depth: int, last: bool) -> Solution:
+        """The solution at one more depth, kept from an earlier run or found now.
+
+        What the minimiser learnt is for the next level; of the ``last`` it is not kept on disk.
+        """
+        name, kept_in = self.request.options.name, self._place(depth)
+        tolerance = self.request.goal.tolerance
+        solution = None if kept_in is None else finished(kept_in, self.problem, tolerance)
+        if solution is not None:
+            self._tell(f"L={depth} {name}: kept from {kept_in}")
+            self.learnt = None
+        else:
+            self._tell(f"L={depth} {name} ...")
+            solution = self._solved(depth, kept_in)
+            if "branch lost" in solution.message:
+                self._tell(f"L={depth} {name}: {solution.message}")
+            if kept_in is not None:
+                self._keep(solution, kept_in, last)
+        self.found.append(solution)
+        return solution
+
+    def _place(self, depth: int) -> Path | None:
+        folder = self.directory.folder
+        return None if folder is None else place(folder, depth, self.request.options.name)
+
+    def _solved(self, depth: int, kept_in: Path | None) -> Solution:
+        request, options = self.request, self.request.options
+        if isinstance(options, Adjoint) and options.checkpoint is not None:
+            request = replace(request, options=replace(options, checkpoint=kept_in))
+        learnt = self._left_in_a_file() if self.learnt is None else self.learnt
+        solution, self.learnt = solve_level(self.problem, depth, request, self._begin(), learnt)
+        return solution
+
+    def _begin(self) -> StartLike:
+        """Adjoint levels are extrapolated from all before; exact ones follow the last."""
+        if not self.found:
+            return self.start
+        return self.found[-1] if isinstance(self.request.options, Exact) else self.found
+
+    def _left_in_a_file(self) -> Learnt:
+        """What the last level, which an earlier run finished, left beside its solution."""
+        kept_in = self._place(self.found[-1].depth)
+        assert kept_in is not None
+        return Learnt(load_learnt(kept_in, self.problem, self.found[-1]))
+
+    def _keep(self, solution: Solution, kept_in: Path, last: bool) -> None:
+        """On disk; the solution at the end, since it marks the level as finished."""
+        if not last and self.learnt is not None and self.learnt.preconditioner is not None:
+            save_learnt(self.learnt.preconditioner, kept_in)
+        save_solution(solution, kept_in, self.directory.source)
+
+    def _tell(self, text: str) -> None:
+        if self.say:
+            self.say(text)
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Where levels are kept, if anywhere, and what their files say of the problem's source."""
+
+    folder: Path | None
+    source: Mapping[str, Any]
+
+
+def _check_arguments(problem: object, *rest: object) -> None:
+    reference, progress, follow = rest
     if not isinstance(problem, ControlProblem):
         checks.reject_type("problem", problem, "a ControlProblem")
     if not isinstance(reference, (Reference, type(None))):
@@ -63,58 +185,55 @@ def study(
     for name, call in (("progress", progress), ("follow", follow)):
         if call is not None:
             checks.function(name, call)
-    for name in options:
-        checks.choice("study option", name, OPTIONS)
     if not problem.controls:
-        checks.reject(
-            "problem", f"{problem.name!r} without controls", "a problem with controls; use simulate"
-        )
-    folder = None if directory is None else prepare(directory, problem, ladder, rule)
-    levels: list[Level] = []
-    chains: dict[str, Any] = {"adjoint": start, "exact": start}
-    for depth in ladder:
-        found: dict[str, Solution] = {}
-        for backend in ("adjoint", "exact"):
-            if backend == "exact" and depth > exact_to:
-                continue
-            kept_in = None if folder is None else place(folder, depth, backend)
-            solution = None if kept_in is None else finished(kept_in, problem, tolerance)
-            if solution is None:
-                if progress:
-                    progress(f"L={depth} {backend} ...")
-                more: dict[str, Any] = {}
-                if backend == "adjoint":
-                    more = {**options, "device": device, "progress": follow, "checkpoint": kept_in}
-                begin = (
-                    [k.adjoint for k in levels]
-                    if levels and backend == "adjoint"
-                    else chains[backend]
-                )
-                solution = solve(problem, depth, backend, rule, begin, tolerance=tolerance, **more)
-                if progress and "branch lost" in solution.message:
-                    progress(f"L={depth} {backend}: {solution.message}")
-                if kept_in is not None:
-                    if depth < ladder[-1]:
-                        # before the solution, which marks the level as finished
-                        save_learnt(solution, kept_in)
-                    save_solution(solution, kept_in, source)
-            elif progress:
-                progress(f"L={depth} {backend}: kept from {kept_in}")
-            chains[backend] = found[backend] = solution
-        if levels:  # only the last level needs what was learnt of the Hessian
-            levels[-1] = replace(
-                levels[-1], adjoint=replace(levels[-1].adjoint, preconditioner=None)
-            )
-        levels.append(Level(found["adjoint"], found.get("exact")))
-    result = Study(problem.name, tuple(levels), reference, dict(source or {}))
-    if folder is not None:
-        result.save(folder)
-    return result
+        seen = f"{problem.name!r} without controls"
+        checks.reject("problem", seen, "a problem with controls; use simulate")
 
 
-def check_depths(depths: Any) -> list[int]:
-    """A strictly increasing list of depths."""
-    if isinstance(depths, (int, np.integer)) or not hasattr(depths, "__iter__"):
+def _options(
+    backend: object,
+    shorthand: Mapping[str, Any],
+    with_exact: bool,
+    keep: bool,
+    follow: Progress | None,
+) -> tuple[Adjoint, Exact]:
+    """The objects of both backends; a shorthand goes to the one that has it.
+
+    The levels' checkpoints belong to the directory of the study (``keep``); successive
+    approximation has none.
+    """
+    for name in ONE_SOLVE:
+        own = shorthand.get(name) or getattr(backend, name, None)
+        if own:
+            allowed = "none in a study, which keeps its levels in directory= on one rank"
+            checks.reject(STUDY, f"{name} = {own!r}", allowed)
+    exact = {k: v for k, v in shorthand.items() if with_exact and OWNER.get(k) is Exact}
+    adjoint = {k: v for k, v in shorthand.items() if k not in exact}
+    if isinstance(backend, Adjoint):
+        resolved(backend, adjoint, STUDY)
+        options = backend
+    else:
+        continued = keep and not isinstance(method_of(adjoint.get("method", "newton")), MSA)
+        more = {"checkpoint": "here"} if continued else {}
+        found = resolved(backend, {**adjoint, **more}, STUDY)
+        if not isinstance(found, Adjoint):
+            checks.reject("backend", backend, "'adjoint' or dnl.Adjoint(...)")
+        options = found
+    if keep and not isinstance(options.method, MSA):
+        options = replace(options, checkpoint="here")
+    if follow is not None:
+        options = replace(options, progress=follow)
+    return options, Exact(**exact)
+
+
+def check_depths(depths: object) -> list[int]:
+    """A strictly increasing list of depths.
+
+    Raises
+    ------
+    InputError : anything else.
+    """
+    if isinstance(depths, (int, np.integer)) or not isinstance(depths, Iterable):
         checks.reject_type("depths", depths, "a list of increasing integers >= 1")
     ladder = [checks.whole("depths", d) for d in depths]
     if not ladder or any(b <= a for a, b in pairwise(ladder)):

@@ -13,7 +13,7 @@ from dnlcontrol.files.atomic import make_directory
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.records import read_json, write_json
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.results.solution_files import load_learnt, load_solution, save_solution
+from dnlcontrol.results.solution_files import load_solution, save_solution
 
 
 def prepare(directory: Any, problem: ControlProblem, ladder: list[int], rule: str) -> Path:
@@ -53,7 +53,7 @@ def finished(kept: Path, problem: ControlProblem, tolerance: float) -> Solution 
         return None  # killed between its two files: solve it again
     if solution.tolerance > tolerance:
         return None
-    return replace(solution, problem=problem, preconditioner=load_learnt(kept, problem, solution))
+    return replace(solution, problem=problem)
 
 
 def save_level(

@@ -289,7 +289,7 @@ def test_tl2_is_a_distance_below_the_monotone_coupling(monkeypatch):
     ]
     assert all(d[i][i] == 0 for i in range(3)) and d[0][1] == pytest.approx(d[1][0], rel=1e-12)
     assert d[0][2] <= d[0][1] + d[1][2]
-    monkeypatch.setattr("dnlcontrol.discretisation.space.transport.LARGEST", 1)
+    monkeypatch.setattr("dnlcontrol.discretisation.space.transport.MOST_ATOMS", 1)
     assert tl2_distance(grids[0], values[0], grids[1], values[1]) >= d[0][1]
 
 

@@ -187,14 +187,23 @@ def test_options_are_kept_and_reloaded(backend: str, tmp_path):
         "backend": backend,
         "rule": "left",
         "max_iterations": 50,
-        "method": "newton",
         "tolerance": 1e-8,
-        "formulation": "auto",
         "warm": "duals",
-        "device": "cpu",
         "seeds": {"u": 7},
+        "start": "guesses for u",
     }
-    assert expected.items() <= solution.options.items()
+    of_backend: dict[str, dict[str, object]] = {
+        "exact": {"formulation": "auto", "force": False, "verbose": False},
+        "adjoint": {
+            "method": "newton",
+            "device": "cpu",
+            "dtype": "float64",
+            "chunk": None,
+            "distributed": False,
+            "checkpoint": None,
+        },
+    }
+    assert solution.options == expected | of_backend[backend]
     assert solution.environment["threads"]["torch"] >= 1 and solution.environment["python"]
     solution.save(tmp_path / "run")
     loaded = dnl.load(tmp_path / "run")

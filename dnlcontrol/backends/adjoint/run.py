@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -13,140 +12,206 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.gauss_newton import GaussNewtonObjective
 from dnlcontrol.backends.adjoint.nested import Nested
 from dnlcontrol.backends.adjoint.objective import Objective
-from dnlcontrol.backends.adjoint.stochastic import (
-    RATES,
-    MiniBatches,
-    refuse_constraints,
-    stochastic,
-)
+from dnlcontrol.backends.adjoint.stochastic import refuse_constraints, stochastic
 from dnlcontrol.backends.adjoint.successive import refuse, successive
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, BackendResult
+from dnlcontrol.backends.options import (
+    LBFGS,
+    MSA,
+    SGD,
+    Adam,
+    Adjoint,
+    GaussNewton,
+    Goal,
+    Method,
+    Newton,
+    TorchOptimiser,
+)
+from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem
-from dnlcontrol.discretisation.space.prolongation import Samples
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.minimise.augmented_lagrangian import Minimiser, augmented_lagrangian
 from dnlcontrol.minimise.lbfgs import lbfgs
 from dnlcontrol.minimise.newton import newton
-from dnlcontrol.minimise.outcome import Outcome, lines
+from dnlcontrol.minimise.outcome import Outcome, Progress, lines
 from dnlcontrol.minimise.preconditioner import Preconditioner, learner
 
-LIMITS = {"newton": 200, "gauss-newton": 1000, "lbfgs": 5000, "msa": 1000, "emsa": 1000}
-CONSTRAINED_LIMIT = 1000  # over all multiplier updates together
+CONSTRAINED_LIMIT = 1000  # iterations over all multiplier updates together
 
 
 def run(
     discrete: DiscreteProblem,
-    w: np.ndarray,
-    tolerance: float,
-    limit: int | None,
-    method: str,
-    device: str,
-    dtype: str,
-    chunk: int | None,
-    progress: Any,
-    levels: Sequence[Samples] = (),
-    quadratic_rate: float = np.inf,
-    preconditioner: Any = None,
-    mu: np.ndarray | None = None,
-    batches: MiniBatches | None = None,
+    start: StartingPoint,
+    options: Adjoint,
+    goal: Goal,
     checkpoint: Checkpoint | None = None,
 ) -> BackendResult:
-    """Minimise from the controls w and multipliers μ, or from what the coarser ``levels`` of a
-    branch tell.
+    """Minimise from the starting point, or from what the coarser levels of its branch tell.
 
-    A cold start (no levels) may lie on a symmetry, so that saddles are looked for; any other is
-    near a minimiser, so that Newton's method is preconditioned by the Hessian of a coarse level
-    there. ``quadratic_rate``: see :func:`newton`. ``checkpoint``: the checkpoint, which the solve
-    goes on from if it holds one.
+    A cold start may lie on a symmetry, so that saddles are looked for; any other is near a
+    minimiser, so that Newton's method is preconditioned by the Hessian of a coarse level there.
+    ``checkpoint``: the solve goes on from it if it holds one.
+
+    Returns
+    -------
+    BackendResult with the status SOLVED, LIMIT (of iterations), INFEASIBLE (with rows, as far as
+    the method of multipliers sees) or STALLED.
     """
-    cold = not levels
-    evaluator = Evaluator(discrete, device, dtype, chunk)
-    progress = _with_work(progress, evaluator)
+    if options.distributed:
+        return _distributed(discrete, start, options, goal, checkpoint)
+    evaluator = Evaluator(discrete, options.device, options.dtype, options.chunk)
     if checkpoint:
         checkpoint.open(evaluator.counts)
-    if method in RATES:
-        return _run_batches(
-            evaluator,
-            w,
-            tolerance,
-            limit,
-            method,
-            batches or MiniBatches(),
-            progress,
-            cold,
-            checkpoint,
-        )
-    nested = Nested(discrete, device, dtype, chunk)
-    # carried multipliers belong to prolonged controls
-    if levels and (mu is None or not discrete.rows.size):
-        w = nested.start(levels, evaluator)
-    minimiser: Minimiser = lbfgs if method == "lbfgs" else newton
-    kind = GaussNewtonObjective if method == "gauss-newton" else Objective
-    if method in ("msa", "emsa"):
-        refuse(evaluator, method)
-        minimiser = partial(successive, extended=method == "emsa")
-    known = preconditioner if isinstance(preconditioner, Preconditioner) else None
-    preconditioner = learner(discrete.space) if cold else nested.preconditioner(w, known)
-    if not discrete.rows.size:
-        limit = limit or LIMITS[method]
-        if minimiser is newton:
-            minimiser = partial(newton, cold=cold, quadratic_rate=quadratic_rate)
-        objective = kind(evaluator, None, preconditioner)
-        outcome = minimiser(objective, w, tolerance, limit, progress, checkpoint=checkpoint)
-        status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
+    told = replace(options, progress=_with_work(options.progress, evaluator))
+    task = Task(evaluator, start, told, goal, checkpoint)
+    return MINIMISE[type(options.method)](task)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every method is given: the evaluator, the start, the options, the goal."""
+
+    evaluator: Evaluator
+    start: StartingPoint
+    options: Adjoint
+    goal: Goal
+    checkpoint: Checkpoint | None
+
+    @property
+    def method(self) -> Method:
+        return self.options.method
+
+    @property
+    def max_iterations(self) -> int:
+        """The goal's, else the method's own."""
+        return self.goal.max_iterations or self.method.iterations
+
+    def result(
+        self, outcome: Outcome, most: int, preconditioner: Preconditioner | None = None
+    ) -> BackendResult:
+        """Of a minimiser without constraint rows that may have made ``most`` iterations."""
+        stopped = LIMIT if outcome.iterations >= most else STALLED
         return BackendResult(
-            evaluator,
+            self.evaluator,
             outcome.w,
             np.zeros(0),
             outcome.message,
-            status,
+            SOLVED if outcome.converged else stopped,
             outcome.iterations,
-            lines(outcome.log),
+            log=lines(outcome.log),
             preconditioner=preconditioner,
         )
+
+
+def _nested(task: Task) -> BackendResult:
+    """Newton, Gauss-Newton, L-BFGS and successive approximation, from what coarser levels tell."""
+    evaluator, start, discrete = task.evaluator, task.start, task.evaluator.discrete
+    kind = GaussNewtonObjective if isinstance(task.method, GaussNewton) else Objective
+    minimiser = _minimiser(task)
+    nested = Nested(discrete, task.options.device, task.options.dtype, task.options.chunk)
+    w = start.w
+    # carried multipliers belong to prolonged controls
+    if start.levels and (start.mu is None or not discrete.rows.size):
+        w = nested.start(start.levels, evaluator)
+    known = (
+        learner(discrete.space) if start.cold else nested.preconditioner(w, start.preconditioner)
+    )
+    if discrete.rows.size:
+        return _constrained(task, minimiser, kind, w, known)
+    outcome = minimiser(
+        kind(evaluator, None, known),
+        w,
+        task.goal.tolerance,
+        task.max_iterations,
+        task.options.progress,
+        checkpoint=task.checkpoint,
+    )
+    return task.result(outcome, task.max_iterations, known)
+
+
+def _minimiser(task: Task) -> Minimiser:
+    """The method's function of an objective in a box; inside the method of multipliers, too."""
+    if isinstance(task.method, LBFGS):
+        return lbfgs
+    if isinstance(task.method, MSA):
+        refuse(task.evaluator, task.method.name)
+        return partial(successive, extended=task.method.extended)
+    if task.evaluator.rows.size:
+        return newton
+    return partial(newton, cold=task.start.cold, quadratic_rate=task.start.quadratic_rate)
+
+
+def _constrained(
+    task: Task,
+    minimiser: Minimiser,
+    kind: type[Objective],
+    w: Flat,
+    preconditioner: Preconditioner | None,
+) -> BackendResult:
+    """With constraint rows: the method of multipliers around the minimiser."""
     result = augmented_lagrangian(
-        evaluator,
+        task.evaluator,
         minimiser,
         w,
-        mu,
-        tolerance,
-        limit or CONSTRAINED_LIMIT,
-        kind,
-        progress,
-        checkpoint,
-        preconditioner,
+        task.start.mu,
+        task.goal.tolerance,
+        task.goal.max_iterations or CONSTRAINED_LIMIT,
+        kind=kind,
+        progress=task.options.progress,
+        checkpoint=task.checkpoint,
+        preconditioner=preconditioner,
     )
-    status = (
-        SOLVED
-        if result.feasibility <= tolerance
-        else INFEASIBLE
-        if "infeasible" in result.message
-        else LIMIT
-    )
+    failed = INFEASIBLE if "infeasible" in result.message else LIMIT
     return BackendResult(
-        evaluator,
+        task.evaluator,
         result.outcome.w,
         result.multipliers,
         result.message,
-        status,
+        SOLVED if result.feasibility <= task.goal.tolerance else failed,
         result.iterations,
-        lines(result.outcome.log),
+        log=lines(result.outcome.log),
         preconditioner=preconditioner,
     )
 
 
-def run_distributed(
+def _batched(task: Task) -> BackendResult:
+    """Mini-batches, then Newton's method on all samples."""
+    method = task.method
+    assert isinstance(method, (Adam, SGD, TorchOptimiser))
+    refuse_constraints(task.evaluator, method.name)
+    outcome = stochastic(
+        task.evaluator,
+        task.start.w,
+        method,
+        task.goal.tolerance,
+        task.max_iterations,
+        progress=task.options.progress,
+        cold=task.start.cold,
+        checkpoint=task.checkpoint,
+    )
+    polish = task.max_iterations if method.batches.polish else 0
+    return task.result(outcome, method.batches.epochs + polish)
+
+
+# a method -> how it is run; the one table that a new method is entered in
+MINIMISE: dict[type[Method], Callable[[Task], BackendResult]] = {
+    Newton: _nested,
+    GaussNewton: _nested,
+    LBFGS: _nested,
+    MSA: _nested,
+    Adam: _batched,
+    SGD: _batched,
+    TorchOptimiser: _batched,
+}
+
+
+def _distributed(
     discrete: DiscreteProblem,
-    w: np.ndarray,
-    tolerance: float,
-    limit: int | None,
-    method: str,
-    device: str,
-    dtype: str,
-    chunk: int | None,
-    progress: Any,
-    cold: bool,
-    checkpoint: Checkpoint | None = None,
+    start: StartingPoint,
+    options: Adjoint,
+    goal: Goal,
+    checkpoint: Checkpoint | None,
 ) -> BackendResult:
     """:func:`run` with a share of the samples on every rank; ``progress`` and ``checkpoint`` belong
     to rank 0.
@@ -154,59 +219,23 @@ def run_distributed(
     from dnlcontrol.backends.adjoint import distributed
 
     distributed.join()
-    evaluator = distributed.SharedEvaluator(discrete, device, dtype, chunk)
-    limit = limit or LIMITS[method]
-    minimiser: Minimiser = partial(newton, cold=cold) if method == "newton" else lbfgs
-    progress = _with_work(progress, evaluator)
+    evaluator = distributed.SharedEvaluator(discrete, options.device, options.dtype, options.chunk)
+    task = Task(evaluator, start, options, goal, checkpoint)
+    minimiser = partial(newton, cold=start.cold) if isinstance(options.method, Newton) else lbfgs
+    progress = _with_work(options.progress, evaluator)
 
     def minimise_here(objective: Objective) -> Outcome:
         here = checkpoint.open(evaluator.counts) if checkpoint else None
-        return minimiser(objective, w, tolerance, limit, progress, checkpoint=here)
+        return minimiser(
+            objective, start.w, goal.tolerance, task.max_iterations, progress, checkpoint=here
+        )
 
-    outcome = distributed.minimise(evaluator, minimise_here)
-    status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= limit else STALLED
-    return BackendResult(
-        evaluator,
-        outcome.w,
-        np.zeros(0),
-        outcome.message,
-        status,
-        outcome.iterations,
-        lines(outcome.log),
-    )
+    return task.result(distributed.minimise(evaluator, minimise_here), task.max_iterations)
 
 
-def _run_batches(
-    evaluator: Evaluator,
-    w: np.ndarray,
-    tolerance: float,
-    limit: int | None,
-    method: str,
-    batches: MiniBatches,
-    progress: Any,
-    cold: bool,
-    checkpoint: Checkpoint | None,
-) -> BackendResult:
-    refuse_constraints(evaluator, method)
-    limit = limit or LIMITS["newton"]
-    outcome = stochastic(
-        evaluator, w, method, batches, tolerance, limit, progress, cold, checkpoint
-    )
-    most = batches.epochs + (limit if batches.polish else 0)
-    status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= most else STALLED
-    return BackendResult(
-        evaluator,
-        outcome.w,
-        np.zeros(0),
-        outcome.message,
-        status,
-        outcome.iterations,
-        lines(outcome.log),
-    )
-
-
-def _with_work(progress: Any, evaluator: Evaluator) -> Any:
+def _with_work(progress: Progress | None, evaluator: Evaluator) -> Progress | None:
     """The caller's progress, told the work so far too."""
     if progress is None:
         return None
-    return lambda i: progress(replace(i, work=evaluator.counts.work().get("units", np.nan)))
+    call = progress
+    return lambda i: call(replace(i, work=evaluator.counts.work().get("units", np.nan)))

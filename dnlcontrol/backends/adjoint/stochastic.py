@@ -18,7 +18,7 @@ samples at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -28,88 +28,49 @@ from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
+from dnlcontrol.backends.options import SGD, Adam, TorchOptimiser
 from dnlcontrol.discretisation.space.control_space import ControlSpace
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint, resumed
 from dnlcontrol.minimise.faces import Face, complementarity, stationarity
 from dnlcontrol.minimise.newton import newton
 from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress, kept_log, lines
 from dnlcontrol.minimise.quadratic_model import binding
 
-# the best of 0.02 to 2 after ten epochs on iris (L = 4) and the spirals (L = 8)
-RATES = {"adam": 0.05, "sgd": 0.05}
+# the best of 0.02 to 2 after ten epochs on iris (L = 4) and the spirals (L = 8), for Adam and SGD
+RATE = 0.05
 # β1, β2, ε of the paper's algorithm 1
 FIRST = 0.9
 SECOND = 0.999
 SMALL = 1e-8
 
 
-@dataclass(frozen=True)
-class MiniBatches:
-    """How ``solve(..., method="adam")`` and ``"sgd"`` go through the samples.
-
-    Parameters
-    ----------
-    size : samples per batch, about: the batches of an epoch are of equal size up to one.
-    epochs : passes over all samples.
-    rate : η, the step size of the first epoch; None: 0.05.
-    decay : epoch e has the rate η/(1 + decay·e).
-    momentum : μ in [0, 1), of SGD.
-    seed : of the partitions; equal seeds give equal iterates.
-    polish : go on with Newton's method on all samples, to the tolerance of the solve; without it
-        the result is where the last epoch ended, which is a minimiser only up to the noise of the
-        batches.
-
-    >>> MiniBatches(size=64, epochs=5).seed
-    0
-    """
-
-    size: int = 32
-    epochs: int = 20
-    rate: float | None = None
-    decay: float = 0.1
-    momentum: float = 0.9
-    seed: int = 0
-    polish: bool = True
-
-    def __post_init__(self) -> None:
-        checks.whole("MiniBatches.size", self.size)
-        checks.whole("MiniBatches.epochs", self.epochs)
-        if self.rate is not None:
-            checks.positive("MiniBatches.rate", self.rate)
-        checks.non_negative("MiniBatches.decay", self.decay)
-        if checks.non_negative("MiniBatches.momentum", self.momentum) >= 1:
-            checks.reject("MiniBatches.momentum", self.momentum, "a number from 0 to below 1")
-        checks.whole("MiniBatches.seed", self.seed, 0)
-        if not isinstance(self.polish, bool):
-            checks.reject_type("MiniBatches.polish", self.polish, "True or False")
-
-
 def stochastic(
     evaluator: Evaluator,
     start: np.ndarray,
-    method: str,
-    batches: MiniBatches,
+    method: Adam | SGD | TorchOptimiser,
     tolerance: float,
-    limit: int,
+    max_iterations: int,
     progress: Progress | None = None,
     cold: bool = False,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Epochs of mini-batches, then (``polish``) Newton's method with ``limit`` iterations; one log
-    through both.
+    """Epochs of mini-batches, then (``polish``) Newton's method with at most ``max_iterations``;
+    one log through both.
 
     A line of an epoch has the mean of its batches' values, the dual norm of the mean of their
     gradients (both while w moves on), its rate and the number of its batches. Where values
     overflow, the result is the start of the best epoch.
     """
-    space = evaluator.space
+    space, batches = evaluator.space, method.batches
     samples = evaluator.discrete.problem.samples
     kept = resumed(checkpoint, "epochs")
     w, log = np.clip(kept.get("w", start), *space.bounds), kept_log(kept, batches.epochs)
     best = (kept.get("lowest", np.inf), kept.get("best", w))
-    move: Move = AdamMove(space.size) if method == "adam" else SgdMove(space, batches.momentum)
-    move.moments, move.steps = kept.get("moments", move.moments), kept.get("steps", 0)
-    rate = RATES[method] if batches.rate is None else batches.rate
+    move = move_of(method, space)
+    if kept:
+        move.moments, move.steps = kept["moments"], kept["steps"]
+    rate = move.rate if batches.rate is None else batches.rate
     rng = np.random.default_rng(batches.seed)
     for _ in log:  # the partitions of finished epochs
         partition(rng, samples, batches.size)
@@ -146,7 +107,15 @@ def stochastic(
     follow = (
         None if progress is None else lambda i: progress(replace(i, iteration=i.iteration + shift))
     )
-    outcome = newton(Objective(evaluator), w, tolerance, limit, follow, cold, checkpoint=checkpoint)
+    outcome = newton(
+        Objective(evaluator),
+        w,
+        tolerance,
+        max_iterations,
+        follow,
+        cold=cold,
+        checkpoint=checkpoint,
+    )
     polish = tuple(replace(i, iteration=i.iteration + shift) for i in outcome.log)
     return replace(outcome, message=f"{shift} epochs, then {outcome.message}", log=(*log, *polish))
 
@@ -200,12 +169,17 @@ def _epoch(
 
 
 class Move:
-    """One step of a method; ``moments`` and ``steps`` are all that it remembers."""
+    """One step of a method; ``moments`` and ``steps`` are all that it remembers.
+
+    ``rate``: η of the first epoch where :class:`MiniBatches` gives none.
+    """
+
+    rate = RATE
 
     def __init__(self, moments: list[np.ndarray]) -> None:
         self.moments, self.steps = moments, 0
 
-    def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+    def __call__(self, w: Flat, g: Flat, rate: float) -> Flat:
         raise NotImplementedError
 
 
@@ -213,7 +187,7 @@ class AdamMove(Move):
     def __init__(self, size: int) -> None:
         super().__init__([np.zeros(size), np.zeros(size)])
 
-    def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+    def __call__(self, w: Flat, g: Flat, rate: float) -> Flat:
         self.steps += 1
         m, v = self.moments
         m, v = self.moments = [FIRST * m + (1 - FIRST) * g, SECOND * v + (1 - SECOND) * g**2]
@@ -227,11 +201,79 @@ class SgdMove(Move):
         super().__init__([np.zeros(space.size)])
         self.space, self.momentum = space, momentum
 
-    def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+    def __call__(self, w: Flat, g: Flat, rate: float) -> Flat:
         face = Face(self.space, binding(self.space, w, g))
         d = face.restrict(self.momentum * self.moments[0]) + face.riesz(face.restrict(g))
         self.moments = [d]
         return w - rate * d
+
+
+class TorchMove(Move):
+    """A step of a torch optimiser on one float64 tensor.
+
+    ``rate`` multiplies the learning rates that the factory set, unless MiniBatches.rate replaces
+    them. What the optimiser remembers are the tensors of its state, in the order of their names.
+    """
+
+    rate = 1.0
+
+    def __init__(self, method: TorchOptimiser, size: int) -> None:
+        self.parameter = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+        self.optimiser = method.factory([self.parameter])
+        if not isinstance(self.optimiser, torch.optim.Optimizer):
+            allowed = "a function of a list of tensors that returns a torch.optim.Optimizer"
+            checks.reject_type("method", self.optimiser, allowed)
+        own = method.batches.rate is None
+        self.rates = [group["lr"] if own else 1.0 for group in self.optimiser.param_groups]
+        self.steps = 0
+
+    @property
+    def moments(self) -> list[np.ndarray]:
+        state = self.optimiser.state[self.parameter]
+        return [np.asarray(state[k].detach().numpy()).copy() for k in self._tensors()]
+
+    @moments.setter
+    def moments(self, kept: list[np.ndarray]) -> None:
+        if not kept:
+            return
+        self(np.zeros(len(self.parameter)), np.zeros(len(self.parameter)), 0.0)  # makes the state
+        state = self.optimiser.state[self.parameter]
+        for name, values in zip(self._tensors(), kept, strict=True):
+            state[name] = torch.as_tensor(values, dtype=state[name].dtype).reshape(
+                state[name].shape
+            )
+
+    def _tensors(self) -> list[str]:
+        state = self.optimiser.state[self.parameter]
+        return sorted(k for k, v in state.items() if isinstance(v, torch.Tensor))
+
+    def __call__(self, w: Flat, g: Flat, rate: float) -> Flat:
+        self.steps += 1
+        for group, own in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = own * rate
+        with torch.no_grad():
+            self.parameter.copy_(torch.from_numpy(np.ascontiguousarray(w)))
+        self.parameter.grad = torch.from_numpy(np.ascontiguousarray(g))
+        try:
+            self.optimiser.step()
+        except TypeError as error:
+            name = type(self.optimiser).__name__
+            allowed = "an optimiser that steps from one gradient, without a closure"
+            raise checks.InputTypeError(
+                f"method: got torch.optim.{name}; allowed: {allowed}"
+            ) from error
+        return self.parameter.detach().numpy().copy()
+
+
+def move_of(method: Adam | SGD | TorchOptimiser, space: ControlSpace) -> Move:
+    """The steps of a method on the flat controls of a space."""
+    if isinstance(method, TorchOptimiser):
+        return TorchMove(method, space.size)
+    return (
+        AdamMove(space.size)
+        if isinstance(method, Adam)
+        else SgdMove(space, method.batches.momentum)
+    )
 
 
 def _ended(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from dnlcontrol import checks
 from dnlcontrol.backends.exact.clean_up import settle
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
@@ -18,6 +16,8 @@ from dnlcontrol.backends.exact.lifted.interior_point import (
 from dnlcontrol.backends.exact.lifted.node_program import NodeProgram, applies
 from dnlcontrol.backends.exact.lifted.transcription import Transcription
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, STALLED, BackendResult
+from dnlcontrol.backends.options import Exact, Goal
+from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.sizes import Forecast, forecast
 
@@ -27,26 +27,22 @@ SECONDS_LIMIT = 3600.0
 
 
 def run(
-    discrete: DiscreteProblem,
-    w: np.ndarray,
-    tolerance: float,
-    limit: int | None,
-    formulation: str,
-    verbose: bool,
-    force: bool,
-    cold: bool,
-    mu: np.ndarray | None = None,
+    discrete: DiscreteProblem, start: StartingPoint, options: Exact, goal: Goal
 ) -> BackendResult:
-    """Minimise from the controls w and multipliers μ; the size is forecast, refused above the
-    limits unless forced.
+    """Minimise from the starting point's controls and multipliers.
+
+    The size is forecast.
+
+    Raises
+    ------
+    InputError : a program above the limits of memory and time, unless ``options.force``.
     """
     sizes = forecast(discrete)
-    chosen = sizes.better if formulation == "auto" else formulation
-    if not force:
+    chosen = sizes.better if options.formulation == "auto" else options.formulation
+    if not options.force:
         refuse_too_large(sizes, chosen)
-    if chosen == "lifted":
-        return lifted(discrete, w, tolerance, limit or ITERATIONS, verbose, mu)
-    return condensed(discrete, w, tolerance, limit or ITERATIONS, verbose, cold, mu)
+    formulation = lifted if chosen == "lifted" else condensed
+    return formulation(discrete, start, goal, options.verbose)
 
 
 def refuse_too_large(sizes: Forecast, formulation: str) -> None:
@@ -67,46 +63,40 @@ def refuse_too_large(sizes: Forecast, formulation: str) -> None:
 
 
 def lifted(
-    discrete: DiscreteProblem,
-    w: np.ndarray,
-    tolerance: float,
-    limit: int,
-    verbose: bool,
-    mu: np.ndarray | None = None,
+    discrete: DiscreteProblem, start: StartingPoint, goal: Goal, verbose: bool
 ) -> BackendResult:
     """States as unknowns, IPOPT, then Newton's method on the active set; without multipliers where
     those do not help.
-
-    ``mu``: multipliers to start from.
     """
     evaluator = ReducedEvaluator(discrete)
     program: Program = (
         NodeProgram(evaluator.reduced) if applies(discrete) else Transcription(discrete)
     )
+    w, mu, limit = start.w, start.mu, goal.max_iterations or ITERATIONS
     spent = 0
     lines: tuple[LogLine, ...] = ()
     point: LiftedPoint | None = None
     if mu is not None:
         carried = carried_point(evaluator, program, w, mu)
-        solver = InteriorPoint(program, tolerance, limit, verbose, first_barrier(evaluator, w, mu))
+        barrier = first_barrier(evaluator, w, mu)
+        solver = InteriorPoint(program, goal.tolerance, limit, verbose, barrier)
         point = solver.solve(w, carried.x, warm=carried)
         if not point.converged and point.iterations < limit:
             spent = point.iterations
             lines = point.log
             point = None
     if point is None:
-        solver = InteriorPoint(program, tolerance, limit, verbose)
+        solver = InteriorPoint(program, goal.tolerance, limit, verbose)
         shape = (discrete.depth + 1, discrete.problem.samples, -1)
         point = solver.solve(w, evaluator.states(w).reshape(shape))
     if not point.infeasible and not point.out_of_iterations:
-        point = settle(solver, evaluator, point, tolerance)
-    status = INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED
+        point = settle(solver, evaluator, point, goal.tolerance)
     return BackendResult(
         evaluator,
         point.w,
         point.multipliers,
         point.message,
-        status,
+        INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED,
         spent + point.iterations,
         log=(*lines, *point.log),
         nfev=point.evaluations,
@@ -117,28 +107,22 @@ def lifted(
 
 
 def condensed(
-    discrete: DiscreteProblem,
-    w: np.ndarray,
-    tolerance: float,
-    limit: int,
-    verbose: bool,
-    cold: bool,
-    mu: np.ndarray | None = None,
+    discrete: DiscreteProblem, start: StartingPoint, goal: Goal, verbose: bool
 ) -> BackendResult:
     """States eliminated: dense Newton, or IPOPT on the reduced functions where there are
     constraints.
     """
     reduced = ReducedEvaluator(discrete)
-    point = minimise(reduced, w, tolerance, limit, verbose, cold=cold, mu=mu)
+    limit = goal.max_iterations or ITERATIONS
+    point = minimise(reduced, start.w, goal.tolerance, limit, verbose, cold=start.cold, mu=start.mu)
     lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
     one_step = discrete.problem.dynamics.is_ode
-    status = INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED
     return BackendResult(
         reduced,
         point.w,
         point.multipliers,
         point.message,
-        status,
+        INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED,
         point.iterations,
         log=point.log,
         costates=zbar if one_step else lam,

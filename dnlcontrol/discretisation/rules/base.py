@@ -29,13 +29,13 @@ class Rule:
     exponents: tuple[float, ...]
 
     def later(self, depth: int, step: float) -> np.ndarray:
-        """c_s, s = 0..L-1: the weight of source s in every later layer."""
+        """c_s, s = 0..L-1, (L,): the weight of source s in every later layer."""
         raise NotImplementedError
 
     def own(self, depth: int, step: float) -> np.ndarray:
-        """d_l, l = 0..L: the weight of a layer's own source; d_0 = 0, since z^0 = 0."""
+        """d_l, l = 0..L, (L+1,): the weight of a layer's own source; d_0 = 0, since z^0 = 0."""
         raise NotImplementedError
 
     def running(self, depth: int, step: float) -> np.ndarray:
-        """ω_l, l = 0..L."""
+        """ω_l, l = 0..L, (L+1,)."""
         raise NotImplementedError

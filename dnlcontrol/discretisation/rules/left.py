@@ -8,8 +8,9 @@ from dnlcontrol.discretisation.rules.base import Rule
 
 
 class Left(Rule):
-    """z^l = τ Σ_{s<l} k(t_l, t_s, y^s, w^{l,s}); running cost τ Σ_{l<L} ℓ. A control sample stands
-    for a cell.
+    """z^l = τ Σ_{s<l} k(t_l, t_s, y^s, w^{l,s}); running cost τ Σ_{l<L} ℓ.
+
+    A control sample stands for a cell.
     """
 
     name = "left"

@@ -8,10 +8,10 @@ from dnlcontrol.discretisation.rules.base import Rule
 
 
 class Trapezoid(Rule):
-    """z^l = τ [½ k(t_l, t_0) + Σ_{0<s<l} k(t_l, t_s) + ½ k(t_l, t_l)], z^0 = 0; running cost τ Σ''
-    ℓ.
+    """z^l = τ [½ k(t_l, t_0) + Σ_{0<s<l} k(t_l, t_s) + ½ k(t_l, t_l)], z^0 = 0.
 
-    The control samples are values at the nodes.
+    The running cost is τ Σ'' ℓ, its first and last term halved. The control samples are values at
+    the nodes.
     """
 
     name = "trapezoid"

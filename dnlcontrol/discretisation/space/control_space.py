@@ -1,55 +1,59 @@
-"""All controls of a discrete problem as one flat vector, with bounds, penalties, metric and initial
-guess.
-"""
+"""All controls as one flat vector, with bounds, penalties, metric and initial guess."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.discretisation.space.metric import Metric, is_smooth, penalty_matrix
-from dnlcontrol.problem.controls import Control, SmoothRandom
+from dnlcontrol.problem.controls import Control, Initial, SmoothRandom
 from dnlcontrol.problem.problem import ControlProblem
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_matrix
 
 
 @dataclass(frozen=True)
 class ControlBlock:
-    """One control inside the flat vector: entries offset..offset+size, sites first, then
-    components.
-    """
+    """One control inside the flat vector: entries offset..offset+size, sites first."""
 
     name: str
     control: Control
     layout: Layout
     metric: Metric
-    penalty: Any
+    penalty: csc_matrix | None
     offset: int
 
     @property
     def components(self) -> int:
+        """The number of entries of one sample."""
         return int(np.prod(self.control.shape, dtype=int))
 
     @property
     def size(self) -> int:
+        """The number of entries of all samples."""
         return self.layout.count * self.components
 
     @property
     def part(self) -> slice:
+        """Where the entries stand in the flat vector."""
         return slice(self.offset, self.offset + self.size)
 
-    def view(self, w: np.ndarray) -> np.ndarray:
+    def view(self, w: Flat) -> np.ndarray:
         """(sites, components) view of this control in a flat vector."""
         return w[self.part].reshape(self.layout.count, self.components)
 
-    def values(self, w: np.ndarray) -> np.ndarray:
-        """(sites, *shape)."""
+    def values(self, w: Flat) -> np.ndarray:
+        """(sites, *shape) view of this control in a flat vector."""
         return w[self.part].reshape(self.layout.count, *self.control.shape)
 
 
@@ -82,22 +86,21 @@ class ControlSpace:
     def __iter__(self) -> Iterator[ControlBlock]:
         return iter(self.blocks.values())
 
-    # -- vectors
-    # ------------------------------------------------------------------------------------------
-    def assemble(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    # -- vectors -----------------------------------------------------------------------------------
+    def assemble(self, parts: Mapping[str, np.ndarray]) -> Flat:
         """A flat vector from packed arrays (sites, *shape) by name."""
         w = np.zeros(self.size)
         for block in self:
             w[block.part] = np.asarray(parts[block.name], dtype=float).reshape(-1)
         return w
 
-    def split(self, w: np.ndarray) -> dict[str, np.ndarray]:
+    def split(self, w: Flat) -> dict[str, np.ndarray]:
         """Packed arrays (sites, *shape) by name, views of w."""
         return {block.name: block.values(w) for block in self}
 
     @cached_property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds, flat."""
+    def bounds(self) -> tuple[Flat, Flat]:
+        """Lower and upper bounds, each (size,)."""
         sides = []
         for side in ("lower", "upper"):
             parts = {
@@ -111,11 +114,13 @@ class ControlSpace:
 
     @property
     def bounded(self) -> bool:
+        """Whether any entry has a finite bound."""
         return any(block.control.bounded for block in self)
 
-    def initial(self, given: Mapping[str, Any] | None = None) -> np.ndarray:
-        """The initial guess: the controls' own, or the given ones by name; clipped to the
-        bounds.
+    def initial(self, given: Mapping[str, Initial] | None = None) -> Flat:
+        """The initial guess, (size,): the given ones by name, else the controls' own; clipped.
+
+        Raises InputError for an unknown name, or a guess that :func:`sample` rejects.
         """
         unknown = set(given or {}) - set(self.blocks)
         if unknown:
@@ -125,17 +130,16 @@ class ControlSpace:
                 f"names among {sorted(self.blocks)}",
             )
         parts = {b.name: sample(b, (given or {}).get(b.name, b.control.initial)) for b in self}
-        return np.clip(self.assemble(parts), *self.bounds)
+        return np.asarray(np.clip(self.assemble(parts), *self.bounds))
 
-    # -- quadratic forms
-    # -------------------------------------------------------------------------------------
-    def _per_block(self, w: np.ndarray, fn: Any) -> np.ndarray:
+    # -- quadratic forms ---------------------------------------------------------------------------
+    def _per_block(self, w: Flat, fn: Callable[[ControlBlock, np.ndarray], np.ndarray]) -> Flat:
         out = np.zeros(self.size)
         for block in self:
             out[block.part] = fn(block, block.view(w)).reshape(-1)
         return out
 
-    def add_penalty_gradient(self, w: np.ndarray, out: np.ndarray) -> float:
+    def add_penalty_gradient(self, w: Flat, out: Flat) -> float:
         """Add Q w to ``out`` in place; returns the penalty R = ½ <w, Q w>."""
         total = 0.0
         for block in self:
@@ -146,35 +150,38 @@ class ControlSpace:
                 total += 0.5 * float(np.vdot(v, product))
         return total
 
-    def penalty_gradient(self, w: np.ndarray) -> np.ndarray:
+    def penalty_gradient(self, w: Flat) -> Flat:
         """Q w."""
         out = np.zeros(self.size)
         self.add_penalty_gradient(w, out)
         return out
 
-    def penalty(self, w: np.ndarray) -> float:
+    def penalty(self, w: Flat) -> float:
         """R = ½ <w, Q w>."""
         return self.add_penalty_gradient(w, np.zeros(self.size))
 
-    def metric(self, w: np.ndarray) -> np.ndarray:
+    def metric(self, w: Flat) -> Flat:
         """A w."""
         return self._per_block(w, lambda b, v: b.metric.apply(v))
 
-    def riesz(self, r: np.ndarray) -> np.ndarray:
+    def riesz(self, r: Flat) -> Flat:
         """A^{-1} r."""
         return self._per_block(r, lambda b, v: b.metric.solve(v))
 
     @cached_property
-    def metric_diagonal(self) -> np.ndarray:
+    def metric_diagonal(self) -> Flat:
+        """The diagonal of A, (size,)."""
         ones = {b.name: np.repeat(b.metric.diagonal[:, None], b.components, 1) for b in self}
         return self.assemble(ones)
 
 
-def sample(block: ControlBlock, value: Any) -> np.ndarray:
+def sample(block: ControlBlock, value: Initial) -> np.ndarray:
     """An initial guess sampled at the control's sites, (sites, *shape).
 
     Numbers and arrays of the control's shape are repeated; arrays with one row per layer are taken
     in the dense form of ``solution.controls[name].array()`` or packed.
+
+    Raises InputError where the values are not finite or fit no such shape, or a callable fails.
     """
     layout, shape = block.layout, block.control.shape
     if isinstance(value, SmoothRandom):
@@ -198,7 +205,7 @@ def sample(block: ControlBlock, value: Any) -> np.ndarray:
     return checks.numbers(f"initial of {block.name!r}", array)
 
 
-def _sample_function(block: ControlBlock, fn: Any) -> np.ndarray:
+def _sample_function(block: ControlBlock, fn: Callable[..., ArrayLike]) -> np.ndarray:
     layout, shape = block.layout, block.control.shape
     argument = f"initial of {block.name!r}"
     points = np.stack(layout.positions, axis=1) if layout.positions else np.zeros((1, 0))

@@ -10,9 +10,9 @@ distance induces the same convergence as TL².
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.space.extension import linear_weights, tensor_values
@@ -22,8 +22,9 @@ NORMS = ("L2", "H1", "sup")
 
 
 def control_distance(a: Layout, u: np.ndarray, b: Layout, v: np.ndarray, norm: str = "L2") -> float:
-    """‖Î u - Î v‖ for two sets of samples of one control; "H1" is the seminorm (0 for
-    constants).
+    """‖Î u - Î v‖ for samples u, v (sites, *shape) of one control on two layouts.
+
+    "H1" is the seminorm, 0 for constants.
     """
     checks.choice("distance.norm", norm, NORMS)
     if a.on == "const":
@@ -49,8 +50,7 @@ def control_distance(a: Layout, u: np.ndarray, b: Layout, v: np.ndarray, norm: s
 def path_distance(
     t: np.ndarray, x: np.ndarray, r: np.ndarray, y: np.ndarray, norm: str = "sup"
 ) -> float:
-    """Between two piecewise-linear paths with values x at the nodes t and y at r, (nodes, N,
-    *shape).
+    """Between piecewise-linear paths x at the nodes t and y at r, (nodes, N, *shape).
 
     "sup": the largest entry; "L2": root of the time integral of the mean over samples.
     """
@@ -65,17 +65,19 @@ def path_distance(
 
 
 def gauss_points(breaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two-point Gauss nodes and weights on each interval."""
+    """Two-point Gauss nodes and weights on each of n intervals, each (2n,)."""
     centre, half = 0.5 * (breaks[1:] + breaks[:-1]), 0.5 * np.diff(breaks)
     x = np.stack([centre - half / np.sqrt(3.0), centre + half / np.sqrt(3.0)], axis=1).ravel()
     return x, np.repeat(half, 2)
 
 
-def function_distance(layout: Layout, values: np.ndarray, function: Callable[..., Any]) -> float:
-    """‖Î w - f‖ in L² for a known function f of (t, s), (t) or (); two-point Gauss on quarter
-    cells.
+def function_distance(
+    layout: Layout, values: np.ndarray, function: Callable[..., ArrayLike]
+) -> float:
+    """‖Î w - f‖ in L² for samples w (sites, *shape) and a known f of (t, s), (t) or ().
 
-    The quadrature error is O(τ⁴) for smooth f, below the O(τ) distance that it measures.
+    Two-point Gauss quadrature on quarter cells. The quadrature error is O(τ⁴) for smooth f, below
+    the O(τ) distance that it measures.
     """
     if layout.on == "const":
         return float(np.linalg.norm(np.ravel(values[0] - np.asarray(function()))))

@@ -13,42 +13,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.space.layout import Layout
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Weights: TypeAlias = "Callable[[np.ndarray, np.ndarray], csr_matrix]"
+"""(line (side,), points (m,)) -> (m, side): what each sample adds to the value at each point."""
+
 
 @dataclass(frozen=True)
 class Extension:
-    """A control of a solution: callable as the piecewise-linear extension, ``.at`` a sample,
-    ``.array()`` dense.
+    """A control of a solution, callable as its piecewise-linear extension.
 
     ``control(t, s)`` on the triangle 0 <= s <= t <= T, ``control(t)`` on the path, ``control()``
     for constants; arrays of times broadcast, the result has shape (*times, *control shape).
-    ``piecewise_constant`` is the other extension.
+    ``piecewise_constant`` is the other extension, ``.at`` a sample, ``.array()`` dense.
     """
 
     name: str
     layout: Layout
     values: np.ndarray
 
-    def __call__(self, *times: Any) -> np.ndarray:
+    def __call__(self, *times: ArrayLike) -> np.ndarray:
         return self._evaluate(times, linear_weights)
 
-    def piecewise_constant(self, *times: Any) -> np.ndarray:
-        """The value of the cell that contains the point."""
+    def piecewise_constant(self, *times: ArrayLike) -> np.ndarray:
+        """The value of the cell that contains the point, (*times, *shape)."""
         return self._evaluate(times, nearest_weights)
 
     def at(self, l: int, s: int | None = None) -> np.ndarray:
-        """The sample w^{l,s} (0 <= s < l <= L; at the nodes s <= l), or v^l."""
-        return self.values[self.layout.index(l, s)].copy()
+        """The sample w^{l,s} (0 <= s < l <= L; at the nodes s <= l), or v^l, (*shape)."""
+        sample: np.ndarray = self.values[self.layout.index(l, s)].copy()
+        return sample
 
     def array(self) -> np.ndarray:
-        """(L, L, *shape) with entry [l-1, s] and NaN for s >= l; (samples, *shape) on the path;
-        (*shape).
+        """(L, L, *shape), entry [l-1, s], NaN for s >= l; (samples, *shape) on the path; (*shape).
 
         With samples at the nodes (trapezoidal rule) (L+1, L+1, *shape) with entry [l, s] and NaN
         for s > l.
@@ -60,13 +66,14 @@ class Extension:
         """The coordinates of the packed ``values``."""
         return self.layout.positions
 
-    def _evaluate(self, times: tuple[Any, ...], weights: Callable[..., Any]) -> np.ndarray:
+    def _evaluate(self, times: tuple[ArrayLike, ...], weights: Weights) -> np.ndarray:
         expected = {"ts": 2, "t": 1, "const": 0}[self.layout.on]
         if len(times) != expected:
             names = {2: "(t, s)", 1: "(t)", 0: "no argument"}[expected]
             checks.reject(f"control {self.name!r}", f"{len(times)} times", names)
         if expected == 0:
-            return self.values[0].copy()
+            constant: np.ndarray = self.values[0].copy()
+            return constant
         arrays = [checks.array_of(f"control {self.name!r}", t, "numbers as times") for t in times]
         try:
             grids = np.broadcast_arrays(*arrays)
@@ -102,10 +109,8 @@ class Extension:
             )
 
 
-def linear_weights(line: np.ndarray, x: np.ndarray) -> Any:
-    """Sparse matrix (points, samples) of linear interpolation between ``line``, constant
-    outside.
-    """
+def linear_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
+    """Sparse (points, samples): linear interpolation between ``line``, constant outside."""
     from scipy import sparse
 
     n = len(line)
@@ -118,10 +123,8 @@ def linear_weights(line: np.ndarray, x: np.ndarray) -> Any:
     return sparse.csr_matrix(entries, shape=(len(x), n))
 
 
-def nearest_weights(line: np.ndarray, x: np.ndarray) -> Any:
-    """Sparse matrix (points, samples) that picks the cell of each point; cells are bounded halfway
-    between samples.
-    """
+def nearest_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
+    """Sparse (points, samples): each point's cell, bounded halfway between samples."""
     from scipy import sparse
 
     edges = 0.5 * (line[1:] + line[:-1])
@@ -129,7 +132,7 @@ def nearest_weights(line: np.ndarray, x: np.ndarray) -> Any:
     return sparse.csr_matrix((np.ones(len(x)), (np.arange(len(x)), i)), shape=(len(x), len(line)))
 
 
-def _pairs(left: Any, right: Any, square: np.ndarray) -> np.ndarray:
+def _pairs(left: csr_matrix, right: csr_matrix, square: np.ndarray) -> np.ndarray:
     """Σ_ij left[p, i] right[p, j] square[i, j], point by point."""
     out = np.zeros((left.shape[0], square.shape[2]))
     li, ri = left.tocsr(), right.tocsr()
@@ -141,7 +144,7 @@ def _pairs(left: Any, right: Any, square: np.ndarray) -> np.ndarray:
     return out
 
 
-def _entry(matrix: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _entry(matrix: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k-th stored entry of every row (weight 0 where there is none)."""
     start, stop = matrix.indptr[:-1], matrix.indptr[1:]
     there = start + k < stop
@@ -152,8 +155,7 @@ def _entry(matrix: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
 def tensor_values(
     layout: Layout, values: np.ndarray, x: np.ndarray, slope: int | None = None
 ) -> np.ndarray:
-    """Î_L (or its derivative along axis ``slope``) on a tensor grid x × x of the square, or on x on
-    the path.
+    """Î_L, or its derivative along axis ``slope``, on x × x in the square, or on x on the path.
 
     Shape (len(x), len(x), components) or (len(x), components).
     """
@@ -170,10 +172,8 @@ def tensor_values(
     return np.tensordot(right.toarray(), half, (1, 1)).transpose(1, 0, 2)
 
 
-def slope_weights(line: np.ndarray, x: np.ndarray) -> Any:
-    """Sparse matrix (points, samples) of the derivative of the linear interpolant (0 in the outer
-    half cells).
-    """
+def slope_weights(line: np.ndarray, x: np.ndarray) -> csr_matrix:
+    """Sparse (points, samples): the slope of linear interpolation, 0 in the outer half cells."""
     from scipy import sparse
 
     n = len(line)
@@ -187,14 +187,14 @@ def slope_weights(line: np.ndarray, x: np.ndarray) -> Any:
 
 
 def prolong(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
-    """Samples at the target's sites of the piecewise-linear extension of the source's samples."""
+    """Samples (target sites, *shape) of the piecewise-linear extension of the source's."""
     if source.on == "const":
         return values.copy()
     return Extension("prolonged", source, values)(*target.positions)
 
 
 def restrict(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
-    """Averages of the source's mirrored piecewise-constant extension over the target's cells.
+    """Averages (target sites, *shape) of the mirrored piecewise-constant extension over cells.
 
     Samples at nodes (of the trapezoidal rule, or of a path control read by the outer map) stand for
     no cell: they are interpolated.
@@ -206,17 +206,19 @@ def restrict(source: Layout, values: np.ndarray, target: Layout) -> np.ndarray:
     A = _overlaps(source.grid.depth, target.grid.depth)
     flat = values.reshape(len(values), -1)
     if source.on == "t":
-        return (A @ flat).reshape(-1, *values.shape[1:])
+        return np.asarray(A @ flat).reshape(-1, *values.shape[1:])
     averaged = np.einsum("ai,bj,ijc->abc", A, A, source.mirrored(flat), optimize=True)
     return target.packed(averaged).reshape(-1, *values.shape[1:])
 
 
-def cell_averages(function: Callable[..., Any], layout: Layout, points: int = 4) -> np.ndarray:
-    """The recovery sequence: averages of a function of (t, s), extended by reflection, over the
-    cells.
+def cell_averages(
+    function: Callable[..., ArrayLike], layout: Layout, points: int = 4
+) -> np.ndarray:
+    """The recovery sequence: averages of a function of (t, s) over the cells, (sites, *shape).
 
-    A cell reaches half a step to both sides of its sample, as far as [0, T] goes. Gauss quadrature
-    with ``points`` per direction; diagonal cells use the mirrored function.
+    The function is extended by reflection. A cell reaches half a step to both sides of its sample,
+    as far as [0, T] goes. Gauss quadrature with ``points`` per direction; diagonal cells use the
+    mirrored function.
     """
     nodes, weights = np.polynomial.legendre.leggauss(points)
     nodes, weights = 0.5 * (nodes + 1.0), 0.5 * weights  # on [0, 1]
@@ -259,10 +261,8 @@ def cell_averages(function: Callable[..., Any], layout: Layout, points: int = 4)
 
 
 def _overlaps(source: int, target: int) -> np.ndarray:
-    """Row a: the share of the target's cell a (of [0, 1]) that each of the source's cells
-    covers.
-    """
+    """Row a: the share of the target's cell a (of [0, 1]) that each source cell covers."""
     edges, cuts = np.arange(source + 1) / source, np.arange(target + 1) / target
     low = np.maximum(edges[None, :-1], cuts[:-1, None])
     high = np.minimum(edges[None, 1:], cuts[1:, None])
-    return np.maximum(high - low, 0.0) * target
+    return np.asarray(np.maximum(high - low, 0.0) * target)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.grid import Grid
+
+Index = TypeVar("Index", int, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,11 @@ class Layout:
         """l - s on the diagonal of the samples: 1 at cell centres, 0 at the nodes."""
         return 1 - self.grid.at_nodes
 
-    def sites(self, layers: Any, sources: Any) -> Any:
+    def sites(self, layers: Index, sources: Index) -> Index:
         """The site of w^{l,s} for integers or integer arrays l, s."""
-        return sources * self.side - sources * (sources - 1) // 2 + layers - sources - self.first
+        start: Index = sources * self.side - sources * (sources - 1) // 2
+        site: Index = start + layers - sources - self.first
+        return site
 
     def column(self, s: int) -> slice:
         """The sites w^{l,s} of column s, l from s + ``first`` to L."""
@@ -66,30 +70,28 @@ class Layout:
 
     @cached_property
     def layers(self) -> np.ndarray:
-        """The layer l of each site of the triangle."""
+        """The layer l of each site of the triangle, (count,)."""
         return self.grid.pairs()[0]
 
     @cached_property
     def sources(self) -> np.ndarray:
-        """The source s of each site of the triangle (l on the path)."""
+        """The source s of each site of the triangle (l on the path), (count,)."""
         return np.arange(self.count) if self.on == "t" else self.grid.pairs()[1]
 
     @property
     def index_pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """(i, j) of each site of the triangle in the square array, i = l - ``first`` >= j = s."""
+        """(i, j) of each site in the square array, i = l - ``first`` >= j = s, each (count,)."""
         return self.layers - self.first, self.sources
 
     @property
     def diagonal(self) -> np.ndarray:
-        """Which sites of the triangle lie on the diagonal of the square array."""
+        """Which sites of the triangle lie on the diagonal of the square array, (count,)."""
         i, j = self.index_pairs
-        return i == j
+        return np.asarray(i == j)
 
     @cached_property
     def positions(self) -> tuple[np.ndarray, ...]:
-        """The coordinates of the sites: (t, s) on the triangle, (t,) on the path, () for
-        constants.
-        """
+        """The sites' coordinates, each (count,): (t, s) or (t,); () for constants."""
         if self.on == "ts":
             i, j = self.index_pairs
             return self.line[i], self.line[j]
@@ -97,15 +99,16 @@ class Layout:
 
     @cached_property
     def line(self) -> np.ndarray:
-        """The coordinates along one axis: cell centres, or nodes."""
+        """The coordinates along one axis, cell centres or nodes, (side,)."""
         if self.side > self.grid.depth:
             return self.grid.nodes
         return (np.arange(self.side) + 0.5) * self.grid.step
 
     @property
     def line_mass(self) -> np.ndarray:
-        """The weight of each sample along one axis in an L² integral: τ, at the nodes of a rule τ/2
-        at both ends.
+        """Each sample's weight in an L² integral along one axis, (side,).
+
+        τ; τ/2 at both ends for samples at the nodes of a rule.
         """
         mass = np.full(self.side, self.grid.step)
         if self.grid.at_nodes:
@@ -113,7 +116,10 @@ class Layout:
         return mass
 
     def index(self, l: int, s: int | None = None) -> int:
-        """The site of w^{l,s}, or of v^l."""
+        """The site of w^{l,s}, or of v^l.
+
+        Raises InputError for what is no site of this layout.
+        """
         L = self.grid.depth
         for k in (l, s):
             if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer))):
@@ -131,10 +137,10 @@ class Layout:
         return int(l)
 
     def dense(self, values: np.ndarray) -> np.ndarray:
-        """(L, L, *shape) on the triangle, entry [l-1, s], NaN for s >= l; (count, *shape) on the
-        path.
+        """Samples (count, *shape) as (L, L, *shape), entry [l-1, s], NaN for s >= l.
 
-        At the nodes (L+1, L+1, *shape), entry [l, s], NaN for s > l.
+        On the path (count, *shape), for a constant (*shape). At the nodes (L+1, L+1, *shape), entry
+        [l, s], NaN for s > l.
         """
         if self.on != "ts":
             return values.copy() if self.on == "t" else values[0].copy()
@@ -143,14 +149,15 @@ class Layout:
         return out
 
     def packed(self, array: np.ndarray) -> np.ndarray:
-        """The inverse of :meth:`dense`."""
+        """The inverse of :meth:`dense`, (count, *shape)."""
         if self.on == "ts":
             return np.ascontiguousarray(array[self.index_pairs])
         return np.ascontiguousarray(array if self.on == "t" else array[None])
 
     def mirrored(self, values: np.ndarray) -> np.ndarray:
-        """The flip across the diagonal, (side, side, *shape): a_ij = a_ji, at cell centres
-        w^{max(i,j)+1, min(i,j)}.
+        """Samples (count, *shape) flipped across the diagonal, a_ij = a_ji, (side, side, *shape).
+
+        At cell centres a_ij = w^{max(i,j)+1, min(i,j)}.
         """
         i, j = self.index_pairs
         out = np.empty((self.side, self.side, *values.shape[1:]), dtype=values.dtype)

@@ -2,30 +2,35 @@
 
 The H¹ form with weight 1 has the matrix A, with ω = ½ on the sites s = l-1 and 1 elsewhere:
 
-    triangle   wᵀA w = τ² Σ ω|w|² + Σ |differences|²          (diagonalised by DCT-II on the
-    mirrored square) path       vᵀA v = τ Σ |v|² + τ^{-1} Σ |differences|²     (diagonalised by
-    DCT-II)
+    triangle   wᵀA w = τ² Σ ω|w|² + Σ |differences|²
+    path       vᵀA v = τ Σ |v|² + τ^{-1} Σ |differences|²
 
-Without an H¹ term A is the L² mass τ² or τ (ω = 1), and the identity for constants.
+DCT-II diagonalises it, on the triangle that of the mirrored square. Without an H¹ term A is the L²
+mass τ² or τ (ω = 1), and the identity for constants.
 
 Samples at the nodes of a rule (trapezoidal) carry the weights m of its line, τ and τ/2 at both
 ends. There the form is half the energy of the mirrored array, diagonalised by DCT-I after scaling
 by m^{1/2}:
 
-    triangle   wᵀA w = Σ ω m_l m_s |w|² + τ^{-1} Σ m |differences|²,   m that of the other axis, ω =
-    ½ on s = l path       vᵀA v = Σ m |v|² + τ^{-1} Σ |differences|²
+    triangle   wᵀA w = Σ ω m_l m_s |w|² + τ^{-1} Σ m |differences|²
+    path       vᵀA v = Σ m |v|² + τ^{-1} Σ |differences|²
+
+with m that of the other axis in the differences of the triangle, and ω = ½ on s = l.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.problem.regularisers import H1, Regulariser, TvG
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_matrix, csr_matrix
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Metric:
 
     @cached_property
     def mass(self) -> np.ndarray:
-        """The diagonal L² part."""
+        """The diagonal L² part, (sites,)."""
         layout = self.layout
         if layout.on == "const":
             return np.ones(1)
@@ -46,10 +51,10 @@ class Metric:
             return m
         i, j = layout.index_pairs
         halved = layout.diagonal & (self.smooth or layout.grid.at_nodes)
-        return np.where(halved, 0.5, 1.0) * m[i] * m[j]
+        return np.asarray(np.where(halved, 0.5, 1.0) * m[i] * m[j])
 
     @cached_property
-    def matrix(self) -> Any:
+    def matrix(self) -> csc_matrix:
         """A as a scipy.sparse CSC matrix, (sites, sites)."""
         from scipy import sparse
 
@@ -61,6 +66,7 @@ class Metric:
 
     @cached_property
     def diagonal(self) -> np.ndarray:
+        """The diagonal of A, (sites,)."""
         return np.asarray(self.matrix.diagonal())
 
     def apply(self, values: np.ndarray) -> np.ndarray:
@@ -70,7 +76,7 @@ class Metric:
     def solve(self, values: np.ndarray) -> np.ndarray:
         """The Riesz map A^{-1} r for r of shape (sites, components)."""
         if not self.smooth or self.layout.on == "const":
-            return values / self.mass[:, None]
+            return np.asarray(values / self.mass[:, None])
         from scipy import fft
 
         layout, kind = self.layout, 1 if self.layout.grid.at_nodes else 2
@@ -80,7 +86,7 @@ class Metric:
                 fft.dct(values / root[:, None], kind, axis=0, norm="ortho")
                 / self._eigenvalues[:, None]
             )
-            return np.asarray(fft.idct(spectrum, kind, axis=0, norm="ortho")) / root[:, None]
+            return np.asarray(fft.idct(spectrum, kind, axis=0, norm="ortho") / root[:, None])
         roots = np.outer(root, root)[:, :, None]
         square = layout.mirrored(np.where(layout.diagonal, 1.0, 0.5)[:, None] * values) / roots
         spectrum = fft.dctn(square, kind, axes=(0, 1), norm="ortho") / self._eigenvalues[:, :, None]
@@ -89,18 +95,15 @@ class Metric:
 
     @cached_property
     def _eigenvalues(self) -> np.ndarray:
-        """Of the whole array's form over its mass: one plus second differences with natural
-        boundary conditions.
-        """
+        """Of the mirrored form over its mass: one plus second differences, natural ends."""
         n = self.layout.side
         angle = np.pi * np.arange(n) / (2 * (n - 1 if self.layout.grid.at_nodes else n))
         second = 4.0 * np.sin(angle) ** 2 / self.layout.grid.step**2
         return 1.0 + (second if self.layout.on == "t" else np.add.outer(second, second))
 
 
-def differences(layout: Layout) -> tuple[Any, np.ndarray]:
-    """First differences between neighbouring sites, a sparse matrix (edges, sites), and the weight
-    of each.
+def differences(layout: Layout) -> tuple[csr_matrix, np.ndarray]:
+    """First differences of neighbouring sites, sparse (edges, sites), and weights (edges,).
 
     The weight is that of the sample on the other axis; 1 on the path.
     """
@@ -129,10 +132,8 @@ def differences(layout: Layout) -> tuple[Any, np.ndarray]:
     return matrix, np.concatenate(weights)
 
 
-def penalty_matrix(layout: Layout, regularisers: list[Regulariser]) -> Any:
-    """Q with R = ½ wᵀQ w for the penalties of one control, a sparse matrix (sites, sites),
-    or None.
-    """
+def penalty_matrix(layout: Layout, regularisers: list[Regulariser]) -> csc_matrix | None:
+    """Q with R = ½ wᵀQ w for the penalties of one control, sparse (sites, sites), or None."""
     from scipy import sparse
 
     total = None

@@ -1,5 +1,4 @@
-"""Controls of one depth sampled at another by cubic splines, and starts extrapolated from several
-depths.
+"""Controls of one depth at another by cubic splines, and starts extrapolated from levels.
 
 The piecewise-linear extension is off by O(τ) in the H¹ norm, which the Hessian αA + compact sees in
 full: a start prolonged that way begins with a gradient of size αO(τ) in all high frequencies, and
@@ -19,6 +18,7 @@ import numpy as np
 
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.extension import prolong
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.layout import Layout
 
 
@@ -31,15 +31,16 @@ class Samples:
 
     @property
     def depth(self) -> int:
+        """The largest depth of the layouts."""
         return max((layout.grid.depth for layout in self.layouts.values()), default=0)
 
     @staticmethod
-    def of(space: ControlSpace, w: np.ndarray) -> Samples:
-        """The samples in a flat vector."""
+    def of(space: ControlSpace, w: Flat) -> Samples:
+        """The samples in a flat vector (space.size,)."""
         return Samples({b.name: b.layout for b in space}, space.split(w))
 
-    def on(self, space: ControlSpace) -> np.ndarray:
-        """A flat vector of another depth's space; not clipped to its bounds."""
+    def on(self, space: ControlSpace) -> Flat:
+        """A flat vector (space.size,) of another depth's space; not clipped to its bounds."""
         return space.assemble(
             {
                 b.name: resample(
@@ -51,9 +52,7 @@ class Samples:
 
 
 def resample(source: Layout, values: np.ndarray, target: Layout, smooth: bool) -> np.ndarray:
-    """Samples at the target's sites, coarser or finer: of the cubic spline where ``smooth``, else
-    of Î_L.
-    """
+    """Samples (target sites, *shape), of the cubic spline where ``smooth``, else of Î_L."""
     if source == target or source.on == "const":
         return values.copy()
     degree = min(3, len(source.line) - 1)
@@ -69,9 +68,7 @@ def resample(source: Layout, values: np.ndarray, target: Layout, smooth: bool) -
 
 
 def splined(line: np.ndarray, values: np.ndarray, x: np.ndarray, degree: int) -> np.ndarray:
-    """The not-a-knot spline through the values on ``line`` along the first axis, at x; its end
-    pieces go on outside.
-    """
+    """The not-a-knot spline through values (line, ...) at x, (x, ...); its ends go on outside."""
     from scipy.interpolate import make_interp_spline
 
     return np.asarray(make_interp_spline(line, values, k=degree)(x))
@@ -79,19 +76,14 @@ def splined(line: np.ndarray, values: np.ndarray, x: np.ndarray, degree: int) ->
 
 @lru_cache(maxsize=4)
 def spline_matrix(source: Layout, target: Layout, degree: int) -> np.ndarray:
-    """The spline along one axis of a triangle as a matrix (target's side, source's side): many
-    vectors are moved.
-    """
+    """The spline along an axis as a matrix (target side, source side): many vectors are moved."""
     return splined(source.line, np.eye(len(source.line)), target.line, degree)
 
 
-def extrapolated(
-    depths: Sequence[int], sampled: Sequence[np.ndarray], space: ControlSpace
-) -> np.ndarray:
-    """The polynomial in 1/L through levels of one branch, at the depth of ``space``, clipped to the
-    bounds.
+def extrapolated(depths: Sequence[int], sampled: Sequence[Flat], space: ControlSpace) -> Flat:
+    """The polynomial in 1/L through levels of one branch, at the depth of ``space``, clipped.
 
-    ``sampled``: the levels of these ``depths``, each on ``space``.
+    ``sampled``: the levels of these ``depths``, each (space.size,) as the result.
     """
     h = 1.0 / np.array(depths, dtype=float)
     w = np.zeros(space.size)

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-LARGEST = 1024  # atoms on each side of the assignment problem, cubic in time
+MOST_ATOMS = 1024  # atoms on each side of the assignment problem, cubic in time
 
 
 def tl2_distance(t: np.ndarray, f: np.ndarray, r: np.ndarray, g: np.ndarray) -> float:
@@ -27,7 +27,7 @@ def tl2_distance(t: np.ndarray, f: np.ndarray, r: np.ndarray, g: np.ndarray) -> 
     atoms = math.lcm(len(t), len(r))
     left = np.repeat(np.column_stack([t, f.reshape(len(t), -1)]), atoms // len(t), axis=0)
     right = np.repeat(np.column_stack([r, g.reshape(len(r), -1)]), atoms // len(r), axis=0)
-    if atoms > LARGEST:
+    if atoms > MOST_ATOMS:
         return float(np.sqrt(np.mean(np.sum((left - right) ** 2, axis=1))))
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist

@@ -1,21 +1,19 @@
-"""Attention over tokens: a non-local feature map, and dense stacks of attention layers with learned
-depth weights.
-"""
+"""Attention over tokens: a feature map, and dense stacks of layers with learned depth weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
-from dnlcontrol.problem.array import namespace
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
+from dnlcontrol.problem.engines import Activation, FormulaArray, FormulaControls
+from dnlcontrol.problem.namespace import namespace
 
 VARIANCE_FLOOR = 1e-5  # of layer normalisation, torch's default
 # added to a score: its exponential is then 0, in float32 too, and unlike -inf it has derivatives 0
@@ -24,11 +22,10 @@ MASKED = -1e30
 
 @dataclass(frozen=True)
 class Attention:
-    """Multi-head scaled dot-product attention F(s, x, u), x of shape (tokens, channels) or
-    flattened.
+    """Multi-head scaled dot-product attention F(s, x, u), x (tokens, channels) or flattened.
 
-        F(x) = [A_1, ..., A_H] O,    A_h = softmax(q_h k_hᵀ / √(c/H)) v_h,    q = x Q,  k = x K,  v
-        = x V
+        F(x) = [A_1, ..., A_H] O,    A_h = softmax(q_h k_hᵀ / √(c/H)) v_h
+        q = x Q,  k = x K,  v = x V
 
     with c channels, H heads and q_h the h-th block of c/H columns of q; softmax along each row. Q,
     K, V, O are (c, c) path controls. Non-local feature maps of dense networks: Huang, Su, Tai, Wu,
@@ -39,6 +36,10 @@ class Attention:
     tokens, channels : the state's shape; a flat state has tokens·channels entries.
     heads : H, a divisor of ``channels``.
     causal : token i sees the tokens 0..i alone: the softmax of row i runs over them.
+
+    Raises
+    ------
+    InputError for sizes that are not positive integers, or heads that do not divide the channels.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> attention = dnl.Attention(tokens=3, channels=2)
@@ -69,7 +70,7 @@ class Attention:
         c = self.channels
         return {name: Control((c, c), on="t", initial=np.eye(c)) for name in ("Q", "K", "V", "O")}
 
-    def __call__(self, s: Any, x: Any, u: Any) -> Any:
+    def __call__(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
         xp = namespace(x)
         shape = (self.tokens, self.channels)
         if tuple(x.shape) not in (shape, (self.tokens * self.channels,)):
@@ -96,8 +97,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class DenseTransformer(Dynamics):
-    """A dense stack of attention layers: every layer adds up all earlier ones with learned weights
-    in depth.
+    """A dense stack of attention layers that adds up all earlier ones with learned weights.
 
         x(t) = x0 + ∫_0^t a(t, s) [A(y(s)) + σ(y(s) M + m) N] ds,    y = normalise(x)
 
@@ -116,13 +116,17 @@ class DenseTransformer(Dynamics):
     depth_weights : False fixes a = 1.
     causal : as in :class:`Attention`; with it, token i of x(t) reads tokens 0..i alone at every
         depth.
+
+    Raises
+    ------
+    InputError for sizes as in :class:`Attention`, or an activation that is no function.
     """
 
     tokens: int
     channels: int
     heads: int = 1
     hidden: int = 0
-    activation: Callable[[Any], Any] = tanh
+    activation: Activation = tanh
     normalise: bool = False
     depth_weights: bool = True
     causal: bool = False
@@ -137,10 +141,12 @@ class DenseTransformer(Dynamics):
 
     @property
     def attention(self) -> Attention:
+        """Its attention, a feature map."""
         return Attention(self.tokens, self.channels, self.heads, self.causal)
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """Q, K, V, O; M, m, N of the feed-forward part; a on the triangle."""
         c, h = self.channels, self.hidden
         controls = dict(self.attention.controls)
         if h:  # N = 0: the feed-forward part starts as zero, M = identity lets its gradient through
@@ -153,21 +159,27 @@ class DenseTransformer(Dynamics):
             controls["a"] = Control((), on="ts", initial=1.0)
         return controls
 
-    def feature(self, s: Any, x: Any, u: Any) -> Any:
+    def feature(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
+        """A(y) + σ(y M + m) N, (tokens, channels)."""
         y = normalised(x) if self.normalise else x
         out = self.attention(s, y, u)
         return out + self.activation(y @ u.M + u.m) @ u.N if self.hidden else out
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
+        """a(t, s) y, (tokens, channels)."""
         return u.a * y if self.depth_weights else y
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def batched(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         """y (n, tokens, channels), a (m,) -> (m, n, tokens, channels)."""
         return u.a.view(-1, 1, 1, 1) * y if self.depth_weights else y.unsqueeze(0)
 
 
-def normalised(x: Any) -> Any:
-    """Each row minus its mean, over √(its variance + 1e-5)."""
+def normalised(x: FormulaArray) -> FormulaArray:
+    """Each row of x (tokens, channels) minus its mean, over √(its variance + 1e-5)."""
     xp = namespace(x)
     centred = x - xp.reshape(xp.mean(x, axis=1), (-1, 1))
     return centred / xp.reshape(xp.sqrt(xp.mean(centred**2, axis=1) + VARIANCE_FLOOR), (-1, 1))

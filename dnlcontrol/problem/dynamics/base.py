@@ -1,34 +1,35 @@
-"""What every dynamics provides: x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds,
-v(t)).
+"""What every dynamics provides:
+
+x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds, v(t))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.controls import Control
+from dnlcontrol.problem.engines import Activation, UserFormula
 
 
 @dataclass(frozen=True)
 class Outer:
-    """Says that an outer map is g + σ(z + b): b (d,) the path control or constant named ``bias``, σ
-    as in Affine.
+    """Says that an outer map is g + σ(z + b), σ as in Affine.
+
+    b (d,) is the path control or constant named ``bias``.
     """
 
     bias: str | None = None
-    activation: Callable[[Any], Any] | None = None
+    activation: Activation | None = None
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Says that a kernel is σ(W y + b): y (e,), W the control named ``matrix`` (d, e), b (d,) the
-    one named ``bias``.
+    """Says that a kernel is σ(W y + b), y (e,).
 
-    ``feature`` says beside it that the feature map is φ(x), entry by entry; ``outer`` does so of g
-    + σ(z + b).
+    W (d, e) is the control named ``matrix``, b (d,) the one named ``bias``. ``feature`` says beside
+    it that the feature map is φ(x), entry by entry; ``outer`` does so of g + σ(z + b).
 
     The column sweep then uses its own products, values, pull-backs and tangents written out, in
     place of torch.func's. σ must be None (the identity) or know its derivatives
@@ -38,8 +39,8 @@ class Affine:
 
     matrix: str
     bias: str | None = None
-    activation: Callable[[Any], Any] | None = None
-    feature: Callable[[Any], Any] | None = None
+    activation: Activation | None = None
+    feature: Activation | None = None
     outer: Outer | None = None
 
 
@@ -55,22 +56,23 @@ class Dynamics:
     k(s, x, v(s)): its costate is the classical one.
     """
 
-    kernel: Callable[..., Any]
-    free_term: Callable[..., Any] | None = None
-    feature: Callable[..., Any] | None = None
-    outer: Callable[..., Any] | None = None
-    batched: Callable[..., Any] | None = None
-    batched_feature: Callable[..., Any] | None = None
+    kernel: UserFormula
+    free_term: UserFormula | None = None
+    feature: UserFormula | None = None
+    outer: UserFormula | None = None
+    batched: UserFormula | None = None
+    batched_feature: UserFormula | None = None
     affine: Affine | None = None
     is_ode: bool = False
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """The controls that come with the equation, by name; the problem's may replace them."""
         return {}
 
 
-def check_functions(kind: str, **functions: Any) -> None:
-    """Each function is callable or None."""
+def check_functions(kind: str, **functions: object) -> None:
+    """Raise InputTypeError unless each function is callable or None."""
     for name, value in functions.items():
         if value is not None:
             checks.function(f"{kind}.{name}", value)

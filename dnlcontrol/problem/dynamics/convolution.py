@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
-from dnlcontrol.problem.array import namespace
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
+from dnlcontrol.problem.engines import Activation, FormulaArray, FormulaControls, UserFormula
+from dnlcontrol.problem.namespace import namespace
 
 
 @dataclass(frozen=True)
 class Patches:
-    """The patches of a signal or image: x (positions, channels) -> (positions, offsets·channels),
-    zero padding.
+    """The patches of a signal or image with zero padding.
 
         P(x)[p, (o, c)] = x[p + o, c],    o over the offsets of the window, 0 outside the image
 
-    so that P(x) Fᵀ with F (out, offsets·channels) is a convolution (in torch's orientation).
-    Positions are row-major: one axis (length,), two axes (height, width). Built from slices of x as
-    an array (height, width·channels) with a margin, so that ranks stay 2.
+    x is (positions, channels), P(x) (positions, offsets·channels), so that P(x) Fᵀ with F (out,
+    offsets·channels) is a convolution (in torch's orientation). Positions are row-major: one axis
+    (length,), two axes (height, width). Built from slices of x as an array (height, width·channels)
+    with a margin, so that ranks stay 2.
 
     Parameters
     ----------
     size : (length,) or (height, width).
     channels : channels of the state.
     window : odd width of the filter, one number for all axes.
+
+    Raises
+    ------
+    InputError for a size or a number of channels that is not positive, or an even window.
     """
 
     size: tuple[int, ...]
@@ -48,6 +52,7 @@ class Patches:
 
     @property
     def positions(self) -> int:
+        """The number of pixels."""
         return int(np.prod(self.size))
 
     @property
@@ -55,15 +60,18 @@ class Patches:
         """Columns of a patch, offsets·channels."""
         return int(self.window ** len(self.size)) * self.channels
 
-    def rows(self, x: Any) -> Any:
-        """The state as (positions, channels)."""
+    def rows(self, x: FormulaArray) -> FormulaArray:
+        """The state as (positions, channels).
+
+        Raises InputError for a state of another shape.
+        """
         shape = (self.positions, self.channels)
         if tuple(x.shape) not in (shape, (self.positions * self.channels,)):
             allowed = f"{shape} or ({self.positions * self.channels},)"
             checks.reject("Patches", f"a state of shape {tuple(x.shape)}", allowed)
         return namespace(x).reshape(x, shape)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         c = self.channels
         reach = self.window // 2
@@ -83,10 +91,8 @@ class Patches:
         ]
         return xp.concat([xp.reshape(one, (self.positions, c)) for one in shifted], axis=1)
 
-    def of_all(self, x: Any) -> Any:
-        """The patches of many states at once, a PyTorch tensor (n, *state shape) -> (n, positions,
-        patch).
-        """
+    def of_all(self, x: FormulaArray) -> FormulaArray:
+        """The patches of many states, a tensor (n, *state shape) -> (n, positions, patch)."""
         from torch.nn.functional import pad
 
         reach, axes = self.window // 2, range(1, 1 + len(self.size))
@@ -101,8 +107,7 @@ class Patches:
 
 @dataclass(frozen=True)
 class Convolution:
-    """The feature map F(s, x, u) = σ(P(x) Fᵀ + f), a convolution with the path controls F (out,
-    patch) and f (out,).
+    """The feature map F(s, x, u) = σ(P(x) Fᵀ + f), of the shape of x.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> convolution = dnl.Convolution((4, 4), channels=1)
@@ -120,7 +125,7 @@ class Convolution:
     size: tuple[int, ...]
     channels: int
     window: int = 3
-    activation: Callable[[Any], Any] = tanh
+    activation: Activation = tanh
 
     def __post_init__(self) -> None:
         self.patches  # noqa: B018  (checks the sizes)
@@ -128,6 +133,7 @@ class Convolution:
 
     @property
     def patches(self) -> Patches:
+        """P."""
         return Patches(self.size, self.channels, self.window)
 
     @property
@@ -138,7 +144,7 @@ class Convolution:
             "f": Control((self.channels,)),
         }
 
-    def __call__(self, s: Any, x: Any, u: Any) -> Any:
+    def __call__(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
         out = self.activation(self.patches(x) @ u.F.T + u.f)
         return namespace(x).reshape(out, tuple(x.shape))
 
@@ -159,13 +165,18 @@ class DenseNet(Dynamics):
     size, channels, window : as in :class:`Patches`.
     form : "B" or "C".
     activation : σ.
+
+    Raises
+    ------
+    InputError for sizes as in :class:`Patches`, a form that is neither, an activation that is no
+    function.
     """
 
     size: tuple[int, ...]
     channels: int
     window: int = 3
     form: str = "B"
-    activation: Callable[[Any], Any] = tanh
+    activation: Activation = tanh
 
     def __post_init__(self) -> None:
         self.patches  # noqa: B018  (checks the sizes)
@@ -174,35 +185,45 @@ class DenseNet(Dynamics):
 
     @property
     def patches(self) -> Patches:
+        """P."""
         return Patches(self.size, self.channels, self.window)
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """W on the triangle; b on the path (form "B") or the triangle."""
         c = self.channels
         bias = Control((c,), on="t" if self.form == "B" else "ts")
         return {"W": Control((c, self.patches.entries), on="ts"), "b": bias}
 
-    def feature(self, s: Any, x: Any, u: Any) -> Any:
+    def feature(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
         """The patches, once for each source layer."""
         return self.patches(x)
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
+        """P(x) Wᵀ, or σ of it with b, (positions, channels)."""
         mixed = y @ u.W.T
         return mixed if self.form == "B" else self.activation(mixed + u.b)
 
-    def batched_feature(self, s: Any, x: Any, u: Any) -> Any:
+    def batched_feature(self, s: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
         """The patches of all samples, (n, positions, channels) -> (n, positions, patch)."""
         return self.patches.of_all(x)
 
     @property
-    def outer(self) -> Callable[..., Any] | None:  # type: ignore[override]
+    def outer(self) -> UserFormula | None:  # type: ignore[override]
+        """g + σ(z + b), (positions, channels), in form "B"."""
         if self.form == "C":
             return None
         return lambda t, g, z, u: g + self.activation(z + u.b)
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
-        """y (n, positions, patch), W (m, channels, patch), b (m, channels) -> (m, n, positions,
-        channels).
+    def batched(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
+        """All later layers at once.
+
+        y (n, positions, patch), W (m, channels, patch), b (m, channels)
+        -> (m, n, positions, channels).
 
         One product of all m filters with all n patches: products filter by filter have only
         ``channels`` columns, and took 10 times as long (channels = 4, m = 16, 64 images of 8 x 8).

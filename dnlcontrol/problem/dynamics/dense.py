@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Affine, Dynamics, Outer
+from dnlcontrol.problem.engines import Activation, FormulaArray, FormulaControls, UserFormula
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,16 @@ class Dense(Dynamics):
     feature : ``F(s, x, u)``, replaces the default feature map; ``feature_controls`` are its path
         controls.
     bias : False leaves b out.
+
+    Raises
+    ------
+    InputError for a width below 1, a form that is none of the three, functions that are none.
     """
 
     width: int
     form: str = "C"
-    activation: Callable[[Any], Any] = tanh
-    feature_map: Callable[..., Any] | None = None
+    activation: Activation = tanh
+    feature_map: UserFormula | None = None
     feature_controls: Mapping[str, Control] = field(default_factory=dict)
     bias: bool = True
 
@@ -41,8 +45,8 @@ class Dense(Dynamics):
         self,
         width: int,
         form: str = "C",
-        activation: Callable[[Any], Any] = tanh,
-        feature: Callable[..., Any] | None = None,
+        activation: Activation = tanh,
+        feature: UserFormula | None = None,
         feature_controls: Mapping[str, Control] | None = None,
         bias: bool = True,
     ) -> None:
@@ -66,6 +70,7 @@ class Dense(Dynamics):
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """W (d, d) on the triangle, b (d,), and those of the feature map."""
         d = self.width
         controls = {"W": Control((d, d), on="ts"), **self.feature_controls}
         if self.bias:
@@ -73,23 +78,30 @@ class Dense(Dynamics):
         return controls
 
     @property
-    def feature(self) -> Callable[..., Any] | None:  # type: ignore[override]
+    def feature(self) -> UserFormula | None:  # type: ignore[override]
+        """F(s, x, u), by default σ(x) in form "A" and x in the others."""
         if self.feature_map is not None:
             return self.feature_map
         return (lambda s, x, u: self.activation(x)) if self.form == "A" else None
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
+        """W y, or σ(W y + b) in form "C", (d,)."""
         mixed = u.W @ y
         if self.form != "C":
             return mixed
         return self.activation(mixed + u.b if self.bias else mixed)
 
     @property
-    def outer(self) -> Callable[..., Any] | None:  # type: ignore[override]
+    def outer(self) -> UserFormula | None:  # type: ignore[override]
+        """g + z + b in form "A", g + σ(z + b) in form "B", (d,)."""
         if self.form == "C" or (self.form == "A" and not self.bias):
             return None
 
-        def combine(t: Any, g: Any, z: Any, u: Any) -> Any:
+        def combine(
+            t: FormulaArray, g: FormulaArray, z: FormulaArray, u: FormulaControls
+        ) -> FormulaArray:
             z = z + u.b if self.bias else z
             return g + (z if self.form == "A" else self.activation(z))
 
@@ -97,6 +109,7 @@ class Dense(Dynamics):
 
     @property
     def affine(self) -> Affine:  # type: ignore[override]
+        """Which of kernel, feature and outer map are σ of an affine map."""
         bias = "b" if self.bias else None
         if self.form == "C":
             return Affine("W", bias, self.activation)
@@ -104,7 +117,9 @@ class Dense(Dynamics):
             return Affine("W", outer=Outer(bias, self.activation))
         return Affine("W", feature=None if self.feature_map else self.activation, outer=Outer(bias))
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def batched(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         """All later layers at once: y (n, d), W (m, d, d), b (m, d) -> (m, n, d)."""
         mixed = y @ u.W.transpose(1, 2)
         if self.form != "C":

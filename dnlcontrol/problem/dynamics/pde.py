@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.problem.activations import tanh
-from dnlcontrol.problem.array import namespace
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
+from dnlcontrol.problem.engines import Activation, FormulaArray, FormulaControls, UserFormula
 from dnlcontrol.problem.losses import Cost
+from dnlcontrol.problem.namespace import namespace
 
 RULES = ("midpoint", "gauss")
-INDEPENDENT = 1e12  # condition of a Gram matrix above which four digits or fewer are left
+WORST_CONDITION = 1e12  # condition of a Gram matrix above which four digits or fewer are left
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class WidthPDE(Dynamics):
     rule : "midpoint" (order N^-2) or "gauss".
     activation : σ, a function of one array.
 
+    Raises
+    ------
+    InputError for a number of nodes below 1, an unknown rule, an activation that is no function.
+
     >>> pde = WidthPDE(4)
     >>> pde.y.tolist(), pde.own_controls["w"].shape
     ([0.125, 0.375, 0.625, 0.875], (4, 4))
@@ -50,7 +55,7 @@ class WidthPDE(Dynamics):
 
     nodes: int
     rule: str = "midpoint"
-    activation: Callable[[Any], Any] = tanh
+    activation: Activation = tanh
     is_ode = True
 
     def __post_init__(self) -> None:
@@ -76,30 +81,36 @@ class WidthPDE(Dynamics):
 
     @property
     def own_controls(self) -> Mapping[str, Control]:
+        """w (N, N) and b (N,), scaled, on the path."""
         n = self.nodes
         return {"w": Control((n, n), on="t"), "b": Control((n,), on="t")}
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
+        """σ(∫ w y dz + b) at the nodes, (N,)."""
         root = namespace(y).asarray(np.sqrt(self.q))
         return self.activation((u.w @ (root * y) + u.b) / root)
 
-    def batched(self, t: Any, s: Any, y: Any, u: Any) -> Any:
+    def batched(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
         """y (n, N) -> (1, n, N)."""
         root = y.new_tensor(np.sqrt(self.q))
         return self.activation(((y * root) @ u.w.T + u.b) / root).unsqueeze(0)
 
-    # -- functions and samples
-    # -----------------------------------------------------------------------------------
-    def sample(self, function: Callable[[np.ndarray], Any]) -> np.ndarray:
+    # -- functions and samples ---------------------------------------------------------------------
+    def sample(self, function: Callable[[np.ndarray], ArrayLike]) -> np.ndarray:
         """A function of y at the nodes, (N,)."""
         checks.function("WidthPDE.sample", function)
         return np.array(np.broadcast_to(function(self.y), (self.nodes,)), dtype=float)
 
     def controls(
-        self, w: Callable[..., Any] | None = None, b: Callable[..., Any] | None = None
-    ) -> dict[str, Any]:
-        """Functions w(y, z, t) and b(y, t) as initial guesses (functions of t) for the scaled
-        controls.
+        self, w: Callable[..., np.ndarray] | None = None, b: Callable[..., np.ndarray] | None = None
+    ) -> dict[str, Callable[[float], np.ndarray]]:
+        """Functions w(y, z, t) and b(y, t) as initial guesses, functions of t, of scaled controls.
+
+        They map arrays y (N, 1), z (1, N) and a number t to (N, N), y (N,) to (N,).
         """
         y = self.y
         root = np.sqrt(self.q)
@@ -113,7 +124,7 @@ class WidthPDE(Dynamics):
         return out
 
     def functions(
-        self, w: Any = None, b: Any = None
+        self, w: ArrayLike | None = None, b: ArrayLike | None = None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Samples (..., N, N) and (..., N) of the scaled controls as values w(y_i, z_j), b(y_i)."""
         root = np.sqrt(self.q)
@@ -122,13 +133,15 @@ class WidthPDE(Dynamics):
             None if b is None else np.asarray(b) / root,
         )
 
-    # -- costs
-    # ----------------------------------------------------------------------------------------------
-    def squared(self, target: Any) -> Cost:
-        """½ ∫ (f(y, T) - g(y))² dy by the quadrature; ``target`` g at the nodes, (samples, N)."""
+    # -- costs -------------------------------------------------------------------------------------
+    def squared(self, target: ArrayLike) -> Cost:
+        """½ ∫ (f(y, T) - g(y))² dy by the quadrature; ``target`` g at the nodes, (samples, N).
+
+        Raises InputError for another shape.
+        """
         q = self.q
 
-        def squared_distance(x: Any, c: Any, g: Any) -> Any:
+        def squared_distance(x: FormulaArray, c: FormulaControls, g: FormulaArray) -> FormulaArray:
             xp = namespace(x)
             return 0.5 * xp.sum(xp.asarray(q) * (x - g) ** 2)
 
@@ -139,7 +152,7 @@ class WidthPDE(Dynamics):
             )
         return Cost(squared_distance, target, name="squared_distance")
 
-    def slopes(self, w: float = 0.0, b: float = 0.0) -> Callable[..., Any]:
+    def slopes(self, w: float = 0.0, b: float = 0.0) -> UserFormula:
         """The running cost ½ weight_w ∫∫ |∂_y w|² + |∂_z w|² dy dz + ½ weight_b ∫ |∂_y b|² dy.
 
         Differences of neighbouring nodes over their distance, the other axis by the quadrature.
@@ -148,7 +161,7 @@ class WidthPDE(Dynamics):
         weight_w, weight_b = checks.non_negative("slopes.w", w), checks.non_negative("slopes.b", b)
         root, gaps = np.sqrt(self.q), np.sqrt(np.diff(self.y))
 
-        def slope_cost(t: Any, x: Any, u: Any) -> Any:
+        def slope_cost(t: FormulaArray, x: FormulaArray, u: FormulaControls) -> FormulaArray:
             xp = namespace(x)
             r, h = xp.asarray(root), xp.asarray(gaps)
             total = 0.0 * xp.sum(x)
@@ -164,26 +177,26 @@ class WidthPDE(Dynamics):
 
         return slope_cost
 
-    # -- exact answers
-    # ----------------------------------------------------------------------------------------------
+    # -- exact answers -----------------------------------------------------------------------------
     def steer(
         self,
-        start: Any,
-        end: Any,
+        start: ArrayLike,
+        end: ArrayLike,
         depth: int,
         inverse: Callable[[np.ndarray], np.ndarray] = np.arctanh,
         horizon: float = 1.0,
-    ) -> dict[str, Any]:
-        """Controls that move S data from ``start`` to ``end`` (S, N) along straight lines, exactly
-        for Euler's method.
+    ) -> dict[str, np.ndarray | float]:
+        """Controls that move S data from ``start`` to ``end`` (S, N) along straight lines.
 
-            w(y, z, t) = Σ_{r,s} (G^{-1})_{sr} σ^{-1}((f1_r - f0_r)(y)/T) φ_s(z, t),   b = 0,   G_sr
-            = <φ_s, φ_r>
+            w(y, z, t) = Σ_{r,s} (G^{-1})_{sr} σ^{-1}((f1_r - f0_r)(y)/T) φ_s(z, t)
+            b = 0,   G_sr = <φ_s, φ_r>
 
-        with φ_s the line from f0_s to f1_s, at the nodes t_0..t_{L-1} of the left rule. ``inverse``
-        is σ^{-1}. The lines must stay linearly independent and the speeds (f1 - f0)/T inside the
-        range of σ. Returns a start for :func:`dnlcontrol.simulate` or :func:`dnlcontrol.solve` at
-        that depth.
+        with φ_s the line from f0_s to f1_s, at the nodes t_0..t_{L-1} of the left rule: exact for
+        Euler's method. ``inverse`` is σ^{-1}. Returns a start for :func:`dnlcontrol.simulate` or
+        :func:`dnlcontrol.solve` at that depth, {"w": (L, N, N), "b": 0}.
+
+        Raises InputError where the lines become linearly dependent, or a speed (f1 - f0)/T lies
+        outside the range of σ.
         """
         start, end = checks.numbers("steer.start", start), checks.numbers("steer.end", end)
         if start.ndim != 2 or start.shape[1] != self.nodes or end.shape != start.shape:
@@ -201,18 +214,17 @@ class WidthPDE(Dynamics):
         path = start + np.arange(L)[:, None, None] / L * (end - start)
         gram = (path * self.q) @ path.transpose(0, 2, 1)
         worst = int(np.argmax(np.linalg.cond(gram)))
-        if not np.linalg.cond(gram[worst]) < INDEPENDENT:
+        if not np.linalg.cond(gram[worst]) < WORST_CONDITION:
             seen = f"lines that are linearly dependent at t = {worst * T / L:g}"
             checks.reject("steer.start, steer.end", seen, "data that stay independent")
         root = np.sqrt(self.q)
         return {"w": np.outer(root, root) * (speed.T @ np.linalg.solve(gram, path)), "b": 0.0}
 
-    def steady_state(self, w: Any, b: Any, zero: float = 0.0) -> np.ndarray:
-        """f with ∫ w(y, z) f(z) dz + b(y) = c at every node, σ(c) = 0; ``zero`` is c, w and b are
-        scaled samples.
+    def steady_state(self, w: ArrayLike, b: ArrayLike, zero: float = 0.0) -> np.ndarray:
+        """f (N,) with ∫ w(y, z) f(z) dz + b(y) = c at every node, σ(c) = 0.
 
-        The solution of least norm in L²(Y). Where w is singular and b outside its range there is
-        none: an error.
+        ``zero`` is c; w (N, N) and b (N,) are scaled samples. The solution of least norm in L²(Y).
+        Where w is singular and b outside its range there is none: an error.
         """
         root = np.sqrt(self.q)
         w, b = checks.numbers("steady_state.w", w), checks.numbers("steady_state.b", b)
@@ -224,18 +236,21 @@ class WidthPDE(Dynamics):
             )
         return np.asarray(scaled / root)
 
-    # -- the Hamiltonian
-    # ---------------------------------------------------------------------------------------------
+    # -- the Hamiltonian ---------------------------------------------------------------------------
     def minimise_hamiltonian(
-        self, states: Any, costates: Any, weight_w: float, weight_b: float | None, start: Any = None
+        self,
+        states: ArrayLike,
+        costates: ArrayLike,
+        weight_w: float,
+        weight_b: float | None,
+        start: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The w and b that minimise H = Σ_s <p_s, σ(∫w f_s + b)> + ½ λ‖w‖² + ½ κ‖b‖², and the
-        minimum per node.
+        """The w and b that minimise H = Σ_s <p_s, σ(∫w f_s + b)> + ½ λ‖w‖² + ½ κ‖b‖².
 
         Everything separates in y, and there only ξ_s = <w(y, .), f_s> + b(y) matters [derived]:
 
-            min over η of Σ_s p_s(y) σ(ξ_s) + ½ |η|²,    ξ = C η,    C Cᵀ = M,    M_st = <f_s,
-            f_t>/λ + 1/κ
+            min over η of Σ_s p_s(y) σ(ξ_s) + ½ |η|²
+            ξ = C η,    C Cᵀ = M,    M_st = <f_s, f_t>/λ + 1/κ
 
         by damped Newton from the corners of the box that holds all stationary points, η = -Cᵀ(p∘a),
         a = σ'(ξ) (for a 1-Lipschitz, increasing σ: a in [0, 1]^S). Then w(y, .) = -(1/λ) Σ p_s a_s
@@ -245,7 +260,10 @@ class WidthPDE(Dynamics):
 
         ``states`` (S, N); ``costates`` (S, N) as values p_s(y), with the weight of the sample in
         them: for the mean over S data p = ψ / (S q). ``start`` (N, S) adds a start for ξ, projected
-        onto the range of M. Returns scaled w (N, N), b (N,), minimum (N,).
+        onto the range of M. Returns scaled w (N, N), b (N,), and the minimum per node (N,).
+
+        Raises InputError where states and costates are not both (S, N), or a weight is not
+        positive.
         """
         from dnlcontrol.problem.dynamics.reduced import minimise_reduced
 

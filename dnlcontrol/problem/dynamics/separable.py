@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.problem.array import namespace
 from dnlcontrol.problem.dynamics.base import Dynamics, check_functions
 from dnlcontrol.problem.dynamics.volterra import Volterra
+from dnlcontrol.problem.engines import FormulaArray, FormulaControls, UserFormula
+from dnlcontrol.problem.namespace import namespace
 
-LARGEST = 600.0  # e^600 and its square root's products stay far from the largest float64
+LARGEST_EXPONENT = 600.0  # e^600 and its square root's products stay far from the largest float64
+
+
+Factors: TypeAlias = Callable[[FormulaArray], Sequence[FormulaArray]]  # t -> a_1..a_r
+Term: TypeAlias = Callable[[FormulaArray, FormulaArray, FormulaControls], FormulaArray]
+Terms: TypeAlias = Callable[[FormulaArray, FormulaArray, FormulaControls], Sequence[FormulaArray]]
 
 
 @dataclass(frozen=True)
 class Separable(Dynamics):
-    """x(t) = G(t, g(t), z(t), u(t)),  z(t) = ∫_0^t Σ_r a_r(t) b_r(s, y(s), u(s)) ds,  y(s) = F(s,
-    x(s), u(s)).
+    """A Volterra equation whose kernel is a sum of r products:
+
+        x(t) = G(t, g(t), z(t), u(t)),    y(s) = F(s, x(s), u(s))
+        z(t) = ∫_0^t Σ_r a_r(t) b_r(s, y(s), u(s)) ds
 
     The r integrals m_r(t) = ∫_0^t b_r ds do not depend on t under the integral: they are carried
     from layer to layer, and z = Σ_r a_r(t) m_r. The sums are those of the same :class:`Volterra`
@@ -36,9 +44,8 @@ class Separable(Dynamics):
     InputError where the lists differ in length, or are empty (when the problem is made).
 
     >>> import numpy as np, dnlcontrol as dnl
-    >>> ramp = dnl.Separable(
-    ...     lambda t: [t, -1.0], lambda s, x, u: [u.u, s * u.u]
-    ... )  # kernel (t - s) u(s)
+    >>> # the kernel (t - s) u(s)
+    >>> ramp = dnl.Separable(lambda t: [t, -1.0], lambda s, x, u: [u.u, s * u.u])
     >>> problem = dnl.ControlProblem(
     ...     x0=[0.0], dynamics=ramp, controls={"u": dnl.Control((), initial=1)}
     ... )
@@ -46,19 +53,19 @@ class Separable(Dynamics):
     [0.0, 0.0625, 0.1875, 0.375, 0.625]
     """
 
-    factors: Callable[[Any], Sequence[Any]]
-    terms: Callable[[Any, Any, Any], Sequence[Any]]
-    free_term: Callable[..., Any] | None = None
-    feature: Callable[..., Any] | None = None
-    outer_map: Callable[..., Any] | None = None
+    factors: Factors
+    terms: Terms
+    free_term: UserFormula | None = None
+    feature: UserFormula | None = None
+    outer_map: UserFormula | None = None
 
     def __init__(
         self,
-        factors: Callable[[Any], Sequence[Any]],
-        terms: Callable[[Any, Any, Any], Sequence[Any]],
-        free_term: Callable[..., Any] | None = None,
-        feature: Callable[..., Any] | None = None,
-        outer: Callable[..., Any] | None = None,
+        factors: Factors,
+        terms: Terms,
+        free_term: UserFormula | None = None,
+        feature: UserFormula | None = None,
+        outer: UserFormula | None = None,
     ) -> None:
         checks.function("Separable.factors", factors)
         checks.function("Separable.terms", terms)
@@ -73,16 +80,22 @@ class Separable(Dynamics):
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def kernel(self, t: Any, s: Any, y: Any, u: Any) -> Any:
-        """b_1..b_r, one below the other."""
+    def kernel(
+        self, t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+    ) -> FormulaArray:
+        """b_1..b_r, one below the other, (r·n, ...) for terms of n rows."""
         terms = _listed("Separable.terms", self.terms(s, y, u))
         xp = namespace(s)
         terms = [xp.asarray(b) for b in terms]
         return xp.concat(terms) if len(terms[0].shape) == 2 else xp.stack(terms)
 
     @property
-    def outer(self) -> Callable[..., Any]:  # type: ignore[override]
-        def combine(t: Any, g: Any, z: Any, u: Any) -> Any:
+    def outer(self) -> UserFormula:  # type: ignore[override]
+        """G(t, g, Σ_r a_r(t) m_r, u) from the integrals m_1..m_r, one below the other."""
+
+        def combine(
+            t: FormulaArray, g: FormulaArray, z: FormulaArray, u: FormulaControls
+        ) -> FormulaArray:
             factors = _listed("Separable.factors", self.factors(t))
             rows, count = z.shape[0], len(factors)
             if rows % count or (len(z.shape) < 2 and rows != count):
@@ -101,11 +114,11 @@ class Separable(Dynamics):
         return combine
 
     def dense(self) -> Volterra:
-        """The same equation with its kernel Σ_r a_r(t) b_r(s, y, u) evaluated for every pair of
-        layers, O(L²).
-        """
+        """The same equation with its kernel evaluated for every pair of layers, O(L²)."""
 
-        def kernel(t: Any, s: Any, y: Any, u: Any) -> Any:
+        def kernel(
+            t: FormulaArray, s: FormulaArray, y: FormulaArray, u: FormulaControls
+        ) -> FormulaArray:
             pairs = zip(self.factors(t), self.terms(s, y, u), strict=True)
             a, b = next(pairs)
             total = a * b
@@ -118,10 +131,10 @@ class Separable(Dynamics):
 
 def exponential_memory(
     rates: Sequence[float],
-    term: Callable[[Any, Any, Any], Any],
+    term: Term,
     weights: Sequence[float] | None = None,
     horizon: float = 1.0,
-    **maps: Any,
+    **maps: UserFormula | None,
 ) -> Separable:
     """The convolution kernel Σ_r c_r e^{-ρ_r (t - s)} b(s, y, u) as a :class:`Separable`.
 
@@ -131,6 +144,10 @@ def exponential_memory(
     term : ``b(s, y, u)``.
     horizon : T of the problem: factors and terms are e^{±ρs}, refused where |ρ| T > 600.
     maps : ``free_term``, ``feature``, ``outer``.
+
+    Raises
+    ------
+    InputError for a rate that is too large, or lists that differ in length.
 
     >>> import dnlcontrol as dnl
     >>> decay = dnl.exponential_memory([1.0, 4.0], lambda s, x, u: u.u - x, weights=[0.5, 0.5])
@@ -145,24 +162,26 @@ def exponential_memory(
         )
     checks.positive("horizon", horizon)
     checks.function("term", term)
-    if np.any(np.abs(rho) * horizon > LARGEST):
+    if np.any(np.abs(rho) * horizon > LARGEST_EXPONENT):
         seen = f"a rate {rho[np.argmax(np.abs(rho))]:g} on [0, {horizon:g}]"
         checks.reject(
-            "rates", seen, f"|rate| times horizon up to {LARGEST:g}; dnl.Volterra takes any kernel"
+            "rates",
+            seen,
+            f"|rate| times horizon up to {LARGEST_EXPONENT:g}; dnl.Volterra takes any kernel",
         )
 
-    def factors(t: Any) -> list[Any]:
+    def factors(t: FormulaArray) -> list[FormulaArray]:
         exp = namespace(t).exp
         return [float(a) * exp(float(-r) * t) for a, r in zip(c, rho, strict=True)]
 
-    def terms(s: Any, y: Any, u: Any) -> list[Any]:
+    def terms(s: FormulaArray, y: FormulaArray, u: FormulaControls) -> list[FormulaArray]:
         b, exp = term(s, y, u), namespace(s).exp
         return [exp(float(r) * s) * b for r in rho]
 
     return Separable(factors, terms, **maps)
 
 
-def _listed(name: str, value: Any) -> list[Any]:
+def _listed(name: str, value: object) -> list[FormulaArray]:
     if not isinstance(value, (list, tuple)) or not value:
         checks.reject_type(name, value, "a function that returns a list with at least one entry")
     return list(value)

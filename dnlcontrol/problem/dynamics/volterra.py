@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from dnlcontrol import checks
 from dnlcontrol.problem.dynamics.base import Dynamics, check_functions
+from dnlcontrol.problem.engines import UserFormula
 
 
 @dataclass(frozen=True)
 class Volterra(Dynamics):
-    """x(t) = G(t, g(t), z(t), u(t)),  z(t) = ∫_0^t k(t, s, y(s), u(t, s)) ds,  y(s) = F(s, x(s),
-    u(s)).
+    """A Volterra equation with any kernel:
+
+        x(t) = G(t, g(t), z(t), u(t)),    y(s) = F(s, x(s), u(s))
+        z(t) = ∫_0^t k(t, s, y(s), u(t, s)) ds
 
     Parameters
     ----------
@@ -26,13 +27,17 @@ class Volterra(Dynamics):
 
     A kernel that reads neither t nor a triangular control is detected and runs as an O(L)
     recursion.
+
+    Raises
+    ------
+    InputTypeError for what is no function.
     """
 
-    kernel: Callable[..., Any]
-    free_term: Callable[..., Any] | None = None
-    feature: Callable[..., Any] | None = None
-    outer: Callable[..., Any] | None = None
-    batched: Callable[..., Any] | None = None
+    kernel: UserFormula
+    free_term: UserFormula | None = None
+    feature: UserFormula | None = None
+    outer: UserFormula | None = None
+    batched: UserFormula | None = None
 
     def __post_init__(self) -> None:
         checks.function("Volterra.kernel", self.kernel)

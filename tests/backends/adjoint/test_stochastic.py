@@ -186,7 +186,8 @@ MEMORY = """
 import resource, sys
 import numpy as np, dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.stochastic import MiniBatches, stochastic
+from dnlcontrol.backends.adjoint.stochastic import stochastic
+from dnlcontrol.backends.options import Adam, MiniBatches
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -196,7 +197,8 @@ problem = dnl.ControlProblem(x0=x0, dynamics=dnl.Dense(8), terminal=lambda x, c:
                              regularisers=[dnl.H1("W", 1e-3), dnl.H1("b", 1e-3)])
 evaluator = Evaluator(dnl.discretise(problem, 32), chunk=64, stored=False)
 w, before = np.full(evaluator.space.size, 0.01), peak()
-stochastic(evaluator, w, "adam", MiniBatches(size=256, epochs=1, polish=False), 1e-8, 1)
+batches = MiniBatches(size=256, epochs=1, polish=False)
+stochastic(evaluator, w, Adam(batches), 1e-8, 1)
 evaluator.hessian_product(w, w)
 print(peak() - before)
 """

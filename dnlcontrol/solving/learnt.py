@@ -1,0 +1,40 @@
+"""What a solve learnt that the next one can use, kept beside its solution as long as that lives."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+from dnlcontrol.minimise.preconditioner import Preconditioner
+from dnlcontrol.results.solution import Solution
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What the minimiser learnt of the Hessian; None where it learnt nothing."""
+
+    preconditioner: Preconditioner | None = None
+
+
+NOTHING = Learnt()
+_beside: dict[int, Learnt] = {}  # by id of the solution, which leaves with it
+
+
+def remember(solution: Solution, learnt: Learnt) -> None:
+    """Keep what was learnt in finding this solution until the solution is gone."""
+    if learnt.preconditioner is None:
+        forget(solution)
+        return
+    if id(solution) not in _beside:
+        weakref.finalize(solution, _beside.pop, id(solution), None).atexit = False
+    _beside[id(solution)] = learnt
+
+
+def recall(solution: Solution | None) -> Learnt:
+    """What was learnt in finding this solution."""
+    return NOTHING if solution is None else _beside.get(id(solution), NOTHING)
+
+
+def forget(solution: Solution) -> None:
+    """Free what was learnt in finding this solution."""
+    _beside.pop(id(solution), None)
