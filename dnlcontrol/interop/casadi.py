@@ -10,6 +10,7 @@ from typing import Any
 
 import casadi as ca
 import numpy as np
+import numpy.typing as npt
 
 from dnlcontrol import checks
 from dnlcontrol.backends.exact.lifted.transcription import Transcription
@@ -17,9 +18,10 @@ from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.problem.problem import ControlProblem
 
 # Newton's method in generated C: it ends with a step below 1e-9, whose successor would be of the
-# size of its square, or after 50 steps without a word: a residual above SETTLED (1 + |x|) tells
-STAGE = {"abstol": 0.0, "abstolStep": 1e-9, "max_iter": 50}
-SETTLED = 1e-8
+# size of its square, or after 50 steps without a word: a residual above STAGE_RESIDUAL (1 + |x|)
+# tells
+STAGE_OPTIONS = {"abstol": 0.0, "abstolStep": 1e-9, "max_iter": 50}
+STAGE_RESIDUAL = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +30,8 @@ class CasadiProgram:
     problem.
 
         f  J_L, penalties included
-        g  the state equation (right side 0), then every constraint but the state bounds, then rows
-        added by the user
+        g  the state equation (right side 0), then every constraint but the state bounds,
+           then rows added by the user
 
     Attributes
     ----------
@@ -50,9 +52,9 @@ class CasadiProgram:
     functions that :func:`dnlcontrol.solve` runs on.
     """
 
-    variables: Any
-    objective: Any
-    constraints: Any
+    variables: ca.SX
+    objective: ca.SX
+    constraints: ca.SX
     lbx: np.ndarray
     ubx: np.ndarray
     lbg: np.ndarray
@@ -64,8 +66,13 @@ class CasadiProgram:
     rows: Mapping[str, np.ndarray]
     one_step: bool
 
-    def entries(self, positions: Any) -> Any:
-        """The variables at these positions, an SX column in row-major order."""
+    def entries(self, positions: npt.ArrayLike) -> ca.SX:
+        """The variables at these positions, an SX column in row-major order.
+
+        Raises
+        ------
+        InputError : positions that are not integers from 0 to the number of variables - 1.
+        """
         index = np.atleast_1d(np.asarray(positions))
         if index.dtype.kind not in "iu":
             checks.reject_type(
@@ -79,14 +86,20 @@ class CasadiProgram:
 
     def add(
         self,
-        objective: Any = 0.0,
-        rows: Any = None,
-        lower: Any = 0.0,
-        upper: Any = 0.0,
+        objective: ca.SX | float = 0.0,
+        rows: ca.SX | None = None,
+        lower: npt.ArrayLike = 0.0,
+        upper: npt.ArrayLike = 0.0,
         name: str = "added",
     ) -> CasadiProgram:
-        """A program with ``objective`` added to f and lower <= rows <= upper added to g (equalities
-        by default).
+        """A program with ``objective`` added to f and lower <= rows <= upper added to g.
+
+        ``rows`` (any shape) become equalities with 0 by default; ``lower`` and ``upper`` are
+        numbers or vectors of their length.
+
+        Raises
+        ------
+        InputError : an objective that is not 1×1, bounds of another length, a name in use.
         """
         term = ca.SX(objective)
         if term.numel() != 1:
@@ -123,11 +136,15 @@ class CasadiProgram:
         """What the solver is called with: ``solver(**program.arguments())``."""
         return {"x0": self.x0, "lbx": self.lbx, "ubx": self.ubx, "lbg": self.lbg, "ubg": self.ubg}
 
-    def values(self, point: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def values(self, point: ca.DM | npt.ArrayLike) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Controls by name (sites, *shape) and states (L+1, N, *state shape) at a point z, such as
         ``result["x"]``.
 
         The mapping of controls serves as ``start`` of :func:`dnlcontrol.solve`.
+
+        Raises
+        ------
+        InputError : a point with another number of entries.
         """
         z = np.asarray(point, dtype=float).ravel()
         if z.size != self.variables.numel():
@@ -194,7 +211,9 @@ def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> Casadi
     )
 
 
-def export_c(problem: ControlProblem, depth: int, path: Any, rule: str = "left") -> Path:
+def export_c(
+    problem: ControlProblem, depth: int, path: str | os.PathLike[str], rule: str = "left"
+) -> Path:
     """Write J_L(w), states eliminated, and its gradient as C functions that need nothing but the C
     library.
 
@@ -218,9 +237,16 @@ def export_c(problem: ControlProblem, depth: int, path: Any, rule: str = "left")
     Returns
     -------
     The path of the C file.
+
+    Raises
+    ------
+    InputError : a path whose name is not that of a C file, or whose directory does not exist.
     """
     file = _c_file(path)
     t = Transcription(discretise(problem, depth, rule))
+    # SX or MX: the stubs know functions of either, not of both
+    w: Any
+    x: Any
     w, x = _solved(t) if t.discrete.grid.implicit else (t.w, _forward(t))
     # A call of a Function inserts its operations: the states disappear from the expression.
     value = ca.Function("objective", [t.w, t.x], [t.objective])(w, x)
@@ -234,7 +260,7 @@ def export_c(problem: ControlProblem, depth: int, path: Any, rule: str = "left")
     return file
 
 
-def _c_file(path: Any) -> Path:
+def _c_file(path: str | os.PathLike[str]) -> Path:
     try:
         file = Path(path)
     except TypeError:
@@ -250,12 +276,13 @@ def _c_file(path: Any) -> Path:
     return file
 
 
-def _forward(t: Transcription) -> Any:
-    """The states as expressions of w: row l is x^l - r(w, x^0..x^{l-1}), so that r is -row at x^l =
-    0.
+def _forward(t: Transcription) -> ca.SX:
+    """The states as expressions of w, (entries, (L+1) N).
+
+    Row l is x^l - r(w, x^0..x^{l-1}), so that r is -row at x^l = 0.
     """
     columns, rows = (ca.horzsplit(m, t.samples) for m in (t.x, t.rows))
-    states: list[Any] = []
+    states: list[ca.SX] = []
     for l, row in enumerate(rows):
         own = columns[l]
         step = ca.Function("row", [t.w, *columns[: l + 1]], [-row])
@@ -263,24 +290,24 @@ def _forward(t: Transcription) -> Any:
     return ca.horzcat(*states)
 
 
-def _solved(t: Transcription) -> tuple[Any, Any]:
+def _solved(t: Transcription) -> tuple[ca.MX, ca.MX]:
     """w and the states as expressions of it, with a solver in the place of every implicit row."""
     columns, rows = (ca.horzsplit(m, t.samples) for m in (t.x, t.rows))
     w = ca.MX.sym("w", t.w.numel())
-    states: list[Any] = []
+    states: list[ca.MX] = []
     for l, (column, row) in enumerate(zip(columns, rows, strict=True)):
         unknown = ca.SX.sym("unknown", column.numel())
         known = ca.vertcat(t.w, *map(ca.vec, columns[:l]))
         residual = ca.substitute(ca.vec(row), ca.vec(column), unknown)
         stage = ca.rootfinder(
-            "stage", "fast_newton", {"x": unknown, "p": known, "g": residual}, STAGE
+            "stage", "fast_newton", {"x": unknown, "p": known, "g": residual}, STAGE_OPTIONS
         )
         guess = states[-1] if states else ca.MX.zeros(column.numel())
         given = ca.vertcat(w, *states)
         x = stage(x0=guess, p=given)["x"]
         left = ca.norm_inf(ca.Function("residual", [unknown, known], [residual])(x, given))
         states.append(
-            x * (1 + ca.log(1 - 2 * ca.logic_not(left <= SETTLED * (1 + ca.norm_inf(x)))))
+            x * (1 + ca.log(1 - 2 * ca.logic_not(left <= STAGE_RESIDUAL * (1 + ca.norm_inf(x)))))
         )  # log 1 = 0, log(-1) is NaN
     shape = columns[0].shape
     return w, ca.horzcat(*(ca.reshape(x, *shape) for x in states))

@@ -21,12 +21,12 @@ def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dic
     with its formula.
     """
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.exact.condensed.traced import Traced
+    from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
 
     discrete = discretise(problem, depth, rule)
     evaluator = Evaluator(discrete)
     for formula in problem.formulas.all():
-        Traced(formula, problem.horizon, evaluator.vectorised.targets(formula))
+        TracedFormula(formula, problem.horizon, evaluator.vectorised.targets(formula))
     report: dict[str, Any] = {
         "problem": problem.name,
         "depth": depth,

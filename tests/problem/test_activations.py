@@ -37,7 +37,7 @@ def test_smooth_activations_have_their_derivatives_everywhere(activation, slope,
     first = torch.func.grad(torch_call(formula))
     x = torch.tensor(at, dtype=torch.float64)
     casadi = OnCasadi(formula)
-    (symbol,), slopes = casadi.inputs, [casadi.flat]
+    (symbol,), slopes = casadi.symbols, [casadi.flat]
     for _ in range(2):
         slopes.append(ca.jacobian(slopes[-1], symbol))
     found = [float(v[0, 0]) for v in casadi.call(slopes[1:], [np.array(at)])]

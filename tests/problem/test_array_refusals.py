@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.exact.condensed.traced import Traced
+from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
 from dnlcontrol.problem.engines import numpy_engine
 from dnlcontrol.problem.formula import Formula, trace
 from tests.problem.three_engines import torch_call
@@ -154,7 +154,7 @@ def test_outside_the_vocabulary_is_told(name):
     with pytest.raises(dnl.InputError, match=told):
         torch.func.vmap(torch_call(formula))(torch.as_tensor(point[None]))
     with pytest.raises(dnl.InputError, match=told):
-        Traced(formula, 1.0, {})
+        TracedFormula(formula, 1.0, {})
 
 
 @pytest.mark.parametrize(

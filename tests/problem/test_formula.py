@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.exact.condensed.traced import Traced
+from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
 from dnlcontrol.problem.formula import Formula
 
 
@@ -38,4 +38,4 @@ def test_a_formula_that_differs_between_engines_is_told():
     with pytest.raises(
         dnl.InputError, match=r"noisy: got different values on casadi .* deterministic"
     ):
-        Traced(formula, 1.0, {})
+        TracedFormula(formula, 1.0, {})

@@ -12,7 +12,7 @@ import torch
 from scipy import special
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.exact.condensed.traced import Traced
+from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
 from dnlcontrol.problem.engines import FUNCTIONS, torch_engine
 from dnlcontrol.problem.formula import Formula
 from tests.problem.vocabulary import Shape
@@ -69,29 +69,21 @@ class OnCasadi:
     """The traced formula and its derivatives, entries row-major."""
 
     def __init__(self, formula: Formula) -> None:
-        self.formula, self.function = formula, Traced(formula, 1.0, {}).function
-        self.symbols = [ca.SX.sym(name, *(*s, 1, 1)[:2]) for name, s in formula.shapes.items()]
-        self.flat = ca.vec(self.function(*self.symbols).T)
-        self.inputs = [ca.vec(x.T) for x in self.symbols]
+        self.formula, self.function = formula, TracedFormula(formula, 1.0, {}).function
+        sizes = {name: int(np.prod(s, dtype=int)) for name, s in formula.shapes.items()}
+        self.symbols = [ca.SX.sym(name, size) for name, size in sizes.items()]
+        self.flat = self.function(*self.symbols)
 
     def call(self, expressions: list[ca.SX], arguments: list[np.ndarray]) -> list[np.ndarray]:
         function = ca.Function("f", self.symbols, expressions)
-        return [np.array(v) for v in function.call([ca.DM(np.atleast_1d(a)) for a in arguments])]
+        return [np.array(v) for v in function.call([ca.DM(np.reshape(a, -1)) for a in arguments])]
 
     def value(self, arguments: list[np.ndarray]) -> np.ndarray:
         return self.call([self.flat], arguments)[0].reshape(self.formula.shape)
 
     def slopes(self, arguments: list[np.ndarray]) -> list[np.ndarray]:
-        """CasADi counts the entries of a matrix column by column: taken apart and put together row
-        by row.
-        """
-        jacobians = []
-        for x, flat in zip(self.symbols, self.inputs, strict=True):
-            y = ca.SX.sym("y", flat.numel())
-            back = ca.reshape(y, *reversed(x.shape)).T
-            replaced = ca.substitute(self.flat, ca.vec(x), ca.vec(back))
-            jacobians.append(ca.substitute(ca.jacobian(replaced, y), y, flat))
-        return self.call(jacobians, arguments)
+        """Columns in and out are row-major: no entry is moved."""
+        return self.call([ca.jacobian(self.flat, x) for x in self.symbols], arguments)
 
 
 def assert_same(got: Any, expected: Any, rtol: float = RTOL) -> None:

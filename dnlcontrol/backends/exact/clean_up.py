@@ -1,5 +1,4 @@
-"""From an interior point to the minimiser: held controls go onto their bounds, the rest is solved
-again.
+"""From an interior point to the minimiser: held controls onto their bounds, the rest anew.
 
 An interior-point method leaves every control a little inside its bounds; without a clean-up
 bang-bang solutions look unconverged.
@@ -20,16 +19,16 @@ from dnlcontrol.minimise.faces import complementarity, held_entries, stationarit
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.newton import newton
 
-ROUNDS = 3
+# each is a whole solve by IPOPT
+CLEAN_UP_ROUNDS = 3
+# Newton steps beside a minimiser, where they converge quadratically
 POLISH_ITERATIONS = 50
 
 
 def settle(
     solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float
 ) -> LiftedPoint:
-    """The minimiser beside an interior point: Newton's method on the active set, or a clean-up
-    where that fails.
-    """
+    """The minimiser beside an interior point: active-set Newton, or a clean-up where that fails."""
     refined = ActiveNewton(solver).refine(point, tolerance)
     if refined is not None and _exact(evaluator, refined, tolerance):
         return refined
@@ -51,14 +50,12 @@ def _exact(evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float) ->
 
 
 def clean_up(solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint) -> LiftedPoint:
-    """Fix the held controls at their bounds and solve for the others, until the held set stands
-    still.
-    """
+    """Hold controls at their bounds and solve for the others, until the held set stands still."""
     space = evaluator.space
     if not space.bounded:
         return point
     lower, upper = space.bounds
-    for _ in range(ROUNDS):
+    for _ in range(CLEAN_UP_ROUNDS):
         held = held_entries(space, point.w, _gradient(evaluator, point))
         nearer = np.where(point.w - lower < upper - point.w, lower, upper)
         snapped = np.where(held, nearer, point.w)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from dnlcontrol.discretisation.space.control_space import ControlSpace
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.evaluator import Products
 from dnlcontrol.minimise.faces import held_entries, stationarity
 from dnlcontrol.minimise.multipliers import Multipliers
@@ -34,25 +36,24 @@ WARM_PUSH = 1e-13
 WARM_ITERATIONS = 100
 
 LogLine = tuple[int, float, float, float, int]
+"""One iteration: number, value, dual infeasibility, barrier parameter (or radius), inner steps."""
 
 
 def ipopt_options(
     tolerance: float, max_iterations: int, verbose: bool, barrier: float | None = None
 ) -> dict[str, Any]:
-    """What both formulations ask of IPOPT; with a first ``barrier`` parameter it starts from given
-    multipliers.
-    """
+    """What both formulations ask of IPOPT; with a first ``barrier`` parameter it starts warm."""
     # A hundredth of the tolerance leaves room between IPOPT's max-norm and the dual norm that is
     # reported.
     tight = min(1e-2 * tolerance, 1e-9)
-    limit = max_iterations if barrier is None else min(max_iterations, WARM_ITERATIONS)
+    iterations = max_iterations if barrier is None else min(max_iterations, WARM_ITERATIONS)
     options: dict[str, Any] = {
         "ipopt.tol": tight,
         "ipopt.dual_inf_tol": tight,
         "ipopt.constr_viol_tol": tight,
         "ipopt.compl_inf_tol": tight,
         "ipopt.acceptable_iter": 0,
-        "ipopt.max_iter": limit,
+        "ipopt.max_iter": iterations,
         "ipopt.bound_relax_factor": 0.0,
         "error_on_fail": False,
     }
@@ -76,7 +77,7 @@ def ipopt_options(
     return options
 
 
-def ipopt_log(stats: dict[str, Any]) -> tuple[LogLine, ...]:
+def ipopt_log(stats: Mapping[str, Any]) -> tuple[LogLine, ...]:
     """IPOPT's iterations: number, value, dual infeasibility, barrier parameter, 0."""
     seen = stats.get("iterations") or {}
     columns = [seen.get(k, ()) for k in ("obj", "inf_du", "mu")]
@@ -86,25 +87,22 @@ def ipopt_log(stats: dict[str, Any]) -> tuple[LogLine, ...]:
     )
 
 
-def first_barrier(evaluator: Products, w: np.ndarray, mu: np.ndarray) -> float:
-    """What w and μ leave of the optimality conditions, at most WARM_BARRIER: a solution is
-    recognised at once.
+def first_barrier(evaluator: Products, w: Flat, mu: RowVector) -> float:
+    """What w (size,) and μ (rows.size,) leave of the optimality conditions, at most WARM_BARRIER.
+
+    A solution is recognised at once.
     """
     at = evaluator.trajectory(w, Multipliers(mu))
-    violation, slack = (
-        evaluator.rows.violation(at.constraints),
-        evaluator.rows.slack(at.constraints, mu),
-    )
     left = max(
         stationarity(evaluator.space, w, at.gradient),
-        np.max(violation, initial=0),
-        np.max(slack, initial=0),
+        np.max(evaluator.rows.violation(at.constraints), initial=0),
+        np.max(evaluator.rows.slack(at.constraints, mu), initial=0),
     )
     return float(np.clip(left, 1e-11, WARM_BARRIER))
 
 
-def on_control_bounds(space: ControlSpace, w: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """Multipliers of the control bounds at w, where the Lagrangian's gradient pushes entries out of
+def on_control_bounds(space: ControlSpace, w: Flat, gradient: Flat) -> Flat:
+    """Multipliers of the control bounds, (size,), where the Lagrangian's gradient pushes out of
     them.
     """
     return np.where(held_entries(space, w, gradient), -gradient, 0.0)

@@ -72,31 +72,32 @@ def lifted(
     program: Program = (
         NodeProgram(evaluator.reduced) if applies(discrete) else Transcription(discrete)
     )
-    w, mu, limit = start.w, start.mu, goal.max_iterations or ITERATIONS
+    w, mu = start.w, start.mu
+    max_iterations = goal.max_iterations or ITERATIONS
     spent = 0
     lines: tuple[LogLine, ...] = ()
     point: LiftedPoint | None = None
     if mu is not None:
         carried = carried_point(evaluator, program, w, mu)
         barrier = first_barrier(evaluator, w, mu)
-        solver = InteriorPoint(program, goal.tolerance, limit, verbose, barrier)
+        solver = InteriorPoint(program, goal.tolerance, max_iterations, verbose, barrier)
         point = solver.solve(w, carried.x, warm=carried)
-        if not point.converged and point.iterations < limit:
+        if not point.converged and point.iterations < max_iterations:
             spent = point.iterations
             lines = point.log
             point = None
     if point is None:
-        solver = InteriorPoint(program, goal.tolerance, limit, verbose)
+        solver = InteriorPoint(program, goal.tolerance, max_iterations, verbose)
         shape = (discrete.depth + 1, discrete.problem.samples, -1)
         point = solver.solve(w, evaluator.states(w).reshape(shape))
-    if not point.infeasible and not point.limit:
+    if not point.infeasible and not point.out_of_iterations:
         point = settle(solver, evaluator, point, goal.tolerance)
     return BackendResult(
         evaluator,
         point.w,
         point.multipliers,
         point.message,
-        INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED,
+        INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED,
         spent + point.iterations,
         log=(*lines, *point.log),
         nfev=point.evaluations,
@@ -113,8 +114,10 @@ def condensed(
     constraints.
     """
     reduced = ReducedEvaluator(discrete)
-    limit = goal.max_iterations or ITERATIONS
-    point = minimise(reduced, start.w, goal.tolerance, limit, verbose, cold=start.cold, mu=start.mu)
+    max_iterations = goal.max_iterations or ITERATIONS
+    point = minimise(
+        reduced, start.w, goal.tolerance, max_iterations, verbose, cold=start.cold, mu=start.mu
+    )
     lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
     one_step = discrete.problem.dynamics.is_ode
     return BackendResult(
@@ -122,7 +125,7 @@ def condensed(
         point.w,
         point.multipliers,
         point.message,
-        INFEASIBLE if point.infeasible else LIMIT if point.limit else STALLED,
+        INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED,
         point.iterations,
         log=point.log,
         costates=zbar if one_step else lam,

@@ -28,6 +28,7 @@ from torch.func import jacfwd, vmap
 from dnlcontrol.backends.adjoint.sweep.columnwise import Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
+from dnlcontrol.discretisation.pairs import Pairs
 from dnlcontrol.problem.formula import Formula
 
 LIMIT = 4_000_000  # entries of the second derivatives, 32 MB in float64
@@ -77,13 +78,12 @@ class Linearised:
         self.data = sweep.everyone
         self.parts = sweep.space.split(w)
         self.u = {k: sweep.tensor(v) for k, v in self.parts.items()}
-        grid = sweep.grid
-        self.layers, self.sources = grid.pairs(self.markov)
-        self.weights = sweep.tensor(grid.pair_weights(self.layers, self.sources))
-        ends = np.searchsorted(self.sources, np.arange(grid.side + 1))
-        self.own = ends[:-1] if grid.at_nodes else None  # the pairs (l, l)
-        # the pairs l > s
-        self.columns = [slice(ends[s] + grid.at_nodes, ends[s + 1]) for s in range(self.depth)]
+        self.pairs = Pairs.of(sweep.grid, sweep.markov)
+        self.layers = self.pairs.layers
+        self.sources = self.pairs.sources
+        self.own = self.pairs.own
+        self.columns = self.pairs.columns
+        self.weights = sweep.tensor(self.pairs.weights)
         f = self.problem.formulas
         self.pair_reads = self._reads([f.kernel, f.feature], self.sources)
         self.node_reads = self._reads([f.outer], np.arange(self.depth + 1))
@@ -182,7 +182,7 @@ class Linearised:
             )
 
     def _rows(self, s: int) -> slice:
-        return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
+        return self.pairs.reached(s)
 
     def adjoint(self, lam: np.ndarray, extra: np.ndarray) -> np.ndarray:
         """Run the costate recursion in place on ``lam``; ``extra`` is added to z̄. Returns z̄."""
@@ -204,7 +204,7 @@ class Linearised:
 
     def pair_cotangents(self, zbar: np.ndarray) -> np.ndarray:
         """The cotangent of each pair's contribution, (pairs, n, dz)."""
-        return self.sweep.grid.pair_cotangents(zbar, self.layers, self.sources, self.markov)
+        return self.pairs.cotangents(zbar)
 
     def add_pairs(self, out: dict[str, np.ndarray], zbar: np.ndarray, lam: np.ndarray) -> None:
         """Add φ_qᵀ z̄ + ψ_qᵀ λ into the gradient's parts."""

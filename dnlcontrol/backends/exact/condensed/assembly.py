@@ -1,6 +1,4 @@
-"""The dense Hessian, built with matrix products over the leading blocks of controls that act up to
-each layer.
-"""
+"""The dense Hessian, by matrix products over the controls that act up to each layer."""
 
 from __future__ import annotations
 
@@ -17,12 +15,12 @@ class HessianBuilder:
         self.H = np.zeros((reduced.size, reduced.size))
 
     def add_states(self, S: np.ndarray, l: int, C: np.ndarray) -> None:
-        """Σ_n S_nᵀ C_n S_n."""
+        """Σ_n S_nᵀ C_n S_n at layer l; S (N, L+1, states, size), C (N, states, states)."""
         p = self.prefix[l]
         if p and C.any():
             left = S[:, l, :, :p]
-            bent = C @ left
-            self.H[:p, :p] += left.reshape(-1, p).T @ bent.reshape(-1, p)
+            curved = C @ left
+            self.H[:p, :p] += left.reshape(-1, p).T @ curved.reshape(-1, p)
 
     def add_mixed(self, S: np.ndarray, l: int, index: np.ndarray, C: np.ndarray) -> None:
         """Σ_n Eᵀ C_n S_n and its transpose; index (nodes, m), C (nodes, N, m, states)."""
@@ -42,6 +40,6 @@ class HessianBuilder:
         self.H[:p, rows] += product.T
 
     def add_controls(self, index: np.ndarray, C: np.ndarray) -> None:
-        """Eᵀ C E for each node."""
+        """Eᵀ C E for each node; index (nodes, m), C (nodes, m, m)."""
         places = self.place[index]
         np.add.at(self.H, (places[:, :, None], places[:, None, :]), C)

@@ -1,15 +1,14 @@
-"""All layers of a one-step recursion at once: z^{l+1} = z^l + τ k(t_{l+1}, t_l, F(x^l), v^l), x^l =
-g(t_l) + z^l.
+"""All layers of a one-step recursion at once.
+
+z^{l+1} = z^l + τ k(t_{l+1}, t_l, F(x^l), v^l),     x^l = g(t_l) + z^l
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import casadi as ca
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.nodes import NodeFunction
+from dnlcontrol.backends.exact.condensed.node_function import NodeFunction
 
 
 class March:
@@ -20,14 +19,13 @@ class March:
     def __init__(self, kernel: NodeFunction, depth: int) -> None:
         self.kernel, self.depth = kernel, depth
         data, _, q = kernel.arguments
-        z, g, weight = (
-            ca.SX.sym(name, n)
-            for name, n in (("z", kernel.outputs), ("g", kernel.inputs), ("weight", 1))
-        )
-        value = z + weight * kernel._value(data, g + z, q)
+        z = ca.SX.sym("z", kernel.outputs)
+        g = ca.SX.sym("g", kernel.inputs)
+        weight = ca.SX.sym("weight", 1)
+        value = z + weight * kernel.value_function(data, g + z, q)
         fold = ca.Function("step", [z, weight, data, g, q], [value]).mapaccum("march", depth)
         N = kernel.samples
-        self._all: Any = fold if N == 1 else fold.map("samples", "serial", N, [1, 2, 4], [])
+        self._all: ca.Function = fold if N == 1 else fold.map("samples", "serial", N, [1, 2, 4], [])
 
     def __call__(
         self, weights: np.ndarray, data: np.ndarray, free: np.ndarray, q: np.ndarray

@@ -1,9 +1,8 @@
-"""Minimise the reduced problem: dense Newton without constraints, IPOPT on the reduced functions
-with them.
-"""
+"""Minimise the reduced problem: Newton's method without constraints, IPOPT with them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,42 +14,45 @@ from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.condensed.objective import ReducedObjective
 from dnlcontrol.backends.exact.ipopt import (
     WORDS,
+    LogLine,
     first_barrier,
     ipopt_log,
     ipopt_options,
     on_control_bounds,
 )
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.active_set import newton_on_active
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.newton import newton
 
 
 @dataclass(frozen=True)
-class ReducedPoint:
-    """Controls, multipliers of the rows, and how the solver ended."""
+class CondensedOutcome:
+    """Controls w (size,), multipliers of the rows (rows.size,), and how the solver ended."""
 
-    w: np.ndarray
-    multipliers: np.ndarray
+    w: Flat
+    multipliers: RowVector
     message: str
     infeasible: bool
-    limit: bool
+    out_of_iterations: bool
     iterations: int
-    log: tuple[Any, ...] = ()
+    log: tuple[LogLine, ...] = ()
 
     @property
     def converged(self) -> bool:
+        """Whether IPOPT says so."""
         return self.message == WORDS["Solve_Succeeded"]
 
 
 def minimise(
     evaluator: ReducedEvaluator,
-    w: np.ndarray,
+    w: Flat,
     tolerance: float,
-    limit: int,
+    max_iterations: int,
     verbose: bool = False,
     cold: bool = True,
-    mu: np.ndarray | None = None,
-) -> ReducedPoint:
+    mu: RowVector | None = None,
+) -> CondensedOutcome:
     """From the controls w, and multipliers μ, to a minimiser; from a ``cold`` start saddles are
     looked for.
 
@@ -59,40 +61,64 @@ def minimise(
     500 ms on two of two busy cores), and one thread makes the iterates reproducible.
     """
     with threadpool_limits(limits=1, user_api="blas"):
-        return _minimise(evaluator, w, tolerance, limit, verbose, cold, mu)
+        if evaluator.rows.size:
+            return _constrained(evaluator, w, tolerance, max_iterations, verbose, mu)
+        return _unconstrained(evaluator, w, tolerance, max_iterations, cold)
 
 
-def _minimise(
-    evaluator: ReducedEvaluator,
-    w: np.ndarray,
-    tolerance: float,
-    limit: int,
-    verbose: bool,
-    cold: bool,
-    mu: np.ndarray | None,
-) -> ReducedPoint:
-    if evaluator.rows.size:
-        point = interior_point(evaluator, w, tolerance, limit, verbose, mu)
-        if mu is not None and not point.converged and point.iterations < limit:
-            spent, lines = point.iterations, point.log
-            point = interior_point(evaluator, w, tolerance, limit, verbose)
-            point = replace(point, iterations=spent + point.iterations, log=(*lines, *point.log))
-        if point.infeasible or point.limit:
-            return point
-        exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)
-        return point if exact is None else replace(point, w=exact.w, multipliers=exact.mu)
-    outcome = newton(ReducedObjective(evaluator), w, tolerance, limit, cold=cold)
-    log = tuple((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
-    stopped = outcome.iterations >= limit and not outcome.converged
-    return ReducedPoint(
-        outcome.w, np.zeros(0), outcome.message, False, stopped, outcome.iterations, log
+def _unconstrained(
+    evaluator: ReducedEvaluator, w: Flat, tolerance: float, max_iterations: int, cold: bool
+) -> CondensedOutcome:
+    """Newton's method in the bounds of the controls."""
+    outcome = newton(ReducedObjective(evaluator), w, tolerance, max_iterations, cold=cold)
+    log = ((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
+    return CondensedOutcome(
+        w=outcome.w,
+        multipliers=np.zeros(0),
+        message=outcome.message,
+        infeasible=False,
+        out_of_iterations=outcome.iterations >= max_iterations and not outcome.converged,
+        iterations=outcome.iterations,
+        log=tuple(log),
     )
 
 
-class _Function(ca.Callback):
-    """A CasADi Function of dense columns that calls back into Python."""
+def _constrained(
+    evaluator: ReducedEvaluator,
+    w: Flat,
+    tolerance: float,
+    max_iterations: int,
+    verbose: bool,
+    mu: RowVector | None,
+) -> CondensedOutcome:
+    """IPOPT, again without μ where it was of no use, then steps on the active rows."""
+    point = interior_point(evaluator, w, tolerance, max_iterations, verbose, mu)
+    if mu is not None and not point.converged and point.iterations < max_iterations:
+        spent = point
+        point = interior_point(evaluator, w, tolerance, max_iterations, verbose)
+        point = replace(
+            point,
+            iterations=spent.iterations + point.iterations,
+            log=(*spent.log, *point.log),
+        )
+    if point.infeasible or point.out_of_iterations:
+        return point
+    exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)
+    return point if exact is None else replace(point, w=exact.w, multipliers=exact.mu)
 
-    def __init__(self, name: str, inputs: list[int], outputs: list[Any], evaluate: Any) -> None:
+
+class _Function(ca.Callback):
+    """A CasADi Function of dense columns that calls back into Python; CasADi does not keep it
+    alive.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: list[int],
+        outputs: list[ca.Sparsity],
+        evaluate: Callable[..., tuple[Any, ...]],
+    ) -> None:
         ca.Callback.__init__(self)
         self._inputs = inputs
         self._outputs = outputs
@@ -105,84 +131,94 @@ class _Function(ca.Callback):
     def get_n_out(self) -> int:
         return len(self._outputs)
 
-    def get_sparsity_in(self, i: int) -> Any:
+    def get_sparsity_in(self, i: int) -> ca.Sparsity:
         return ca.Sparsity.dense(self._inputs[i], 1 if self._inputs[i] else 0)
 
-    def get_sparsity_out(self, i: int) -> Any:
+    def get_sparsity_out(self, i: int) -> ca.Sparsity:
         return self._outputs[i]
 
-    def eval(self, arguments: Any) -> list[Any]:
+    def eval(self, arguments: Sequence[ca.DM]) -> list[ca.DM]:
         return [ca.DM(v) for v in self._evaluate(*(np.array(a).ravel() for a in arguments))]
+
+
+class _Callbacks:
+    """J, c and their derivatives as CasADi Functions, alive as long as this object is."""
+
+    def __init__(self, evaluator: ReducedEvaluator) -> None:
+        self.evaluator = evaluator
+        n, m = evaluator.space.size, evaluator.rows.size
+        self._upper = ca.Sparsity.upper(n)
+        column = ca.Sparsity.dense(n, 1)
+        rows = ca.Sparsity.dense(m, 1)
+        scalar = ca.Sparsity.dense(1, 1)
+        self.f = _Function("f", [n], [scalar], lambda x: (evaluator.value(x),))
+        self.g = _Function("g", [n], [rows], lambda x: (evaluator.constraint_values(x),))
+        self.derivatives = {
+            "grad_f": _Function("grad_f", [n, 0], [scalar, column], self._gradient),
+            "jac_g": _Function("jac_g", [n, 0], [rows, ca.Sparsity.dense(m, n)], self._jacobian),
+            "hess_lag": _Function("hess_lag", [n, 0, 1, m], [self._upper], self._hessian),
+        }
+
+    @property
+    def nlp(self) -> dict[str, ca.MX]:
+        """The nonlinear program as ``casadi.nlpsol`` takes it."""
+        x = ca.MX.sym("x", self.evaluator.space.size)
+        return {"x": x, "f": self.f(x), "g": self.g(x)}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What tells ``casadi.nlpsol`` to use these derivatives and form no others."""
+        return {**self.derivatives, "no_nlp_grad": True, "calc_lam_p": False}
+
+    def _gradient(self, x: Flat, p: np.ndarray) -> tuple[float, Flat]:
+        return self.evaluator.value_and_gradient(x)
+
+    def _jacobian(self, x: Flat, p: np.ndarray) -> tuple[RowVector, np.ndarray]:
+        at = self.evaluator.point(x)
+        return at.constraints, at.jacobian
+
+    def _hessian(self, x: Flat, p: np.ndarray, lam_f: np.ndarray, lam_g: RowVector) -> tuple[ca.DM]:
+        hessian, sigma = self.evaluator.hessian, float(lam_f[0])
+        # only the constraints: their Hessians are the difference of two Lagrangians
+        if sigma == 0.0:
+            H = hessian(x, lam_g) - hessian(x, np.zeros_like(lam_g))
+        else:
+            H = sigma * hessian(x, lam_g / sigma)
+        # column-major upper triangle of a symmetric matrix
+        return (ca.DM(self._upper, H[np.tril_indices(x.size)]),)
 
 
 def interior_point(
     evaluator: ReducedEvaluator,
-    w: np.ndarray,
+    w: Flat,
     tolerance: float,
-    limit: int,
+    max_iterations: int,
     verbose: bool,
-    mu: np.ndarray | None = None,
-) -> ReducedPoint:
+    mu: RowVector | None = None,
+) -> CondensedOutcome:
     """IPOPT on J(w), c(w) with exact first derivatives and the exact dense Hessian of the
     Lagrangian; from w and μ.
     """
-    n, m = evaluator.space.size, evaluator.rows.size
-    upper = ca.Sparsity.upper(n)
-    column = ca.Sparsity.dense(n, 1)
-    rows = ca.Sparsity.dense(m, 1)
-    scalar = ca.Sparsity.dense(1, 1)
-
-    def gradient(x: np.ndarray, p: np.ndarray) -> tuple[Any, ...]:
-        return evaluator.value_and_gradient(x)
-
-    def jacobian(x: np.ndarray, p: np.ndarray) -> tuple[Any, ...]:
-        at = evaluator.point(x)
-        return at.constraints, at.jacobian
-
-    def hessian(
-        x: np.ndarray, p: np.ndarray, lam_f: np.ndarray, lam_g: np.ndarray
-    ) -> tuple[Any, ...]:
-        sigma = float(lam_f[0])
-        # only the constraints: their Hessians are the difference of two Lagrangians
-        if sigma == 0.0:
-            H = evaluator.hessian(x, lam_g) - evaluator.hessian(x, np.zeros(m))
-        else:
-            H = sigma * evaluator.hessian(x, lam_g / sigma)
-        # column-major upper triangle of a symmetric matrix
-        return (ca.DM(upper, H[np.tril_indices(n)]),)
-
-    f = _Function("f", [n], [scalar], lambda x: (evaluator.value(x),))
-    g = _Function("g", [n], [rows], lambda x: (evaluator.constraint_values(x),))
-    grad_f = _Function("grad_f", [n, 0], [scalar, column], gradient)
-    jac_g = _Function("jac_g", [n, 0], [rows, ca.Sparsity.dense(m, n)], jacobian)
-    hess_lag = _Function("hess_lag", [n, 0, 1, m], [upper], hessian)
-    x = ca.MX.sym("x", n)
-    options = ipopt_options(
-        tolerance, limit, verbose, None if mu is None else first_barrier(evaluator, w, mu)
-    )
-    options |= {
-        "grad_f": grad_f,
-        "jac_g": jac_g,
-        "hess_lag": hess_lag,
-        "no_nlp_grad": True,
-        "calc_lam_p": False,
-    }
-    solver = ca.nlpsol("condensed", "ipopt", {"x": x, "f": f(x), "g": g(x)}, options)
-    lower, upper_bound = evaluator.space.bounds
+    barrier = None if mu is None else first_barrier(evaluator, w, mu)
+    callbacks = _Callbacks(evaluator)
+    options = ipopt_options(tolerance, max_iterations, verbose, barrier) | callbacks.options
+    solver = ca.nlpsol("condensed", "ipopt", callbacks.nlp, options)
+    space = evaluator.space
+    lower, upper = space.bounds
     low, high = evaluator.rows.bounds
     duals = {}
     if mu is not None:
         at = evaluator.trajectory(w, Multipliers(mu))
-        duals = {"lam_g0": mu, "lam_x0": on_control_bounds(evaluator.space, w, at.gradient)}
-    result = solver(x0=w, lbx=lower, ubx=upper_bound, lbg=low, ubg=high, **duals)
+        duals = {"lam_g0": mu, "lam_x0": on_control_bounds(space, w, at.gradient)}
+    result = solver(x0=w, lbx=lower, ubx=upper, lbg=low, ubg=high, **duals)
     stats = solver.stats()
     status = str(stats["return_status"])
-    return ReducedPoint(
-        np.clip(np.array(result["x"]).ravel(), lower, upper_bound),
-        np.array(result["lam_g"]).ravel(),
-        WORDS.get(status, f"IPOPT stopped: {status}"),
-        status == "Infeasible_Problem_Detected",
-        status == "Maximum_Iterations_Exceeded",
-        int(stats["iter_count"]),
-        ipopt_log(stats),
+    return CondensedOutcome(
+        w=np.clip(np.array(result["x"]).ravel(), lower, upper),
+        multipliers=np.array(result["lam_g"]).ravel(),
+        message=WORDS.get(status, f"IPOPT stopped: {status}"),
+        infeasible=status == "Infeasible_Problem_Detected",
+        out_of_iterations=status == "Maximum_Iterations_Exceeded",
+        iterations=int(stats["iter_count"]),
+        log=ipopt_log(stats),
     )

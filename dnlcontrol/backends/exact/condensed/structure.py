@@ -1,6 +1,4 @@
-"""The structure of the elimination: pairs of layers, where their controls lie, and the Lagrangian's
-terms.
-"""
+"""The structure of the elimination: where the controls of nodes lie, and the Lagrangian's terms."""
 
 from __future__ import annotations
 
@@ -10,26 +8,39 @@ from functools import cached_property
 import numpy as np
 
 from dnlcontrol.backends.exact.condensed.march import March
-from dnlcontrol.backends.exact.condensed.nodes import NodeFunction, Nodes, count
+from dnlcontrol.backends.exact.condensed.node_function import NodeFunction, count
+from dnlcontrol.backends.exact.condensed.nodes import Nodes
 from dnlcontrol.discretisation.constraint_rows import RowBlock
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.discretisation.pairs import Pairs
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
+from dnlcontrol.problem.formula import Formula
 
 
 @dataclass(frozen=True)
 class Term:
-    """A node function of the Lagrangian: cost or constraint at some layers, for some samples."""
+    """A node function of the Lagrangian: cost or constraint at some layers, for some samples.
+
+    ``index`` (layers, m) are the entries of w that it reads, ``data`` (layers, N, k) its arguments
+    without derivatives. A cost has ``weight`` (layers, N, outputs), a constraint its ``block``.
+    """
 
     function: NodeFunction
     layers: np.ndarray
     index: np.ndarray
     data: np.ndarray
-    weight: np.ndarray | None = None  # (layers, N, outputs) of a cost
+    weight: np.ndarray | None = None
     block: RowBlock | None = None
 
 
 class Reduced:
-    """Structure of the elimination at one depth: nodes, index maps and the order of the
-    controls.
+    """Structure of the elimination at one depth: nodes, index maps, the order of the controls.
+
+    Attributes
+    ----------
+    pair_index, node_index : the entries of w that kernel and outer map read at each pair and at
+        each layer, (pairs, m) and (L+1, m).
+    free : g(t_l), flat, (L+1, N, entries).
     """
 
     def __init__(self, discrete: DiscreteProblem) -> None:
@@ -41,30 +52,23 @@ class Reduced:
         self.size = discrete.space.size
         self.markov = self.problem.markov
         self.nodes = Nodes(discrete)
-        L, f = self.depth, self.problem.formulas
-        self.layers, self.sources = self.grid.pairs(self.markov)
-        self.weights = self.grid.pair_weights(self.layers, self.sources)
+        self.pairs = Pairs.of(self.grid, self.markov)
+        f = self.problem.formulas
         self.pair_index = self.nodes.index(
-            self.nodes.reads(f.kernel, f.feature), self.sources, self.layers
+            self.nodes.reads(f.kernel, f.feature), self.pairs.sources, self.pairs.layers
         )
-        self.node_index = self.nodes.index(self.nodes.reads(f.outer), np.arange(L + 1))
-        ends = np.searchsorted(self.sources, np.arange(self.grid.side + 1))
-        self.starts = ends[:-1]
-        self.own = ends[:-1] if self.grid.at_nodes else None  # the pairs (l, l)
-        # the pairs l > s
-        self.columns = [slice(ends[s] + self.grid.at_nodes, ends[s + 1]) for s in range(L)]
+        self.node_index = self.nodes.index(self.nodes.reads(f.outer), np.arange(self.depth + 1))
         self.free = discrete.free_terms
         self.terms = self._terms()
 
-    def pair_data(self, pairs: slice) -> np.ndarray:
-        """(t_l, t_s) for each pair and sample."""
-        t = np.stack(
-            [self.grid.nodes[self.layers[pairs]], self.grid.nodes[self.sources[pairs]]], axis=1
-        )
+    def pair_data(self, part: slice) -> np.ndarray:
+        """(t_l, t_s) for each pair of a part of the table and each sample, (pairs, N, 2)."""
+        nodes = self.grid.nodes
+        t = np.stack([nodes[self.pairs.layers[part]], nodes[self.pairs.sources[part]]], axis=1)
         return np.repeat(t[:, None], self.samples, axis=1)
 
     def node_data(self, layers: np.ndarray) -> np.ndarray:
-        """(t_l, g) for each layer and sample."""
+        """(t_l, g) for each layer and sample, (layers, N, 1 + entries of g)."""
         t = np.broadcast_to(self.grid.nodes[layers][:, None, None], (len(layers), self.samples, 1))
         return np.concatenate([t, self.free[layers]], axis=-1)
 
@@ -74,58 +78,41 @@ class Reduced:
         explicit = self.markov and self.nodes.outer is None and self.grid.rule == "left"
         return March(self.nodes.kernel, self.depth) if explicit else None
 
-    def rows(self, s: int) -> slice:
-        """The layers that column s acts on."""
-        return slice(s + 1, s + 2) if self.markov else slice(s + 1, self.depth + 1)
-
-    def pair_cotangents(self, zbar: np.ndarray) -> np.ndarray:
-        """The cotangent of each pair's contribution, (pairs, N, dz)."""
-        return self.grid.pair_cotangents(zbar, self.layers, self.sources, self.markov)
-
     # -- the Lagrangian's terms
     # -----------------------------------------------------------------------------------
-    def _term(
-        self,
-        function: NodeFunction,
-        layers: np.ndarray,
-        owner: object,
-        formula: object,
-        **more: object,
-    ) -> Term:
+    def _terms(self) -> list[Term]:
+        p = self.problem
+        f = p.formulas
+        path, last = self.grid.path, np.array([self.depth])
+        terms = []
+        if self.nodes.terminal is not None and p.terminal is not None:
+            index, data = self._sites(f.terminal, p.terminal.target, last)
+            weight = np.full((1, self.samples, 1), 1.0 / self.samples)
+            terms.append(Term(self.nodes.terminal, last, index, data, weight=weight))
+        if self.nodes.running is not None and p.running is not None:
+            index, data = self._sites(f.running, p.running.target, path)
+            tau = self.grid.running_weights[path] / self.samples
+            weight = np.broadcast_to(tau[:, None, None], (len(path), self.samples, 1))
+            terms.append(Term(self.nodes.running, path, index, data, weight=weight))
+        for block, function in zip(self.discrete.rows.blocks, self.nodes.rows, strict=True):
+            if function is not None:
+                layers = last if block.constraint.kind == "terminal" else path
+                index, data = self._sites(block.formula, block.constraint.target, layers)
+                terms.append(Term(function, layers, index, data, block=block))
+        return terms
+
+    def _sites(
+        self, formula: Formula | None, target: np.ndarray | None, layers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The entries of w that a formula reads, (layers, m), and its data (layers, N, k)."""
         t = np.broadcast_to(self.grid.nodes[layers][:, None, None], (len(layers), self.samples, 1))
-        target = getattr(owner, "target", None)
         parts = [t]
         if target is not None:
             rows = target.reshape(self.samples, -1)
             parts.append(np.broadcast_to(rows, (len(layers), *rows.shape)))
-        index = self.nodes.index(self.nodes.reads(formula), layers)  # type: ignore[arg-type]
-        sites = np.concatenate(parts, axis=-1)
-        return Term(function, layers, index, sites, **more)  # type: ignore[arg-type]
+        return self.nodes.index(self.nodes.reads(formula), layers), np.concatenate(parts, axis=-1)
 
-    def _terms(self) -> list[Term]:
-        L = self.depth
-        p = self.problem
-        f = self.problem.formulas
-        path, last = self.grid.path, np.array([L])
-        terms = []
-        if self.nodes.terminal is not None:
-            weight = np.full((1, self.samples, 1), 1.0 / self.samples)
-            terms.append(
-                self._term(self.nodes.terminal, last, p.terminal, f.terminal, weight=weight)
-            )
-        if self.nodes.running is not None:
-            tau = self.grid.running_weights[path] / self.samples
-            weight = np.broadcast_to(tau[:, None, None], (len(path), self.samples, 1))
-            terms.append(self._term(self.nodes.running, path, p.running, f.running, weight=weight))
-        for block, function in zip(self.discrete.rows.blocks, self.nodes.rows, strict=True):
-            if function is not None:
-                layers = last if block.constraint.kind == "terminal" else path
-                terms.append(
-                    self._term(function, layers, block.constraint, block.formula, block=block)
-                )
-        return terms
-
-    def cotangent(self, term: Term, mu: np.ndarray | None) -> np.ndarray | None:
+    def cotangent(self, term: Term, mu: RowVector | None) -> np.ndarray | None:
         """The weights of a term's outputs in the Lagrangian, (layers, N, outputs); None when it is
         absent.
         """
@@ -150,7 +137,7 @@ class Reduced:
         to each layer.
         """
         first = np.full(self.size, self.depth + 1)
-        np.minimum.at(first, self.pair_index, self.layers[:, None])
+        np.minimum.at(first, self.pair_index, self.pairs.layers[:, None])
         np.minimum.at(first, self.node_index, np.arange(self.depth + 1)[:, None])
         order = np.argsort(first, kind="stable")
         place = np.empty_like(order)
@@ -158,7 +145,7 @@ class Reduced:
         return order, place, np.searchsorted(first[order], np.arange(self.depth + 1), side="right")
 
     def final_parts(
-        self, w: np.ndarray, x: np.ndarray, zbar: np.ndarray
+        self, w: Flat, x: np.ndarray, zbar: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """ℓ_x and k_x(T, T)ᵀ z̄ per sample, (N, dx), from x^L and a cotangent of z^L (N, dz)."""
         T, f = self.grid.nodes[-1], self.problem.formulas
@@ -177,7 +164,7 @@ class Reduced:
                 )[1][0, :, 0]
         return slope, np.einsum("nij,ni->nj", fx[0], zbar)
 
-    def outer_pull(self, w: np.ndarray, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    def outer_pull(self, w: Flat, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
         """(G_z)ᵀ λ at T, (N, dz)."""
         if self.nodes.outer is None:
             return lam
@@ -195,30 +182,19 @@ class Reduced:
 
     @cached_property
     def penalty(self) -> np.ndarray:
-        """The Hessian Q of the penalties, dense."""
-        return block_diagonal(self.discrete, "penalty")
-
-    @cached_property
-    def metric(self) -> np.ndarray:
-        """The metric A, dense."""
-        return block_diagonal(self.discrete, "metric")
+        """The Hessian Q of the penalties, dense, (size, size)."""
+        out = np.zeros((self.size, self.size))
+        for block in self.discrete.space:
+            if block.penalty is None:
+                continue
+            entries = block.penalty.tocoo()
+            for i in range(block.components):
+                rows = block.offset + entries.row * block.components + i
+                columns = block.offset + entries.col * block.components + i
+                out[rows, columns] += entries.data
+        return out
 
     @property
     def widths(self) -> tuple[int, int]:
         """Entries of the state and of the integral of one sample."""
         return count(self.problem.state_shape), count(self.problem.integral_shape)
-
-
-def block_diagonal(discrete: DiscreteProblem, what: str) -> np.ndarray:
-    """Matrices between sites, repeated for every component of every control."""
-    out = np.zeros((discrete.space.size, discrete.space.size))
-    for block in discrete.space:
-        matrix = block.penalty if what == "penalty" else block.metric.matrix
-        if matrix is None:
-            continue
-        entries = matrix.tocoo()
-        for i in range(block.components):
-            rows = block.offset + entries.row * block.components + i
-            columns = block.offset + entries.col * block.components + i
-            out[rows, columns] += entries.data
-    return out

@@ -1,9 +1,8 @@
-"""Newton's method on the active set of a lifted program: an interior point to the minimiser beside
-it.
+"""Newton's method on the active set of a lifted program: from an interior point to its minimiser.
 
 Unknowns at an active bound are held there, active rows hold with equality, and each step solves
 
-    ⎡ H   Jᵀ ⎤ ⎡ δ ⎤     ⎡ -∇f    ⎤
+    ⎡ H   Jᵀ ⎤ ⎡ δ ⎤     ⎡ -∇f      ⎤
     ⎣ J   0  ⎦ ⎣ λ ⎦  =  ⎣ side - c ⎦     for the free unknowns and the active rows,
 
 one sparse factorisation. At first a side is active when multiplier + ρ (value - side) points
@@ -15,32 +14,37 @@ method: Hintermüller, Ito, Kunisch 2002).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
+import casadi as ca
 import numpy as np
 from scipy import sparse
 
 from dnlcontrol.backends.exact.lifted.interior_point import InteriorPoint, LiftedPoint
 from dnlcontrol.minimise.active_set import signed
 
-STEPS = 20
+# each step changes the active sets or converges quadratically; sets that still change are lost
+NEWTON_STEPS = 20
 # residuals and violations, against the tolerance: an error ε in a state costs ε/τ² in a control
-TIGHTER = 1e-3
+RESIDUAL_SHARE = 1e-3
 # how far, relative to 1 + its size, the minimiser may lie from the interior point it belongs to
-NEAR = 1e-2
+POINT_DISTANCE = 1e-2
 # relative to 1 + its size, how much the objective may rise where controls go farther than that
-LOWER = 1e-9
+OBJECTIVE_RISE = 1e-9
 # distance to a bound, of the second start: multipliers too small to tell held entries from free
 # ones
-CLOSE = 1e-3
+BOUND_DISTANCE = 1e-3
 # times the metric: curvatures down to 1e-6 of the metric's still converge by two digits a step
 PROXIMAL = 1e-8
+
+Bounds = tuple[np.ndarray, np.ndarray]
+"""Lower and upper bounds of a vector."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """Unknowns v and multipliers of the rows, with ∇f, the rows' values, J's nonzeros and r = ∇f +
-    Jᵀλ at v.
+    """Unknowns v and multipliers of the rows λ, with derivatives at v.
+
+    ``gradient`` ∇f and ``residual`` ∇f + Jᵀλ as v, ``values`` as λ, ``jacobian`` J's nonzeros.
     """
 
     v: np.ndarray
@@ -52,9 +56,7 @@ class _State:
 
 
 class ActiveNewton:
-    """Objective, rows and derivatives of the program behind an interior-point solver, with all
-    bounds.
-    """
+    """Objective, rows and derivatives of an interior-point solver's program, with all bounds."""
 
     def __init__(self, solver: InteriorPoint) -> None:
         self.program = solver.program
@@ -73,8 +75,9 @@ class ActiveNewton:
         self.proximal = np.concatenate([PROXIMAL * space.metric_diagonal, np.zeros(low.size)])
 
     def refine(self, point: LiftedPoint, tolerance: float) -> LiftedPoint | None:
-        """The minimiser near an interior point, its residuals far below ``tolerance``; None where
-        the steps fail.
+        """The minimiser near an interior point, its residuals far below ``tolerance``.
+
+        None where the steps fail or lead elsewhere.
         """
         start = np.concatenate([point.w, point.x.ravel()])
         rows = np.concatenate(
@@ -94,7 +97,7 @@ class ActiveNewton:
     ) -> tuple[_State, np.ndarray, np.ndarray] | None:
         """Where the steps and the active sets come to rest; None where they do not."""
         seen: set[bytes] = set()
-        for _ in range(STEPS):
+        for _ in range(NEWTON_STEPS):
             stepped = self._step(at, bound, side)
             if stepped is None:
                 return None
@@ -124,15 +127,17 @@ class ActiveNewton:
         arc, may lie far as long as states do not and the objective does not rise.
         """
         start = np.concatenate([point.w, point.x.ravel()])
-        near = np.abs(v - start) <= NEAR * (1 + np.abs(start))
+        near = np.abs(v - start) <= POINT_DISTANCE * (1 + np.abs(start))
         if near.all():
             return True
         before, after = (float(self.first(at, [])[0]) for at in (start, v))
-        return bool(near[point.w.size :].all() and after <= before + LOWER * (1 + abs(before)))
+        return bool(
+            near[point.w.size :].all() and after <= before + OBJECTIVE_RISE * (1 + abs(before))
+        )
 
     def _pattern(self) -> None:
-        """Places of the entries of [H Jᵀ; J 0]: both triangles of H, J, Jᵀ; H is given by its upper
-        triangle.
+        """Places of the entries of [H Jᵀ; J 0]: both triangles of H, of which the upper one is
+        given, J, Jᵀ.
         """
         (i, j), (k, l) = (
             _triplets(f.sparsity_out(o)) for f, o in ((self.second, 0), (self.jacobian, 1))
@@ -145,8 +150,8 @@ class ActiveNewton:
         )
 
     def _at(self, v: np.ndarray, rows: np.ndarray) -> _State:
-        values, J = self.jacobian(v, [])
-        gradient, J = _column(self.first(v, [])[1]), np.array(J.nonzeros())
+        values, jacobian = self.jacobian(v, [])
+        gradient, J = _column(self.first(v, [])[1]), np.array(jacobian.nonzeros())
         pulled = np.bincount(self._J[1], J * rows[self._J[0]], minlength=len(v))
         return _State(v, rows, gradient, _column(values), J, gradient + pulled)
 
@@ -155,7 +160,8 @@ class ActiveNewton:
         stationary = np.where(np.isnan(bound), np.abs(at.residual) / np.sqrt(self.scale), 0.0)
         feasible = np.where(np.isnan(side), 0.0, np.abs(at.values - side))
         return bool(
-            max(stationary.max(initial=0.0), feasible.max(initial=0.0)) <= TIGHTER * tolerance
+            max(stationary.max(initial=0.0), feasible.max(initial=0.0))
+            <= RESIDUAL_SHARE * tolerance
         )
 
     def _step(self, at: _State, bound: np.ndarray, side: np.ndarray) -> _State | None:
@@ -178,11 +184,9 @@ class ActiveNewton:
         right = (np.concatenate([-at.gradient, np.nan_to_num(side) - at.values]) - moved)[kept]
         solved = _solve(_restricted(self._K, entries, kept), right)
         if solved is None:
-            places, diagonal = (
-                (np.append(k, np.arange(n)) for k in self._K),
-                np.append(entries, self.proximal),
-            )
-            solved = _solve(_restricted(tuple(places), diagonal, kept), right)
+            places = tuple(np.append(k, np.arange(n)) for k in self._K)
+            diagonal = np.append(entries, self.proximal)
+            solved = _solve(_restricted(places, diagonal, kept), right)
         if solved is None:
             return None
         count = int(np.count_nonzero(free))
@@ -207,7 +211,9 @@ class ActiveNewton:
         )
 
 
-def sides(bounds: Any, values: np.ndarray, multipliers: np.ndarray, scale: Any) -> np.ndarray:
+def sides(
+    bounds: Bounds, values: np.ndarray, multipliers: np.ndarray, scale: np.ndarray | float
+) -> np.ndarray:
     """The side that each entry sits on by the primal-dual rule, NaN for inactive ones."""
     lower, upper = bounds
     shifted = values + multipliers / scale
@@ -215,37 +221,36 @@ def sides(bounds: Any, values: np.ndarray, multipliers: np.ndarray, scale: Any) 
     return np.where(lower == upper, lower, side)
 
 
-def _snapped(bounds: Any, side: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _snapped(bounds: Bounds, side: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Those sides, and for free entries the bound that they almost touch."""
     for bound in bounds:
-        side = np.where(np.isnan(side) & (np.abs(values - bound) <= CLOSE), bound, side)
+        side = np.where(np.isnan(side) & (np.abs(values - bound) <= BOUND_DISTANCE), bound, side)
     return side
 
 
 def _wrong(
-    bounds: Any, side: np.ndarray, values: np.ndarray, multipliers: np.ndarray, tolerance: float
+    bounds: Bounds, side: np.ndarray, values: np.ndarray, multipliers: np.ndarray, tolerance: float
 ) -> np.ndarray:
-    """How wrong each entry is: its violation where inactive, a multiplier of the wrong sign where
-    active; else 0.
-    """
+    """How wrong each entry is: violation where inactive, wrong sign's size where active; else 0."""
     lower, upper = bounds
     violation = np.maximum(np.maximum(lower - values, values - upper), 0.0)
     inward = np.where(
         lower == upper, 0.0, np.maximum(np.where(side == upper, -multipliers, multipliers), 0.0)
     )
     wrong = np.where(np.isnan(side), violation, inward)
-    return np.where(wrong > np.where(np.isnan(side), TIGHTER, 0.1) * tolerance, wrong, 0.0)
+    return np.where(wrong > np.where(np.isnan(side), RESIDUAL_SHARE, 0.1) * tolerance, wrong, 0.0)
 
 
-def _toggled(bounds: Any, side: np.ndarray, values: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+def _toggled(bounds: Bounds, side: np.ndarray, values: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """Wrong active entries are let go, wrong inactive ones held at the side that they violate."""
     violated = np.where(values > bounds[1], bounds[1], bounds[0])
     return np.where(wrong > 0, np.where(np.isnan(side), violated, np.nan), side)
 
 
-def _solve(matrix: Any, right: np.ndarray) -> np.ndarray | None:
-    """The solution, None where the matrix is singular (structurally so: asked first, SuperLU may
-    crash on it).
+def _solve(matrix: sparse.csc_matrix, right: np.ndarray) -> np.ndarray | None:
+    """The solution, None where the matrix is singular.
+
+    Structurally so is asked first: SuperLU may crash on it.
     """
     from scipy.sparse.csgraph import structural_rank
     from scipy.sparse.linalg import splu
@@ -261,18 +266,21 @@ def _solve(matrix: Any, right: np.ndarray) -> np.ndarray | None:
     return solved if np.all(np.isfinite(solved)) else None
 
 
-def _column(value: Any) -> np.ndarray:
+def _column(value: ca.DM) -> np.ndarray:
     return np.asarray(value.full()).ravel()
 
 
-def _triplets(pattern: Any) -> tuple[np.ndarray, np.ndarray]:
+def _triplets(pattern: ca.Sparsity) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = pattern.get_triplet()
     return np.array(rows, dtype=int), np.array(columns, dtype=int)
 
 
-def _restricted(places: tuple[np.ndarray, ...], entries: np.ndarray, kept: np.ndarray) -> Any:
+def _restricted(
+    places: tuple[np.ndarray, ...], entries: np.ndarray, kept: np.ndarray
+) -> sparse.csc_matrix:
     """The kept rows and columns of a symmetric matrix, without entries that are zero."""
-    number, (rows, columns) = np.cumsum(kept) - 1, places
+    number = np.cumsum(kept) - 1
+    rows, columns = places
     here = kept[rows] & kept[columns] & (entries != 0.0)
     size = int(np.count_nonzero(kept))
     return sparse.csc_matrix(

@@ -18,13 +18,12 @@ from dnlcontrol.backends.exact.ipopt import (
 )
 from dnlcontrol.backends.exact.lifted.sides import Sides
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.multipliers import Multipliers
 
 
 class Program(Protocol):
-    """A lifted program: unknowns (w, x), objective and rows, and the derivatives that it brings
-    itself.
-    """
+    """A lifted program: unknowns (w, x), objective and rows, and its own derivatives."""
 
     one_step: bool
     discrete: DiscreteProblem
@@ -39,20 +38,24 @@ class Program(Protocol):
 
 @dataclass(frozen=True)
 class LiftedPoint:
-    """A primal-dual point: controls, states, costates of the rows (-lam_g), multipliers of the
-    constraints.
+    """A primal-dual point of a lifted program.
 
-    ``on_bounds`` are the multipliers of the bounds of the unknowns (w, x), positive at an upper
-    bound; a log line is (iteration, value, dual infeasibility, barrier parameter, 0).
+    Attributes
+    ----------
+    w, x : controls (size,) and states (L+1, N, entries).
+    costates : of the rows of the state equation, -lam_g, as x.
+    multipliers : of the constraints, (rows.size,).
+    on_bounds : multipliers of the bounds of (w, x), flat, positive at an upper bound.
+    log : lines of (iteration, value, dual infeasibility, barrier parameter, 0).
     """
 
-    w: np.ndarray
+    w: Flat
     x: np.ndarray
     costates: np.ndarray
-    multipliers: np.ndarray
+    multipliers: RowVector
     message: str
     infeasible: bool
-    limit: bool
+    out_of_iterations: bool
     iterations: int
     evaluations: int
     on_bounds: np.ndarray
@@ -60,6 +63,7 @@ class LiftedPoint:
 
     @property
     def converged(self) -> bool:
+        """Whether IPOPT says so."""
         return self.message == WORDS["Solve_Succeeded"]
 
 
@@ -85,17 +89,18 @@ class InteriorPoint:
 
     def solve(
         self,
-        w: np.ndarray,
+        w: Flat,
         x: np.ndarray,
         held: np.ndarray | None = None,
         warm: LiftedPoint | None = None,
     ) -> LiftedPoint:
-        """From the controls w and states x (and the multipliers of ``warm``); ``held`` entries stay
-        fixed at w.
+        """From controls w (size,) and states x (L+1, N, entries), and the multipliers of ``warm``.
+
+        ``held`` (size,) marks entries that stay fixed at w.
         """
         space = self.program.discrete.space
         sides = self.program.sides
-        n_w = self.program.discrete.space.size
+        n_w = space.size
         lower, upper = (side.copy() for side in space.bounds)
         if held is not None:
             lower[held] = upper[held] = w[held]
@@ -118,26 +123,24 @@ class InteriorPoint:
         point, lam_x, lam_g = (np.array(result[k]).ravel() for k in ("x", "lam_x", "lam_g"))
         status = str(stats["return_status"])
         return LiftedPoint(
-            np.clip(point[:n_w], *space.bounds),
-            point[n_w:].reshape(x.shape),
-            -lam_g[: x.size].reshape(x.shape),
-            sides.multipliers(lam_x[n_w:], lam_g[x.size :]),
-            WORDS.get(status, f"IPOPT stopped: {status}"),
-            status == "Infeasible_Problem_Detected",
-            status == "Maximum_Iterations_Exceeded",
-            int(stats["iter_count"]),
-            int(stats["n_call_nlp_f"]),
-            lam_x,
-            ipopt_log(stats),
+            w=np.clip(point[:n_w], *space.bounds),
+            x=point[n_w:].reshape(x.shape),
+            costates=-lam_g[: x.size].reshape(x.shape),
+            multipliers=sides.multipliers(lam_x[n_w:], lam_g[x.size :]),
+            message=WORDS.get(status, f"IPOPT stopped: {status}"),
+            infeasible=status == "Infeasible_Problem_Detected",
+            out_of_iterations=status == "Maximum_Iterations_Exceeded",
+            iterations=int(stats["iter_count"]),
+            evaluations=int(stats["n_call_nlp_f"]),
+            on_bounds=lam_x,
+            log=ipopt_log(stats),
         )
 
 
 def carried_point(
-    evaluator: ReducedEvaluator, program: Program, w: np.ndarray, mu: np.ndarray
+    evaluator: ReducedEvaluator, program: Program, w: Flat, mu: RowVector
 ) -> LiftedPoint:
-    """The primal-dual point of controls w and multipliers μ: states and costates are those of one
-    sweep.
-    """
+    """The primal-dual point of w (size,) and μ (rows.size,): states and costates of one sweep."""
     at = evaluator.trajectory(w, Multipliers(mu))
     shape = (program.discrete.depth + 1, program.discrete.problem.samples, -1)
     on_states = np.zeros_like(at.states.reshape(shape))
@@ -151,5 +154,14 @@ def carried_point(
         [on_control_bounds(evaluator.space, w, at.gradient), on_states.ravel()]
     )
     return LiftedPoint(
-        w, at.states.reshape(shape), costates.reshape(shape), mu, "", False, False, 0, 0, on_bounds
+        w=w,
+        x=at.states.reshape(shape),
+        costates=costates.reshape(shape),
+        multipliers=mu,
+        message="",
+        infeasible=False,
+        out_of_iterations=False,
+        iterations=0,
+        evaluations=0,
+        on_bounds=on_bounds,
     )

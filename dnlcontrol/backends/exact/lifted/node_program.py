@@ -7,8 +7,9 @@ nonzeros are carried to their places in the gradient, the Jacobian and the Hessi
 by constant sparse matrices. With e over evaluations of a formula φ at the unknowns v_e, which
 enters the rows r_e with the weights ω_e,
 
-    g = A v - b + Σ_e ω_e φ(v_e) at r_e,  ∂g/∂v = A + Σ_e ω_e φ'(v_e),  ∇²(σf + λᵀg) = σQ + Σ_e (ω_e
-    λ_{r_e})·φ''(v_e)
+    g = A v - b + Σ_e ω_e φ(v_e) at r_e,
+    ∂g/∂v = A + Σ_e ω_e φ'(v_e),
+    ∇²(σf + λᵀg) = σQ + Σ_e (ω_e λ_{r_e})·φ''(v_e)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.nodes import NodeFunction
+from dnlcontrol.backends.exact.condensed.node_function import NodeFunction
 from dnlcontrol.backends.exact.condensed.structure import Reduced
 from dnlcontrol.backends.exact.lifted.sides import Sides
 from dnlcontrol.discretisation.discrete import DiscreteProblem
@@ -33,11 +34,14 @@ def applies(discrete: DiscreteProblem) -> bool:
 
 @dataclass(frozen=True)
 class Piece:
-    """A node function at many evaluations: entries of v that each reads (q, then x), its data, rows
-    and weights.
+    """A node function at many evaluations, with the places of its arguments and results.
 
-    ``index`` (evaluations, m + n), ``data`` (k, evaluations), ``rows`` and ``weights``
-    (evaluations, outputs); ``rows`` is None for a term of the objective.
+    Attributes
+    ----------
+    index : the entries of v that each evaluation reads, q, then x, (evaluations, m + n).
+    data : its arguments without derivatives, (k, evaluations).
+    rows, weights : where its outputs go, and how often, (evaluations, outputs); ``rows`` is None
+        for a term of the objective.
     """
 
     function: NodeFunction
@@ -50,7 +54,7 @@ class Piece:
     def count(self) -> int:
         return len(self.index)
 
-    def arguments(self, v: Any) -> list[Any]:
+    def arguments(self, v: ca.MX) -> list[ca.MX]:
         """Data, x and q as columns, one for each evaluation."""
         m = self.function.reads
         q, x = (
@@ -59,33 +63,31 @@ class Piece:
         )
         return [ca.MX(ca.DM(self.data)), x, q]
 
-    def values(self, v: Any) -> Any:
+    def values(self, v: ca.MX) -> ca.MX:
         """φ, flat: evaluations, then outputs."""
-        return ca.vec(self._mapped(self.function._value)(*self.arguments(v)))
+        return ca.vec(self._mapped(self.function.value_function)(*self.arguments(v)))
 
     @cached_property
-    def jacobian(self) -> tuple[Any, np.ndarray, np.ndarray]:
+    def jacobian(self) -> tuple[ca.Function, np.ndarray, np.ndarray]:
         """The mapped φ' with the output and the argument (q, then x) of each nonzero."""
         data, x, q = self.function.arguments
         J = ca.jacobian(self.function.expression, ca.vertcat(q, x))
         return self._mapped(ca.Function("jacobian", [data, x, q], [J])), *_triplets(J)
 
     @cached_property
-    def hessian(self) -> tuple[Any, np.ndarray, np.ndarray]:
+    def hessian(self) -> tuple[ca.Function, np.ndarray, np.ndarray]:
         """The mapped upper triangle of ∇²(cᵀφ) with the arguments of each nonzero."""
         data, x, q = self.function.arguments
         c = ca.SX.sym("c", self.function.outputs)
         H = ca.triu(ca.hessian(ca.dot(c, self.function.expression), ca.vertcat(q, x))[0])
         return self._mapped(ca.Function("hessian", [data, x, q, c], [H])), *_triplets(H)
 
-    def _mapped(self, function: Any) -> Any:
+    def _mapped(self, function: ca.Function) -> ca.Function:
         return function.map(self.count) if self.count > 1 else function
 
 
 class NodeProgram:
-    """Unknowns v = (w, x), rows and exact derivatives of the lifted program of one discrete
-    problem.
-    """
+    """Unknowns v = (w, x), rows and exact derivatives of one discrete problem's lifted program."""
 
     def __init__(self, reduced: Reduced) -> None:
         self.discrete, self.reduced = reduced.discrete, reduced
@@ -101,8 +103,9 @@ class NodeProgram:
     # -- structure
     # -------------------------------------------------------------------------------------------
     def _linear_rows(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-        """Rows, columns and entries of A, and b: x^l - g(t_l); one-step: x^{l+1} - x^l -
-        (g(t_{l+1}) - g(t_l)).
+        """Rows, columns and entries of A, and b.
+
+        x^l - g(t_l),     one-step: x^{l+1} - x^l - (g(t_{l+1}) - g(t_l))
         """
         free, rows = self.reduced.free, self._x - self.reduced.size
         shift = np.zeros(self.height)
@@ -116,9 +119,7 @@ class NodeProgram:
         return (i, j, values), shift
 
     def _index(self, controls: np.ndarray, layers: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        """Entries of v for evaluations (node, sample) from those of w at the nodes and the layers
-        of x.
-        """
+        """Entries of v, (evaluations, m + n), from those of w at the nodes and the layers of x."""
         q = np.repeat(controls[:, None], len(samples), axis=1)
         both = np.concatenate([q, self._x[layers][:, samples]], axis=2)
         return both.reshape(-1, both.shape[2])
@@ -126,9 +127,9 @@ class NodeProgram:
     def _kernel(self) -> Piece:
         """-ω k(t_l, t_s, F(t_s, x^s, q), q) in the rows of layer l."""
         r, everyone = self.reduced, np.arange(self.reduced.samples)
-        index = self._index(r.pair_index, r.sources, everyone)
-        rows = (self._x[r.layers] - r.size).reshape(len(index), -1)
-        weights = np.broadcast_to(-np.repeat(r.weights, r.samples)[:, None], rows.shape)
+        index = self._index(r.pair_index, r.pairs.sources, everyone)
+        rows = (self._x[r.pairs.layers] - r.size).reshape(len(index), -1)
+        weights = np.broadcast_to(-np.repeat(r.pairs.weights, r.samples)[:, None], rows.shape)
         data = r.pair_data(slice(None)).reshape(len(index), -1).T
         return Piece(r.nodes.kernel, index, data, rows, weights)
 
@@ -177,7 +178,7 @@ class NodeProgram:
         return rows, columns, entries
 
     @cached_property
-    def _slope(self) -> Any:
+    def _slope(self) -> ca.MX:
         """Q v."""
         rows, columns, entries = self._penalty
         if not len(entries):
@@ -187,7 +188,7 @@ class NodeProgram:
     # -- values
     # ----------------------------------------------------------------------------------------------
     @cached_property
-    def objective(self) -> Any:
+    def objective(self) -> ca.MX:
         v = self._v
         total = ca.MX(0)
         for piece in self.pieces:
@@ -196,7 +197,7 @@ class NodeProgram:
         return total + 0.5 * ca.dot(v, self._slope)
 
     @cached_property
-    def rows(self) -> Any:
+    def rows(self) -> ca.MX:
         v = self._v
         total = ca.mtimes(_constant((self.height, self.size), *self._linear), v) - ca.DM(
             self._shift
@@ -237,7 +238,7 @@ class NodeProgram:
             "calc_lam_p": False,
         }
 
-    def _gradient(self) -> Any:
+    def _gradient(self) -> ca.MX:
         total = self._slope
         for piece in self.pieces:
             if piece.rows is None:
@@ -246,7 +247,7 @@ class NodeProgram:
                 total += ca.mtimes(carry, _nonzeros(mapped(*piece.arguments(self._v))))
         return ca.densify(total)
 
-    def _jacobian(self) -> Any:
+    def _jacobian(self) -> ca.MX:
         parts = [_Part(*self._linear, None)]
         for piece in self.pieces:
             if piece.rows is not None:
@@ -262,7 +263,7 @@ class NodeProgram:
                 )
         return _assembled((self.height, self.size), parts)
 
-    def _hessian(self, sigma: Any, lam: Any) -> Any:
+    def _hessian(self, sigma: ca.MX, lam: ca.MX) -> ca.MX:
         """The upper triangle: q stands before x in v and in the arguments of a piece, both in
         ascending order.
         """
@@ -287,13 +288,11 @@ class _Part:
     rows: np.ndarray
     columns: np.ndarray
     weights: np.ndarray
-    values: Any
+    values: ca.MX | None
 
 
-def _assembled(shape: tuple[int, int], parts: list[_Part]) -> Any:
-    """The sum of all parts as one sparse matrix; entries that meet are added by a constant
-    matrix.
-    """
+def _assembled(shape: tuple[int, int], parts: list[_Part]) -> ca.MX:
+    """The sum of all parts as one sparse matrix; a constant matrix adds entries that meet."""
     rows, columns = (np.concatenate([getattr(p, k) for p in parts]) for k in ("rows", "columns"))
     keys, place = np.unique(columns * shape[0] + rows, return_inverse=True)
     pattern = ca.Sparsity.triplet(*shape, _numbers(keys % shape[0]), _numbers(keys // shape[0]))
@@ -308,7 +307,7 @@ def _assembled(shape: tuple[int, int], parts: list[_Part]) -> Any:
     return ca.MX(pattern, total)
 
 
-def _carry(height: int, places: np.ndarray, weights: np.ndarray) -> Any:
+def _carry(height: int, places: np.ndarray, weights: np.ndarray) -> ca.DM:
     """The constant matrix that adds weights times values at their places (SciPy's convert ten times
     slower).
     """
@@ -319,19 +318,19 @@ def _carry(height: int, places: np.ndarray, weights: np.ndarray) -> Any:
 
 def _constant(
     shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray, entries: np.ndarray
-) -> Any:
+) -> ca.DM:
     """A constant sparse matrix from its entries, no two of them at one place."""
     order = np.lexsort((rows, columns))
     pattern = ca.Sparsity.triplet(*shape, _numbers(rows[order]), _numbers(columns[order]))
     return ca.DM(pattern, ca.DM(entries[order]))
 
 
-def _triplets(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
+def _triplets(matrix: ca.SX) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = matrix.sparsity().get_triplet()
     return np.array(rows, dtype=int), np.array(columns, dtype=int)
 
 
-def _nonzeros(matrix: Any) -> Any:
+def _nonzeros(matrix: ca.MX) -> ca.MX:
     return ca.vec(matrix.nz[:])
 
 

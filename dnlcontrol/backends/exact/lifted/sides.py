@@ -1,6 +1,4 @@
-"""Bounds of a lifted program's states and constraint rows, and its multipliers in the order of
-``discrete.rows``.
-"""
+"""Bounds of a lifted program's states and rows, and its multipliers in the order of the problem."""
 
 from __future__ import annotations
 
@@ -13,8 +11,8 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem
 
 
 class Sides:
-    """State bounds are bounds on the unknowns x; every other constraint is a block of rows after
-    the state equation.
+    """State bounds are bounds on the unknowns x; other constraints are rows after the state
+    equation.
     """
 
     def __init__(self, discrete: DiscreteProblem) -> None:
@@ -45,9 +43,7 @@ class Sides:
 
     @cached_property
     def row_index(self) -> np.ndarray:
-        """The entries of ``discrete.rows`` that are rows of the program: all but the state
-        bounds.
-        """
+        """The entries of ``discrete.rows`` that are rows of the program: all but state bounds."""
         parts = [
             np.arange(b.part.start, b.part.stop)
             for b in self.discrete.rows.blocks
@@ -56,8 +52,9 @@ class Sides:
         return np.concatenate([np.zeros(0, dtype=int), *parts])
 
     def multipliers(self, on_states: np.ndarray, on_rows: np.ndarray) -> np.ndarray:
-        """The flat multipliers of ``discrete.rows`` from those of the state bounds and of the
-        constraint rows.
+        """The multipliers of ``discrete.rows``, (rows.size,), from those of states and rows.
+
+        ``on_states`` (states,) belong to the state bounds, ``on_rows`` to the constraint rows.
         """
         mu = np.zeros(self.discrete.rows.size)
         mu[self.row_index] = on_rows
@@ -78,9 +75,7 @@ class Sides:
         return lower, upper
 
     def _binding(self, block: RowBlock, values: np.ndarray) -> np.ndarray:
-        """Where a block's own side is the binding one of the intersected state bounds, by the
-        multiplier's sign.
-        """
+        """Where a block's side, by the multiplier's sign, is the binding bound of the state."""
         lower, upper = self._own(block)
         low, high = (s.reshape(self.shape)[1:, block.samples] for s in self.states)
         return np.where(values > 0, upper == high, lower == low)

@@ -1,8 +1,8 @@
 """The lifted transcription: controls and states are unknowns, the state equation is a set of rows.
 
-    Volterra      x^l - G(t_l, g(t_l), z^l, v^l) = 0,   l = 0..L,   z^l the rule's sum of k(t_l,
-    t_s, y^s, w^{l,s}) one-step      x^{l+1} - x^l - (g(t_{l+1}) - g(t_l)) - (z^{l+1} - z^l) = 0,
-    x^0 - g(0) = 0
+    Volterra      x^l - G(t_l, g(t_l), z^l, v^l) = 0,   l = 0..L,
+                  z^l the rule's sum of k(t_l, t_s, y^s, w^{l,s})
+    one-step      x^{l+1} - x^l - (g(t_{l+1}) - g(t_l)) - (z^{l+1} - z^l) = 0,   x^0 - g(0) = 0
 
 (left rule: z^{l+1} - z^l = τ k(t_{l+1}, t_l, y^l, v^l); trapezoidal: the mean of the values at both
 nodes.)
@@ -19,10 +19,12 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.traced import Traced, blocks
+from dnlcontrol.backends.exact.condensed.node_function import Columns, TracedFormula
+from dnlcontrol.backends.exact.condensed.nodes import first_target
 from dnlcontrol.backends.exact.lifted.sides import Sides
 from dnlcontrol.discretisation.constraint_rows import RowBlock
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.discretisation.pairs import Pairs
 from dnlcontrol.problem.formula import Formula
 
 
@@ -62,138 +64,112 @@ class Transcription:
 
     # -- controls and states at nodes
     # ------------------------------------------------------------------------------
-    def _control_sites(self) -> dict[str, Any]:
+    def _control_sites(self) -> dict[str, ca.SX]:
         """name -> matrix with one column of flat components per site."""
         return {
             b.name: ca.reshape(self.w[b.offset : b.offset + b.size], b.components, b.layout.count)
             for b in self.discrete.space
         }
 
-    def _traced(self, formula: Formula, target: np.ndarray | None = None) -> Traced:
-        return Traced(
-            formula, self.problem.horizon, {} if target is None else {"target": target[0]}
-        )
+    def _traced(self, formula: Formula, target: np.ndarray | None = None) -> TracedFormula:
+        return TracedFormula(formula, self.problem.horizon, first_target(target))
 
     def _values(
-        self,
-        formula: Formula,
-        layers: np.ndarray,
-        samples: np.ndarray,
-        pairs: np.ndarray | None = None,
-    ) -> dict[str, Any]:
-        """The controls that a formula reads at many nodes: on the path at ``layers``, on the
-        triangle at ``pairs``.
+        self, formula: Formula, layers: np.ndarray, pairs: np.ndarray | None = None
+    ) -> dict[str, ca.SX]:
+        """The controls that a formula reads at many nodes, (components, nodes) each: on the path
+        at ``layers``, on the triangle at ``pairs``.
         """
         out = {}
         for block in self.discrete.space:
             if block.name in formula.reads:
-                index = {"ts": pairs, "t": layers, "const": np.zeros(len(layers), dtype=int)}[
-                    block.layout.on
-                ]
-                out[block.name] = blocks(
-                    self._sites[block.name][:, [int(i) for i in index]], block.control.shape
-                )  # type: ignore[union-attr]
+                if block.layout.on == "ts":
+                    assert pairs is not None
+                    index = pairs
+                else:
+                    index = layers if block.layout.on == "t" else np.zeros_like(layers)
+                out[block.name] = self._sites[block.name][:, index.tolist()]
         return out
 
-    def _columns(self, layers: np.ndarray, samples: np.ndarray) -> list[int]:
-        return [int(i) for i in layers * self.samples + samples]
+    def _states(self, layers: np.ndarray, samples: np.ndarray) -> ca.SX:
+        """x^l_n at many (l, n), (entries, nodes)."""
+        return self.x[:, (layers * self.samples + samples).tolist()]
 
-    def _states(self, layers: np.ndarray, samples: np.ndarray) -> Any:
-        return blocks(self.x[:, self._columns(layers, samples)], self.problem.state_shape)
-
-    def _grid(self, layers: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _every(self, layers: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All (l, n), layer by layer."""
         return np.repeat(layers, len(samples)), np.tile(samples, len(layers))
 
-    def _times(self, layers: np.ndarray) -> Any:
+    def _times(self, layers: np.ndarray) -> ca.DM:
         return ca.DM(self.grid.nodes[layers]).T
 
-    def _targets(self, target: np.ndarray, samples: np.ndarray) -> Any:
-        rows = target[samples].reshape(len(samples), -1)
-        return blocks(ca.DM(rows.T), target.shape[1:])
+    def _targets(self, target: np.ndarray, samples: np.ndarray) -> ca.DM:
+        return ca.DM(target[samples].reshape(len(samples), -1).T)
 
     # -- the state equation
     # ------------------------------------------------------------------------------------------
-    def _state_rows(self) -> Any:
-        f = self.problem.formulas
-        N = self.samples
-        L = self.depth
-        everyone = np.arange(N)
-        layers, samples = self._grid(self.grid.path, everyone)
-        y = self._states(layers, samples)
-        if f.feature:
-            y = self._traced(f.feature)(
-                len(layers),
-                {"s": self._times(layers), "x": y, **self._values(f.feature, layers, samples)},
-            )
-        else:
-            y = self.x[:, self._columns(layers, samples)]
-        z = self._integrals(y)
+    def _state_rows(self) -> ca.SX:
+        z = self._integrals(self._features())
+        free = [ca.DM(g.T) for g in self.discrete.free_terms]
         if self.one_step:
-            steps = [self.x[:, :N] - ca.DM(self.discrete.free_terms[0].T)]
-            for l in range(L):
-                a, b = slice(l * N, (l + 1) * N), slice((l + 1) * N, (l + 2) * N)
-                steps.append(
-                    self.x[:, b]
-                    - self.x[:, a]
-                    - ca.DM((self.discrete.free_terms[l + 1] - self.discrete.free_terms[l]).T)
-                    - z[l + 1]
-                )
+            x = ca.horzsplit(self.x, self.samples)
+            steps = [x[0] - free[0]]
+            for l in range(self.depth):
+                steps.append(x[l + 1] - x[l] - (free[l + 1] - free[l]) - z[l + 1])
             return ca.horzcat(*steps)
-        if f.outer is None:
-            right = ca.horzcat(*(ca.DM(self.discrete.free_terms[l].T) + z[l] for l in range(L + 1)))
-        else:
-            layers, samples = self._grid(np.arange(L + 1), everyone)
-            g = blocks(
-                ca.DM(self.discrete.free_terms.reshape(len(layers), -1).T),
-                f.free_term.shape if f.free_term else self.problem.state_shape,
-            )
-            values = {
-                "t": self._times(layers),
-                "g": g,
-                "z": blocks(ca.horzcat(*z), self.problem.integral_shape),
-            }
-            right = self._traced(f.outer)(
-                len(layers), {**values, **self._values(f.outer, layers, samples)}
-            )
-        return self.x - right
+        outer = self.problem.formulas.outer
+        if outer is None:
+            return self.x - ca.horzcat(*(g + own for g, own in zip(free, z, strict=True)))
+        layers, _ = self._every(np.arange(self.depth + 1), np.arange(self.samples))
+        values: dict[str, Columns] = {
+            "t": self._times(layers),
+            "g": ca.horzcat(*free),
+            "z": ca.horzcat(*z),
+            "u": self._values(outer, layers),
+        }
+        return self.x - self._traced(outer)(values, len(layers))
 
-    def _integrals(self, y: Any) -> list[Any]:
+    def _features(self) -> ca.SX:
+        """y at the layers of the path, column (l, n)."""
+        feature = self.problem.formulas.feature
+        layers, samples = self._every(self.grid.path, np.arange(self.samples))
+        x = self._states(layers, samples)
+        if feature is None:
+            return x
+        values: dict[str, Columns] = {
+            "s": self._times(layers),
+            "x": x,
+            "u": self._values(feature, layers),
+        }
+        return self._traced(feature)(values, len(layers))
+
+    def _integrals(self, y: ca.SX) -> list[ca.SX]:
         """z^0..z^L, each (size, N); for one-step rows only the increments z^l - z^{l-1}. ``y``:
         columns (l, n).
         """
-        f = self.problem.formulas
+        kernel = self.problem.formulas.kernel
         N = self.samples
-        L = self.depth
-        layers, sources = self.grid.pairs(self.one_step)
-        pairs, _ = self._grid(np.arange(len(layers)), np.arange(N))
-        l, samples = self._grid(layers, np.arange(N))
-        s = sources[pairs]
-        values = {
+        pairs = Pairs.of(self.grid, self.one_step)
+        place, samples = self._every(np.arange(len(pairs)), np.arange(N))
+        l = pairs.layers[place]
+        s = pairs.sources[place]
+        values: dict[str, Columns] = {
             "t": self._times(l),
             "s": self._times(s),
-            "y": blocks(y[:, self._columns(s, samples)], self.problem.feature_shape),
+            "y": y[:, (s * N + samples).tolist()],
+            "u": self._values(kernel, s, place),
         }
-        k = self._traced(f.kernel)(len(l), {**values, **self._values(f.kernel, s, samples, pairs)})
+        k = ca.horzsplit(self._traced(kernel)(values, len(l)), N)
+        weights = pairs.increments if self.one_step else pairs.weights
         size = int(np.prod(self.problem.integral_shape, dtype=int))
-        z = [ca.SX.zeros(size, N) for _ in range(L + 1)]
-        for i, (layer, weight) in enumerate(
-            zip(layers, self._pair_weights(layers, sources), strict=True)
-        ):
+        z = [ca.SX.zeros(size, N) for _ in range(self.depth + 1)]
+        for layer, weight, value in zip(pairs.layers, weights, k, strict=True):
             if weight:
-                z[layer] = z[layer] + weight * k[:, i * N : (i + 1) * N]
+                z[layer] = z[layer] + weight * value
         return z
-
-    def _pair_weights(self, layers: np.ndarray, sources: np.ndarray) -> np.ndarray:
-        """Of k(t_l, t_s) in z^l, or in z^l - z^{l-1} for one-step rows."""
-        weights = self.grid.pair_weights(layers, sources)
-        if self.one_step:
-            weights -= np.where(layers > sources, self.grid.own[sources], 0.0)
-        return weights
 
     # -- cost and constraints
     # -----------------------------------------------------------------------------------------
-    def _cost(self) -> Any:
+    def _cost(self) -> ca.SX:
         f = self.problem.formulas
         p = self.problem
         N = self.samples
@@ -206,26 +182,34 @@ class Transcription:
             total += ca.mtimes(values, ca.DM(weights))
         return total / N
 
-    def _terminal(self, formula: Formula, target: np.ndarray | None, samples: np.ndarray) -> Any:
-        last = np.full(len(samples), self.depth)
-        values = {"x": self._states(last, samples), **self._values(formula, last, samples)}
-        if target is not None:
-            values["target"] = self._targets(target, samples)
-        return self._traced(formula, target)(len(samples), values)
+    def _terminal(self, formula: Formula, target: np.ndarray | None, samples: np.ndarray) -> ca.SX:
+        """Values at x^L for the samples, one column each."""
+        return self._at(formula, target, np.full(len(samples), self.depth), samples)
 
-    def _over_path(self, formula: Formula, target: np.ndarray | None, samples: np.ndarray) -> Any:
+    def _over_path(self, formula: Formula, target: np.ndarray | None, samples: np.ndarray) -> ca.SX:
         """Values at the layers of the path for the samples, one column for each (l, n)."""
-        layers, rows = self._grid(self.grid.path, samples)
-        values = {
+        return self._at(formula, target, *self._every(self.grid.path, samples))
+
+    def _at(
+        self,
+        formula: Formula,
+        target: np.ndarray | None,
+        layers: np.ndarray,
+        samples: np.ndarray,
+    ) -> ca.SX:
+        """A cost's or constraint's values at many (l, n), one column each."""
+        controls = self._values(formula, layers)
+        values: dict[str, Columns] = {
             "t": self._times(layers),
-            "x": self._states(layers, rows),
-            **self._values(formula, layers, rows),
+            "x": self._states(layers, samples),
+            "u": controls,
+            "c": controls,
         }
         if target is not None:
-            values["target"] = self._targets(target, rows)
-        return self._traced(formula, target)(len(layers), values)
+            values["target"] = self._targets(target, samples)
+        return self._traced(formula, target)(values, len(layers))
 
-    def _penalty(self) -> Any:
+    def _penalty(self) -> ca.SX:
         total = ca.SX(0)
         for block in self.discrete.space:
             if block.penalty is not None:
@@ -234,14 +218,14 @@ class Transcription:
                     total += 0.5 * ca.bilin(Q, row.T, row.T)
         return total
 
-    def _constraint_rows(self) -> Any:
+    def _constraint_rows(self) -> ca.SX:
         """The constraints other than state bounds, each block in the order of its (layers, samples,
         *shape).
         """
         parts = [self._block_rows(b) for b in self.discrete.rows.blocks if b.formula is not None]
         return ca.vertcat(*parts) if parts else ca.SX(0, 1)
 
-    def _block_rows(self, block: RowBlock) -> Any:
+    def _block_rows(self, block: RowBlock) -> ca.SX:
         assert block.formula is not None
         if block.constraint.kind == "terminal":
             return ca.vec(self._terminal(block.formula, block.constraint.target, block.samples))

@@ -1,8 +1,8 @@
-"""The reduced problem: J and the constraints as functions of the controls alone, with exact dense
-derivatives.
+"""The reduced problem: J and the constraints as functions of the controls alone, states eliminated.
 
-    first      λ^s = L_x + Σ_l φ_xᵀ z̄^l,  z̄^l = ψ_zᵀ λ^l,            dJ/dq = Σ φ_qᵀ z̄ + ψ_qᵀ λ +
-    L_q states     S^l = dx^l/dw = ψ_z Σ_{s<l} (φ_x S^s + φ_q E) + ψ_q E
+    first      λ^s = L_x + Σ_l φ_xᵀ z̄^l,   z̄^l = ψ_zᵀ λ^l,
+               dJ/dq = Σ φ_qᵀ z̄ + ψ_qᵀ λ + L_q
+    states     S^l = dx^l/dw = ψ_z Σ_{s<l} (φ_x S^s + φ_q E) + ψ_q E
     second     H = Σ [S; E]ᵀ (Hessians of L, of z̄ᵀφ and of λᵀψ) [S; E] + Q
 
 Where a rule is implicit, the pair (l, l) couples x^l with z^l: states by Newton's method, and all
@@ -20,16 +20,20 @@ import numpy as np
 
 from dnlcontrol.backends.exact.condensed.assembly import HessianBuilder
 from dnlcontrol.backends.exact.condensed.structure import Reduced, Term
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 
 Second = tuple[np.ndarray, np.ndarray, np.ndarray]
-# of Newton's method for an implicit layer, and its last step in units of rounding
-STEPS, SETTLED = 50, 4.0
+# Newton's method for an implicit layer converges quadratically or, after 50 steps, not at all; it
+# has settled where a step is a few units of rounding
+LAYER_STEPS = 50
+LAYER_ROUNDING = 4.0
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """Second derivatives (xx, qx, qq) of z̄ᵀφ at the pairs, of the Lagrangian's terms, and of λᵀψ
-    at the layers.
+    """Second derivatives (xx, qx, qq) of z̄ᵀφ at the pairs, of the terms, and of λᵀψ at the layers.
+
+    Shapes as :meth:`NodeFunction.second` returns them.
     """
 
     kernel: Second
@@ -43,11 +47,12 @@ def scatter(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
         out += np.bincount(index.ravel(), values.ravel(), minlength=len(out))
 
 
-def _bend(
+def _curved(
     second: Second, dx: np.ndarray, dq: np.ndarray, out: np.ndarray, index: np.ndarray
 ) -> np.ndarray:
-    """Node Hessians times (δx, δq): returns the state part (nodes, N, n), adds the control part to
-    ``out``.
+    """Node Hessians times (δx, δq), (nodes, N, n) and (nodes, m).
+
+    Returns the state part (nodes, N, n); the control part is added to ``out`` (size,).
     """
     xx, qx, qq = second
     scatter(out, index, np.einsum("pnji,pni->pj", qx, dx) + np.einsum("pij,pj->pi", qq, dq))
@@ -55,23 +60,26 @@ def _bend(
 
 
 class ReducedPoint:
-    """The reduced problem at one control: states, first derivatives, gradients, dense Hessian."""
+    """The reduced problem at one control w (size,): states, gradients, the dense Hessian.
 
-    def __init__(self, reduced: Reduced, w: np.ndarray) -> None:
+    ``x`` (L+1, N, dx) and ``z`` (L+1, N, dz) are states and integrals, flat per sample. Whatever
+    else is asked for is formed at first use and kept; μ (rows.size,) are the multipliers in
+    J + μᵀc, None for J.
+    """
+
+    def __init__(self, reduced: Reduced, w: Flat) -> None:
         self.reduced, self.w = reduced, w
         self._curvature: tuple[bytes, Curvature] | None = None
         self._adjoint: tuple[bytes, Second] | None = None
         self._forward()
 
     def _forward(self) -> None:
-        """x (L+1, N, dx) and z (L+1, N, dz), column by column (a one-step recursion: all
-        at once).
-        """
+        """Set x and z, column by column (a one-step recursion: all at once)."""
         r = self.reduced
         dx, dz = r.widths
         if r.march is not None:
             q = self.w[r.pair_index]
-            self.z = r.march(r.weights, r.pair_data(slice(None))[:, 0], r.free[: r.depth], q)
+            self.z = r.march(r.pairs.weights, r.pair_data(slice(None))[:, 0], r.free[: r.depth], q)
             self.x = r.free + self.z
             return
         self.x = np.zeros((r.depth + 1, r.samples, dx))
@@ -83,11 +91,12 @@ class ReducedPoint:
             else:
                 self.x[l] = self._outer(l, self.z[l])
             if l < r.depth:
-                pairs = r.columns[l]
-                q = self.w[r.pair_index[pairs]]
+                column = r.pairs.columns[l]
+                q = self.w[r.pair_index[column]]
                 x = np.broadcast_to(self.x[l], (len(q), *self.x[l].shape))
-                k = r.weights[pairs, None, None] * r.nodes.kernel.value(r.pair_data(pairs), x, q)
-                self.z[r.rows(l)] += k + before if r.markov else k
+                k = r.nodes.kernel.value(r.pair_data(column), x, q)
+                k = r.pairs.weights[column, None, None] * k
+                self.z[r.pairs.reached(l)] += k + before if r.markov else k
 
     def _outer(self, l: int, z: np.ndarray) -> np.ndarray:
         """G(t_l, g, z), (N, dx)."""
@@ -100,48 +109,39 @@ class ReducedPoint:
         )
 
     def _implicit(self, l: int) -> None:
-        """x = G(t_l, g, z + d_l k(t_l, t_l, F(x))) by Newton's method from the layer before; sets
-        x^l and z^l.
+        """x = G(t_l, g, z + d_l k(t_l, t_l, F(x))) by Newton's method from the layer before.
+
+        Sets x^l and z^l; NaN in x^l where the steps do not settle.
         """
         r, one = self.reduced, np.array([l])
-        assert r.own is not None
-        pair = slice(r.own[l], r.own[l] + 1)
+        assert r.pairs.own is not None
+        pair = slice(r.pairs.own[l], r.pairs.own[l] + 1)
+        q = self.w[r.pair_index[pair]]
+        p = self.w[r.node_index[one]]
         x = self.x[l - 1]
         z = self.z[l]
         eye = np.eye(self.x.shape[-1])
-        for _ in range(STEPS):
-            k, kx, _ = (
-                r.grid.own[l] * v[0]
-                for v in r.nodes.kernel.first(
-                    r.pair_data(pair), x[None], self.w[r.pair_index[pair]]
-                )
-            )
+        for _ in range(LAYER_STEPS):
+            first = r.nodes.kernel.first(r.pair_data(pair), x[None], q)
+            k, kx = (r.grid.own[l] * v[0] for v in first[:2])
             if r.nodes.outer is not None:
-                kx = (
-                    r.nodes.outer.first(r.node_data(one), (z + k)[None], self.w[r.node_index[one]])[
-                        1
-                    ][0]
-                    @ kx
-                )
+                outer = r.nodes.outer.first(r.node_data(one), (z + k)[None], p)
+                kx = outer[1][0] @ kx
             step = np.linalg.solve(eye - kx, (x - self._outer(l, z + k))[..., None])[..., 0]
             x = x - step
-            if not np.any(
-                np.abs(step).max(-1) > SETTLED * np.finfo(float).eps * (1.0 + np.abs(x).max(-1))
-            ):
+            small = LAYER_ROUNDING * np.finfo(float).eps * (1.0 + np.abs(x).max(-1))
+            if not np.any(np.abs(step).max(-1) > small):
                 break
         else:
             x = np.full_like(x, np.nan)
         self.x[l] = x
-        self.z[l] += (
-            r.grid.own[l]
-            * r.nodes.kernel.value(r.pair_data(pair), x[None], self.w[r.pair_index[pair]])[0]
-        )
+        self.z[l] += r.grid.own[l] * r.nodes.kernel.value(r.pair_data(pair), x[None], q)[0]
 
     # -- values
     # ----------------------------------------------------------------------------------------------
     @cached_property
     def outputs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Value and Jacobians of every term."""
+        """Value (layers, N, o) and Jacobians (layers, N, o, dx), (layers, N, o, m) of the terms."""
         return [
             t.function.first(t.data, self.x[t.layers], self.w[t.index]) for t in self.reduced.terms
         ]
@@ -158,7 +158,7 @@ class ReducedPoint:
 
     @cached_property
     def constraints(self) -> np.ndarray:
-        """The flat vector c of ``rows``."""
+        """c, (rows.size,)."""
         r = self.reduced
         c = np.empty(r.discrete.rows.size)
         terms = {
@@ -181,9 +181,9 @@ class ReducedPoint:
         """τφ_x (pairs, N, dz, dx) and τφ_q (pairs, N, dz, m)."""
         r = self.reduced
         _, fx, fq = r.nodes.kernel.first(
-            r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index]
+            r.pair_data(slice(None)), self.x[r.pairs.sources], self.w[r.pair_index]
         )
-        weights = r.weights[:, None, None, None]
+        weights = r.pairs.weights[:, None, None, None]
         return weights * fx, weights * fq
 
     @cached_property
@@ -200,19 +200,19 @@ class ReducedPoint:
     def slope(self) -> np.ndarray | None:
         """I - ψ_z φ_x of the pairs (l, l), (L+1, N, dx, dx); None where there are none."""
         r, outer = self.reduced, self.outer_derivatives
-        if r.own is None:
+        if r.pairs.own is None:
             return None
-        through = self.kernel_derivatives[0][r.own]
+        through = self.kernel_derivatives[0][r.pairs.own]
         return np.eye(through.shape[-1]) - (through if outer is None else outer[0] @ through)
 
-    def adjoint(self, mu: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def adjoint(self, mu: RowVector | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """λ (L+1, N, dx), z̄ (L+1, N, dz) and the gradient of J + μᵀc; the last ones are kept."""
         key = b"" if mu is None else mu.tobytes()
         if self._adjoint is None or self._adjoint[0] != key:
             self._adjoint = key, self._sweep(mu)
         return tuple(v.copy() for v in self._adjoint[1])  # type: ignore[return-value]
 
-    def _sweep(self, mu: np.ndarray | None) -> Second:
+    def _sweep(self, mu: RowVector | None) -> Second:
         r = self.reduced
         gradient = np.zeros(r.size)
         lam = np.zeros_like(self.x)
@@ -238,9 +238,11 @@ class ReducedPoint:
         fx, _ = self.kernel_derivatives
         for l in reversed(range(r.depth + 1)):
             if l < r.depth:
-                lam[l] += np.einsum("mnij,mni->nj", fx[r.columns[l]], zbar[r.rows(l)])
-            if r.own is not None and self.slope is not None:
-                right = lam[l] + np.einsum("nij,ni->nj", fx[r.own[l]], zbar[l])
+                lam[l] += np.einsum(
+                    "mnij,mni->nj", fx[r.pairs.columns[l]], zbar[r.pairs.reached(l)]
+                )
+            if r.pairs.own is not None and self.slope is not None:
+                right = lam[l] + np.einsum("nij,ni->nj", fx[r.pairs.own[l]], zbar[l])
                 lam[l] = np.linalg.solve(self.slope[l].transpose(0, 2, 1), right[..., None])[..., 0]
             zbar[l] += lam[l] if outer is None else np.einsum("nij,ni->nj", outer[0][l], lam[l])
             if r.markov and l < r.depth:
@@ -253,15 +255,16 @@ class ReducedPoint:
         scatter(
             out,
             r.pair_index,
-            np.einsum("pnij,pni->pj", self.kernel_derivatives[1], r.pair_cotangents(zbar)),
+            np.einsum("pnij,pni->pj", self.kernel_derivatives[1], r.pairs.cotangents(zbar)),
         )
         if outer is not None:
             scatter(out, r.node_index, np.einsum("lnij,lni->lj", outer[1], lam))
 
     @cached_property
     def sensitivities(self) -> tuple[np.ndarray, np.ndarray]:
-        """S = dx/dw (N, L+1, dx, size) and dz/dw (the same array for g + z), controls in the order
-        of ``order``.
+        """S = dx/dw (N, L+1, dx, size) and dz/dw (N, L+1, dz, size; the same array for g + z).
+
+        Controls in the order of ``order``.
         """
         r = self.reduced
         dx, dz = r.widths
@@ -270,14 +273,15 @@ class ReducedPoint:
         outer = self.outer_derivatives
         X = np.zeros((r.samples, r.depth + 1, dx, r.size))
         Z = X if outer is None else np.zeros((r.samples, r.depth + 1, dz, r.size))
-        by_layer = [np.flatnonzero((r.layers == l) & (r.sources < l)) for l in range(r.depth + 1)]
+        earlier = r.pairs.sources < r.pairs.layers
+        by_layer = [np.flatnonzero((r.pairs.layers == l) & earlier) for l in range(r.depth + 1)]
         before = np.zeros_like(Z[:, 0])  # dz/dw of the layer before, without its own source
         for l in range(r.depth + 1):
             p = prefix[l]
             if l:
                 pairs = by_layer[l]
                 left = fx[pairs].transpose(1, 2, 0, 3).reshape(r.samples, dz, -1)
-                s = r.sources[pairs]
+                s = r.pairs.sources[pairs]
                 states = X[:, s[0] : s[-1] + 1, :, : prefix[l - 1]].reshape(
                     r.samples, len(pairs) * dx, -1
                 )
@@ -288,15 +292,16 @@ class ReducedPoint:
                     Z[:, l, :, place[r.pair_index[pair]]] += fq[pair].transpose(2, 0, 1)
             if r.markov:
                 before[:] = Z[:, l]
-            if r.own is not None:
-                Z[:, l, :, place[r.pair_index[r.own[l]]]] += fq[r.own[l]].transpose(2, 0, 1)
+            if r.pairs.own is not None:
+                own = r.pairs.own[l]
+                Z[:, l, :, place[r.pair_index[own]]] += fq[own].transpose(2, 0, 1)
             if outer is not None:
                 X[:, l, :, :p] = outer[0][l] @ Z[:, l, :, :p]
                 X[:, l, :, place[r.node_index[l]]] += outer[1][l].transpose(2, 0, 1)
-            if r.own is not None and self.slope is not None:
+            if r.pairs.own is not None and self.slope is not None:
                 X[:, l, :, :p] = np.linalg.solve(self.slope[l], X[:, l, :, :p])
                 if outer is not None:  # else x = g + z, and both are one array
-                    Z[:, l, :, :p] += fx[r.own[l]] @ X[:, l, :, :p]
+                    Z[:, l, :, :p] += fx[r.pairs.own[l]] @ X[:, l, :, :p]
         return X, Z
 
     @cached_property
@@ -329,32 +334,26 @@ class ReducedPoint:
 
     # -- second order
     # ----------------------------------------------------------------------------------------------
-    def curvature(self, mu: np.ndarray | None = None) -> Curvature:
+    def curvature(self, mu: RowVector | None = None) -> Curvature:
         """The second derivatives at all nodes for the multipliers μ; the last ones are kept."""
         key = b"" if mu is None else mu.tobytes()
         if self._curvature is None or self._curvature[0] != key:
             self._curvature = key, self._second(mu)
         return self._curvature[1]
 
-    def _second(self, mu: np.ndarray | None) -> Curvature:
+    def _second(self, mu: RowVector | None) -> Curvature:
         r = self.reduced
         lam, zbar, _ = self.adjoint(mu)
-        c = r.weights[:, None, None] * r.pair_cotangents(zbar)
+        c = r.pairs.weights[:, None, None] * r.pairs.cotangents(zbar)
         kernel = r.nodes.kernel.second(
-            r.pair_data(slice(None)), self.x[r.sources], self.w[r.pair_index], c
+            r.pair_data(slice(None)), self.x[r.pairs.sources], self.w[r.pair_index], c
         )
         terms = []
         for term in r.terms:
             weight = r.cotangent(term, mu)
             if weight is not None:
-                terms.append(
-                    (
-                        term,
-                        term.function.second(
-                            term.data, self.x[term.layers], self.w[term.index], weight
-                        ),
-                    )
-                )
+                x, q = self.x[term.layers], self.w[term.index]
+                terms.append((term, term.function.second(term.data, x, q, weight)))
         outer = None
         if r.nodes.outer is not None:
             outer = r.nodes.outer.second(
@@ -362,48 +361,49 @@ class ReducedPoint:
             )
         return Curvature(kernel, terms, outer)
 
-    def product(self, d: np.ndarray, mu: np.ndarray | None = None) -> np.ndarray:
-        """H d without forming H: the derivative of the adjoint recursion along d."""
+    def product(self, d: Flat, mu: RowVector | None = None) -> np.ndarray:
+        """H d, (size,), without forming H: the derivative of the adjoint recursion along d."""
         r, at = self.reduced, self.curvature(mu)
         dx, dz = self._tangent(d)
         out = np.zeros(r.size)
         dlam = np.zeros_like(self.x)
         extra = np.zeros_like(self.z)
         for term, second in at.terms:
-            dlam[term.layers] += _bend(second, dx[term.layers], d[term.index], out, term.index)
-        bent = _bend(at.kernel, dx[r.sources], d[r.pair_index], out, r.pair_index)
-        dlam[: r.grid.side] += np.add.reduceat(bent, r.starts, axis=0)
+            dlam[term.layers] += _curved(second, dx[term.layers], d[term.index], out, term.index)
+        curved = _curved(at.kernel, dx[r.pairs.sources], d[r.pair_index], out, r.pair_index)
+        dlam[: r.grid.side] += np.add.reduceat(curved, r.pairs.starts, axis=0)
         if at.outer is not None:
-            extra += _bend(at.outer, dz, d[r.node_index], out, r.node_index)
+            extra += _curved(at.outer, dz, d[r.node_index], out, r.node_index)
         self._add_reads(out, dlam, self._recursion(dlam, extra))
         r.discrete.space.add_penalty_gradient(d, out)
         return out
 
-    def _tangent(self, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(δx, δz) along δw = d."""
+    def _tangent(self, d: Flat) -> tuple[np.ndarray, np.ndarray]:
+        """(δx, δz) along δw = d, (L+1, N, dx) and (L+1, N, dz)."""
         r, outer = self.reduced, self.outer_derivatives
         fx, fq = self.kernel_derivatives
         dx, dz = np.zeros_like(self.x), np.zeros_like(self.z)
         forced = np.einsum("pnij,pj->pni", fq, d[r.pair_index])
         for l in range(r.depth + 1):
             before = dz[l].copy()
-            if r.own is not None:
-                dz[l] += forced[r.own[l]]
+            if r.pairs.own is not None:
+                dz[l] += forced[r.pairs.own[l]]
             if outer is None:
                 dx[l] = dz[l]
             else:
                 dx[l] = (
                     np.einsum("nij,nj->ni", outer[0][l], dz[l]) + outer[1][l] @ d[r.node_index[l]]
                 )
-            if r.own is not None and self.slope is not None:
+            if r.pairs.own is not None and self.slope is not None:
                 dx[l] = np.linalg.solve(self.slope[l], dx[l][..., None])[..., 0]
-                dz[l] += np.einsum("nij,nj->ni", fx[r.own[l]], dx[l])
+                dz[l] += np.einsum("nij,nj->ni", fx[r.pairs.own[l]], dx[l])
             if l < r.depth:
-                added = np.einsum("mnij,nj->mni", fx[r.columns[l]], dx[l]) + forced[r.columns[l]]
-                dz[r.rows(l)] += added + before if r.markov else added
+                column = r.pairs.columns[l]
+                added = np.einsum("mnij,nj->mni", fx[column], dx[l]) + forced[column]
+                dz[r.pairs.reached(l)] += added + before if r.markov else added
         return dx, dz
 
-    def hessian(self, mu: np.ndarray | None = None) -> np.ndarray:
+    def hessian(self, mu: RowVector | None = None) -> np.ndarray:
         """The exact Hessian of J + μᵀc in the controls, (size, size), penalties included."""
         r, at = self.reduced, self.curvature(mu)
         order, _, _ = r.order
@@ -411,9 +411,10 @@ class ReducedPoint:
         X, Z = self.sensitivities
         xx, qx, qq = at.kernel
         states = np.zeros((r.depth + 1, r.samples, *xx.shape[2:]))
-        states[: r.grid.side] += np.add.reduceat(xx, r.starts, axis=0)
-        for s, column in enumerate(zip(r.starts, [*r.starts[1:], len(xx)], strict=True)):
-            builder.add_mixed(X, s, r.pair_index[slice(*column)], qx[slice(*column)])
+        states[: r.grid.side] += np.add.reduceat(xx, r.pairs.starts, axis=0)
+        ends = [*r.pairs.starts[1:], len(r.pairs)]
+        for s, (start, end) in enumerate(zip(r.pairs.starts, ends, strict=True)):
+            builder.add_mixed(X, s, r.pair_index[start:end], qx[start:end])
         builder.add_controls(r.pair_index, qq)
         for term, (xx, qx, qq) in at.terms:
             states[term.layers] += xx
