@@ -20,7 +20,7 @@ from dnlcontrol.discretisation.space.control_space import ControlBlock
 from dnlcontrol.minimise.faces import Face, held_entries
 
 if TYPE_CHECKING:
-    from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
+    from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
 
 SAMPLE = 64
 DIRECTIONS = 16
@@ -33,7 +33,7 @@ NOISE = 64 * np.finfo(float).eps
 
 def pontryagin(point: StoredPoint, rng: np.random.Generator) -> list[Check]:
     """One or two rows for each control."""
-    from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
+    from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
 
     rows: list[Check] = []
     h: Hamiltonian | None = None

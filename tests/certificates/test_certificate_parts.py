@@ -15,7 +15,7 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
+from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
 from dnlcontrol.certificates import pontryagin, second_order
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.results.records import plain

@@ -193,7 +193,7 @@ def same_everywhere(discrete: DiscreteProblem) -> list[int]:
     compared.
     """
     problem = discrete.problem
-    own: tuple[Any, ...] = (
+    own = (
         problem.name,
         problem.state_shape,
         discrete.depth,

@@ -190,7 +190,15 @@ def _run_batches(
     refuse_constraints(evaluator, method)
     limit = limit or LIMITS["newton"]
     outcome = stochastic(
-        evaluator, w, method, batches, tolerance, limit, progress, cold, checkpoint
+        evaluator,
+        w,
+        method,
+        batches,
+        tolerance,
+        limit,
+        progress=progress,
+        cold=cold,
+        checkpoint=checkpoint,
     )
     most = batches.epochs + (limit if batches.polish else 0)
     status = SOLVED if outcome.converged else LIMIT if outcome.iterations >= most else STALLED

@@ -4,12 +4,12 @@ on all samples.
 One epoch draws a random partition of the samples into batches B and makes one step for each with
 the unbiased estimate
 
-    g_B = (N/|B|) Σ_{n in B} (share of sample n in dJ/dw) + Q w,    Σ_B (|B|/N) g_B = dJ/dw at a
-    fixed w
+    g_B = (N/|B|) Σ_{n in B} (share of sample n in dJ/dw) + Q w
+    Σ_B (|B|/N) g_B = dJ/dw    at a fixed w
 
     adam   w <- P(w - η m̂ / (√v̂ + ε)), entry by entry (Kingma and Ba, arXiv 1412.6980)
-    sgd    d <- μ d + A_FF^{-1} g_B, w <- P(w - η d), F the entries that no bound holds: the same
-    step at every depth
+    sgd    d <- μ d + A_FF^{-1} g_B, w <- P(w - η d), F the entries that no bound holds:
+           the same step at every depth
 
 P clips to the bounds; epoch e = 0, 1, ... has the rate η/(1 + decay·e). A sweep holds one chunk of
 samples at a time.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -38,9 +38,9 @@ from dnlcontrol.minimise.quadratic_model import binding
 # the best of 0.02 to 2 after ten epochs on iris (L = 4) and the spirals (L = 8)
 RATES = {"adam": 0.05, "sgd": 0.05}
 # β1, β2, ε of the paper's algorithm 1
-FIRST = 0.9
-SECOND = 0.999
-SMALL = 1e-8
+FIRST_DECAY = 0.9
+SECOND_DECAY = 0.999
+SMALL_ROOT = 1e-8
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,13 @@ def stochastic(
     method: str,
     batches: MiniBatches,
     tolerance: float,
-    limit: int,
+    max_iterations: int,
+    *,
     progress: Progress | None = None,
     cold: bool = False,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Epochs of mini-batches, then (``polish``) Newton's method with ``limit`` iterations; one log
+    """Epochs of mini-batches, then (``polish``) Newton's method with ``max_iterations``; one log
     through both.
 
     A line of an epoch has the mean of its batches' values, the dual norm of the mean of their
@@ -146,7 +147,9 @@ def stochastic(
     follow = (
         None if progress is None else lambda i: progress(replace(i, iteration=i.iteration + shift))
     )
-    outcome = newton(Objective(evaluator), w, tolerance, limit, follow, cold, checkpoint=checkpoint)
+    outcome = newton(
+        Objective(evaluator), w, tolerance, max_iterations, follow, cold, checkpoint=checkpoint
+    )
     polish = tuple(replace(i, iteration=i.iteration + shift) for i in outcome.log)
     return replace(outcome, message=f"{shift} epochs, then {outcome.message}", log=(*log, *polish))
 
@@ -160,13 +163,13 @@ def batch_gradient(
     evaluator: Evaluator, w: np.ndarray, rows: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """Unbiased estimates of J and dJ/dw from the samples ``rows``, penalties included."""
-    u = evaluator._controls(w)
-    flat = evaluator._zeros()
+    u = evaluator.vectors.controls(w)
+    flat = evaluator.vectors.zeros()
     total = 0.0
-    out = evaluator._views(flat)
+    out = evaluator.vectors.views(flat)
     with torch.no_grad():
         for data in subset(evaluator.sweep, rows):
-            total += float(evaluator._chunk(u, data, None, out, costates=False)[0])
+            total += float(evaluator.way.pull(u, data, None, out, costates=False)[0])
     scale = evaluator.discrete.problem.samples / len(rows)
     g = scale * flat.cpu().double().numpy()
     return scale * total + evaluator.space.add_penalty_gradient(w, g), g
@@ -216,9 +219,12 @@ class AdamMove(Move):
     def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
         self.steps += 1
         m, v = self.moments
-        m, v = self.moments = [FIRST * m + (1 - FIRST) * g, SECOND * v + (1 - SECOND) * g**2]
-        return w - rate * (m / (1 - FIRST**self.steps)) / (
-            np.sqrt(v / (1 - SECOND**self.steps)) + SMALL
+        m, v = self.moments = [
+            FIRST_DECAY * m + (1 - FIRST_DECAY) * g,
+            SECOND_DECAY * v + (1 - SECOND_DECAY) * g**2,
+        ]
+        return w - rate * (m / (1 - FIRST_DECAY**self.steps)) / (
+            np.sqrt(v / (1 - SECOND_DECAY**self.steps)) + SMALL_ROOT
         )
 
 
@@ -242,13 +248,19 @@ def _ended(
     norm = stationarity(evaluator.space, w, g)
     converged = norm <= tolerance and complementarity(evaluator.space, w, g) <= tolerance
     return Outcome(
-        w, value, g, norm, converged, message, (*log, Iterate(len(log), value, norm, 0.0, 0))
+        w=w,
+        value=value,
+        gradient=g,
+        stationarity=norm,
+        converged=converged,
+        message=message,
+        log=(*log, Iterate(len(log), value, norm, 0.0, 0)),
     )
 
 
 def refuse_constraints(evaluator: Evaluator, method: str) -> None:
     """Multipliers belong to single samples, which a batch does not see."""
-    names: list[Any] = [block.constraint.name for block in evaluator.rows.blocks]
+    names = [block.constraint.name for block in evaluator.rows.blocks]
     if names:
         checks.reject(
             "method",

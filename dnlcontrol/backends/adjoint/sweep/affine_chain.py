@@ -10,8 +10,8 @@ where Z̄ is dJ/dx^l with all later layers (ψ^l, theory.md, section 5) and J_x 
 Along (Ẋ, Ṁ), with P = M Ẋ + Ṁ X and Q = σ' ⊙ P,
 
     forward   Ẋ⁺ = Ẋ + c Q
-    adjoint   Ġ = δZ̄ ⊙ σ' + (σ''/σ') ⊙ Q ⊙ Z̄,   δM̄ += c (G Ẋᵀ + Ġ Xᵀ),   δZ̄ += c (Wᵀ Ġ + Ẇᵀ G) +
-    δJ_x
+    adjoint   Ġ = δZ̄ ⊙ σ' + (σ''/σ') ⊙ Q ⊙ Z̄
+              δM̄ += c (G Ẋᵀ + Ġ Xᵀ),   δZ̄ += c (Wᵀ Ġ + Ẇᵀ G) + δJ_x
 
 All in place: a layer is a handful of calls. X and H are kept, O(L·n·d) numbers; G replaces H, and
 M̄ is one batched product for a block of layers that stays in cache.
@@ -89,7 +89,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Chain:
+class AffineChain:
     """The layers of one discrete problem; ``weight`` is the rule's c."""
 
     columns: Columns
@@ -250,7 +250,7 @@ class Chain:
             self._add(out, product, start, stop)
 
 
-def chain(discrete: DiscreteProblem, columns: Columns | None) -> Chain | None:
+def affine_chain(discrete: DiscreteProblem, columns: Columns | None) -> AffineChain | None:
     """The layers of a one-step network x = g + z with an affine kernel; None for any other
     problem.
     """
@@ -263,4 +263,4 @@ def chain(discrete: DiscreteProblem, columns: Columns | None) -> Chain | None:
         or (formulas.free_term and "t" in formulas.free_term.reads)
     ):
         return None
-    return Chain(columns, discrete.depth, float(grid.later[0]))
+    return AffineChain(columns, discrete.depth, float(grid.later[0]))

@@ -10,8 +10,8 @@ With m later layers, n samples, W (m·d, e) and b (m·d,) the column's block of 
 and their derivatives along (Ẏ, Ẇ, ḃ) and δZ̄, with P = W Ẏ + Ẇ Y + ḃ:
 
     forward   Ż += c σ' ⊙ P
-    adjoint   Ġ = σ' ⊙ (δZ̄ + (σ''/σ') ⊙ P ⊙ Z̄),   δȲ += c (Wᵀ Ġ + Ẇᵀ G),   δW̄ += c (G Ẏᵀ + Ġ Yᵀ),
-    δb̄ += c Ġ 1
+    adjoint   Ġ = σ' ⊙ (δZ̄ + (σ''/σ') ⊙ P ⊙ Z̄)
+              δȲ += c (Wᵀ Ġ + Ẇᵀ G),   δW̄ += c (G Ẏᵀ + Ġ Yᵀ),   δb̄ += c Ġ 1
 
 σ' and σ''/σ' are functions of H. Samples lie last in memory: W Y is then one product for a whole
 column, and the rows of later layers are one block. Derivatives travel beside values, as (rows, 2,
@@ -293,7 +293,7 @@ def side_by_side(flat: Tensor, space: ControlSpace, columns: Columns | None) -> 
     return views
 
 
-def columns(discrete: DiscreteProblem, vectorised: Vectorised) -> Columns | None:
+def affine_columns(discrete: DiscreteProblem, vectorised: Vectorised) -> Columns | None:
     """The column products of a dynamics that declares an affine kernel; None where the declaration
     does not apply.
     """

@@ -1,4 +1,4 @@
-"""Feature maps φ(x) and outer maps g + σ(z + b) of kernels that columns.py writes out.
+"""Feature maps φ(x) and outer maps g + σ(z + b) of kernels that affine_columns.py writes out.
 
 With X, Z, G (d, n), samples last in memory, both are an activation of a whole layer:
 

@@ -4,8 +4,8 @@ one node.
 States x, costates λ = dJ/dx, z̄ = dJ/dz and all other controls are held. A path control v at the
 node s enters
 
-    h^s(v) = ω_s ℓ(t_s, x^s, v) + Σ_{l>=s} z̄^lᵀ c k(t_l, t_s, F(t_s, x^s, v), v) + λ^sᵀ G(t_s, g,
-    z^s, v) + ½ q |v|²
+    h^s(v) = ω_s ℓ(t_s, x^s, v) + Σ_{l>=s} z̄^lᵀ c k(t_l, t_s, F(t_s, x^s, v), v)
+             + λ^sᵀ G(t_s, g, z^s, v) + ½ q |v|²
 
 and a control on the triangle, which only the kernel reads,
 
@@ -27,10 +27,11 @@ import numpy as np
 import torch
 from torch.func import grad, jvp, vmap
 
-from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.sweep.columnwise import Inputs
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
 from dnlcontrol.discretisation.space.control_space import ControlBlock
+from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.multipliers import Multipliers
 
 Function = Callable[[Tensor], Tensor]
@@ -158,7 +159,7 @@ class Hamiltonian:
 
             parts.append(kernel)
         if f.outer and name in f.outer.reads:
-            outer = sweep._shared(self.u, f.outer, s)
+            outer = sweep.shared(self.u, f.outer, s)
             parts.append(
                 lambda v: (
                     self.lam[s] * sweep.state(s, self.data.at(s), self.z[s], {**outer, name: v[0]})
