@@ -50,7 +50,10 @@ class BackendEvaluator(Products, Protocol):
     def final_parts(
         self, w: Flat, x: np.ndarray, zbar: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """ℓ_x and (k(T, T, F(x), u))_xᵀ z̄ at x^L and a cotangent of z^L; both (N, *state shape)."""
+        """ℓ_x and (k(T, T, F(x), u))_xᵀ z̄, both (N, *state shape).
+
+        ``x`` and ``zbar`` are x^L and a cotangent of z^L.
+        """
 
     def outer_pull(self, w: Flat, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
         """(G_z)ᵀ λ at T for z^L and a cotangent of x^L, (N, *integral shape)."""

@@ -46,7 +46,7 @@ class ProgressLine:
     """One line, written again for each iterate: value, stationarity, radius, work units, time left.
 
     >>> import io
-    >>> from dnlcontrol.backends.adjoint.objective import Iterate
+    >>> from dnlcontrol.minimise.outcome import Iterate
     >>> line = ProgressLine(io.StringIO(), 1e-8, prefix="L=8 ")
     >>> line.text(Iterate(3, 0.5, 1e-4, 1.0, 7, 42.0), left=None)
     'L=8    3  J = 0.5  stationarity 1.0e-04  radius 1  42 units  time left ~'

@@ -63,7 +63,8 @@ def gauss_newton_product(
     """H_GN d (size,): tangents forward, the Lagrangian's curvature at the nodes, a sweep back."""
     sweep, vectors = evaluator.sweep, evaluator.vectors
     total = vectors.zeros()
-    primal, along, out = vectors.controls(w), vectors.controls(d), vectors.views(total)
+    primal, along = vectors.controls(w), vectors.controls(d)
+    out = vectors.views(total)
     with torch.no_grad(), forward_ad.dual_level():
         u = vectors.views(forward_ad.make_dual(vectors.tensor(w), vectors.tensor(d)))
         tangents = (

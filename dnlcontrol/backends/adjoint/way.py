@@ -166,7 +166,8 @@ class AlongColumns(Swept):
     def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
         """By values and tangents side by side."""
         product = self.vectors.zeros()
-        u, du, out = self.vectors.controls(w), self.vectors.controls(d), self.vectors.views(product)
+        u, du = self.vectors.controls(w), self.vectors.controls(d)
+        out = self.vectors.views(product)
         with torch.no_grad(), forward_ad.dual_level():
             tangent = AffineTangent(self.sweep, self.lagrangian, u, du)
             for data in self.sweep.chunks:
@@ -210,7 +211,8 @@ class Taped(ByTape):
     def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
         """The gradient of <dL/dw, d>."""
         product = self.vectors.zeros()
-        u, du, out = self.vectors.controls(w), self.vectors.controls(d), self.vectors.views(product)
+        u, du = self.vectors.controls(w), self.vectors.controls(d)
+        out = self.vectors.views(product)
         with torch.no_grad():
             for data in self.sweep.chunks:
                 taped_product(self.sweep, u, du, data, self.cost(data, multipliers), out)
