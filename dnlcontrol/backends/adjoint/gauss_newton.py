@@ -23,6 +23,7 @@ from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
 from dnlcontrol.backends.adjoint.sweep.vectorised import value_and_pull
 from dnlcontrol.backends.adjoint.vectors import to_numpy
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.faces import Face
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.quadratic_model import Step, solve_model
@@ -30,9 +31,7 @@ from dnlcontrol.minimise.quadratic_model import Step, solve_model
 
 @dataclass(frozen=True)
 class GaussNewtonObjective(Objective):
-    """An objective whose quadratic model has the Gauss-Newton matrix; its Hessian products stay
-    exact.
-    """
+    """An objective whose model has the Gauss-Newton matrix; its Hessian products stay exact."""
 
     def solve_model(
         self,
@@ -48,8 +47,8 @@ class GaussNewtonObjective(Objective):
             self.space, partial(self.product, w), w, g, face, radius, accuracy, max_products, None
         )
 
-    def product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
-        """H_GN d, timed and counted as a Hessian product."""
+    def product(self, w: Flat, d: Flat) -> Flat:
+        """H_GN d (size,), timed and counted as a Hessian product."""
         counts, began = self.evaluator.counts, time.perf_counter()
         found = gauss_newton_product(self.evaluator, w, d, self.multipliers)
         counts.hessians += 1
@@ -58,8 +57,8 @@ class GaussNewtonObjective(Objective):
 
 
 def gauss_newton_product(
-    evaluator: Evaluator, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None
-) -> np.ndarray:
+    evaluator: Evaluator, w: Flat, d: Flat, multipliers: Multipliers | None = None
+) -> Flat:
     """H_GN d (size,): tangents forward, the Lagrangian's curvature at the nodes, a sweep back."""
     sweep, vectors = evaluator.sweep, evaluator.vectors
     total = vectors.zeros()

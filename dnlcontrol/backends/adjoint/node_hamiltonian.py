@@ -1,5 +1,4 @@
-"""The discrete Hamiltonian: the Lagrangian of the lifted problem as a function of one control at
-one node.
+"""The discrete Hamiltonian: the lifted problem's Lagrangian in one control at one node.
 
 States x, costates λ = dJ/dx, z̄ = dJ/dz and all other controls are held. A path control v at the
 node s enters
@@ -31,6 +30,7 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.sweep.columnwise import Inputs
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
 from dnlcontrol.discretisation.space.control_space import ControlBlock
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.multipliers import Multipliers
 
@@ -38,12 +38,10 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Hamiltonian:
-    """h of every node at one control, for the multipliers' Lagrangian; ``at`` is the trajectory
-    there.
-    """
+    """h of every node at w (size,), for the multipliers' Lagrangian; ``at``: its trajectory."""
 
     def __init__(
-        self, evaluator: Evaluator, w: np.ndarray, multipliers: Multipliers, at: Trajectory
+        self, evaluator: Evaluator, w: Flat, multipliers: Multipliers, at: Trajectory
     ) -> None:
         self.evaluator = evaluator
         self.sweep = evaluator.sweep
@@ -86,9 +84,7 @@ class Hamiltonian:
         return np.asarray(grad(lambda v: function(v).sum())(v)).reshape(len(v), -1)
 
     def second_derivatives(self, block: ControlBlock, s: int, directions: np.ndarray) -> np.ndarray:
-        """dᵀ h_vv d at the control along directions (m, sites of s, components); (m, sites
-        of s).
-        """
+        """dᵀ h_vv d along d (m, sites of s, components) at the control; (m, sites of s)."""
         function, v = self._function(block, s), self.u[block.name][self.sites(block, s)]
         zero, one = v.new_zeros(()), v.new_ones(())
 
@@ -114,9 +110,7 @@ class Hamiltonian:
         return lambda v: data_part(v) + 0.5 * q * (v**2).reshape(len(v), -1).sum(1)
 
     def _contributions(self, s: int, change: Callable[[Inputs, bool], Inputs]) -> Tensor:
-        """z̄^lᵀ c k(t_l, t_s, y^s, ·) of column s, (layers,), with ``change`` made to what the
-        column reads.
-        """
+        """z̄^lᵀ c k(t_l, t_s, y^s, ·) of column s, (layers,); ``change``: of what it reads."""
         parts, sweep = [], self.sweep
         if sweep.grid.at_nodes:
             own = sweep.diagonal(s, self.x[s], *change(sweep.inputs(self.u, s, own=True), True))

@@ -29,6 +29,7 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.discretisation.space.control_space import ControlSpace
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint, resumed
 from dnlcontrol.minimise.faces import Face, complementarity, stationarity
 from dnlcontrol.minimise.newton import newton
@@ -86,7 +87,7 @@ class MiniBatches:
 
 def stochastic(
     evaluator: Evaluator,
-    start: np.ndarray,
+    start: Flat,
     method: str,
     batches: MiniBatches,
     tolerance: float,
@@ -159,10 +160,8 @@ def partition(rng: np.random.Generator, samples: int, size: int) -> list[np.ndar
     return np.array_split(rng.permutation(samples), -(-samples // min(size, samples)))
 
 
-def batch_gradient(
-    evaluator: Evaluator, w: np.ndarray, rows: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Unbiased estimates of J and dJ/dw from the samples ``rows``, penalties included."""
+def batch_gradient(evaluator: Evaluator, w: Flat, rows: np.ndarray) -> tuple[float, Flat]:
+    """Unbiased estimates of J and dJ/dw (size,) from the samples ``rows`` (m,), with penalties."""
     u = evaluator.vectors.controls(w)
     flat = evaluator.vectors.zeros()
     total = 0.0
@@ -176,7 +175,7 @@ def batch_gradient(
 
 
 def subset(sweep: Sweep, rows: np.ndarray) -> Iterator[Data]:
-    """The samples ``rows`` in chunks no larger than the sweep's."""
+    """The samples ``rows`` (m,) in chunks no larger than the sweep's."""
     rows = np.sort(rows)
     starts = np.array([data.index.start for data in sweep.chunks])
     size = sweep.chunks[0].free.shape[1]
@@ -188,8 +187,8 @@ def subset(sweep: Sweep, rows: np.ndarray) -> Iterator[Data]:
 
 
 def _epoch(
-    evaluator: Evaluator, w: np.ndarray, parts: list[np.ndarray], move: Move, rate: float
-) -> tuple[np.ndarray, float, np.ndarray]:
+    evaluator: Evaluator, w: Flat, parts: list[np.ndarray], move: Move, rate: float
+) -> tuple[Flat, float, Flat]:
     """One step for each batch; the end, and the means of the values and gradients on the way."""
     samples = evaluator.discrete.problem.samples
     mean, total = np.zeros_like(w), 0.0
@@ -208,7 +207,7 @@ class Move:
     def __init__(self, moments: list[np.ndarray]) -> None:
         self.moments, self.steps = moments, 0
 
-    def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+    def __call__(self, w: Flat, g: Flat, rate: float) -> Flat:
         raise NotImplementedError
 
 
@@ -216,7 +215,7 @@ class AdamMove(Move):
     def __init__(self, size: int) -> None:
         super().__init__([np.zeros(size), np.zeros(size)])
 
-    def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+    def __call__(self, w: Flat, g: Flat, rate: float) -> Flat:
         self.steps += 1
         m, v = self.moments
         m, v = self.moments = [
@@ -233,7 +232,7 @@ class SgdMove(Move):
         super().__init__([np.zeros(space.size)])
         self.space, self.momentum = space, momentum
 
-    def __call__(self, w: np.ndarray, g: np.ndarray, rate: float) -> np.ndarray:
+    def __call__(self, w: Flat, g: Flat, rate: float) -> Flat:
         face = Face(self.space, binding(self.space, w, g))
         d = face.restrict(self.momentum * self.moments[0]) + face.riesz(face.restrict(g))
         self.moments = [d]
@@ -241,7 +240,7 @@ class SgdMove(Move):
 
 
 def _ended(
-    evaluator: Evaluator, w: np.ndarray, tolerance: float, message: str, log: list[Iterate]
+    evaluator: Evaluator, w: Flat, tolerance: float, message: str, log: list[Iterate]
 ) -> Outcome:
     """The outcome at w, measured on all samples."""
     value, g = evaluator.value_and_gradient(w)
@@ -259,7 +258,7 @@ def _ended(
 
 
 def refuse_constraints(evaluator: Evaluator, method: str) -> None:
-    """Multipliers belong to single samples, which a batch does not see."""
+    """Raise InputError for a problem with constraints: a batch does not see all their samples."""
     names = [block.constraint.name for block in evaluator.rows.blocks]
     if names:
         checks.reject(

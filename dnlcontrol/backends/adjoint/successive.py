@@ -62,9 +62,7 @@ class FrozenHamiltonian:
     trajectory at ``w``.
     """
 
-    def __init__(
-        self, evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float = 0.0
-    ) -> None:
+    def __init__(self, evaluator: Evaluator, w: Flat, at: Trajectory, rho: float = 0.0) -> None:
         self.evaluator = evaluator
         self.rho = rho
         sweep = evaluator.sweep
@@ -82,7 +80,7 @@ class FrozenHamiltonian:
     def space(self) -> ControlSpace:
         return self.evaluator.space
 
-    def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
+    def value_and_gradient(self, w: Flat) -> tuple[float, Flat]:
         self.evaluator.counts.gradients += 1
         flat = self.evaluator.vectors.tensor(w)
         with torch.no_grad():
@@ -90,7 +88,7 @@ class FrozenHamiltonian:
         gradient = grad(self._value)(flat).double().cpu().numpy()
         return value + self.space.add_penalty_gradient(w, gradient), gradient
 
-    def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
+    def hessian_product(self, w: Flat, d: Flat) -> np.ndarray:
         self.evaluator.counts.hessians += 1
         flat, along = self.evaluator.vectors.tensor(w), self.evaluator.vectors.tensor(d)
         product = np.asarray(jvp(grad(self._value), (flat,), (along,))[1].double().cpu())
@@ -98,7 +96,7 @@ class FrozenHamiltonian:
         return product
 
     def solve_model(
-        self, w: np.ndarray, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int
+        self, w: Flat, g: np.ndarray, face: Face, radius: float, accuracy: float, limit: int
     ) -> Step:
         return solve_model(
             self.space, partial(self.hessian_product, w), w, g, face, radius, accuracy, limit
@@ -174,7 +172,7 @@ def is_stepwise(evaluator: Evaluator) -> bool:
 
 def successive(
     objective: Objective,
-    start: np.ndarray,
+    start: Flat,
     tolerance: float,
     max_iterations: int = 1000,
     progress: Progress | None = None,
@@ -241,19 +239,17 @@ def _outcome(
     )
 
 
-def _trajectory(evaluator: Evaluator, w: np.ndarray) -> Trajectory:
+def _trajectory(evaluator: Evaluator, w: Flat) -> Trajectory:
     """A forward and a backward sweep: a value and gradient."""
     evaluator.counts.gradients += 1
     return evaluator.trajectory(w)
 
 
-def _minimiser(
-    evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float, norm: float
-) -> Outcome:
+def _minimiser(evaluator: Evaluator, w: Flat, at: Trajectory, rho: float, norm: float) -> Outcome:
     return newton(FrozenHamiltonian(evaluator, w, at, rho), w, INNER_ACCURACY * norm, INNER_STEPS)
 
 
-def _fall(evaluator: Evaluator, at: Trajectory, w: np.ndarray, new: np.ndarray) -> float:
+def _fall(evaluator: Evaluator, at: Trajectory, w: Flat, new: Flat) -> float:
     """The change of J over that of its linear part.
 
     0 where J rises, GOOD_FALL where both are lost in rounding.
@@ -266,8 +262,8 @@ def _fall(evaluator: Evaluator, at: Trajectory, w: np.ndarray, new: np.ndarray) 
 
 
 def _searched_step(
-    evaluator: Evaluator, w: np.ndarray, at: Trajectory, norm: float
-) -> tuple[np.ndarray | None, float, int]:
+    evaluator: Evaluator, w: Flat, at: Trajectory, norm: float
+) -> tuple[Flat | None, float, int]:
     """w + θ (minimiser of h - w) with the first θ = 1, ½, ... that lowers J enough."""
     found = _minimiser(evaluator, w, at, 0.0, norm)
     theta = 1.0
@@ -280,8 +276,8 @@ def _searched_step(
 
 
 def _extended_step(
-    evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float, norm: float
-) -> tuple[np.ndarray | None, float, int]:
+    evaluator: Evaluator, w: Flat, at: Trajectory, rho: float, norm: float
+) -> tuple[Flat | None, float, int]:
     """The minimiser of the extended h for the first ρ that lowers J enough; the ρ to begin with
     next time.
     """
@@ -297,7 +293,7 @@ def _extended_step(
 
 
 def refuse(evaluator: Evaluator, method: str) -> None:
-    """h is minimised over bounds alone."""
+    """Raise InputError for a problem with constraints: h is minimised over bounds alone."""
     if evaluator.rows.size:
         seen = f"{method!r} for a problem with constraints"
         checks.reject(

@@ -3,8 +3,8 @@
     way            of a problem whose                         gradient    Hessian products
     Stored         derivatives at all nodes are few           matrix products on what is stored
     Chain          layers are x + c σ(W x + b)                layers written out, both
-    TapedColumns   steps are explicit, kernel σ(W y + b)      tape        columns written out
-    Taped          steps are explicit                         tape        tape
+    TapedColumns   explicit steps have a kernel σ(W y + b)    tape        columns written out
+    Taped          layers are explicit steps                  tape        tape
     AffineColumns  kernel is σ(W y + b)                       columns written out, both
     Dual           kernel is any other                        columns     dual numbers
 
@@ -65,8 +65,10 @@ class Way(Protocol):
 def way_of(
     sweep: Sweep, lagrangian: Lagrangian, vectors: Vectors, stored: bool | None = None
 ) -> Way:
-    """The first way that fits; ``stored``: whether to store, None: where that is little and columns
-    are not written out, which is faster than forming them.
+    """The first way that fits.
+
+    ``stored``: whether to store derivatives; None: where they are few and columns are not written
+    out, which is faster than forming them.
     """
     swept = _swept_way_of(sweep)(sweep, lagrangian, vectors)
     if stored is None:
