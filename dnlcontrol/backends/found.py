@@ -99,8 +99,9 @@ class Counts:
 
     @property
     def product_cost(self) -> float:
-        """The measured time of a Hessian product in gradients, at least 2; 2 where nothing was
-        measured.
+        """The measured time of a Hessian product in gradients, at least 2.
+
+        It is 2 where nothing was measured.
         """
         if not (self.hessians and self.gradients and self.gradient_seconds > 0):
             return 2.0

@@ -155,8 +155,9 @@ class Evaluator:
     def final_parts(
         self, w: Flat, x: np.ndarray, zbar: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """ℓ_x and (k(T, T, F(x), u))_xᵀ z̄ per sample, controls at their last samples; both (N,
-        *state shape).
+        """ℓ_x and (k(T, T, F(x), u))_xᵀ z̄ per sample, both (N, *state shape).
+
+        Controls are at their last samples.
 
         ``x`` and ``zbar`` are x^L and a cotangent of z^L, both (N, *).
         """

@@ -58,8 +58,9 @@ LARGEST_RHO = 1e12  # ρ beyond which steps are below rounding
 
 
 class FrozenHamiltonian:
-    """h, or its extended form, as a smooth function of the flat control vector; ``at`` is the
-    trajectory at ``w``.
+    """h, or its extended form, as a smooth function of the flat control vector.
+
+    ``at`` is the trajectory at ``w``.
     """
 
     def __init__(self, evaluator: Evaluator, w: Flat, at: Trajectory, rho: float = 0.0) -> None:
@@ -278,8 +279,9 @@ def _searched_step(
 def _extended_step(
     evaluator: Evaluator, w: Flat, at: Trajectory, rho: float, norm: float
 ) -> tuple[Flat | None, float, int]:
-    """The minimiser of the extended h for the first ρ that lowers J enough; the ρ to begin with
-    next time.
+    """The minimiser of the extended h for the first ρ that lowers J enough.
+
+    Then the ρ to begin with next time, and the Newton steps taken.
     """
     inner = 0
     while rho < LARGEST_RHO:

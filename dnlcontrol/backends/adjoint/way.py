@@ -237,8 +237,9 @@ class Dual(ByColumns):
 
 
 class Stored:
-    """Derivatives at all nodes kept: stored_jacobians.py; those of the last control and the last
-    multipliers. ``swept`` pulls single chunks.
+    """Derivatives at all nodes kept: stored_jacobians.py, stored_products.py.
+
+    They are those of the last control and of the last multipliers. ``swept`` pulls single chunks.
     """
 
     def __init__(self, swept: Swept) -> None:

@@ -165,8 +165,9 @@ class AffineChain:
     def pull_back(
         self, u: Tensors, layers: Layers, direct: Tensor, out: Tensors, zbar: Tensor | None = None
     ) -> None:
-        """Adds dJ/du into ``out``; ``direct`` is J_x (L+1, d, n), or (1, d, n) where only x^L has
-        one.
+        """Adds dJ/du into ``out``.
+
+        ``direct`` is J_x (L+1, d, n), or (1, d, n) where only x^L has one.
 
         H becomes G. Z̄ of all layers goes into ``zbar`` (L+1, d, n) if it is asked for.
         """
@@ -222,8 +223,9 @@ class AffineChain:
     def pull_pairs(
         self, u: Tensors, du: Tensors, layers: Layers, direct: Tensor, out: Tensors
     ) -> None:
-        """Adds the tangent of dJ/du into ``out``; ``direct`` is (J_x, δJ_x), (L+1 or 1, d,
-        2, n).
+        """Adds the tangent of dJ/du into ``out``.
+
+        ``direct`` is (J_x, δJ_x), (L+1 or 1, d, 2, n).
         """
         matrices, along = (self._controls(v)[0].transpose(1, 2).unbind(0) for v in (u, du))
         carried = direct[-1].flatten(1).clone()
@@ -251,8 +253,9 @@ class AffineChain:
 
 
 def affine_chain(discrete: DiscreteProblem, columns: Columns | None) -> AffineChain | None:
-    """The layers of a one-step network x = g + z with an affine kernel; None for any other
-    problem.
+    """The layers of a one-step network x = g + z with an affine kernel.
+
+    None for any other problem.
     """
     formulas, grid = discrete.problem.formulas, discrete.grid
     if columns is None or not discrete.problem.markov or formulas.outer or formulas.feature:

@@ -103,8 +103,9 @@ class Read:
 
 
 class Product:
-    """W Y + b over some rows as one product (W b)(Y; 1); a copy (W b) is small beside a pass over
-    its result.
+    """W Y + b over some rows as one product (W b)(Y; 1).
+
+    A copy (W b) is small beside a pass over its result.
 
     With tangents Y has 2n columns, (Y, Ẏ), and the 1 becomes (1, 0).
     """
@@ -268,8 +269,9 @@ class Columns:
 
 
 def side_by_side(flat: Tensor, space: ControlSpace, columns: Columns | None) -> dict[str, Tensor]:
-    """Views of ``flat`` by control, (sites, *shape); the W and b of a column product lie as (W b),
-    row by row.
+    """Views of ``flat`` by control, (sites, *shape).
+
+    The W and b of a column product lie as (W b), row by row.
 
     One product then serves both, without a copy.
     """
@@ -294,8 +296,9 @@ def side_by_side(flat: Tensor, space: ControlSpace, columns: Columns | None) -> 
 
 
 def affine_columns(discrete: DiscreteProblem, vectorised: Vectorised) -> Columns | None:
-    """The column products of a dynamics that declares an affine kernel; None where the declaration
-    does not apply.
+    """The column products of a dynamics that declares an affine kernel.
+
+    None where the declaration does not apply.
     """
     problem = discrete.problem
     if not vectorised.batched:

@@ -204,8 +204,9 @@ class Sweep:
             self.columns.add(_flat(later), y, self.columns.read(u, s), self.grid.later[s])
 
     def _pull_column(self, u: Tensors, s: int, x: Tensor, zbar: Tensor, out: Tensors) -> Tensor:
-        """The cotangent of x^s from those of the later layers' z; the controls' are added into
-        ``out``.
+        """The cotangent of x^s from those of the later layers' z.
+
+        Those of the controls are added into ``out``.
         """
         if self.columns is None:
             inputs = self.inputs(u, s)
@@ -251,8 +252,9 @@ class Sweep:
     def pull_back(
         self, u: Tensors, data: Data, x: Tensor, z: Tensor, direct: Tensor, out: Tensors
     ) -> tuple[Tensor, Tensor]:
-        """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l; adds dJ/du
-        into ``out``.
+        """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l.
+
+        Adds dJ/du into ``out``.
 
         λ^l is the multiplier of the state equation at layer l: the derivative with respect to a
         change of its right side. ``direct`` is (L+1, n, *state), or (1, n, *state) where only x^L

@@ -30,8 +30,9 @@ def tapeable(sweep: Sweep) -> bool:
 def taped(
     sweep: Sweep, u: Tensors, data: Data, cost: Callable[[Tensor, Tensors], Tensor], out: Tensors
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The value of ``cost`` (x, u), then x, λ, z̄ and z, each (L+1, n, *shape); dJ/du is added into
-    ``out``.
+    """The value of ``cost`` (x, u), then x, λ, z̄ and z, each (L+1, n, *shape).
+
+    The gradient dJ/du is added into ``out``.
     """
     with torch.enable_grad():
         leaves = {k: v.detach().requires_grad_() for k, v in u.items()}

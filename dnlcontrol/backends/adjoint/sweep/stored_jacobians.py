@@ -162,8 +162,9 @@ class Linearised:
     # -- first order
     # ----------------------------------------------------------------------------------------------
     def _first(self) -> None:
-        """φ_x (pairs, n, dz, dx), φ_q; ψ_z, ψ_q or None; I - ψ_z φ_x of the pairs (l, l), (L+1, n,
-        dx, dx), or None.
+        """Form φ_x (pairs, n, dz, dx) and φ_q, ψ_z and ψ_q or None, and the slope.
+
+        The slope is I - ψ_z φ_x of the pairs (l, l), (L+1, n, dx, dx), or None.
         """
         jacobians = self._over(self.pair, jacfwd, (2, 3), (None, None, 0, None))(
             *self.pair_points()

@@ -14,8 +14,9 @@ from dnlcontrol.minimise.multipliers import Multipliers
 
 
 class StoredProducts:
-    """The Lagrangian J + constraint terms at the control of ``at``; second derivatives are formed
-    at first use.
+    """The Lagrangian J + constraint terms at the control of ``at``.
+
+    Second derivatives are formed at first use.
     """
 
     def __init__(self, at: Linearised, multipliers: Multipliers | None) -> None:
@@ -94,8 +95,9 @@ def _hessians(
     cotangents: np.ndarray,
     second: int | None,
 ) -> np.ndarray:
-    """Of cᵀfn(a, b, x, q) in (x, q) at every node and sample; ``second`` is b's batch axis over
-    samples.
+    """Hessians of cᵀfn(a, b, x, q) in (x, q) at every node and sample, (nodes, n, i, i).
+
+    ``second`` is b's batch axis over samples.
     """
     a, b, x, q = points
     size = x.shape[-1]

@@ -99,8 +99,9 @@ def gradient_along(
 
 
 def over(function: Callable[..., Tensor], in_dims: tuple[int | None, ...]) -> Callable[..., Tensor]:
-    """``vmap(function, in_dims)`` for 0 and None; what is not mapped goes around vmap, which spends
-    its time on it.
+    """``vmap(function, in_dims)`` for 0 and None.
+
+    What is not mapped goes around vmap, which spends its time on it.
     """
     places = [i for i, dim in enumerate(in_dims) if dim is not None]
 
