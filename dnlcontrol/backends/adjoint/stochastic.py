@@ -99,9 +99,9 @@ def stochastic(
 ) -> Outcome:
     """Epochs of mini-batches, then (``polish``) Newton's method with ``max_iterations``.
 
-    There is one log through both. A line of an epoch has the mean of its batches' values, the dual norm of the mean of their
-    gradients (both while w moves on), its rate and the number of its batches. Where values
-    overflow, the result is the start of the best epoch.
+    There is one log through both. A line of an epoch has the mean of its batches' values, the dual
+    norm of the mean of their gradients (both while w moves on), its rate and the number of its
+    batches. Where values overflow, the result is the start of the best epoch.
     """
     space = evaluator.space
     samples = evaluator.discrete.problem.samples
