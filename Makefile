@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 BENCHMARKS := $(sort $(wildcard benchmarks/[0-9]*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench bench-tiny nightly hooks clean
+.PHONY: help venv demo test check shape ratchet wheel picture format bench bench-tiny nightly hooks clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## +/\t/' | expand -t 14
@@ -27,11 +27,27 @@ pytest := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 test: $(STAMP)   ## the tests, without the slow ones
 	$(pytest)
 
+# Pages whose examples run as they stand there.
+PAGES := $(wildcard README.md docs/architecture.md)
+
 check: $(STAMP)  ## format, lint, types and doctests; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy dnlcontrol
-	$(BIN)/python -m pytest --doctest-modules --doctest-glob=README.md dnlcontrol $(wildcard README.md)
+	$(BIN)/python -m pytest --doctest-modules $(PAGES:%=--doctest-glob=%) dnlcontrol $(PAGES)
+
+shape: $(STAMP)  ## the package in numbers, each with its ceiling; then the rules not yet kept everywhere
+	@$(BIN)/python .ci/shape.py
+	@$(BIN)/python .ci/ratchet.py
+
+ratchet: $(STAMP) ## renew the record of the rules not yet kept everywhere, after it fell or files moved
+	@$(BIN)/python .ci/ratchet.py --write
+
+wheel: $(STAMP)  ## build the wheel and use it alone, in an empty environment
+	PYTHON=$(BIN)/python .ci/wheel
+
+picture: $(STAMP) ## draw docs/images/architecture.png from the imports
+	@$(BIN)/python docs/draw_architecture.py
 
 format: $(STAMP) ## format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only .
@@ -52,7 +68,7 @@ nightly: $(STAMP) ## the slow tests, then every benchmark
 	$(pytest) -m slow
 	@$(call run-all,)
 
-hooks:           ## let git run `make check` before each commit
+hooks:           ## let git check format and lint of the staged files before each commit
 	git config core.hooksPath .githooks
 
 clean:           ## remove caches and builds; .venv and runs/ stay

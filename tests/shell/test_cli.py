@@ -1,115 +1,32 @@
-"""The command line: every command, one JSON object, exit statuses, one line for bad input."""
+"""The command line: every command, one JSON object, exit statuses."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.shell.cli import main
-
-PROBLEMS = Path(__file__).parents[2] / "problems"
-SOLVE_KEYS = {
-    "problem",
-    "backend",
-    "rule",
-    "depth",
-    "value",
-    "stationarity",
-    "success",
-    "status",
-    "message",
-    "iterations",
-    "evaluations",
-    "seconds",
-    "peak_memory_mb",
-    "samples",
-    "controls",
-}
-STUDY_KEYS = {"problem", "levels", "rates", "extrapolated_value"}
-TOY = ["two_class_toy", "-p", "samples=8"]
-MINE = """
-import numpy as np
-import dnlcontrol as dnl
-
-def problem(target=1.0):
-    return dnl.ControlProblem(
-        name="mine", x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: u.u),
-        controls={"u": dnl.Control(())},
-        terminal=lambda x, c: (x - target) ** 2, regularisers=[dnl.L2("u", 1.0)])
-"""
+from tests.shell.command_line import (
+    MINE,
+    PROBLEMS,
+    SOLVE_KEYS,
+    STUDY_KEYS,
+    TOY,
+    Ran,
+    assert_bad_input,
+    problem_file,
+    refuse,
+)
 
 
-@dataclass(frozen=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The only line on standard output, as strict JSON."""
-        assert self.out.endswith("\n") and self.out.count("\n") == 1, self.out
-        found = json.loads(self.out, parse_constant=refuse)
-        assert isinstance(found, dict)
-        return found
-
-
-def refuse(constant: str) -> NoReturn:
-    raise AssertionError(f"{constant} in JSON")
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run one command in this process."""
-
-    def run(*arguments: Any) -> Ran:
-        capsys.readouterr()
-        try:
-            status = main([str(a) for a in arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        return Ran(status, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Saved runs: t7 (depth 3), hager (depth 4), ladder (a study of t7), and broken ones."""
-    folder = tmp_path_factory.mktemp("runs")
-    for arguments in (
-        ["solve", "t7_h1_triangle", "--depth", "3", "--backend", "adjoint", "--out", "t7"],
-        ["solve", "o1_hager", "--depth", "4", "--backend", "adjoint", "--out", "hager"],
-        ["study", "t7_h1_triangle", "--depths", "2,4", "--exact-to", "2", "--out", "ladder"],
-        ["solve", "t7_h1_triangle", "--depth", "2", "--backend", "adjoint", "--out", "truncated"],
-    ):
-        assert main([*arguments[:-1], str(folder / arguments[-1])]) == 0
-    arrays = folder / "truncated" / "arrays.npz"
-    arrays.write_bytes(arrays.read_bytes()[:100])
-    (folder / "file").write_text("not a directory")
-    (folder / "empty").mkdir()
-    return folder
-
-
-def problem_file(folder: Path, text: str = MINE) -> Path:
-    (folder / "mine.py").write_text(text)
-    return folder / "mine.py"
-
-
-# -- what is printed
-# ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
-def test_solve(cli, backend: str):
+def test_solve_prints_one_json_object(cli, backend: str):
     ran = cli("solve", "t7_h1_triangle", "--depth", 4, "--backend", backend, "--json")
     found = ran.json
     assert ran.status == 0 and ran.err == "" and set(found) >= SOLVE_KEYS
@@ -126,7 +43,7 @@ def test_solve(cli, backend: str):
 
 
 @pytest.mark.parametrize("formulation", ["lifted", "condensed"])
-def test_formulation(cli, tmp_path: Path, formulation: str):
+def test_the_formulation_reaches_the_solver(cli, tmp_path: Path, formulation: str):
     ran = cli(
         "solve",
         "o1_hager",
@@ -188,7 +105,7 @@ def test_start_from_a_study_is_its_finest_level(cli, runs: Path):
     assert solve("--depth", 4).json["iterations"] == 0 < solve("--depth", 2).json["iterations"]
 
 
-def test_study(cli, runs: Path):
+def test_study_prints_levels_and_rates(cli, runs: Path):
     ran = cli("study", "t7_h1_triangle", "--depths", "2,4", "--exact-to", 2, "--json")
     found = ran.json
     assert ran.status == 0 and ran.err == "" and set(found) >= STUDY_KEYS
@@ -231,7 +148,7 @@ def test_study_writes_table_pictures_and_solutions(cli, tmp_path: Path):
     assert (tmp_path / "run" / "L00004" / "adjoint" / "arrays.npz").stat().st_mtime_ns == made
 
 
-def test_check(cli):
+def test_check_prints_taylor_rates_and_sizes(cli):
     ran = cli("check", *TOY, "--depth", 2, "--json")
     found = ran.json
     assert ran.status == 0 and ran.err == "" and found["passed"] is True
@@ -241,7 +158,7 @@ def test_check(cli):
     assert "taylor_gradient_rate: " in cli("check", "o1_hager", "--depth", 2).out
 
 
-def test_compare(cli, runs: Path):
+def test_compare_prints_the_distances(cli, runs: Path):
     ran = cli("compare", runs / "t7", runs / "ladder", "--json")
     found, (a, b) = ran.json, (dnl.load(runs / "t7"), dnl.load(runs / "ladder").levels[-1].adjoint)
     assert ran.status == 0 and ran.err == ""
@@ -255,7 +172,7 @@ def test_compare(cli, runs: Path):
     assert "controls_L2: " in cli("compare", runs / "t7", runs / "ladder").out
 
 
-def test_problems(cli):
+def test_problems_lists_every_problem_file(cli):
     ran = cli("problems")
     lines = ran.out.splitlines()
     assert ran.status == 0 and ran.err == ""
@@ -263,7 +180,7 @@ def test_problems(cli):
     assert all(len(line.split()) > 3 for line in lines)
 
 
-def test_help_and_version(cli):
+def test_every_command_has_help(cli):
     for command in ("solve", "study", "check", "compare", "certify", "problems"):
         assert command in cli("--help").out
         ran = cli(command, "--help")
@@ -271,10 +188,8 @@ def test_help_and_version(cli):
     assert cli("--version").out == f"dnlcontrol {dnl.__version__}\n"
 
 
-# -- not converged
-# ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
-def test_not_converged(cli, backend: str):
+def test_not_converged_is_status_1(cli, backend: str):
     ran = cli("solve", *TOY, "--depth", 2, "--backend", backend, "--max-iterations", 1, "--json")
     found = ran.json
     assert ran.status == 1 and ran.err == ""
@@ -282,7 +197,7 @@ def test_not_converged(cli, backend: str):
     assert np.isfinite(found["value"]) and found["stationarity"] > 1e-8
 
 
-def test_study_not_converged(cli):
+def test_a_study_that_has_not_converged_is_status_1(cli):
     ran = cli("study", *TOY, "--depths", "1,2", "--max-iterations", 1, "--json")
     assert ran.status == 1 and ran.json["success"] is False
     assert any("not converged" in statement for statement in ran.json["statements"])
@@ -309,141 +224,6 @@ def test_what_a_problem_file_prints_is_no_result(cli, tmp_path: Path):
     assert ran.json["problem"] == "mine" and ran.err == "one\ntwo\n"
 
 
-# -- bad input
-# ----------------------------------------------------------------------------------------------
-BAD = {
-    "no command": ("", "COMMAND"),
-    "unknown command": ("dissolve", "'dissolve'"),
-    "unknown option": ("solve o1_hager --depth 2 --fast", "--fast"),
-    "no depth": ("solve o1_hager", "--depth"),
-    "depth of text": ("solve o1_hager --depth abc", "--depth: invalid int value: 'abc'"),
-    "depth 0": ("solve o1_hager --depth 0", "depth: got 0; allowed: an integer >= 1"),
-    "negative depth": ("check o1_hager --depth -1", "depth: got -1; allowed: an integer >= 1"),
-    "one run": ("compare {runs}/t7", "RUN"),
-    "certify a missing run": ("certify {runs}/none", "no such directory"),
-    "certify a truncated run": ("certify {runs}/truncated", "truncated"),
-    "unknown rule": (
-        "solve o1_hager --depth 2 --rule simpson",
-        "rule: got 'simpson'; allowed: 'left' or 'trapezoid'",
-    ),
-    "unknown rule in a study": (
-        "study o1_hager --depths 2,4 --rule simpson",
-        "rule: got 'simpson'",
-    ),
-    "unknown rule in a check": ("check o1_hager --depth 2 --rule simpson", "rule: got 'simpson'"),
-    "unknown backend": ("solve o1_hager --depth 2 --backend ipopt", "backend: got 'ipopt'"),
-    "unknown formulation": (
-        "solve o1_hager --depth 2 --formulation dense",
-        "formulation: got 'dense'",
-    ),
-    "formulation of adjoint": (
-        "solve o1_hager --depth 2 --backend adjoint --formulation lifted",
-        "formulation: got 'lifted'; allowed: 'auto' for the adjoint backend",
-    ),
-    "unknown formulation of adjoint": (
-        "solve o1_hager --depth 2 --backend adjoint --formulation dense",
-        "formulation: got 'dense'",
-    ),
-    "no formulation": (
-        "solve o1_hager --depth 2 --formulation",
-        "--formulation: expected one argument",
-    ),
-    "formulation of a study": ("study o1_hager --depths 2 --formulation lifted", "--formulation"),
-    "no tolerance": ("solve o1_hager --depth 2 --tolerance 0", "tolerance: got 0.0"),
-    "NaN as tolerance": ("study o1_hager --depths 2 --tolerance nan", "tolerance: got nan"),
-    "no iterations": ("solve o1_hager --depth 2 --max-iterations 0", "max_iterations: got 0"),
-    "unknown problem": ("solve no_such_problem --depth 2", "no_such_problem (no such file)"),
-    "missing file": ("check {runs}/no_such.py --depth 2", "no_such.py (no such file)"),
-    "directory as problem": ("solve {runs} --depth 2", "(no such file)"),
-    "parameter without a value": ("solve o1_hager --depth 2 -p alpha", "-p: got 'alpha'"),
-    "unknown parameter": ("solve two_class_toy --depth 2 -p alhpa=1", "-p alhpa"),
-    "rejected parameter": ("solve two_class_toy --depth 2 -p samples=0", "samples: got 0"),
-    "depths of text": ("study o1_hager --depths abc", "--depths: got 'abc'"),
-    "depths that fall": ("study o1_hager --depths 8,4", "depths: got [8, 4]"),
-    "negative exact-to": ("study o1_hager --depths 2 --exact-to -1", "exact_to: got -1"),
-    "missing run": ("compare {runs}/t7 {runs}/none", "no such directory"),
-    "empty run": ("compare {runs}/t7 {runs}/empty", "a directory without solution.json"),
-    "truncated run": ("compare {runs}/t7 {runs}/truncated", "truncated"),
-    "two problems": ("compare {runs}/t7 {runs}/hager", "distance: got"),
-    "missing start": ("solve o1_hager --depth 2 --start {runs}/none", "no such directory"),
-    "truncated start": ("solve t7_h1_triangle --depth 2 --start {runs}/truncated", "truncated"),
-    "start of another problem": (
-        "solve o1_hager --depth 2 --start {runs}/t7",
-        "a solution without a",
-    ),
-    "file as out": ("solve o1_hager --depth 2 --out {runs}/file", "directory: got"),
-    "out below a file": ("study o1_hager --depths 2 --out {runs}/file/below", "directory: got"),
-    "solution into a study": (
-        "solve t7_h1_triangle --depth 2 --out {runs}/ladder",
-        "which holds a study",
-    ),
-    "study into a solution": (
-        "study t7_h1_triangle --depths 2 --out {runs}/t7",
-        "which holds a solution",
-    ),
-    "study of another problem": (
-        "study o1_hager --depths 2 --out {runs}/ladder",
-        "of another problem",
-    ),
-    "cuda for exact": (
-        "solve o1_hager --depth 2 --device cuda",
-        "device: got 'cuda'; allowed: 'cpu'",
-    ),
-}
-
-
-def assert_bad_input(ran: Ran, told: str) -> None:
-    assert ran.status == 2 and ran.out == ""
-    assert (
-        ran.err.startswith("dnlcontrol: ") and ran.err.endswith("\n") and ran.err.count("\n") == 1
-    ), ran.err
-    assert told in ran.err
-
-
-@pytest.mark.parametrize("json_too", [False, True], ids=["words", "json"])
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input(cli, runs: Path, name: str, json_too: bool):
-    line, told = BAD[name]
-    arguments = [a.format(runs=runs) for a in line.split()]
-    assert_bad_input(cli(*arguments, *(["--json"] if json_too and arguments else [])), told)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    {
-        "def problem(:": "SyntaxError",
-        "import no_such_module": "no_such_module",
-        "import sys; sys.exit(0)": "SystemExit",
-        "def other(): ...": "no function problem()",
-        "def problem(): return 3": "problem(): got 3; allowed: a ControlProblem",
-        "def problem(): raise RuntimeError('two\\nlines')": "RuntimeError (two lines)",
-        MINE.replace("(x - target) ** 2", "x > 0 and 1"): "terminal: a formula may not branch",
-        MINE + "def reference(**parameters): return 1 / 0": "reference(): got ZeroDivisionError",
-    }.items(),
-    ids=["syntax", "import", "exit", "no problem", "returns", "raises", "formula", "reference"],
-)
-def test_bad_problem_file(cli, tmp_path: Path, text: str, told: str):
-    assert_bad_input(cli("study", problem_file(tmp_path, text), "--depths", "1,2"), told)
-
-
-def test_bad_input_leaves_no_directory(cli, tmp_path: Path):
-    ran = cli("solve", "no_such_problem", "--depth", 2, "--out", tmp_path / "run")
-    assert_bad_input(ran, "no_such_problem")
-    assert not (tmp_path / "run").exists()
-
-
-def test_cuda_where_there_is_none(cli):
-    if pytest.importorskip("torch").cuda.is_available():
-        pytest.skip("there is a CUDA device")
-    ran = cli("solve", "o1_hager", "--depth", 2, "--backend", "adjoint", "--device", "cuda")
-    assert_bad_input(ran, "device: got 'cuda'; allowed: 'cpu' (this machine shows 0 CUDA devices)")
-    assert_bad_input(
-        cli("study", "o1_hager", "--depths", "2", "--device", "cuda"), "device: got 'cuda'"
-    )
-
-
-# -- the real thing
-# -----------------------------------------------------------------------------------------
 def spawn(*arguments: str) -> Ran:
     done = subprocess.run(
         [sys.executable, "-m", "dnlcontrol", *arguments],

@@ -15,25 +15,9 @@ from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.run import refuse_too_large
 from dnlcontrol.discretisation.sizes import forecast
 from dnlcontrol.minimise.multipliers import Multipliers
+from tests.constrained_problems import constrained
 from tests.random_problems import CASES, build
-from tests.solving.test_reference_problems import FILES, LADDERS
-
-CONSTRAINTS = [
-    dnl.path_constraint(lambda t, x, u: t * dnl.namespace(x).sum(x * x), -1, 1, name="path"),
-    dnl.integral_constraint(
-        lambda t, x, u: dnl.namespace(x).sum(x) ** 2 + t, -1, 1, name="integral"
-    ),
-    dnl.terminal_constraint(
-        lambda x, c: dnl.namespace(x).sum(x * x * x), -1, 1, name="terminal", samples=[0]
-    ),
-    dnl.state_bounds(-5, 5, name="states"),
-]
-
-
-def constrained(problem: dnl.ControlProblem) -> dnl.ControlProblem:
-    """The same problem with every kind of constraint."""
-    own = {"dynamics", "terminal", "running", "controls", "regularisers", "x0", "horizon", "name"}
-    return dnl.ControlProblem(**{k: getattr(problem, k) for k in own}, constraints=CONSTRAINTS)
+from tests.reference_ladders import LADDERS, files
 
 
 @pytest.mark.parametrize("rule", ["left", "trapezoid"])
@@ -67,8 +51,7 @@ def test_derivatives_are_those_of_the_sweep(name, rule):
 
 @pytest.mark.parametrize("case", LADDERS)
 def test_lifted_and_condensed_agree(case):
-    parameters, depths = LADDERS[case]
-    problem = importlib.import_module(f"problems.{FILES.get(case, case)}").problem(**parameters)
+    problem, _, depths = files(case)
     lifted, condensed = (
         dnl.solve(problem, depths[0], formulation=f) for f in ("lifted", "condensed")
     )

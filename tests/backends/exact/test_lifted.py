@@ -16,7 +16,7 @@ from dnlcontrol.backends.exact.lifted.interior_point import InteriorPoint
 from dnlcontrol.backends.exact.lifted.node_program import NodeProgram, applies
 from dnlcontrol.backends.exact.lifted.transcription import Transcription
 from problems import double_integrator_bang_bang, o4_bryson_denham
-from tests.backends.exact.test_condensed import constrained
+from tests.constrained_problems import constrained
 from tests.random_problems import CASES, build
 
 

@@ -1,0 +1,57 @@
+"""The command certify, from a run directory or a study."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import dnlcontrol as dnl
+from dnlcontrol.results.records import plain
+from tests.certificates.cases import solved
+from tests.shell.command_line import MINE
+
+
+def command(*arguments: Any) -> int:
+    from dnlcontrol.shell.cli import main
+
+    return main([str(a) for a in arguments])
+
+
+def test_run_directories_are_certified_with_their_problem_file(tmp_path, capsys):
+    file, run = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(MINE)
+    assert (
+        command(
+            "solve", file, "--depth", 3, "-p", "target=2.5", "--backend", "adjoint", "--out", run
+        )
+        == 0
+    )
+    capsys.readouterr()
+    assert command("certify", run, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"] is True and found["problem"] == "mine" and found["depth"] == 3
+    assert command("certify", run) == 0 and "passed" in capsys.readouterr().out.splitlines()[0]
+    assert plain(dnl.certify(dnl.load(run), seed=0).to_dict()) == found
+    # the file has changed since
+    file.write_text(MINE.replace("(x - target) ** 2", "2 * (x - target) ** 2"))
+    assert command("certify", run) == 1 and "FAILED" in capsys.readouterr().out
+    file.unlink()
+    assert command("certify", run) == 2
+    told = capsys.readouterr()
+    assert (
+        told.out == ""
+        and "its problem cannot be built again" in told.err
+        and "no such file" in told.err
+    )
+    dnl.solve(solved("bounded").problem, 2, "adjoint").save(tmp_path / "bare")
+    assert (
+        command("certify", tmp_path / "bare", "--json") == 2
+        and "without its problem file" in capsys.readouterr().err
+    )
+
+
+def test_a_study_is_certified_at_its_deepest_level(tmp_path, capsys):
+    assert command("study", "t7_h1_triangle", "--depths", "2,4", "--out", tmp_path) == 0
+    capsys.readouterr()
+    assert command("certify", tmp_path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["depth"] == 4
