@@ -197,7 +197,7 @@ def successive(
     inner = 0
     if not (np.isfinite(at.value) and np.all(np.isfinite(at.gradient))):
         log.append(Iterate(0, at.value, np.inf, size, 0))
-        return _outcome(w, at, np.inf, NOT_FINITE, log)
+        return _outcome(w, at, NOT_FINITE, log)
     message = (
         f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
     )
@@ -208,7 +208,7 @@ def successive(
             progress(log[-1])
         if norm <= tolerance and complementarity(space, w, at.gradient) <= tolerance:
             done = f"stationarity {norm:.1e} <= {tolerance:.0e}"
-            return _outcome(w, at, norm, done, log, converged=True)
+            return _outcome(w, at, done, log, converged=True)
         if k == max_iterations:
             break
         if extended:
@@ -223,17 +223,18 @@ def successive(
             )
             break
         w, at = new, _trajectory(evaluator, new)
-    return _outcome(w, at, norm, message, log)
+    return _outcome(w, at, message, log)
 
 
 def _outcome(
-    w: Flat, at: Trajectory, norm: float, message: str, log: list[Iterate], converged: bool = False
+    w: Flat, at: Trajectory, message: str, log: list[Iterate], converged: bool = False
 ) -> Outcome:
+    """At w (size,), whose stationarity is that of the last line of the log."""
     return Outcome(
         w=w,
         value=at.value,
         gradient=at.gradient,
-        stationarity=norm,
+        stationarity=log[-1].stationarity,
         converged=converged,
         message=message,
         log=tuple(log),

@@ -56,9 +56,9 @@ class Way(Protocol):
     def pull(
         self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
     ) -> tuple[Tensor, Passed | None]:
-        """One chunk's share of L, and what passed; its share of dL/du is added into ``out``.
+        """One chunk's share of L; with ``costates`` what passed, too.
 
-        Without ``costates`` a way may leave out what passed.
+        The chunk's share of dL/du is added into ``out``.
         """
 
 
@@ -123,8 +123,9 @@ class Swept(ABC):
     def direct(
         self, x: Tensor, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors
     ) -> tuple[Tensor, Tensor]:
-        """L and its derivative in the states, (L+1, n, *state) or (1, n, *state) where only x^L has
-        one; that in the controls is added into ``out``.
+        """L of a chunk and its derivative in x, (L+1, n, *state), or (1, n, *state) of x^L alone.
+
+        That in the controls is added into ``out``.
         """
         seen = x[-1:] if self.lagrangian.reads_end_only(multipliers) else x
         value, pull = value_and_pull(
@@ -148,7 +149,7 @@ class ByColumns(Swept):
         x, z = self.sweep.states(u, data)
         value, direct = self.direct(x, u, data, multipliers, out)
         lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
-        return value, Passed(x, lam, zbar, z)
+        return value, Passed(x, lam, zbar, z) if costates else None
 
 
 class ByTape(Swept):
@@ -159,7 +160,7 @@ class ByTape(Swept):
     ) -> tuple[Tensor, Passed | None]:
         """Forward on the tape, and back along it."""
         value, *passed = taped(self.sweep, u, data, self.cost(data, multipliers), out)
-        return value, Passed(*passed)
+        return value, Passed(*passed) if costates else None
 
 
 class AlongColumns(Swept):
@@ -191,7 +192,7 @@ class Chain(AlongColumns):
     def pull(
         self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
     ) -> tuple[Tensor, Passed | None]:
-        """Layer by layer; what passed only with ``costates``."""
+        """Layer by layer."""
         chain = self.sweep.chain
         assert chain is not None
         layers = chain.forward(u, data.free[0].T, fresh=costates)
