@@ -145,7 +145,12 @@ def train(task: Task, data: dnl.Images) -> dict[str, Any]:
         task.sizes.batch, task.epochs, task.rate, seed=task.seed, polish=False
     )
     found = stochastic(
-        evaluator, start, "adam", batches, 1e-8, 1, lambda i: curve.append(loss(i.controls))
+        evaluator,
+        start,
+        dnl.Adam(batches),
+        tolerance=1e-8,
+        max_iterations=1,
+        progress=lambda i: curve.append(loss(i.controls)),
     )
     lost = task.epochs + 1 - len(curve)  # a net that diverged has fewer epochs
     curve = [x if np.isfinite(x) else float("inf") for x in curve] + [float("inf")] * lost

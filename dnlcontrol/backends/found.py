@@ -1,19 +1,51 @@
-"""What backends hand over: counts, a trajectory at one control, the result of a solve."""
+"""What backends hand over: an evaluator, its counts, the result of a solve."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from dnlcontrol.minimise.evaluator import Products
+
 if TYPE_CHECKING:
-    pass
+    from dnlcontrol.discretisation.discrete import DiscreteProblem
+    from dnlcontrol.discretisation.space.flat import Flat
 
 SOLVED = 0
 LIMIT = 1
 INFEASIBLE = 2
 STALLED = 3
+
+
+class BackendEvaluator(Products, Protocol):
+    """What both backends can form at controls w, all of it exact for the discrete problem.
+
+    Besides :class:`Products`: what certificates and reports ask for.
+    """
+
+    @property
+    def discrete(self) -> DiscreteProblem:
+        """The problem at one depth."""
+
+    @property
+    def counts(self) -> Counts:
+        """How often each product was formed so far."""
+
+    def states(self, w: Flat) -> np.ndarray:
+        """x, (L+1, N, *state shape)."""
+
+    def final_parts(
+        self, w: Flat, x: np.ndarray, zbar: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """ℓ_x and (k(T, T, F(x), u))_xᵀ z̄, both (N, *state shape).
+
+        ``x`` and ``zbar`` are x^L and a cotangent of z^L.
+        """
+
+    def outer_pull(self, w: Flat, z: np.ndarray, lam: np.ndarray) -> np.ndarray:
+        """(G_z)ᵀ λ at T for z^L and a cotangent of x^L, (N, *integral shape)."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +56,7 @@ class BackendResult:
     ``one_step``, else λ. ``preconditioner`` may serve a finer level.
     """
 
-    evaluator: Any
+    evaluator: BackendEvaluator
     w: np.ndarray
     multipliers: np.ndarray
     message: str
@@ -56,8 +88,9 @@ class Counts:
 
     @property
     def product_cost(self) -> float:
-        """The measured time of a Hessian product in gradients, at least 2; 2 where nothing was
-        measured.
+        """The measured time of a Hessian product in gradients, at least 2.
+
+        It is 2 where nothing was measured.
         """
         if not (self.hessians and self.gradients and self.gradient_seconds > 0):
             return 2.0

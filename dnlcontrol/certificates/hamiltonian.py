@@ -94,7 +94,7 @@ def path_hamiltonian(discrete: DiscreteProblem, w: np.ndarray, mu: np.ndarray) -
         if lagrangian.running is not None and running is not None:
             target = lagrangian.targets["running"]
             extra = [] if target is None else [target]
-            total += lagrangian._over_path(
+            total += lagrangian.over_path(
                 lagrangian.running, running, x, lagrangian.visible(u), extra
             )
     return np.asarray(total)

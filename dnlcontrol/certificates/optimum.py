@@ -20,7 +20,8 @@ from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.regularisers import Regulariser
 
 if TYPE_CHECKING:
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.minimise.evaluator import Trajectory
 
 
 @dataclass(frozen=True)

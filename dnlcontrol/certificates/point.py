@@ -13,7 +13,8 @@ from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
 
 if TYPE_CHECKING:
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.minimise.evaluator import Trajectory
     from dnlcontrol.minimise.multipliers import Multipliers
 
 

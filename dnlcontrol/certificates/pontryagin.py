@@ -20,7 +20,7 @@ from dnlcontrol.discretisation.space.control_space import ControlBlock
 from dnlcontrol.minimise.faces import Face, held_entries
 
 if TYPE_CHECKING:
-    from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
+    from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
 
 SAMPLE = 64  # admissible values at which H is compared with H at the control
 DIRECTIONS = 16  # random ones, and unit ones at most, of second derivatives
@@ -35,7 +35,7 @@ SUMMED_OTHERWISE = 1.01  # the solver stopped on the same number, summed in anot
 
 def pontryagin(point: StoredPoint, rng: np.random.Generator) -> list[Check]:
     """One or two rows for each control."""
-    from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
+    from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
 
     rows: list[Check] = []
     h: Hamiltonian | None = None

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.sweep.implicit_stage import Stage
-from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Vectorised, value_and_pull
+from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, Vectorised, value_and_pull
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.interop.traceable import export, traceable_formulas, write_onnx
+from dnlcontrol.problem.formula import Formula
 
 HEAD = ("head_W", "head_c")
+# of a column: its triangular samples, what else the kernel reads, what the feature reads
+Inputs = tuple[Tensors, Tensors, Tensors]
 
 
 class Controls(torch.nn.Module):
     """Parameters by control name; any name is allowed, also one that a module has for itself."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, ArrayLike]) -> None:
         super().__init__()
         for name, value in values.items():
             self._parameters[name] = torch.nn.Parameter(
@@ -41,8 +46,8 @@ class Network(torch.nn.Module):
     """x0 (N, *state) -> x^L (N, *state), the layers of the discrete problem:
 
         x^l = G(t_l, g(t_l, x0), z^l, v^l),    l = 0..L
-        z^l = Σ_{s<l} c_s k(t_l, t_s, F(t_s, x^s, v^s), w^{l,s}) + d_l k(t_l, t_l, F(t_l, x^l, v^l),
-        w^{l,l})
+        z^l = Σ_{s<l} c_s k(t_l, t_s, F(t_s, x^s, v^s), w^{l,s})
+              + d_l k(t_l, t_l, F(t_l, x^l, v^l), w^{l,l})
 
     Where the rule has d_l > 0 (trapezoidal) a layer solves its equation by Newton's method, sample
     by sample, to NaN where that does not settle; derivatives are those of the implicit function,
@@ -72,7 +77,7 @@ class Network(torch.nn.Module):
     def __init__(
         self,
         discrete: DiscreteProblem,
-        values: Mapping[str, Any],
+        values: Mapping[str, ArrayLike],
         head: bool = False,
         recompute: bool = False,
         traceable: bool = False,
@@ -142,13 +147,13 @@ class Network(torch.nn.Module):
 
     def export(self) -> torch.export.ExportedProgram:
         """What calling the network gives, as an exported program with a free number of samples."""
-        return export(self._copy(traceable=True))
+        return export(self._copy(traceable=True), self.problem.state_shape)
 
-    def to_onnx(self, path: Any) -> None:
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """What calling the network gives, as an ONNX file with a free number of samples (extra
         ``onnx``).
         """
-        write_onnx(self._copy(traceable=True), path)
+        write_onnx(self._copy(traceable=True), self.problem.state_shape, path)
 
     def _copy(self, traceable: bool) -> Network:
         values = {name: p.detach().cpu() for name, p in self.controls.named_parameters()}
@@ -165,7 +170,7 @@ class Network(torch.nn.Module):
 
     # -- pieces
     # ----------------------------------------------------------------------------------------------
-    def _apply(self, fn: Any, recurse: bool = True) -> Network:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         super()._apply(fn, recurse)
         if self.nodes.device.type != "meta":
             self._formulas()  # not while an export is traced
@@ -184,7 +189,7 @@ class Network(torch.nn.Module):
             found = (
                 traceable_formulas(*arguments, self) if self.traceable else Vectorised(*arguments)
             )
-            self._vectorised = found, found._mapped(self.problem.formulas.free_term, (None, 0))
+            self._vectorised = found, found.mapped(self.problem.formulas.free_term, (None, 0))
         return self._vectorised
 
     def _layers(self, x0: Tensor) -> list[Tensor]:
@@ -227,7 +232,7 @@ class Network(torch.nn.Module):
         def column(x: Tensor, *flat: Tensor) -> Tensor:
             values = iter(flat)
             a, b, c = ({k: next(values) for k in part} for part in names)
-            return self.later[s] * self._kernel(formulas, rows, s, x, a, b, c)
+            return self.later[s] * self._kernel(formulas, rows, s, x, (a, b, c))
 
         inputs = (x, *(value for part in parts for value in part.values()))
         return Recomputed.apply(column, *inputs) if self.recompute else column(*inputs)
@@ -243,23 +248,22 @@ class Network(torch.nn.Module):
         """x with x = G(z + d_l k(t_l, t_l, F(t_l, x), w^{l,l}))."""
         inputs, rows = self._inputs(l, own=True), self.nodes[l : l + 1]
 
-        def right(x: Tensor, z: Tensor, inputs: Any) -> Tensor:
-            return state(z + self.own[l] * self._kernel(formulas, rows, l, x, *inputs)[0])
+        def right(x: Tensor, z: Tensor, inputs: Inputs) -> Tensor:
+            return state(z + self.own[l] * self._kernel(formulas, rows, l, x, inputs)[0])
 
         return Stage(right, (inputs,), implicit=True).solve(guess, z)
 
     def _kernel(
-        self, formulas: Vectorised, rows: Tensor, s: int, x: Tensor, ts: Any, shared: Any, own: Any
+        self, formulas: Vectorised, rows: Tensor, s: int, x: Tensor, inputs: Inputs
     ) -> Tensor:
         """k(rows, t_s, F(t_s, x), ...), (rows, N, *z)."""
+        ts, shared, own = inputs
         time = self.nodes[s]
         return formulas.kernel(
             rows, time, formulas.feature(time, x, own) if formulas.feature else x, ts, shared
         )
 
-    def _inputs(
-        self, s: int, own: bool
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    def _inputs(self, s: int, own: bool) -> Inputs:
         """The triangular samples of a column (``own``: of its diagonal), what else the kernel and
         the feature read.
         """
@@ -271,7 +275,7 @@ class Network(torch.nn.Module):
         }
         return ts, self._shared(f.kernel, s), self._shared(f.feature, s) if f.feature else {}
 
-    def _shared(self, formula: Any, l: int) -> dict[str, Tensor]:
+    def _shared(self, formula: Formula, l: int) -> dict[str, Tensor]:
         """The path controls at l and the constants that a formula reads."""
         kinds = {k: self.problem.controls[k].on for k in self.controls if k in formula.reads}
         return {k: self.controls[k][l if on == "t" else 0] for k, on in kinds.items() if on != "ts"}

@@ -1,10 +1,9 @@
-"""Formulas in a form that torch.export can follow with a free number of samples, for files such as
-ONNX.
-"""
+"""Formulas in a form that torch.export follows with a free number of samples, for ONNX files."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,9 +42,9 @@ class TraceableEngine(TorchEngine):
         values = np.asarray(x, dtype=float)
         digest = hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
         name = f"constant_{digest[:16]}"
-        if name not in self.owner._buffers:
+        if not hasattr(self.owner, name):
             self.owner.register_buffer(name, super().asarray(values), persistent=False)
-        return self.owner._buffers[name]
+        return self.owner.get_buffer(name)
 
     def full(self, shape: tuple[int, ...], value: float) -> Any:
         return self.asarray(value).expand(shape)
@@ -101,13 +100,13 @@ class TraceableFormula(torch.nn.Module):
         return self.graph(x0, *self._values().values())
 
 
-def export(network: Any) -> torch.export.ExportedProgram:
-    """A traceable network as an exported program with a free number of samples."""
+def export(network: torch.nn.Module, state_shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+    """A traceable network with the buffer "nodes" as a program with a free number of samples."""
     values = (*network.parameters(), *network.buffers())
-    sizes = {n for v in values for n in v.shape} | set(network.problem.state_shape)
+    sizes = {n for v in values for n in v.shape} | set(state_shape)
     # equal sizes would share a symbol
     samples = next(n for n in range(2, 2 + len(sizes) + 1) if n not in sizes)
-    x0 = torch.zeros(samples, *network.problem.state_shape).to(network.nodes)
+    x0 = torch.zeros(samples, *state_shape).to(network.get_buffer("nodes"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own calls
         return torch.export.export(
@@ -115,8 +114,15 @@ def export(network: Any) -> torch.export.ExportedProgram:
         )
 
 
-def write_onnx(network: Any, path: Any) -> None:
-    """A traceable network as an ONNX file with a free number of samples."""
+def write_onnx(
+    network: torch.nn.Module, state_shape: tuple[int, ...], path: str | os.PathLike[str]
+) -> None:
+    """A traceable network as an ONNX file with a free number of samples.
+
+    Raises
+    ------
+    ImportError : without the extra ``onnx``.
+    """
     try:
         import onnx  # noqa: F401  # torch leaves open which one is missing
         import onnxscript  # noqa: F401
@@ -127,13 +133,17 @@ def write_onnx(network: Any, path: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         written = torch.onnx.export(
-            export(network), dynamo=True, input_names=["x0"], output_names=["x"], verbose=False
+            export(network, state_shape),
+            dynamo=True,
+            input_names=["x0"],
+            output_names=["x"],
+            verbose=False,
         )
     assert written is not None  # dynamo=True gives a program
     written.save(str(path))
 
 
-def export_onnx(solution: Any, path: Any, head: bool = True) -> None:
+def export_onnx(solution: Any, path: str | os.PathLike[str], head: bool = True) -> None:
     """Write a solution's network as an ONNX file: x0 (N, *state) -> prediction (``head``), or x^L
     (extra ``onnx``).
 

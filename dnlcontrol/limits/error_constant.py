@@ -93,7 +93,7 @@ def error_constant(solution: Solution) -> ErrorConstant:
     ('6e-03', '3e-05')
     """
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.adjoint.sweep.lagrangian import Multipliers
+    from dnlcontrol.minimise.multipliers import Multipliers
 
     problem = _checked(solution)
     discrete = discretise(problem, solution.depth, solution.rule)

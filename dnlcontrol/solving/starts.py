@@ -89,7 +89,8 @@ def _prolonged(discrete: DiscreteProblem, solution: Solution) -> Flat:
         checks.reject("start", seen, f"a solution of the same problem, on [0, {horizon:g}]")
     parts = {}
     for block in space:
-        old, shape, on = solution.controls.get(block.name), block.control.shape, block.layout.on
+        shape, on = block.control.shape, block.layout.on
+        old = solution.controls.get(block.name)
         if old is None or old.values.shape[1:] != shape or old.layout.on != on:
             seen = f"a solution without a control {block.name!r} of shape {shape} on {on!r}"
             checks.reject("start", seen, "a solution of the same problem")

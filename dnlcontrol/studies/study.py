@@ -106,8 +106,11 @@ class Chain:
         directory: Directory,
         say: Say | None,
     ) -> None:
-        self.problem, self.request, self.directory = problem, request, directory
-        self.start, self.say = start, say
+        self.problem = problem
+        self.request = request
+        self.start = start
+        self.directory = directory
+        self.say = say
         self.found: list[Solution] = []
         # of the last level; None: an earlier run left it in a file
         self.learnt: Learnt | None = recall(origin_of(start))

@@ -57,7 +57,7 @@ def test_gradient_is_that_of_the_sweep(name, recompute, rule):
     )
     (network.states(torch.tensor(discrete.problem.x0)) * c).sum().backward()
     found = {k: network.controls[k].grad for k in network.controls}
-    u, out = evaluator._controls(w), evaluator._views(evaluator._zeros())
+    u, out = evaluator.vectors.controls(w), evaluator.vectors.views(evaluator.vectors.zeros())
     with torch.no_grad():
         sweep.pull_back(u, data, *sweep.states(u, data), c, out)
     for key, expected in out.items():

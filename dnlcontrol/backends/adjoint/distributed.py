@@ -26,6 +26,7 @@ from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.outcome import Outcome
@@ -34,8 +35,7 @@ STOP, VALUE, GRADIENT, PRODUCT = range(4)
 
 
 class SharedEvaluator(Evaluator):
-    """The evaluator of one rank's samples, whose value, gradient and Hessian products are those of
-    all samples.
+    """The evaluator of one rank's samples; value, gradient and Hessian products are those of all.
 
     States and costates stay with their rank. All ranks call the same method together, or rank 0
     leads: then its calls are announced to the others, who :meth:`serve`.
@@ -49,27 +49,28 @@ class SharedEvaluator(Evaluator):
         self.everyone, self.share = sum(counts), counts[dist.get_rank()] / sum(counts)
         self.leads = False
 
-    def value(self, w: np.ndarray, multipliers: Multipliers | None = None) -> float:
+    def value(self, w: Flat, multipliers: Multipliers | None = None) -> float:
         self._announce(VALUE, w)
         return float(self._sum(np.array([super().value(w)]))[0])
 
     def value_and_gradient(
-        self, w: np.ndarray, multipliers: Multipliers | None = None
-    ) -> tuple[float, np.ndarray]:
+        self, w: Flat, multipliers: Multipliers | None = None
+    ) -> tuple[float, Flat]:
         self._announce(GRADIENT, w)
         value, g = super().value_and_gradient(w)
         total = self._sum(np.append(g, value))
         return float(total[-1]), total[:-1]
 
     def hessian_product(
-        self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None
+        self, w: Flat, d: Flat, multipliers: Multipliers | None = None
     ) -> np.ndarray:
         self._announce(PRODUCT, w, d)
         return self._sum(super().hessian_product(w, d))
 
-    def trajectory(self, w: np.ndarray, multipliers: Multipliers | None = None) -> Trajectory:
-        """Value and gradient of all samples; states, and costates N_r λ = N λ of the whole, of this
-        rank's.
+    def trajectory(self, w: Flat, multipliers: Multipliers | None = None) -> Trajectory:
+        """Value and gradient of all samples, states and costates of this rank's.
+
+        The costates are N_r λ of the rank's mean, which is N λ of the whole.
         """
         at = super().trajectory(w)
         total = self._sum(np.append(at.gradient, at.value))
@@ -91,9 +92,7 @@ class SharedEvaluator(Evaluator):
             device=self.device if dist.get_backend() == "nccl" else "cpu",
         )
 
-    def _announce(
-        self, what: int, w: np.ndarray | None = None, d: np.ndarray | None = None
-    ) -> None:
+    def _announce(self, what: int, w: Flat | None = None, d: Flat | None = None) -> None:
         if self.leads:
             nothing = np.zeros(self.space.size)
             message = np.concatenate([[what], *(nothing if v is None else v for v in (w, d))])
@@ -131,7 +130,12 @@ class Failure:
 
 
 def minimise(evaluator: SharedEvaluator, minimise_here: Callable[[Objective], Outcome]) -> Outcome:
-    """Run a minimiser on rank 0 with the help of all; every rank gets its outcome."""
+    """Run a minimiser on rank 0 with the help of all; every rank gets its outcome.
+
+    Raises
+    ------
+    RuntimeError : on the other ranks where it failed on rank 0, which raises its own error.
+    """
     found: list[Outcome | Failure | None] = [None]
     if dist.get_rank() == 0:
         evaluator.leads = True
@@ -157,7 +161,12 @@ def minimise(evaluator: SharedEvaluator, minimise_here: Callable[[Objective], Ou
 
 
 def join() -> None:
-    """Join the process group: the one there is, or a gloo group from what torchrun says."""
+    """Join the process group: the one there is, or a gloo group from what torchrun says.
+
+    Raises
+    ------
+    InputError : where there is neither.
+    """
     if dist.is_available() and dist.is_initialized():
         return
     if "RANK" not in os.environ or not dist.is_available():
@@ -189,11 +198,14 @@ def share(samples: int) -> slice:
 
 
 def same_everywhere(discrete: DiscreteProblem) -> list[int]:
-    """The number of samples of each rank; the problems must agree in everything else that can be
-    compared.
+    """The number of samples of each rank.
+
+    Raises
+    ------
+    InputError : where the problems differ in anything else that can be compared.
     """
     problem = discrete.problem
-    own: tuple[Any, ...] = (
+    own = (
         problem.name,
         problem.state_shape,
         discrete.depth,

@@ -1,7 +1,7 @@
 """Gauss-Newton: the curvature of cost and constraints, composed with first-order states.
 
-    H_GN = Q + [X; I]ᵀ (Hessian of the Lagrangian's L(x, u) in x and u at the nodes) [X; I],   X =
-    dx/du
+    H_GN = Q + [X; I]ᵀ (Hessian of the Lagrangian's L(x, u) in x and u at the nodes) [X; I]
+       X = dx/du
 
 The Hessian leaves out Σ z̄ᵀ∇²k and λᵀ∇²G. H_GN is positive semidefinite where costs are convex,
 never less smooth than the Hessian, and close to it where costates are small; away from that it
@@ -22,6 +22,8 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
 from dnlcontrol.backends.adjoint.sweep.vectorised import value_and_pull
+from dnlcontrol.backends.adjoint.vectors import to_numpy
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.faces import Face
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step
@@ -29,9 +31,7 @@ from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step
 
 @dataclass(frozen=True)
 class GaussNewtonObjective(Objective):
-    """An objective whose quadratic model has the Gauss-Newton matrix; its Hessian products stay
-    exact.
-    """
+    """An objective whose model has the Gauss-Newton matrix; its Hessian products stay exact."""
 
     def solve_model(
         self,
@@ -46,8 +46,8 @@ class GaussNewtonObjective(Objective):
         model = QuadraticModel(self.space, partial(self.product, w), w, g, face)
         return model.minimise(radius, accuracy, max_products)
 
-    def product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
-        """H_GN d, timed and counted as a Hessian product."""
+    def product(self, w: Flat, d: Flat) -> Flat:
+        """H_GN d (size,), timed and counted as a Hessian product."""
         counts, began = self.evaluator.counts, time.perf_counter()
         found = gauss_newton_product(self.evaluator, w, d, self.multipliers)
         counts.hessians += 1
@@ -56,19 +56,17 @@ class GaussNewtonObjective(Objective):
 
 
 def gauss_newton_product(
-    evaluator: Evaluator, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None
-) -> np.ndarray:
-    """H_GN d: a tangent sweep forward, the Lagrangian's curvature at the nodes, a gradient sweep
-    backward.
-    """
-    sweep, total = evaluator.sweep, evaluator._zeros()
-    primal, out = evaluator._controls(w), evaluator._views(total)
+    evaluator: Evaluator, w: Flat, d: Flat, multipliers: Multipliers | None = None
+) -> Flat:
+    """H_GN d (size,): tangents forward, the Lagrangian's curvature at the nodes, a sweep back."""
+    sweep, vectors = evaluator.sweep, evaluator.vectors
+    total = vectors.zeros()
+    primal, along = vectors.controls(w), vectors.controls(d)
+    out = vectors.views(total)
     with torch.no_grad(), forward_ad.dual_level():
-        u = evaluator._views(forward_ad.make_dual(evaluator._tensor(w), evaluator._tensor(d)))
+        u = vectors.views(forward_ad.make_dual(vectors.tensor(w), vectors.tensor(d)))
         tangents = (
-            AffineTangent(sweep, evaluator.lagrangian, primal, evaluator._controls(d))
-            if sweep.affine
-            else None
+            AffineTangent(sweep, evaluator.lagrangian, primal, along) if sweep.columns else None
         )
         for data in sweep.chunks:
             x, z = tangents.dual_states(data) if tangents else sweep.states(u, data)
@@ -86,6 +84,6 @@ def gauss_newton_product(
             if tangent is not None:
                 at, integrals = (forward_ad.unpack_dual(v).primal for v in (x, z))
                 sweep.pull_back(primal, data, at, integrals, tangent, out)
-    product = np.asarray(total.cpu().double())
+    product = to_numpy(total)
     evaluator.space.add_penalty_gradient(d, product)
     return product

@@ -10,6 +10,7 @@ import numpy as np
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.prolongation import Samples, extrapolated
 from dnlcontrol.minimise.preconditioner import (
     Correction,
@@ -25,9 +26,7 @@ ORDERS = 3  # levels used at most: w_L = w + c/L + e/L²
 
 @dataclass(frozen=True)
 class Nested:
-    """A discrete problem that is reached from coarser ones; the last three fields are those of the
-    evaluator.
-    """
+    """A discrete problem that is reached from coarser ones; the other fields: its evaluator's."""
 
     discrete: DiscreteProblem
     device: str = "cpu"
@@ -40,8 +39,7 @@ class Nested:
         return Evaluator(coarse, self.device, self.dtype, self.chunk)
 
     def start(self, levels: Sequence[Samples], evaluator: Evaluator) -> np.ndarray:
-        """The samples of the last level, or extrapolated with one or two more: the start of lowest
-        cost.
+        """The start (size,) of lowest cost: the last level's samples, or extrapolated with others.
 
         Its time is that of the coarse levels' work; the values are not counted once more.
         """
@@ -54,7 +52,7 @@ class Nested:
         evaluator.counts.coarse_seconds += time.perf_counter() - began
         return best
 
-    def preconditioner(self, w: np.ndarray, known: Preconditioner | None) -> Preconditioner | None:
+    def preconditioner(self, w: Flat, known: Preconditioner | None) -> Preconditioner | None:
         """That of the level before where it is known and deep enough, else from a coarse Hessian at
         w.
 
@@ -73,7 +71,7 @@ class Nested:
         now = known.current()
         return None if now.space.grid.depth < DEEP_ENOUGH else now.moved(self.discrete.space)
 
-    def correction(self, w: np.ndarray, depth: int | None = None) -> Correction:
+    def correction(self, w: Flat, depth: int | None = None) -> Correction:
         """The correction from the Hessian of a coarser discrete problem at the same controls."""
         depth = depth or coarse_depth(self.discrete.depth)
         if depth is None:
@@ -83,7 +81,7 @@ class Nested:
         return correction(space, coarse.space, coarse.hessian_product, at) or empty(space)
 
 
-def _cost(evaluator: Evaluator, w: np.ndarray) -> float:
+def _cost(evaluator: Evaluator, w: Flat) -> float:
     """J (constraints do not count), infinite where it is not a number."""
     value = evaluator.value(w)
     return value if np.isfinite(value) else np.inf

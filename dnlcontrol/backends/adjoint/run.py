@@ -106,7 +106,8 @@ class Task:
 
 def _nested(task: Task) -> BackendResult:
     """Newton, Gauss-Newton, L-BFGS and successive approximation, from what coarser levels tell."""
-    evaluator, start, discrete = task.evaluator, task.start, task.evaluator.discrete
+    evaluator, start = task.evaluator, task.start
+    discrete = evaluator.discrete
     kind = GaussNewtonObjective if isinstance(task.method, GaussNewton) else Objective
     minimiser = _minimiser(task)
     nested = Nested(discrete, task.options.device, task.options.dtype, task.options.chunk)

@@ -4,12 +4,12 @@ on all samples.
 One epoch draws a random partition of the samples into batches B and makes one step for each with
 the unbiased estimate
 
-    g_B = (N/|B|) Σ_{n in B} (share of sample n in dJ/dw) + Q w,    Σ_B (|B|/N) g_B = dJ/dw at a
-    fixed w
+    g_B = (N/|B|) Σ_{n in B} (share of sample n in dJ/dw) + Q w
+    Σ_B (|B|/N) g_B = dJ/dw    at a fixed w
 
     adam   w <- P(w - η m̂ / (√v̂ + ε)), entry by entry (Kingma and Ba, arXiv 1412.6980)
-    sgd    d <- μ d + A_FF^{-1} g_B, w <- P(w - η d), F the entries that no bound holds: the same
-    step at every depth
+    sgd    d <- μ d + A_FF^{-1} g_B, w <- P(w - η d), F the entries that no bound holds:
+           the same step at every depth
 
 P clips to the bounds; epoch e = 0, 1, ... has the rate η/(1 + decay·e). A sweep holds one chunk of
 samples at a time.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -40,27 +40,27 @@ from dnlcontrol.minimise.quadratic_model import binding
 # the best of 0.02 to 2 after ten epochs on iris (L = 4) and the spirals (L = 8), for Adam and SGD
 RATE = 0.05
 # β1, β2, ε of the paper's algorithm 1
-FIRST = 0.9
-SECOND = 0.999
-SMALL = 1e-8
+FIRST_DECAY = 0.9
+SECOND_DECAY = 0.999
+SMALL_ROOT = 1e-8
 
 
 def stochastic(
     evaluator: Evaluator,
-    start: np.ndarray,
+    start: Flat,
     method: Adam | SGD | TorchOptimiser,
     tolerance: float,
     max_iterations: int,
+    *,
     progress: Progress | None = None,
     cold: bool = False,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Epochs of mini-batches, then (``polish``) Newton's method with at most ``max_iterations``;
-    one log through both.
+    """Epochs of mini-batches, then (``polish``) Newton's method with ``max_iterations``.
 
-    A line of an epoch has the mean of its batches' values, the dual norm of the mean of their
-    gradients (both while w moves on), its rate and the number of its batches. Where values
-    overflow, the result is the start of the best epoch.
+    There is one log through both. A line of an epoch has the mean of its batches' values, the dual
+    norm of the mean of their gradients (both while w moves on), its rate and the number of its
+    batches. Where values overflow, the result is the start of the best epoch.
     """
     space, batches = evaluator.space, method.batches
     samples = evaluator.discrete.problem.samples
@@ -125,24 +125,22 @@ def partition(rng: np.random.Generator, samples: int, size: int) -> list[np.ndar
     return np.array_split(rng.permutation(samples), -(-samples // min(size, samples)))
 
 
-def batch_gradient(
-    evaluator: Evaluator, w: np.ndarray, rows: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Unbiased estimates of J and dJ/dw from the samples ``rows``, penalties included."""
-    u = evaluator._controls(w)
-    flat = evaluator._zeros()
+def batch_gradient(evaluator: Evaluator, w: Flat, rows: np.ndarray) -> tuple[float, Flat]:
+    """Unbiased estimates of J and dJ/dw (size,) from the samples ``rows`` (m,), with penalties."""
+    u = evaluator.vectors.controls(w)
+    flat = evaluator.vectors.zeros()
     total = 0.0
-    out = evaluator._views(flat)
+    out = evaluator.vectors.views(flat)
     with torch.no_grad():
         for data in subset(evaluator.sweep, rows):
-            total += float(evaluator._chunk(u, data, None, out, costates=False)[0])
+            total += float(evaluator.way.pull(u, data, None, out, costates=False)[0])
     scale = evaluator.discrete.problem.samples / len(rows)
     g = scale * flat.cpu().double().numpy()
     return scale * total + evaluator.space.add_penalty_gradient(w, g), g
 
 
 def subset(sweep: Sweep, rows: np.ndarray) -> Iterator[Data]:
-    """The samples ``rows`` in chunks no larger than the sweep's."""
+    """The samples ``rows`` (m,) in chunks no larger than the sweep's."""
     rows = np.sort(rows)
     starts = np.array([data.index.start for data in sweep.chunks])
     size = sweep.chunks[0].free.shape[1]
@@ -154,8 +152,8 @@ def subset(sweep: Sweep, rows: np.ndarray) -> Iterator[Data]:
 
 
 def _epoch(
-    evaluator: Evaluator, w: np.ndarray, parts: list[np.ndarray], move: Move, rate: float
-) -> tuple[np.ndarray, float, np.ndarray]:
+    evaluator: Evaluator, w: Flat, parts: list[np.ndarray], move: Move, rate: float
+) -> tuple[Flat, float, Flat]:
     """One step for each batch; the end, and the means of the values and gradients on the way."""
     samples = evaluator.discrete.problem.samples
     mean, total = np.zeros_like(w), 0.0
@@ -190,9 +188,12 @@ class AdamMove(Move):
     def __call__(self, w: Flat, g: Flat, rate: float) -> Flat:
         self.steps += 1
         m, v = self.moments
-        m, v = self.moments = [FIRST * m + (1 - FIRST) * g, SECOND * v + (1 - SECOND) * g**2]
-        return w - rate * (m / (1 - FIRST**self.steps)) / (
-            np.sqrt(v / (1 - SECOND**self.steps)) + SMALL
+        m, v = self.moments = [
+            FIRST_DECAY * m + (1 - FIRST_DECAY) * g,
+            SECOND_DECAY * v + (1 - SECOND_DECAY) * g**2,
+        ]
+        return w - rate * (m / (1 - FIRST_DECAY**self.steps)) / (
+            np.sqrt(v / (1 - SECOND_DECAY**self.steps)) + SMALL_ROOT
         )
 
 
@@ -277,20 +278,26 @@ def move_of(method: Adam | SGD | TorchOptimiser, space: ControlSpace) -> Move:
 
 
 def _ended(
-    evaluator: Evaluator, w: np.ndarray, tolerance: float, message: str, log: list[Iterate]
+    evaluator: Evaluator, w: Flat, tolerance: float, message: str, log: list[Iterate]
 ) -> Outcome:
     """The outcome at w, measured on all samples."""
     value, g = evaluator.value_and_gradient(w)
     norm = stationarity(evaluator.space, w, g)
     converged = norm <= tolerance and complementarity(evaluator.space, w, g) <= tolerance
     return Outcome(
-        w, value, g, norm, converged, message, (*log, Iterate(len(log), value, norm, 0.0, 0))
+        w=w,
+        value=value,
+        gradient=g,
+        stationarity=norm,
+        converged=converged,
+        message=message,
+        log=(*log, Iterate(len(log), value, norm, 0.0, 0)),
     )
 
 
 def refuse_constraints(evaluator: Evaluator, method: str) -> None:
-    """Multipliers belong to single samples, which a batch does not see."""
-    names: list[Any] = [block.constraint.name for block in evaluator.rows.blocks]
+    """Raise InputError for a problem with constraints: a batch does not see all their samples."""
+    names = [block.constraint.name for block in evaluator.rows.blocks]
     if names:
         checks.reject(
             "method",

@@ -9,9 +9,9 @@ is separable over the layers (but for a penalty on differences, which joins them
 at the current controls is that of J. Two ways to go from its minimiser to new controls:
 
     msa     a line search along the straight line to the minimiser of h
-    emsa    no line search: h + (ρ/2) Σ_l τ [|f(t_l, x^l, v) - f(t_l, x^l, u)|² + |H_x(.., v) -
-    H_x(.., u)|²] is
-            minimised instead, ρ raised until J falls and lowered when it does
+    emsa    no line search, but the minimiser of
+            h + (ρ/2) Σ_l τ [|f(t_l, x^l, v) - f(t_l, x^l, u)|² + |H_x(.., v) - H_x(.., u)|²],
+            ρ raised until J falls and lowered when it does
 
 Kernels with memory, the trapezoidal rule, outer maps and constants have the state equation x^l =
 r^l(x, u) in the place of a step, and h(v) = cost(x, v) + Σ_l λ^l · r^l(x, v) + R(v) with x and the
@@ -37,6 +37,7 @@ from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors
 from dnlcontrol.discretisation.space.control_space import ControlSpace
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.faces import Face, complementarity, stationarity
 from dnlcontrol.minimise.newton import newton
@@ -45,24 +46,24 @@ from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step
 
 # J(v) - J(u) over its slope times (v - u) is 1 - c/2 where J is c times as curved as h: 0.25 leaves
 # |1 - c| <= 1/2 of the error, 0.45 is c = 1.1, where a lower ρ may pay
-ENOUGH, GOOD = 0.25, 0.45
-INNER = 10  # Newton steps on h: most take two to five
+ENOUGH_FALL = 0.25
+GOOD_FALL = 0.45
+INNER_STEPS = 10  # Newton steps on h: most take two to five
 # Of the minimiser of h, relative to the stationarity of J. On problems/width_pde.py (N = 6, L = 8,
 # to 1e-6) msa takes 153, 151, 141, 148 steps with 0.3, 0.1, 1e-2, 1e-5, but 2.5 times the work at
 # the end.
-ACCURACY = 0.1
-FACTOR = 4.0  # of ρ, down after a step that lowered J and up after one that did not
-LARGEST = 1e12  # ρ beyond which steps are below rounding
+INNER_ACCURACY = 0.1
+RHO_FACTOR = 4.0  # of ρ, down after a step that lowered J and up after one that did not
+LARGEST_RHO = 1e12  # ρ beyond which steps are below rounding
 
 
 class FrozenHamiltonian:
-    """h, or its extended form, as a smooth function of the flat control vector; ``at`` is the
-    trajectory at ``w``.
+    """h, or its extended form, as a smooth function of the flat control vector.
+
+    ``at`` is the trajectory at ``w``.
     """
 
-    def __init__(
-        self, evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float = 0.0
-    ) -> None:
+    def __init__(self, evaluator: Evaluator, w: Flat, at: Trajectory, rho: float = 0.0) -> None:
         self.evaluator = evaluator
         self.rho = rho
         sweep = evaluator.sweep
@@ -73,42 +74,36 @@ class FrozenHamiltonian:
         costates = self.step * at.integral_costates[1:] if self.stepwise else at.costates
         self.lam = sweep.tensor(costates)
         with torch.no_grad():
-            u = evaluator._controls(w)
+            u = evaluator.vectors.controls(w)
             self.right, self.slope = self._right(self.x, u), self._slope(u)
 
     @property
     def space(self) -> ControlSpace:
         return self.evaluator.space
 
-    def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
+    def value_and_gradient(self, w: Flat) -> tuple[float, Flat]:
         self.evaluator.counts.gradients += 1
-        flat = self.evaluator._tensor(w)
+        flat = self.evaluator.vectors.tensor(w)
         with torch.no_grad():
             value = float(self._value(flat))
         gradient = grad(self._value)(flat).double().cpu().numpy()
         return value + self.space.add_penalty_gradient(w, gradient), gradient
 
-    def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
+    def hessian_product(self, w: Flat, d: Flat) -> np.ndarray:
         self.evaluator.counts.hessians += 1
-        flat, along = self.evaluator._tensor(w), self.evaluator._tensor(d)
+        flat, along = self.evaluator.vectors.tensor(w), self.evaluator.vectors.tensor(d)
         product = np.asarray(jvp(grad(self._value), (flat,), (along,))[1].double().cpu())
         self.space.add_penalty_gradient(d, product)
         return product
 
     def solve_model(
-        self,
-        w: np.ndarray,
-        g: np.ndarray,
-        face: Face,
-        radius: float,
-        accuracy: float,
-        max_products: int,
+        self, w: Flat, g: Flat, face: Face, radius: float, accuracy: float, max_products: int
     ) -> Step:
         model = QuadraticModel(self.space, partial(self.hessian_product, w), w, g, face)
         return model.minimise(radius, accuracy, max_products)
 
     def _value(self, flat: Tensor) -> Tensor:
-        u = self.evaluator._views(flat)
+        u = self.evaluator.vectors.views(flat)
         value = self._energy(self.x, u)
         if self.rho:
             # the weights of x and λ hold τ and 1/N: per sample, τ/N |f|² and (N/τ) |their H_x|²
@@ -156,7 +151,7 @@ class FrozenHamiltonian:
             for l in range(L + 1)
         ]
         z, outer = z + torch.stack(own), sweep.problem.formulas.outer
-        shared = [sweep._shared(u, outer, l) if outer else {} for l in range(L + 1)]
+        shared = [sweep.shared(u, outer, l) if outer else {} for l in range(L + 1)]
         return torch.stack(
             [sweep.state(l, sweep.everyone.at(l), z[l], shared[l]) for l in range(L + 1)]
         )
@@ -177,34 +172,31 @@ def is_stepwise(evaluator: Evaluator) -> bool:
 
 def successive(
     objective: Objective,
-    start: np.ndarray,
+    start: Flat,
     tolerance: float,
     max_iterations: int = 1000,
     progress: Progress | None = None,
+    *,
     extended: bool = False,
     checkpoint: None = None,
 ) -> Outcome:
-    """Minimise to stationarity ``tolerance`` by msa or, ``extended``, by emsa; in the log θ or ρ is
-    the radius.
+    """Minimise to stationarity ``tolerance`` by msa or, ``extended``, by emsa, from ``start``
+    (size,).
 
-    There is no checkpoint (``checkpoint``) to go on from.
+    The outcome has converged, or says that J or its gradient is not finite, that no step lowers J,
+    or that ``max_iterations`` are spent. In its log θ or ρ is the radius. There is no
+    ``checkpoint`` to go on from.
     """
     evaluator, space = objective.evaluator, objective.space
-    w, log = np.clip(start, *space.bounds), []
+    w = np.clip(start, *space.bounds)
+    log: list[Iterate] = []
     at = _trajectory(evaluator, w)
     rho = 1.0 if extended else 0.0
     size = 1.0
     inner = 0
     if not (np.isfinite(at.value) and np.all(np.isfinite(at.gradient))):
-        return Outcome(
-            w,
-            at.value,
-            at.gradient,
-            np.inf,
-            False,
-            NOT_FINITE,
-            (Iterate(0, at.value, np.inf, size, 0),),
-        )
+        log.append(Iterate(0, at.value, np.inf, size, 0))
+        return _outcome(w, at, NOT_FINITE, log)
     message = (
         f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
     )
@@ -215,7 +207,7 @@ def successive(
             progress(log[-1])
         if norm <= tolerance and complementarity(space, w, at.gradient) <= tolerance:
             done = f"stationarity {norm:.1e} <= {tolerance:.0e}"
-            return Outcome(w, at.value, at.gradient, norm, True, done, tuple(log))
+            return _outcome(w, at, done, log, converged=True)
         if k == max_iterations:
             break
         if extended:
@@ -230,65 +222,80 @@ def successive(
             )
             break
         w, at = new, _trajectory(evaluator, new)
-    return Outcome(w, at.value, at.gradient, norm, False, message, tuple(log))
+    return _outcome(w, at, message, log)
 
 
-def _trajectory(evaluator: Evaluator, w: np.ndarray) -> Trajectory:
+def _outcome(
+    w: Flat, at: Trajectory, message: str, log: list[Iterate], converged: bool = False
+) -> Outcome:
+    """At w (size,), whose stationarity is that of the last line of the log."""
+    return Outcome(
+        w=w,
+        value=at.value,
+        gradient=at.gradient,
+        stationarity=log[-1].stationarity,
+        converged=converged,
+        message=message,
+        log=tuple(log),
+    )
+
+
+def _trajectory(evaluator: Evaluator, w: Flat) -> Trajectory:
     """A forward and a backward sweep: a value and gradient."""
     evaluator.counts.gradients += 1
     return evaluator.trajectory(w)
 
 
-def _minimiser(
-    evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float, norm: float
-) -> Outcome:
-    return newton(FrozenHamiltonian(evaluator, w, at, rho), w, ACCURACY * norm, INNER)
+def _minimiser(evaluator: Evaluator, w: Flat, at: Trajectory, rho: float, norm: float) -> Outcome:
+    return newton(FrozenHamiltonian(evaluator, w, at, rho), w, INNER_ACCURACY * norm, INNER_STEPS)
 
 
-def _fall(evaluator: Evaluator, at: Trajectory, w: np.ndarray, new: np.ndarray) -> float:
-    """The change of J over that of its linear part; 0 where J rises, GOOD where both are lost in
-    rounding.
+def _fall(evaluator: Evaluator, at: Trajectory, w: Flat, new: Flat) -> float:
+    """The change of J over that of its linear part.
+
+    0 where J rises, GOOD_FALL where both are lost in rounding.
     """
     slope, change = float(at.gradient @ (new - w)), evaluator.value(new) - at.value
     if not np.isfinite(change) or slope >= 0:
         return 0.0
     noise = 4e-15 * (1 + abs(at.value))
-    return GOOD if -slope <= 100 * noise and change <= noise else max(change / slope, 0.0)
+    return GOOD_FALL if -slope <= 100 * noise and change <= noise else max(change / slope, 0.0)
 
 
 def _searched_step(
-    evaluator: Evaluator, w: np.ndarray, at: Trajectory, norm: float
-) -> tuple[np.ndarray | None, float, int]:
+    evaluator: Evaluator, w: Flat, at: Trajectory, norm: float
+) -> tuple[Flat | None, float, int]:
     """w + θ (minimiser of h - w) with the first θ = 1, ½, ... that lowers J enough."""
     found = _minimiser(evaluator, w, at, 0.0, norm)
     theta = 1.0
     while theta > 1e-12:
         new = w + theta * (found.w - w)
-        if _fall(evaluator, at, w, new) >= ENOUGH:
+        if _fall(evaluator, at, w, new) >= ENOUGH_FALL:
             return new, theta, found.iterations
         theta *= 0.5
     return None, 0.0, found.iterations
 
 
 def _extended_step(
-    evaluator: Evaluator, w: np.ndarray, at: Trajectory, rho: float, norm: float
-) -> tuple[np.ndarray | None, float, int]:
-    """The minimiser of the extended h for the first ρ that lowers J enough; the ρ to begin with
-    next time.
+    evaluator: Evaluator, w: Flat, at: Trajectory, rho: float, norm: float
+) -> tuple[Flat | None, float, int]:
+    """The minimiser of the extended h for the first ρ that lowers J enough.
+
+    Then the ρ to begin with next time, and the Newton steps taken.
     """
     inner = 0
-    while rho < LARGEST:
+    while rho < LARGEST_RHO:
         found = _minimiser(evaluator, w, at, rho, norm)
         inner += found.iterations
         fall = _fall(evaluator, at, w, found.w)
-        if fall >= ENOUGH:
-            return found.w, rho / FACTOR if fall >= GOOD else rho, inner
-        rho *= FACTOR
+        if fall >= ENOUGH_FALL:
+            return found.w, rho / RHO_FACTOR if fall >= GOOD_FALL else rho, inner
+        rho *= RHO_FACTOR
     return None, rho, inner
 
 
 def refuse(evaluator: Evaluator, method: str) -> None:
-    """h is minimised over bounds alone."""
+    """Raise InputError for a problem with constraints: h is minimised over bounds alone."""
     if evaluator.rows.size:
         seen = f"{method!r} for a problem with constraints"
         checks.reject(

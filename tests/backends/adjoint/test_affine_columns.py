@@ -66,11 +66,11 @@ def agree(found: tuple, expected: tuple, tolerance: float) -> None:
 def test_the_same_as_by_torch_func(network, activation, rule):
     found = discrete(NETWORKS[network](ACTIVATIONS[activation]), rule)
     expected = Evaluator(found, stored=False, batched=False)
-    assert expected.sweep.affine is None
+    assert expected.sweep.columns is None
     expected = products(expected)
     for dtype, tolerance in TOLERANCE.items():
         evaluator = Evaluator(found, stored=False, dtype=dtype)
-        assert evaluator.sweep.affine is not None
+        assert evaluator.sweep.columns is not None
         declared = evaluator.sweep.feature_map is not None, evaluator.sweep.outer_map is not None
         assert declared == (network == "A" and activation != "identity", True)
         agree(products(evaluator), expected, tolerance)
@@ -173,7 +173,7 @@ def test_other_activations_take_the_general_path():
     for activation, written_out in ((cube, False), (softmax, False), (quick, True)):
         found = discrete(dnl.Dense(D, "C", activation))
         evaluator = Evaluator(found, stored=False)
-        assert (evaluator.sweep.affine is not None) == written_out
+        assert (evaluator.sweep.columns is not None) == written_out
         agree(products(evaluator), products(Evaluator(found, stored=False, batched=False)), 1e-12)
 
 
@@ -237,7 +237,7 @@ def test_maps_of_the_user_take_the_general_path():
         found = discrete(dynamics)
         sweep = Evaluator(found, stored=False).sweep
         assert (
-            sweep.affine is not None
+            sweep.columns is not None
             and sweep.feature_map is None
             and (sweep.outer_map is not None) == outer
         )
@@ -262,7 +262,7 @@ def declared(affine: Affine) -> dnl.Dynamics:
 def test_a_network_of_the_user():
     found = discrete(declared(Affine("M", "v", dnl.sigmoid)))
     evaluator = Evaluator(found, stored=False)
-    assert evaluator.sweep.affine is not None
+    assert evaluator.sweep.columns is not None
     agree(products(evaluator), products(Evaluator(found, stored=False, batched=False)), 1e-12)
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 
 def on_ranks(ranks: int, out: Path, *arguments: str) -> list[dict[str, np.ndarray]]:
     """What each rank found."""
-    script = [str(ROOT / "tests" / "distributed_iris.py"), str(out), *arguments]
+    script = [str(Path(__file__).with_name("distributed_iris.py")), str(out), *arguments]
     command = [
         sys.executable,
         "-m",

@@ -11,10 +11,10 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.sweep.lagrangian import Multipliers
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.run import refuse_too_large
 from dnlcontrol.discretisation.sizes import forecast
+from dnlcontrol.minimise.multipliers import Multipliers
 from tests.constrained_problems import constrained
 from tests.random_problems import CASES, build
 from tests.reference_ladders import LADDERS, files

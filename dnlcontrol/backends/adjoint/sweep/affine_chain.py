@@ -10,8 +10,8 @@ where Z̄ is dJ/dx^l with all later layers (ψ^l, theory.md, section 5) and J_x 
 Along (Ẋ, Ṁ), with P = M Ẋ + Ṁ X and Q = σ' ⊙ P,
 
     forward   Ẋ⁺ = Ẋ + c Q
-    adjoint   Ġ = δZ̄ ⊙ σ' + (σ''/σ') ⊙ Q ⊙ Z̄,   δM̄ += c (G Ẋᵀ + Ġ Xᵀ),   δZ̄ += c (Wᵀ Ġ + Ẇᵀ G) +
-    δJ_x
+    adjoint   Ġ = δZ̄ ⊙ σ' + (σ''/σ') ⊙ Q ⊙ Z̄
+              δM̄ += c (G Ẋᵀ + Ġ Xᵀ),   δZ̄ += c (Wᵀ Ġ + Ẇᵀ G) + δJ_x
 
 All in place: a layer is a handful of calls. X and H are kept, O(L·n·d) numbers; G replaces H, and
 M̄ is one batched product for a block of layers that stays in cache.
@@ -89,7 +89,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Chain:
+class AffineChain:
     """The layers of one discrete problem; ``weight`` is the rule's c."""
 
     columns: Columns
@@ -165,8 +165,9 @@ class Chain:
     def pull_back(
         self, u: Tensors, layers: Layers, direct: Tensor, out: Tensors, zbar: Tensor | None = None
     ) -> None:
-        """Adds dJ/du into ``out``; ``direct`` is J_x (L+1, d, n), or (1, d, n) where only x^L has
-        one.
+        """Adds dJ/du into ``out``.
+
+        ``direct`` is J_x (L+1, d, n), or (1, d, n) where only x^L has one.
 
         H becomes G. Z̄ of all layers goes into ``zbar`` (L+1, d, n) if it is asked for.
         """
@@ -222,8 +223,9 @@ class Chain:
     def pull_pairs(
         self, u: Tensors, du: Tensors, layers: Layers, direct: Tensor, out: Tensors
     ) -> None:
-        """Adds the tangent of dJ/du into ``out``; ``direct`` is (J_x, δJ_x), (L+1 or 1, d,
-        2, n).
+        """Adds the tangent of dJ/du into ``out``.
+
+        ``direct`` is (J_x, δJ_x), (L+1 or 1, d, 2, n).
         """
         matrices, along = (self._controls(v)[0].transpose(1, 2).unbind(0) for v in (u, du))
         carried = direct[-1].flatten(1).clone()
@@ -250,9 +252,10 @@ class Chain:
             self._add(out, product, start, stop)
 
 
-def chain(discrete: DiscreteProblem, columns: Columns | None) -> Chain | None:
-    """The layers of a one-step network x = g + z with an affine kernel; None for any other
-    problem.
+def affine_chain(discrete: DiscreteProblem, columns: Columns | None) -> AffineChain | None:
+    """The layers of a one-step network x = g + z with an affine kernel.
+
+    None for any other problem.
     """
     formulas, grid = discrete.problem.formulas, discrete.grid
     if columns is None or not discrete.problem.markov or formulas.outer or formulas.feature:
@@ -263,4 +266,4 @@ def chain(discrete: DiscreteProblem, columns: Columns | None) -> Chain | None:
         or (formulas.free_term and "t" in formulas.free_term.reads)
     ):
         return None
-    return Chain(columns, discrete.depth, float(grid.later[0]))
+    return AffineChain(columns, discrete.depth, float(grid.later[0]))

@@ -10,8 +10,8 @@ With m later layers, n samples, W (m·d, e) and b (m·d,) the column's block of 
 and their derivatives along (Ẏ, Ẇ, ḃ) and δZ̄, with P = W Ẏ + Ẇ Y + ḃ:
 
     forward   Ż += c σ' ⊙ P
-    adjoint   Ġ = σ' ⊙ (δZ̄ + (σ''/σ') ⊙ P ⊙ Z̄),   δȲ += c (Wᵀ Ġ + Ẇᵀ G),   δW̄ += c (G Ẏᵀ + Ġ Yᵀ),
-    δb̄ += c Ġ 1
+    adjoint   Ġ = σ' ⊙ (δZ̄ + (σ''/σ') ⊙ P ⊙ Z̄)
+              δȲ += c (Wᵀ Ġ + Ẇᵀ G),   δW̄ += c (G Ẏᵀ + Ġ Yᵀ),   δb̄ += c Ġ 1
 
 σ' and σ''/σ' are functions of H. Samples lie last in memory: W Y is then one product for a whole
 column, and the rows of later layers are one block. Derivatives travel beside values, as (rows, 2,
@@ -103,8 +103,9 @@ class Read:
 
 
 class Product:
-    """W Y + b over some rows as one product (W b)(Y; 1); a copy (W b) is small beside a pass over
-    its result.
+    """W Y + b over some rows as one product (W b)(Y; 1).
+
+    A copy (W b) is small beside a pass over its result.
 
     With tangents Y has 2n columns, (Y, Ẏ), and the 1 becomes (1, 0).
     """
@@ -268,8 +269,9 @@ class Columns:
 
 
 def side_by_side(flat: Tensor, space: ControlSpace, columns: Columns | None) -> dict[str, Tensor]:
-    """Views of ``flat`` by control, (sites, *shape); the W and b of a column product lie as (W b),
-    row by row.
+    """Views of ``flat`` by control, (sites, *shape).
+
+    The W and b of a column product lie as (W b), row by row.
 
     One product then serves both, without a copy.
     """
@@ -293,9 +295,10 @@ def side_by_side(flat: Tensor, space: ControlSpace, columns: Columns | None) -> 
     return views
 
 
-def columns(discrete: DiscreteProblem, vectorised: Vectorised) -> Columns | None:
-    """The column products of a dynamics that declares an affine kernel; None where the declaration
-    does not apply.
+def affine_columns(discrete: DiscreteProblem, vectorised: Vectorised) -> Columns | None:
+    """The column products of a dynamics that declares an affine kernel.
+
+    None where the declaration does not apply.
     """
     problem = discrete.problem
     if not vectorised.batched:

@@ -1,4 +1,4 @@
-"""Feature maps φ(x) and outer maps g + σ(z + b) of kernels that columns.py writes out.
+"""Feature maps φ(x) and outer maps g + σ(z + b) of kernels that affine_columns.py writes out.
 
 With X, Z, G (d, n), samples last in memory, both are an activation of a whole layer:
 
@@ -135,8 +135,9 @@ def _pull_pair(elements: Elements, bar: Tensor, h: Tensor, p: Tensor) -> None:
 
 
 def feature_map(vectorised: Vectorised, columns: Columns | None) -> FeatureMap | None:
-    """The declared feature map of a problem whose columns are written out; None where nothing
-    applies.
+    """The declared feature map of a problem whose columns are written out.
+
+    None where nothing applies.
     """
     affine = vectorised.problem.dynamics.affine
     if columns is None or not isinstance(affine, Affine) or affine.feature is None:

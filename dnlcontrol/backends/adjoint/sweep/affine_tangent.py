@@ -1,34 +1,31 @@
-"""Hessian products for kernels σ(W y + b): the derivative of the gradient sweep, columns written
-out.
+"""Hessian products for kernels σ(W y + b): the gradient sweep's derivative, columns written out.
 
 States, costates and their tangents along the direction travel side by side, (L+1, d, 2, n), so that
-one product of columns.py serves both; maps.py does the same for feature and outer maps that it
-knows. What a layer does besides (other maps, implicit stage, cost) runs on dual numbers.
+one product of affine_columns.py serves both; affine_maps.py does the same for feature and outer
+maps that it knows. What a layer does besides (other maps, implicit stage, cost) runs on dual
+numbers.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.autograd.forward_ad as forward_ad
 
+from dnlcontrol.backends.adjoint.sweep.affine_columns import Read
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
-from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, gradient_along
+from dnlcontrol.backends.adjoint.sweep.vectorised import Pull, Tensor, Tensors, gradient_along
 from dnlcontrol.minimise.multipliers import Multipliers
 
 
 class AffineTangent:
-    """The tangent sweep at the controls ``u`` along ``du``; needs a dual level of forward-mode AD
-    around it.
-    """
+    """The tangent sweep at the controls ``u`` along ``du``; needs a dual level around it."""
 
     def __init__(self, sweep: Sweep, lagrangian: Lagrangian, u: Tensors, du: Tensors) -> None:
-        assert sweep.affine is not None
+        assert sweep.columns is not None
         self.sweep = sweep
         self.lagrangian = lagrangian
-        self.affine = sweep.affine
+        self.columns = sweep.columns
         self.u, self.du = u, du
         self.dual = {k: forward_ad.make_dual(v, du[k]) for k, v in u.items()}
         self.shapes = sweep.problem.state_shape, sweep.problem.integral_shape
@@ -76,7 +73,7 @@ class AffineTangent:
             self.sweep.depth + 1, *shape, 2, n, dtype=self.sweep.dtype, device=self.sweep.device
         )
 
-    def _source(self, s: int, x: Tensor) -> tuple[Tensor, Any]:
+    def _source(self, s: int, x: Tensor) -> tuple[Tensor, Pull | None]:
         """(Y, Ẏ) of column s, (e, 2n), and the pull-back of the feature map (None: there is none,
         or it is known).
         """
@@ -85,7 +82,7 @@ class AffineTangent:
         if self.sweep.formulas.feature is None:
             return x.flatten(1), None
         own = self.sweep.inputs(self.dual, s)[2]
-        y, pull = self.sweep._pulled_feature(s, _dual(x), own)
+        y, pull = self.sweep.pulled_feature(s, _dual(x), own)
         return _pair(y).flatten(1), pull
 
     def _states(self, data: Data) -> tuple[Tensor, Tensor]:
@@ -96,17 +93,18 @@ class AffineTangent:
             if sweep.outer_map is not None and not sweep.grid.own[l]:
                 sweep.outer_map.value_pair(self.u, self.du, l, data.at(l).T, z[l], x[l])
             else:
-                x[l] = _pair(sweep._stage(self.dual, data, l).solve(_dual(x[l - 1]), _dual(z[l])))
+                x[l] = _pair(sweep.stage(self.dual, data, l).solve(_dual(x[l - 1]), _dual(z[l])))
             if l == sweep.depth:
                 break
             y, _ = self._source(l, x[l])
-            self.affine.add_pair(_flat(z[sweep._rows(l)]), y, *self._reads(l), sweep.grid.later[l])
+            self.columns.add_pair(_flat(z[sweep.rows(l)]), y, *self._reads(l), sweep.grid.later[l])
             if sweep.markov:
                 z[l + 1] += z[l]
         return x, z
 
-    def _reads(self, s: int) -> tuple[Any, Any]:
-        return self.affine.read(self.u, s), self.affine.read(self.du, s)
+    def _reads(self, s: int) -> tuple[Read, Read]:
+        """The controls of column s, and their tangents."""
+        return self.columns.read(self.u, s), self.columns.read(self.du, s)
 
     def _pull_back(self, data: Data, x: Tensor, z: Tensor, direct: Tensor, out: Tensors) -> None:
         """The tangent of Sweep.pull_back."""
@@ -114,18 +112,20 @@ class AffineTangent:
         for l in reversed(range(sweep.depth + 1)):
             lam = direct[l].clone()
             if l < sweep.depth:
-                lam += self._pull_column(l, x[l], zbar[sweep._rows(l)], out)
+                lam += self._pull_column(l, x[l], zbar[sweep.rows(l)], out)
             if sweep.outer_map is not None and not sweep.grid.own[l]:
-                sweep.outer_map.pull_pair(self.u, self.du, l, z[l], lam, zbar[l], out)
+                sweep.outer_map.pull_pair(
+                    self.u, self.du, l, z=z[l], lam=lam, zbar=zbar[l], out=out
+                )
             else:
-                stage = sweep._stage(self.dual, data, l)
+                stage = sweep.stage(self.dual, data, l)
                 _, above, (added, *own) = stage.pull_back(_dual(x[l]), _dual(z[l]), _dual(lam))
                 zbar[l] = _pair(above)
-                sweep._add_shared(out, _tangents(added), l)
+                sweep.add_shared(out, _tangents(added), l)
                 for ts, *shared in own:
-                    sweep._add(out, _tangents(ts), l, own=True)
+                    sweep.add(out, _tangents(ts), l, own=True)
                     for parts in shared:
-                        sweep._add_shared(out, _tangents(parts), l)
+                        sweep.add_shared(out, _tangents(parts), l)
             if sweep.markov and l < sweep.depth:
                 zbar[l] += zbar[l + 1]
 
@@ -134,8 +134,8 @@ class AffineTangent:
         y, pull = self._source(s, x)
         ybar = torch.zeros_like(y)
         weight = self.sweep.grid.later[s]
-        self.affine.pull_pair(
-            _flat(zbar), y, *self._reads(s), weight, ybar, self.affine.read(out, s)
+        self.columns.pull_pair(
+            _flat(zbar), y, *self._reads(s), weight, ybar=ybar, out=self.columns.read(out, s)
         )
         ybar = ybar.view(len(ybar), 2, -1)
         if self.sweep.feature_map is not None:
@@ -144,7 +144,7 @@ class AffineTangent:
         if pull is None:
             return ybar
         xbar, own = pull(_dual(ybar))
-        self.sweep._add_shared(out, _tangents(own), s)
+        self.sweep.add_shared(out, _tangents(own), s)
         return _pair(xbar)
 
 

@@ -1,35 +1,41 @@
-"""The column sweep: states forward, exact discrete gradient backward, Hessian products by its
-tangent.
+"""The column sweep: states forward, exact discrete gradient backward, products by its tangent.
 
 Once x^s is known, its contributions to all later layers are one batched kernel call, column s.
 Forward accumulates z column by column; backward recomputes column s and pulls the cotangents
 z̄^{s+1..L} back through it. Only the states are kept: O(L·N·d) memory. Samples are taken in chunks.
 
-A kernel σ(W y + b) takes the products of columns.py (one-step networks: chain.py), with the feature
-and outer maps of maps.py; any other torch.func.
+A kernel σ(W y + b) takes the products of affine_columns.py (one-step networks: affine_chain.py),
+with the feature and outer maps of affine_maps.py; any other torch.func.
 
 Second order: the same code run on dual numbers (forward-mode AD) gives the derivative of the
-gradient in a direction, exact and with the memory of the sweep; second.py is its form for σ(W y +
-b).
+gradient in a direction, exact and with the memory of the sweep; affine_tangent.py is its form for
+σ(W y + b).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from dnlcontrol.backends.adjoint.sweep.affine_chain import chain
-from dnlcontrol.backends.adjoint.sweep.affine_columns import columns
+from dnlcontrol.backends.adjoint.sweep.affine_chain import affine_chain
+from dnlcontrol.backends.adjoint.sweep.affine_columns import affine_columns
 from dnlcontrol.backends.adjoint.sweep.affine_maps import feature_map, outer_map
 from dnlcontrol.backends.adjoint.sweep.implicit_stage import Stage
-from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, Vectorised, value_and_pull
+from dnlcontrol.backends.adjoint.sweep.vectorised import (
+    Pull,
+    Tensor,
+    Tensors,
+    Vectorised,
+    value_and_pull,
+)
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.sizes import chunk_size
 from dnlcontrol.problem.engines import numpy_engine
+from dnlcontrol.problem.formula import Formula
 
 Inputs = tuple[Tensors, Tensors, Tensors]
 
@@ -42,6 +48,7 @@ class Data:
     index: slice
 
     def at(self, l: int) -> Tensor:
+        """g^l, (n, *g)."""
         return self.free[l if len(self.free) > 1 else 0]
 
 
@@ -59,11 +66,11 @@ class Sweep:
         self.dtype, self.device = vectorised.dtype, vectorised.device
         self.markov = self.problem.markov
         self.nodes = self.tensor(self.grid.nodes)
-        self.columns = {b.name: b for b in self.space if b.control.on == "ts"}
-        self.affine = columns(discrete, vectorised)
-        self.feature_map = feature_map(vectorised, self.affine)
-        self.outer_map = outer_map(vectorised, self.affine)
-        self.chain = chain(discrete, self.affine)
+        self.triangular = {b.name: b for b in self.space if b.control.on == "ts"}
+        self.columns = affine_columns(discrete, vectorised)
+        self.feature_map = feature_map(vectorised, self.columns)
+        self.outer_map = outer_map(vectorised, self.columns)
+        self.chain = affine_chain(discrete, self.columns)
         chunk = chunk or chunk_size(discrete, self.dtype.itemsize)
         self.chunks = [self._data(i, chunk) for i in range(0, self.problem.samples, chunk)]
 
@@ -72,7 +79,8 @@ class Sweep:
         """All samples in one chunk."""
         return self.chunks[0] if len(self.chunks) == 1 else self._data(0, self.problem.samples)
 
-    def tensor(self, array: Any) -> Tensor:
+    def tensor(self, array: ArrayLike) -> Tensor:
+        """A copy on the device, of the same shape."""
         return torch.as_tensor(np.array(array, dtype=float), dtype=self.dtype, device=self.device)
 
     def _data(self, start: int, chunk: int) -> Data:
@@ -85,7 +93,7 @@ class Sweep:
 
     # -- pieces
     # ----------------------------------------------------------------------------------------------
-    def _shared(self, u: Tensors, formula: Any, l: int) -> dict[str, Tensor]:
+    def shared(self, u: Tensors, formula: Formula, l: int) -> dict[str, Tensor]:
         """The path controls at l and the constants that a formula reads."""
         out = {}
         for name, values in u.items():
@@ -99,13 +107,15 @@ class Sweep:
         controls.
         """
         f = self.problem.formulas
-        sites = {k: b.layout.own(s) if own else b.layout.later(s) for k, b in self.columns.items()}
+        sites = {
+            k: b.layout.own(s) if own else b.layout.later(s) for k, b in self.triangular.items()
+        }
         ts = {k: u[k][part] for k, part in sites.items() if k in f.kernel.reads}
-        return ts, self._shared(u, f.kernel, s), self._feature_reads(u, s)
+        return ts, self.shared(u, f.kernel, s), self._feature_reads(u, s)
 
     def _feature_reads(self, u: Tensors, s: int) -> dict[str, Tensor]:
         feature = self.problem.formulas.feature
-        return self._shared(u, feature, s) if feature else {}
+        return self.shared(u, feature, s) if feature else {}
 
     def _feature(self, s: int, x: Tensor, own: Tensors) -> Tensor:
         return self.formulas.feature(self.nodes[s], x, own) if self.formulas.feature else x
@@ -127,12 +137,12 @@ class Sweep:
         """G(t_l, g, z, v^l)."""
         return self.formulas.outer(self.nodes[l], g, z, shared) if self.formulas.outer else g + z
 
-    def _stage(self, u: Tensors, data: Data, l: int) -> Stage:
+    def stage(self, u: Tensors, data: Data, l: int) -> Stage:
         """The right side of the state equation at layer l as a function of x^l, z and all controls
         that it reads.
         """
         outer, weight = self.problem.formulas.outer, self.grid.own[l]
-        shared = self._shared(u, outer, l) if outer else {}
+        shared = self.shared(u, outer, l) if outer else {}
         if not weight:
             return Stage(
                 lambda x, z, shared: self.state(l, data.at(l), z, shared), (shared,), implicit=False
@@ -156,10 +166,10 @@ class Sweep:
             if self.outer_map is not None and not self.grid.own[l]:
                 self.outer_map.value(u, l, data.at(l).T, z[l].T, x[l].T)
             else:
-                x[l] = self._stage(u, data, l).solve(x[l - 1], z[l])
+                x[l] = self.stage(u, data, l).solve(x[l - 1], z[l])
             if l == self.depth:
                 break
-            self._add_column(u, l, x[l], z[self._rows(l)])
+            self._add_column(u, l, x[l], z[self.rows(l)])
             if self.markov:
                 z[l + 1] += z[l]
         return x, z
@@ -170,13 +180,13 @@ class Sweep:
             return self.states(u, data)[0]
         return self.chain.forward(u, data.free[0].T).states.transpose(1, 2)
 
-    def _rows(self, s: int) -> slice:
+    def rows(self, s: int) -> slice:
         """The later layers that column s reaches directly."""
         return slice(s + 1, s + 2 if self.markov else self.depth + 1)
 
     def _zeros(self, n: int, shape: tuple[int, ...]) -> Tensor:
-        """(L+1, n, *shape), samples last in memory where columns.py wants them there."""
-        if self.affine is None:
+        """(L+1, n, *shape), samples last in memory where affine_columns.py wants them there."""
+        if self.columns is None:
             return torch.zeros(self.depth + 1, n, *shape, dtype=self.dtype, device=self.device)
         return torch.zeros(
             self.depth + 1, *shape, n, dtype=self.dtype, device=self.device
@@ -184,45 +194,46 @@ class Sweep:
 
     def _add_column(self, u: Tensors, s: int, x: Tensor, later: Tensor) -> None:
         """Add column s to the later layers' z, in place."""
-        if self.affine is None:
+        if self.columns is None:
             later += self.column(s, x, *self.inputs(u, s))
         else:
             if self.feature_map is not None:
                 y = self.feature_map.value(x.T)
             else:
                 y = self._feature(s, x, self._feature_reads(u, s)).T.contiguous()
-            self.affine.add(_flat(later), y, self.affine.read(u, s), self.grid.later[s])
+            self.columns.add(_flat(later), y, self.columns.read(u, s), self.grid.later[s])
 
     def _pull_column(self, u: Tensors, s: int, x: Tensor, zbar: Tensor, out: Tensors) -> Tensor:
-        """The cotangent of x^s from those of the later layers' z; the controls' are added into
-        ``out``.
+        """The cotangent of x^s from those of the later layers' z.
+
+        Those of the controls are added into ``out``.
         """
-        if self.affine is None:
+        if self.columns is None:
             inputs = self.inputs(u, s)
             _, pull = value_and_pull(lambda x, *i: self.column(s, x, *i), x, *inputs)
             xbar, ts, *shared = pull(zbar)
-            self._add(out, ts, s, own=False)
+            self.add(out, ts, s, own=False)
             for parts in shared:
-                self._add_shared(out, parts, s)
+                self.add_shared(out, parts, s)
             return xbar
         y, pull = self._source(u, s, x)
-        ybar, read = torch.zeros_like(y), self.affine.read
-        self.affine.pull(_flat(zbar), y, read(u, s), self.grid.later[s], ybar, read(out, s))
+        ybar, read = torch.zeros_like(y), self.columns.read
+        self.columns.pull(_flat(zbar), y, read(u, s), self.grid.later[s], ybar, read(out, s))
         xbar, own = pull(ybar)
-        self._add_shared(out, own, s)
+        self.add_shared(out, own, s)
         return xbar
 
-    def _source(self, u: Tensors, s: int, x: Tensor) -> tuple[Tensor, Any]:
+    def _source(self, u: Tensors, s: int, x: Tensor) -> tuple[Tensor, Pull]:
         """y^s (e, n) and the map from its cotangent (may be overwritten) to those of x^s and the
         feature's controls.
         """
         if (known := self.feature_map) is None:
-            y, pull = self._pulled_feature(s, x, self._feature_reads(u, s))
+            y, pull = self.pulled_feature(s, x, self._feature_reads(u, s))
             return y.T.contiguous(), lambda ybar: pull(ybar.T)
         y = known.value(x.T)
         return y, lambda ybar: (known.pull(ybar, y).T, {})
 
-    def _pulled_feature(self, s: int, x: Tensor, own: Tensors) -> tuple[Tensor, Any]:
+    def pulled_feature(self, s: int, x: Tensor, own: Tensors) -> tuple[Tensor, Pull]:
         """y^s and the map from its cotangent to those of x^s and of the feature's controls."""
         if self.formulas.feature is None:
             return x, lambda ybar: (ybar, {})
@@ -241,8 +252,9 @@ class Sweep:
     def pull_back(
         self, u: Tensors, data: Data, x: Tensor, z: Tensor, direct: Tensor, out: Tensors
     ) -> tuple[Tensor, Tensor]:
-        """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l; adds dJ/du
-        into ``out``.
+        """Costates λ^l = dJ/dx^l and z̄^l = dJ/dz^l from the direct derivatives ∂J/∂x^l.
+
+        Adds dJ/du into ``out``.
 
         λ^l is the multiplier of the state equation at layer l: the derivative with respect to a
         change of its right side. ``direct`` is (L+1, n, *state), or (1, n, *state) where only x^L
@@ -252,29 +264,31 @@ class Sweep:
         lam[-len(direct) :] = direct
         for l in reversed(range(self.depth + 1)):
             if l < self.depth:
-                lam[l] += self._pull_column(u, l, x[l], zbar[self._rows(l)], out)
+                lam[l] += self._pull_column(u, l, x[l], zbar[self.rows(l)], out)
             if self.outer_map is not None and not self.grid.own[l]:
                 self.outer_map.pull(u, l, z[l].T, lam[l].T, zbar[l].T, out)
             elif self.problem.formulas.outer is None and not self.grid.own[l]:
                 zbar[l] = lam[l]  # x = g + z
             else:
-                stage = self._stage(u, data, l)
+                stage = self.stage(u, data, l)
                 lam[l], zbar[l], (added, *own) = stage.pull_back(x[l], z[l], lam[l])
-                self._add_shared(out, added, l)
+                self.add_shared(out, added, l)
                 for ts, *shared in own:
-                    self._add(out, ts, l, own=True)
+                    self.add(out, ts, l, own=True)
                     for parts in shared:
-                        self._add_shared(out, parts, l)
+                        self.add_shared(out, parts, l)
             if self.markov and l < self.depth:
                 zbar[l] += zbar[l + 1]
         return lam, zbar
 
-    def _add(self, out: Tensors, parts: Tensors, s: int, own: bool) -> None:
+    def add(self, out: Tensors, parts: Tensors, s: int, own: bool) -> None:
+        """Add cotangents of the triangular controls of column s, or of w^{s,s}, into ``out``."""
         for name, value in parts.items():
-            layout = self.columns[name].layout
+            layout = self.triangular[name].layout
             out[name][layout.own(s) if own else layout.later(s)] += value
 
-    def _add_shared(self, out: Tensors, parts: Tensors, l: int) -> None:
+    def add_shared(self, out: Tensors, parts: Tensors, l: int) -> None:
+        """Add cotangents of the path controls at l and of the constants into ``out``."""
         for name, value in parts.items():
             out[name][l if self.problem.controls[name].on == "t" else 0] += value
 

@@ -17,15 +17,15 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch.utils._pytree import tree_map
 
-from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, value_and_pull
+from dnlcontrol.backends.adjoint.sweep.vectorised import Pull, Tensor, Tree, value_and_pull
 
 # Newton's method doubles its digits once it is close; more means that the stage has no root nearby
-STEPS = 50
-# a step so small beside the state, and then beside the step before, keeps the slope: it costs a
-# pull-back
-NEAR = 1e-2
-# for each entry of the state, the value one evaluation
-SETTLED = 4.0  # a Newton step of so many units of rounding of the state is noise
+NEWTON_STEPS = 50
+# a step so small beside the state, and then beside the step before, keeps the slope: that costs a
+# pull-back for each entry of the state, the value one evaluation
+KEEPS_SLOPE = 1e-2
+# a Newton step of so many units of rounding of the state is noise
+NOISE_UNITS = 4.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Stage:
     """r(x, z, *controls), x (n, *state); samples do not interact."""
 
     right: Callable[..., Tensor]
-    controls: tuple[Any, ...]
+    controls: tuple[Tree, ...]
     implicit: bool
 
     def solve(self, guess: Tensor, z: Tensor) -> Tensor:
@@ -54,11 +54,11 @@ class Stage:
             x = x - _solve(slope, x - self.right(x, z, *self.controls))
         return x
 
-    def _root(self, x: Tensor, z: Tensor, controls: Any) -> Tensor:
+    def _root(self, x: Tensor, z: Tensor, controls: tuple[Tree, ...]) -> Tensor:
         eps = torch.finfo(x.dtype).eps
         slope = None
         before = None
-        for _ in range(STEPS):
+        for _ in range(NEWTON_STEPS):
             if slope is None:
                 value, slope = self._linearised(x, z, controls)
             else:
@@ -66,7 +66,7 @@ class Stage:
             step = _solve(slope, x - value)
             x = x - step
             size, scale = _size(step), 1.0 + _size(x)
-            noise = SETTLED * eps * scale
+            noise = NOISE_UNITS * eps * scale
             # with the ratio of two steps, the next one would be size²/before
             moved = (
                 (size > noise)
@@ -75,13 +75,15 @@ class Stage:
             )
             if not bool(moved.any()):  # NaN compares as settled, and stays NaN
                 return x
-            if bool((size > NEAR * (scale if before is None else before)).any()):
+            if bool((size > KEEPS_SLOPE * (scale if before is None else before)).any()):
                 slope, before = None, None
             else:
                 before = size
         return torch.where(moved.reshape(-1, *[1] * (x.dim() - 1)), torch.nan, x)
 
-    def _linearised(self, x: Tensor, z: Tensor, controls: Any) -> tuple[Tensor, Tensor]:
+    def _linearised(
+        self, x: Tensor, z: Tensor, controls: tuple[Tree, ...]
+    ) -> tuple[Tensor, Tensor]:
         """r and I - r_x, (n, d, d)."""
         value, pull = value_and_pull(lambda x: self.right(x, z, *controls), x)
         return value, _slope(pull, value)
@@ -97,7 +99,7 @@ class Stage:
         return xbar, zbar, tuple(parts)
 
 
-def _slope(pull: Callable[..., Any], like: Tensor) -> Tensor:
+def _slope(pull: Pull, like: Tensor) -> Tensor:
     """I - r_x of every sample, (n, d, d), from one pull-back for each entry of the state."""
     n, size = len(like), math.prod(like.shape[1:])
     unit = torch.eye(size, dtype=like.dtype, device=like.device)

@@ -1,11 +1,8 @@
-"""Cost plus constraint terms as a function of states and controls, vectorised over layers and
-samples.
-"""
+"""Cost plus constraint terms as a function of states and controls, for all layers and samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +11,7 @@ from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors
 from dnlcontrol.discretisation.constraint_rows import RowBlock
 from dnlcontrol.minimise.multipliers import Multipliers
+from dnlcontrol.problem.formula import Formula
 
 
 class Lagrangian:
@@ -53,14 +51,15 @@ class Lagrangian:
         """The controls that costs and constraints may read: those on the path and the constants."""
         return {k: v for k, v in u.items() if self.problem.controls[k].on != "ts"}
 
-    def _path(self, u: Tensors, formula: Any, upto: int) -> dict[str, Tensor]:
+    def _path(self, u: Tensors, formula: Formula, upto: int) -> dict[str, Tensor]:
         return {
             k: v[:upto]
             for k, v in u.items()
             if k in formula.reads and self.problem.controls[k].on == "t"
         }
 
-    def _constants(self, u: Tensors, formula: Any) -> dict[str, Tensor]:
+    def constants(self, u: Tensors, formula: Formula) -> dict[str, Tensor]:
+        """name -> (*shape), the constants that a formula reads."""
         return {
             k: v[0]
             for k, v in u.items()
@@ -68,28 +67,34 @@ class Lagrangian:
         }
 
     def cost(self, x: Tensor, u: Tensors, data: Data) -> Tensor:
-        """The share of this chunk in the mean over all samples."""
+        """The share of this chunk in the mean over all samples; x (L+1, n, *state)."""
         f, total = self.problem.formulas, x.new_zeros(())
         if self.terminal is not None and f.terminal is not None:
             target = self.targets["terminal"]
             extra = [] if target is None else [target[data.index]]
-            total = total + self.terminal(x[-1], self._constants(u, f.terminal), *extra).sum()
+            total = total + self.terminal(x[-1], self.constants(u, f.terminal), *extra).sum()
         if self.running is not None and f.running is not None:
             target = self.targets["running"]
             extra = [] if target is None else [target[data.index]]
-            values = self._over_path(self.running, f.running, x, u, extra)
+            values = self.over_path(self.running, f.running, x, u, extra)
             total = total + (self.weights @ values).sum()
         return total / self.problem.samples
 
-    def _over_path(
-        self, mapped: Any, formula: Any, x: Tensor, u: Tensors, extra: list[Tensor]
+    def over_path(
+        self,
+        mapped: Callable[..., Tensor],
+        formula: Formula,
+        x: Tensor,
+        u: Tensors,
+        extra: list[Tensor],
     ) -> Tensor:
+        """A running cost or path constraint at its layers, (m, n, *shape)."""
         m = self.sweep.grid.side  # running cost and path constraints stand at the layers 0..m-1
         return mapped(
             self.sweep.nodes[:m],
             x[:m],
             self._path(u, formula, m),
-            self._constants(u, formula),
+            self.constants(u, formula),
             *extra,
         )
 
@@ -120,8 +125,8 @@ class Lagrangian:
         if block.constraint.kind == "terminal":
             target = self.row_targets[k]
             extra = [] if target is None else [target[data.index][rows]]
-            return part(x[-1], self._constants(u, block.formula), *extra)[None]
-        values = self._over_path(part, block.formula, x, u, [])
+            return part(x[-1], self.constants(u, block.formula), *extra)[None]
+        values = self.over_path(part, block.formula, x, u, [])
         return (
             torch.tensordot(self.weights, values, 1)[None]
             if block.constraint.kind == "integral"
@@ -129,7 +134,7 @@ class Lagrangian:
         )
 
     def value(self, x: Tensor, u: Tensors, data: Data, multipliers: Multipliers | None) -> Tensor:
-        """Cost plus constraint terms of one chunk."""
+        """Cost plus constraint terms of one chunk; x (L+1, n, *state)."""
         total = self.cost(x, u, data)
         if multipliers is None or not self.rows.size:
             return total

@@ -17,22 +17,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, gradient_along
 
 
 def tapeable(sweep: Sweep) -> bool:
-    """Whether the problem is of this kind, and no transform or tangents are at work around it."""
-    plain = forward_ad._current_level < 0 and torch._C._functorch.peek_interpreter_stack() is None
-    return bool(plain and sweep.markov and not any(sweep.grid.own))
+    """Whether the problem is of this kind; no transform or tangents may surround a tape."""
+    return bool(sweep.markov and not any(sweep.grid.own))
 
 
 def taped(
     sweep: Sweep, u: Tensors, data: Data, cost: Callable[[Tensor, Tensors], Tensor], out: Tensors
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The value, x, λ, z̄ and z of ``cost`` (x, u); dJ/du is added into ``out``."""
+    """The value of ``cost`` (x, u), then x, λ, z̄ and z, each (L+1, n, *shape).
+
+    The gradient dJ/du is added into ``out``.
+    """
     with torch.enable_grad():
         leaves = {k: v.detach().requires_grad_() for k, v in u.items()}
         xs, zs = _layers(sweep, leaves, data)
@@ -77,7 +78,7 @@ def _layers(sweep: Sweep, u: Tensors, data: Data) -> tuple[list[Tensor], list[Te
     )
     zs, xs = [z], []
     for l in range(sweep.depth + 1):
-        shared = sweep._shared(nodes, outer, l) if outer else {}
+        shared = sweep.shared(nodes, outer, l) if outer else {}
         xs.append(sweep.state(l, data.at(l), zs[l], shared))
         if l < sweep.depth:
             zs.append(zs[l] + sweep.column(l, xs[l], *sweep.inputs(nodes, l))[0])

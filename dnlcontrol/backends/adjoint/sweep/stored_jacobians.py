@@ -1,9 +1,9 @@
 """Stored derivatives at one control, for problems small enough to keep them.
 
 The sweep recomputes every column. Where all first and second derivatives of the kernel at all nodes
-fit in memory (LIMIT entries), they are formed once per control by one batched call and a gradient
-or a Hessian product becomes a few small matrix products per layer. The results are those of the
-sweep to rounding.
+fit in memory (LARGEST_STORE entries), they are formed once per control by one batched call, and a
+gradient or a Hessian product becomes a few small matrix products per layer. The results are those
+of the sweep to rounding.
 
 With φ(x, q) = c k(t_l, t_s, F(t_s, x), q), c the rule's weight, and ψ(z, q) = G(t_l, g, z, q), q
 the controls that they read:
@@ -18,6 +18,7 @@ then solve with I - ψ_z φ_x of the layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
 from dnlcontrol.discretisation.pairs import Pairs
 from dnlcontrol.problem.formula import Formula
 
-LIMIT = 4_000_000  # entries of the second derivatives, 32 MB in float64
+LARGEST_STORE = 4_000_000  # entries of the second derivatives, 32 MB in float64
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,13 @@ class Linearised:
 
     @staticmethod
     def fits(sweep: Sweep) -> bool:
-        """Whether the second derivatives of all nodes stay below LIMIT entries (and live on the
-        CPU).
-        """
+        """Whether the second derivatives at all nodes are few, in float64 on the CPU."""
         p, f = sweep.problem, sweep.problem.formulas
         names = f.kernel.reads | (f.feature.reads if f.feature else frozenset())
         width = sum(int(np.prod(c.shape, dtype=int)) for k, c in p.controls.items() if k in names)
         inputs = width + int(np.prod(p.state_shape, dtype=int))
         rows = len(sweep.grid.pairs(sweep.markov)[0])
-        small = rows * p.samples * inputs**2 <= LIMIT
+        small = rows * p.samples * inputs**2 <= LARGEST_STORE
         return small and sweep.device.type == "cpu" and sweep.dtype == torch.float64
 
     def _reads(self, formulas: list[Formula | None], path: np.ndarray) -> Reads:
@@ -137,8 +136,12 @@ class Linearised:
         ).reshape(-1)
 
     def _over(
-        self, fn: Any, derivative: Any, argnums: tuple[int, ...], shared: tuple[int | None, ...]
-    ) -> Any:
+        self,
+        fn: Callable[..., Tensor],
+        derivative: Callable[..., Any],
+        argnums: tuple[int, ...],
+        shared: tuple[int | None, ...],
+    ) -> Callable[..., tuple[Tensor, ...]]:
         """``derivative`` of a node function mapped over samples and nodes."""
         return vmap(
             vmap(derivative(fn, argnums=argnums), in_dims=shared), in_dims=(0,) * len(shared)
@@ -159,8 +162,9 @@ class Linearised:
     # -- first order
     # ----------------------------------------------------------------------------------------------
     def _first(self) -> None:
-        """φ_x (pairs, n, dz, dx), φ_q; ψ_z, ψ_q or None; I - ψ_z φ_x of the pairs (l, l), (L+1, n,
-        dx, dx), or None.
+        """Form φ_x (pairs, n, dz, dx) and φ_q, ψ_z and ψ_q or None, and the slope.
+
+        The slope is I - ψ_z φ_x of the pairs (l, l), (L+1, n, dx, dx), or None.
         """
         jacobians = self._over(self.pair, jacfwd, (2, 3), (None, None, 0, None))(
             *self.pair_points()

@@ -1,23 +1,22 @@
-"""Value, gradient and Hessian products of one Lagrangian on stored derivatives (see
-linearised.py).
-"""
+"""Value, gradient and products of one Lagrangian on stored derivatives (stored_jacobians.py)."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch.func import hessian, jvp, vmap
 
-from dnlcontrol.backends.adjoint.sweep.lagrangian import Multipliers
 from dnlcontrol.backends.adjoint.sweep.stored_jacobians import Linearised
-from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, value_and_pull
+from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, value_and_pull
+from dnlcontrol.minimise.multipliers import Multipliers
 
 
 class StoredProducts:
-    """The Lagrangian J + constraint terms at the control of ``at``; second derivatives are formed
-    at first use.
+    """The Lagrangian J + constraint terms at the control of ``at``.
+
+    Second derivatives are formed at first use.
     """
 
     def __init__(self, at: Linearised, multipliers: Multipliers | None) -> None:
@@ -66,9 +65,10 @@ class StoredProducts:
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The derivative of (L_x, L_u) along (δx, δu)."""
 
-        def gradient(x: Tensor, u: dict[str, Tensor]) -> Any:
+        def gradient(x: Tensor, u: dict[str, Tensor]) -> tuple[Tensor, Tensors]:
             value, pull = value_and_pull(self._lagrangian, x, u)
-            return pull(torch.ones_like(value))
+            direct, parts = pull(torch.ones_like(value))
+            return direct, parts
 
         at = self.at
         seen = at.lagrangian.visible(at.u)
@@ -90,10 +90,14 @@ class StoredProducts:
 
 
 def _hessians(
-    fn: Any, points: tuple[Tensor, ...], cotangents: np.ndarray, second: int | None
+    fn: Callable[..., Tensor],
+    points: tuple[Tensor, ...],
+    cotangents: np.ndarray,
+    second: int | None,
 ) -> np.ndarray:
-    """Of cᵀfn(a, b, x, q) in (x, q) at every node and sample; ``second`` is b's batch axis over
-    samples.
+    """Hessians of cᵀfn(a, b, x, q) in (x, q) at every node and sample, (nodes, n, i, i).
+
+    ``second`` is b's batch axis over samples.
     """
     a, b, x, q = points
     size = x.shape[-1]

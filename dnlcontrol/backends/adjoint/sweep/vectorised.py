@@ -13,19 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 import torch.autograd.forward_ad as forward_ad
+from numpy.typing import ArrayLike
 from torch.func import vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from dnlcontrol.checks import InputError
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.engines import torch_engine
 from dnlcontrol.problem.formula import Formula, compare
+from dnlcontrol.problem.losses import Cost
 
 Tensor = torch.Tensor
 Tensors = Mapping[str, Tensor]
+# what torch.func takes apart into tensors and puts together again
+Tree = Tensor | Mapping[str, "Tree"] | tuple["Tree", ...]
+# from the cotangent of a value to those of the arguments, in their shapes
+Pull = Callable[[Any], Any]
 
 
-def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[..., Any]]:
+def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, Pull]:
     """``function(*at)``, and the map from cotangents of the value to those of the arguments.
 
     By torch.func.vjp where a transform, tangents or an outer tape are at work; else by the plain
@@ -46,7 +53,7 @@ def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callabl
         value = function(*tree_unflatten(leaves, tree))
     outputs, shape = tree_flatten(value)
 
-    def pull(cotangents: Any) -> Any:
+    def pull(cotangents: Tree) -> Any:
         pairs = [
             (y, c)
             for y, c in zip(outputs, tree_flatten(cotangents)[0], strict=True)
@@ -64,7 +71,7 @@ def value_and_pull(function: Callable[..., Any], *at: Any) -> tuple[Any, Callabl
 
 
 def gradient_along(
-    function: Callable[..., Tensor], at: tuple[Any, ...], along: tuple[Any, ...]
+    function: Callable[..., Tensor], at: tuple[Tree, ...], along: tuple[Tree, ...]
 ) -> tuple[Any, Any]:
     """The gradient of the number ``function(*at)`` and its derivative along ``along``, both in the
     shape of ``at``.
@@ -92,13 +99,14 @@ def gradient_along(
 
 
 def over(function: Callable[..., Tensor], in_dims: tuple[int | None, ...]) -> Callable[..., Tensor]:
-    """``vmap(function, in_dims)`` for 0 and None; what is not mapped goes around vmap, which spends
-    its time on it.
+    """``vmap(function, in_dims)`` for 0 and None.
+
+    What is not mapped goes around vmap, which spends its time on it.
     """
     places = [i for i, dim in enumerate(in_dims) if dim is not None]
 
-    def run(*args: Any) -> Tensor:
-        def one(*parts: Any) -> Tensor:
+    def run(*args: Tree) -> Tensor:
+        def one(*parts: Tree) -> Tensor:
             full = list(args)
             for i, part in zip(places, parts, strict=True):
                 full[i] = part
@@ -143,25 +151,27 @@ class Vectorised:
         if own is not None and batched:
             self.kernel = self._own_kernel(own)
             check_batched(self, self.kernel, "batched")
-        self.feature = self._mapped(f.feature, (None, 0, None))
+        self.feature = self.mapped(f.feature, (None, 0, None))
         mapped, own = self.feature, self.problem.dynamics.batched_feature
         if mapped is not None and own is not None and batched:
             self.feature = self._own_feature(own)
             check_feature(self, mapped, self.feature, "batched_feature")
-        self.outer = self._mapped(f.outer, (None, 0, 0, None))
+        self.outer = self.mapped(f.outer, (None, 0, 0, None))
 
     def _compare_all(self) -> None:
         """Every formula against NumPy at two points, in float64."""
         double = torch_engine(torch.float64, self.device)
 
-        def tensors(value: Any) -> Any:
+        def tensors(value: ArrayLike | Mapping[str, ArrayLike]) -> Tree:
             if isinstance(value, Mapping):
                 return {k: tensors(v) for k, v in value.items()}
             return torch.as_tensor(np.asarray(value), dtype=torch.float64, device=self.device)
 
         for formula in self.problem.formulas.all():
 
-            def evaluate(*point: Any, formula: Formula = formula) -> np.ndarray:
+            def evaluate(
+                *point: ArrayLike | Mapping[str, ArrayLike], formula: Formula = formula
+            ) -> np.ndarray:
                 one = vmap(lambda *a: formula(double, *a), in_dims=0)
                 stacked = torch.utils._pytree.tree_map(
                     lambda v: v.unsqueeze(0), tuple(tensors(v) for v in point)
@@ -173,19 +183,23 @@ class Vectorised:
     def targets(self, formula: Formula) -> dict[str, np.ndarray]:
         """The first row of the targets that belong to a formula."""
         p = self.problem
-        owners = {id(p.formulas.terminal): p.terminal, id(p.formulas.running): p.running}
+        owners: dict[int, Cost | Constraint | None] = {
+            id(p.formulas.terminal): p.terminal,
+            id(p.formulas.running): p.running,
+        }
         owners.update(
             {id(f): c for f, c in zip(p.formulas.constraints, p.constraints, strict=True)}
-        )  # type: ignore[misc]
+        )
         owner = owners.get(id(formula))
         return {} if owner is None or owner.target is None else {"target": owner.target[0]}
 
     def _apply(self, formula: Formula) -> Callable[..., Tensor]:
         return lambda *args: formula(self.engine, *args)
 
-    def _mapped(
-        self, formula: Formula | None, in_dims: tuple[Any, ...]
+    def mapped(
+        self, formula: Formula | None, in_dims: tuple[int | None, ...]
     ) -> Callable[..., Tensor] | None:
+        """A formula over stacked tensors, those with the dimension 0; None for no formula."""
         return None if formula is None else over(self._apply(formula), in_dims)
 
     def _kernel(self, formula: Formula) -> Callable[..., Tensor]:
@@ -313,7 +327,7 @@ def _agree(
     name: str,
     own: Callable[..., Tensor],
     expected: Tensor,
-    point: tuple[Any, ...],
+    point: tuple[Tree, ...],
     signature: str,
 ) -> None:
     """Raise unless ``own`` gives what the mapped formula gives at a point."""

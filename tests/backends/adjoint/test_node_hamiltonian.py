@@ -7,7 +7,7 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.hamiltonian import Hamiltonian
+from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
 from dnlcontrol.minimise.multipliers import Multipliers
 from tests.certificates.cases import flat, solved, stacked
 from tests.random_problems import CASES, build

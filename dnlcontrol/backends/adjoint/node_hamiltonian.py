@@ -1,11 +1,10 @@
-"""The discrete Hamiltonian: the Lagrangian of the lifted problem as a function of one control at
-one node.
+"""The discrete Hamiltonian: the lifted problem's Lagrangian in one control at one node.
 
 States x, costates λ = dJ/dx, z̄ = dJ/dz and all other controls are held. A path control v at the
 node s enters
 
-    h^s(v) = ω_s ℓ(t_s, x^s, v) + Σ_{l>=s} z̄^lᵀ c k(t_l, t_s, F(t_s, x^s, v), v) + λ^sᵀ G(t_s, g,
-    z^s, v) + ½ q |v|²
+    h^s(v) = ω_s ℓ(t_s, x^s, v) + Σ_{l>=s} z̄^lᵀ c k(t_l, t_s, F(t_s, x^s, v), v)
+             + λ^sᵀ G(t_s, g, z^s, v) + ½ q |v|²
 
 and a control on the triangle, which only the kernel reads,
 
@@ -27,22 +26,22 @@ import numpy as np
 import torch
 from torch.func import grad, jvp, vmap
 
-from dnlcontrol.backends.adjoint.evaluator import Evaluator, Trajectory
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.sweep.columnwise import Inputs
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
 from dnlcontrol.discretisation.space.control_space import ControlBlock
+from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.multipliers import Multipliers
 
 Function = Callable[[Tensor], Tensor]
 
 
 class Hamiltonian:
-    """h of every node at one control, for the multipliers' Lagrangian; ``at`` is the trajectory
-    there.
-    """
+    """h of every node at w (size,), for the multipliers' Lagrangian; ``at``: its trajectory."""
 
     def __init__(
-        self, evaluator: Evaluator, w: np.ndarray, multipliers: Multipliers, at: Trajectory
+        self, evaluator: Evaluator, w: Flat, multipliers: Multipliers, at: Trajectory
     ) -> None:
         self.evaluator = evaluator
         self.sweep = evaluator.sweep
@@ -85,9 +84,7 @@ class Hamiltonian:
         return np.asarray(grad(lambda v: function(v).sum())(v)).reshape(len(v), -1)
 
     def second_derivatives(self, block: ControlBlock, s: int, directions: np.ndarray) -> np.ndarray:
-        """dᵀ h_vv d at the control along directions (m, sites of s, components); (m, sites
-        of s).
-        """
+        """dᵀ h_vv d along d (m, sites of s, components) at the control; (m, sites of s)."""
         function, v = self._function(block, s), self.u[block.name][self.sites(block, s)]
         zero, one = v.new_zeros(()), v.new_ones(())
 
@@ -113,9 +110,7 @@ class Hamiltonian:
         return lambda v: data_part(v) + 0.5 * q * (v**2).reshape(len(v), -1).sum(1)
 
     def _contributions(self, s: int, change: Callable[[Inputs, bool], Inputs]) -> Tensor:
-        """z̄^lᵀ c k(t_l, t_s, y^s, ·) of column s, (layers,), with ``change`` made to what the
-        column reads.
-        """
+        """z̄^lᵀ c k(t_l, t_s, y^s, ·) of column s, (layers,); ``change``: of what it reads."""
         parts, sweep = [], self.sweep
         if sweep.grid.at_nodes:
             own = sweep.diagonal(s, self.x[s], *change(sweep.inputs(self.u, s, own=True), True))
@@ -158,7 +153,7 @@ class Hamiltonian:
 
             parts.append(kernel)
         if f.outer and name in f.outer.reads:
-            outer = sweep._shared(self.u, f.outer, s)
+            outer = sweep.shared(self.u, f.outer, s)
             parts.append(
                 lambda v: (
                     self.lam[s] * sweep.state(s, self.data.at(s), self.z[s], {**outer, name: v[0]})

@@ -1,0 +1,273 @@
+"""Ways to the derivatives of a discrete problem: one is chosen once for each evaluator.
+
+    way            of a problem whose                         gradient    Hessian products
+    Stored         derivatives at all nodes are few           matrix products on what is stored
+    Chain          layers are x + c σ(W x + b)                layers written out, both
+    TapedColumns   explicit steps have a kernel σ(W y + b)    tape        columns written out
+    Taped          layers are explicit steps                  tape        tape
+    AffineColumns  kernel is σ(W y + b)                       columns written out, both
+    Dual           kernel is any other                        columns     dual numbers
+
+The first row that fits counts. All give the same numbers to rounding; penalties on controls are the
+evaluator's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.autograd.forward_ad as forward_ad
+
+from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
+from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
+from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
+from dnlcontrol.backends.adjoint.sweep.one_step_tape import tapeable, taped, taped_product
+from dnlcontrol.backends.adjoint.sweep.stored_jacobians import Linearised
+from dnlcontrol.backends.adjoint.sweep.stored_products import StoredProducts
+from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, value_and_pull
+from dnlcontrol.backends.adjoint.vectors import Vectors, to_numpy
+from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.minimise.multipliers import Multipliers
+
+
+class Passed(NamedTuple):
+    """States and costates of a chunk of n samples, each (L+1, n, *state or *integral shape)."""
+
+    states: Tensor  # x
+    costates: Tensor  # λ
+    integral_costates: Tensor  # z̄
+    earlier: Tensor  # the part of z^l from earlier layers
+
+
+class Way(Protocol):
+    """The Lagrangian's derivatives at w, without penalties on controls."""
+
+    def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
+        """L and dL/dw (size,), over all samples; the caller may write into it."""
+
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
+        """(d²L/dw²) d (size,), over all samples; the caller may write into it."""
+
+    def pull(
+        self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
+    ) -> tuple[Tensor, Passed | None]:
+        """One chunk's share of L; with ``costates`` what passed, too.
+
+        The chunk's share of dL/du is added into ``out``.
+        """
+
+
+def way_of(
+    sweep: Sweep, lagrangian: Lagrangian, vectors: Vectors, stored: bool | None = None
+) -> Way:
+    """The first way that fits.
+
+    ``stored``: whether to store derivatives; None: where they are few and columns are not written
+    out, which is faster than forming them.
+    """
+    swept = _swept_way_of(sweep)(sweep, lagrangian, vectors)
+    if stored is None:
+        stored = Linearised.fits(sweep) and sweep.columns is None
+    return Stored(swept) if stored else swept
+
+
+def _swept_way_of(sweep: Sweep) -> type[Swept]:
+    if sweep.chain is not None:
+        return Chain
+    if tapeable(sweep):
+        return Taped if sweep.columns is None else TapedColumns
+    return Dual if sweep.columns is None else AffineColumns
+
+
+@dataclass(frozen=True)
+class Swept(ABC):
+    """A way that goes through the samples chunk by chunk."""
+
+    sweep: Sweep
+    lagrangian: Lagrangian
+    vectors: Vectors
+
+    def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
+        """L and dL/dw (size,)."""
+        u, out, g = self.vectors.control_and_gradient(w)
+        total = 0.0
+        with torch.no_grad():
+            for data in self.sweep.chunks:
+                total += float(self.pull(u, data, multipliers, out, costates=False)[0])
+        self.vectors.widen(out, g)
+        return total, g
+
+    @abstractmethod
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
+        """(d²L/dw²) d (size,)."""
+
+    @abstractmethod
+    def pull(
+        self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
+    ) -> tuple[Tensor, Passed | None]:
+        """One chunk forward and backward, see :class:`Way`."""
+
+    # -- what several ways share
+    # ----------------------------------------------------------------------------------------------
+    def cost(
+        self, data: Data, multipliers: Multipliers | None
+    ) -> Callable[[Tensor, Tensors], Tensor]:
+        """L of one chunk as a function of the states (L+1, n, *state) and all controls."""
+        return lambda x, u: self.lagrangian.value(x, self.lagrangian.visible(u), data, multipliers)
+
+    def direct(
+        self, x: Tensor, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors
+    ) -> tuple[Tensor, Tensor]:
+        """L of a chunk and its derivative in x, (L+1, n, *state), or (1, n, *state) of x^L alone.
+
+        That in the controls is added into ``out``.
+        """
+        seen = x[-1:] if self.lagrangian.reads_end_only(multipliers) else x
+        value, pull = value_and_pull(
+            lambda x, u: self.lagrangian.value(x, u, data, multipliers),
+            seen,
+            self.lagrangian.visible(u),
+        )
+        direct, parts = pull(torch.ones_like(value))
+        for name, part in parts.items():
+            out[name] += part
+        return value, direct
+
+
+class ByColumns(Swept):
+    """Gradients column by column: columnwise.py."""
+
+    def pull(
+        self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
+    ) -> tuple[Tensor, Passed | None]:
+        """Forward and backward; also on dual numbers."""
+        x, z = self.sweep.states(u, data)
+        value, direct = self.direct(x, u, data, multipliers, out)
+        lam, zbar = self.sweep.pull_back(u, data, x, z, direct, out)
+        return value, Passed(x, lam, zbar, z) if costates else None
+
+
+class ByTape(Swept):
+    """Gradients by one tape over all layers: one_step_tape.py."""
+
+    def pull(
+        self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
+    ) -> tuple[Tensor, Passed | None]:
+        """Forward on the tape, and back along it."""
+        value, *passed = taped(self.sweep, u, data, self.cost(data, multipliers), out)
+        return value, Passed(*passed) if costates else None
+
+
+class AlongColumns(Swept):
+    """Hessian products of a kernel σ(W y + b): affine_tangent.py."""
+
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
+        """By values and tangents side by side."""
+        product = self.vectors.zeros()
+        u, du = self.vectors.controls(w), self.vectors.controls(d)
+        out = self.vectors.views(product)
+        with torch.no_grad(), forward_ad.dual_level():
+            tangent = AffineTangent(self.sweep, self.lagrangian, u, du)
+            for data in self.sweep.chunks:
+                tangent.add(data, multipliers, out)
+        return to_numpy(product)
+
+
+class AffineColumns(ByColumns, AlongColumns):
+    """Columns written out."""
+
+
+class TapedColumns(ByTape, AlongColumns):
+    """A tape for gradients, columns written out for Hessian products."""
+
+
+class Chain(AlongColumns):
+    """The layers of a one-step network written out: affine_chain.py."""
+
+    def pull(
+        self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
+    ) -> tuple[Tensor, Passed | None]:
+        """Layer by layer."""
+        chain = self.sweep.chain
+        assert chain is not None
+        layers = chain.forward(u, data.free[0].T, fresh=costates)
+        x = layers.states.transpose(1, 2)
+        value, direct = self.direct(x, u, data, multipliers, out)
+        direct = direct.transpose(1, 2)
+        if not costates:
+            chain.pull_back(u, layers, direct, out)
+            return value, None
+        zbar = x.new_empty(layers.states.shape)
+        chain.pull_back(u, layers, direct, out, zbar)
+        lam = chain.costates(u, layers.hidden, direct)
+        return value, Passed(x, lam.transpose(1, 2), zbar.transpose(1, 2), x - data.free)
+
+
+class Taped(ByTape):
+    """A tape for gradients, and for their products with a direction."""
+
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
+        """The gradient of <dL/dw, d>."""
+        product = self.vectors.zeros()
+        u, du = self.vectors.controls(w), self.vectors.controls(d)
+        out = self.vectors.views(product)
+        with torch.no_grad():
+            for data in self.sweep.chunks:
+                taped_product(self.sweep, u, du, data, self.cost(data, multipliers), out)
+        return to_numpy(product)
+
+
+class Dual(ByColumns):
+    """Columns by the formula, and the same on dual numbers."""
+
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
+        """The tangent of the gradient sweep."""
+        vectors = self.vectors
+        with torch.no_grad(), forward_ad.dual_level():
+            u = vectors.views(forward_ad.make_dual(vectors.tensor(w), vectors.tensor(d)))
+            total = vectors.zeros()
+            for data in self.sweep.chunks:
+                self.pull(u, data, multipliers, vectors.views(total), costates=False)
+            tangent = forward_ad.unpack_dual(total).tangent
+        return np.zeros(self.sweep.space.size) if tangent is None else to_numpy(tangent)
+
+
+class Stored:
+    """Derivatives at all nodes kept: stored_jacobians.py, stored_products.py.
+
+    They are those of the last control and of the last multipliers. ``swept`` pulls single chunks.
+    """
+
+    def __init__(self, swept: Swept) -> None:
+        self.swept = swept
+        self._point: tuple[bytes, Linearised] | None = None
+        self._products: tuple[Linearised, Multipliers | None, StoredProducts] | None = None
+
+    def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
+        """L and dL/dw (size,)."""
+        stored = self._at(w, multipliers)
+        return stored.value, stored.gradient.copy()
+
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
+        """(d²L/dw²) d (size,)."""
+        return self._at(w, multipliers).hessian_product(d)
+
+    def pull(
+        self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
+    ) -> tuple[Tensor, Passed | None]:
+        """One chunk, by the sweep."""
+        return self.swept.pull(u, data, multipliers, out, costates)
+
+    def _at(self, w: Flat, multipliers: Multipliers | None) -> StoredProducts:
+        key = np.asarray(w, dtype=float).tobytes()
+        if self._point is None or self._point[0] != key:
+            self._point = key, Linearised(self.swept.sweep, self.swept.lagrangian, w)
+        at, known = self._point[1], self._products
+        if known is None or known[0] is not at or known[1] is not multipliers:
+            known = self._products = at, multipliers, StoredProducts(at, multipliers)
+        return known[2]

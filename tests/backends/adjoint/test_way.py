@@ -1,0 +1,59 @@
+"""Which way to the derivatives an evaluator chooses; that all give the same is stated elsewhere:
+test_affine_chain.py, test_affine_columns.py, test_one_step_tape.py, test_evaluator.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import dnlcontrol as dnl
+from dnlcontrol.backends.adjoint import way
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+
+RULES = ("left", "trapezoid")
+
+
+def problem(dynamics: dnl.Dynamics) -> dnl.ControlProblem:
+    x0, target = np.random.default_rng(0).standard_normal((2, 4, 3))
+    return dnl.ControlProblem(x0=x0, dynamics=dynamics, terminal=dnl.losses.squared(target))
+
+
+class Wrapped(dnl.ResNet):
+    """An outer map keeps the layers from being a chain."""
+
+    @property
+    def outer(self):
+        return lambda t, g, z, u: g + z + 0.1 * z * z
+
+
+def unknown(x):
+    return x + 0.1 * x * x * x
+
+
+WAYS = {
+    "dense": (dnl.Dense(3, "C"), way.AffineColumns, way.AffineColumns),
+    "dense, unknown activation": (dnl.Dense(3, "C", unknown), way.Dual, way.Dual),
+    "ResNet": (dnl.ResNet(3), way.Chain, way.AffineColumns),
+    "ResNet, unknown activation": (dnl.ResNet(3, unknown), way.Taped, way.Dual),
+    "ResNet, outer map": (Wrapped(3), way.TapedColumns, way.AffineColumns),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_the_sweep_is_the_first_that_fits(name):
+    """Rows of the table in way.py; the trapezoidal rule has implicit steps: no chain, no tape."""
+    dynamics, *expected = WAYS[name]
+    for rule, kind in zip(RULES, expected, strict=True):
+        discrete = dnl.discretise(problem(dynamics), 3, rule)
+        assert type(Evaluator(discrete, stored=False).way) is kind
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_few_derivatives_are_stored_unless_columns_are_written_out(rule):
+    few = dnl.discretise(problem(dnl.Dense(3, "C", unknown)), 3, rule)
+    assert isinstance(Evaluator(few).way, way.Stored)
+    assert not isinstance(Evaluator(few, dtype="float32").way, way.Stored)
+    assert not isinstance(
+        Evaluator(dnl.discretise(problem(dnl.Dense(3, "C")), 3, rule)).way, way.Stored
+    )
