@@ -47,8 +47,7 @@ LINEAR = "linear convolution"
 Gradient = Callable[[], tuple[float, np.ndarray, np.ndarray]]
 
 
-# -- gradients of a residual network
-# ---------------------------------------------------------------------------------
+# -- gradients of a residual network -------------------------------------------------------------
 def resnet(depth: int, width: int, samples: int) -> tuple[dnl.DiscreteProblem, np.ndarray]:
     rng = np.random.default_rng(0)
     problem = dnl.ControlProblem(
@@ -153,8 +152,7 @@ def compare_gradients(depths: list[int], width: int, samples: int, repeats: int)
         print(f"torchdiffeq is not installed: {INSTALL}")
 
 
-# -- Volterra equations
-# ----------------------------------------------------------------------------------------------
+# -- Volterra equations --------------------------------------------------------------------------
 def fading() -> dnl.ControlProblem:
     """x' = c(t) + ∫_0^t e^{-(t-s)} x(s)³ ds with x = e^{-t}; integrated, the kernel is (1 -
     e^{-(t-s)}) x³.

@@ -53,8 +53,7 @@ class Case:
     least: int = 1  # the smallest d
 
 
-# -- dynamics: one builder each, (rng, d) -> System
-# --------------------------------------------------------
+# -- dynamics: one builder each, (rng, d) -> System ----------------------------------------------
 def volterra_scalar(rng: Rng, d: int) -> System:
     a = rng.uniform(0.5, 1.5)
 
@@ -281,8 +280,7 @@ def resnet(activation: Any = dnl.tanh) -> Callable[[Rng, int], System]:
     return lambda rng, d: System(dnl.ResNet(d, activation), (d,))
 
 
-# -- costs
-# -------------------------------------------------------------------------------------------------
+# -- costs ---------------------------------------------------------------------------------------
 def terminal_cost(kind: str | None, rng: Rng, N: int, shape: tuple[int, ...]) -> Any:
     size = int(np.prod(shape, dtype=int))
     head = None if kind is None or "head" not in kind else (1 if "logistic" in kind else 3)
@@ -327,8 +325,7 @@ def regulariser(kind: str, name: str, rng: Rng) -> dnl.H1 | dnl.L2 | dnl.TvG:
     return {"H1": dnl.H1, "L2": dnl.L2}[kind](name, weight)
 
 
-# -- the table
-# ---------------------------------------------------------------------------------------------
+# -- the table -----------------------------------------------------------------------------------
 H1 = {"ts": ("H1",), "t": ("H1",), "const": ("H1",)}
 L2 = {"ts": ("L2",), "t": ("L2",), "const": ("L2",)}
 TVG = {"ts": ("H1",), "t": ("TvG",), "const": ("L2",)}

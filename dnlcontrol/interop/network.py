@@ -124,8 +124,7 @@ class Network(torch.nn.Module):
             else x
         )
 
-    # -- the controls
-    # -------------------------------------------------------------------------------------------
+    # -- the controls ----------------------------------------------------------------------------
     def guesses(self) -> dict[str, np.ndarray]:
         """The present controls by name, a ``start`` for ``dnlcontrol.solve`` at this depth."""
         return {
@@ -168,8 +167,7 @@ class Network(torch.nn.Module):
             p.requires_grad_(self.controls[name].requires_grad)
         return made.train(self.training)
 
-    # -- pieces
-    # ----------------------------------------------------------------------------------------------
+    # -- pieces ----------------------------------------------------------------------------------
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         super()._apply(fn, recurse)
         if self.nodes.device.type != "meta":

@@ -1,62 +1,66 @@
-"""What a backend found, as a Solution: everything reported is recomputed from the controls, for
-both backends.
-"""
+"""What a backend found, as a Solution: everything reported is computed again from the controls."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dnlcontrol.backends.found import SOLVED, STALLED, BackendResult
+from dnlcontrol.backends.found import SOLVED, STALLED, BackendEvaluator, BackendResult
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.extension import Extension
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
+from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.faces import complementarity, stationarity
+from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.results.environment import environment, peak_memory, versions
 from dnlcontrol.results.solution import Solution
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How far a point is from the conditions of a minimiser; see :class:`Solution`."""
+
+    stationarity: float
+    feasibility: float
+    complementarity: float
+
+    @staticmethod
+    def at(discrete: DiscreteProblem, w: Flat, mu: RowVector, at: Trajectory) -> Measures:
+        """Of controls w and multipliers μ, from the trajectory there."""
+        space, rows = discrete.space, discrete.rows
+        lower, upper = space.bounds
+        outside = np.max(np.maximum(lower - w, w - upper), initial=0.0)
+        violation = np.max(rows.violation(at.constraints), initial=0.0)
+        slack = np.max(rows.slack(at.constraints, mu), initial=0.0)
+        return Measures(
+            stationarity(space, w, at.gradient),
+            float(max(violation, outside)),
+            float(max(complementarity(space, w, at.gradient), slack)),
+        )
+
+    def above(self, tolerance: float) -> str:
+        """Those above the tolerance (or not a number), in words."""
+        return ", ".join(f"{k} {v:.1e}" for k, v in vars(self).items() if not v <= tolerance)
 
 
 def assembled(
     discrete: DiscreteProblem, found: BackendResult, options: Mapping[str, Any], seconds: float
 ) -> Solution:
-    """Recompute value, stationarity, feasibility and costates from the controls, for both
-    backends.
-    """
-    from dnlcontrol.minimise.multipliers import Multipliers
+    """The solution at the controls that a backend found; ``options`` are kept with it.
 
-    problem = discrete.problem
-    space = discrete.space
-    w = found.w
-    tolerance = options["tolerance"]
-    counts = found.evaluator.counts
-    nfev = counts.values + counts.gradients
-    njev = counts.gradients
-    nhev = counts.hessians
-    at = found.evaluator.trajectory(w, Multipliers(found.multipliers))
-    value = at.value - (
-        float(found.multipliers @ at.constraints) if found.multipliers.any() else 0.0
-    )
-    lower, upper = space.bounds
-    outside = np.max(np.maximum(lower - w, w - upper), initial=0.0)
-    slack = np.max(discrete.rows.slack(at.constraints, found.multipliers), initial=0.0)
-    measures: dict[str, Any] = {
-        "stationarity": stationarity(space, w, at.gradient),
-        "feasibility": float(
-            max(np.max(discrete.rows.violation(at.constraints), initial=0.0), outside)
-        ),
-        "complementarity": float(max(complementarity(space, w, at.gradient), slack)),
-    }
-    solved = np.isfinite(value) and all(m <= tolerance for m in measures.values())
-    status = SOLVED if solved else STALLED if found.status == SOLVED else found.status
-    message = found.message
-    if not solved:
-        off = ", ".join(f"{k} {v:.1e}" for k, v in measures.items() if not v <= tolerance)
-        worst = discrete.rows.worst(at.constraints) if measures["feasibility"] > tolerance else ""
-        message = (
-            f"{message}; above the tolerance {tolerance:.0e}: {off}{f'; {worst}' if worst else ''}"
-        )
+    Value, stationarity, feasibility and costates are computed again, for both backends.
+    """
+    problem, w, mu = discrete.problem, found.w, found.multipliers
+    at = found.evaluator.trajectory(w, Multipliers(mu))
+    value = at.value - (float(mu @ at.constraints) if mu.any() else 0.0)
+    measures = Measures.at(discrete, w, mu, at)
+    status, message = _verdict(discrete, found, at, value, measures, options["tolerance"])
     costates, terminal = costates_of(found.evaluator, w, at, found.costates, found.one_step)
+    counts = found.evaluator.counts
+    own = counts.values + counts.gradients
     return Solution(
         name=problem.name,
         backend=options["backend"],
@@ -67,15 +71,15 @@ def assembled(
         states=at.states,
         costates=costates,
         terminal_gradient=terminal,
-        controls={b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in space},
-        multipliers=discrete.rows.by_name(found.multipliers),
+        controls={b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in discrete.space},
+        multipliers=discrete.rows.by_name(mu),
         nit=found.nit,
-        nfev=nfev if found.nfev is None else found.nfev,
-        njev=njev,
-        nhev=nhev,
+        nfev=own if found.nfev is None else found.nfev,
+        njev=counts.gradients,
+        nhev=counts.hessians,
         seconds=seconds,
         peak_memory_mb=peak_memory(),
-        tolerance=tolerance,
+        tolerance=options["tolerance"],
         log=found.log,
         formulation=found.formulation,
         versions=versions(),
@@ -86,12 +90,35 @@ def assembled(
         },
         problem=problem,
         work=counts.work(extra=1) if options["backend"] == "adjoint" else {},
-        **measures,
+        **vars(measures),
     )
 
 
+def _verdict(
+    discrete: DiscreteProblem,
+    found: BackendResult,
+    at: Trajectory,
+    value: float,
+    measures: Measures,
+    tolerance: float,
+) -> tuple[int, str]:
+    """Status and message: solved where every measure is within the tolerance."""
+    above = measures.above(tolerance)
+    if np.isfinite(value) and not above:
+        return SOLVED, found.message
+    infeasible = measures.feasibility > tolerance
+    worst = discrete.rows.worst(at.constraints) if infeasible else ""
+    text = f"{found.message}; above the tolerance {tolerance:.0e}: {above}"
+    status = STALLED if found.status == SOLVED else found.status
+    return status, f"{text}; {worst}" if worst else text
+
+
 def costates_of(
-    evaluator: Any, w: np.ndarray, at: Any, own: np.ndarray | None = None, one_step: bool = False
+    evaluator: BackendEvaluator,
+    w: Flat,
+    at: Trajectory,
+    own: np.ndarray | None = None,
+    one_step: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Costates per sample (ψ for ODE dynamics, p with p(T) else) and ∇Φ; see :class:`Solution`.
 

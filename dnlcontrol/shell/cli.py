@@ -49,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-# -- commands
-# --------------------------------------------------------------------------------------------------
+# -- commands ------------------------------------------------------------------------------------
 def run_solve(given: argparse.Namespace) -> int:
     file = _problem(given)
     start = None if given.start is None else _solution(given.start)
@@ -162,8 +161,7 @@ COMMANDS: dict[str, Run] = {
 }
 
 
-# -- helpers
-# --------------------------------------------------------------------------------------------------
+# -- helpers -------------------------------------------------------------------------------------
 def _problem(given: argparse.Namespace) -> ProblemFile:
     file = load_problem(given.problem, parse_parameters(given.p))
     if getattr(given, "out", None):

@@ -82,7 +82,7 @@ def study(
     folder = None if directory is None else prepare(directory, problem, ladder, rule)
     kept = Directory(folder, dict(source or {}))
     requests = [Request(options, goal, rule, warm) for options in both]
-    chains = [Chain(problem, request, start, kept, progress) for request in requests]
+    chains = [Ladder(problem, request, start, kept, progress) for request in requests]
     levels: list[Level] = []
     for depth in ladder:
         last = depth == ladder[-1]
@@ -95,7 +95,7 @@ def study(
     return result
 
 
-class Chain:
+class Ladder:
     """The levels of one backend, each started from those before it."""
 
     def __init__(

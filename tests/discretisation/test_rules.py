@@ -240,8 +240,7 @@ def test_an_implicit_layer_without_a_root_is_told():
     assert not solution.success and any("not finite at the start" in str(w.message) for w in caught)
 
 
-# -- samples at the nodes
-# -------------------------------------------------------------------------------------
+# -- samples at the nodes ------------------------------------------------------------------------
 def layout(L: int, on: str = "ts", T: float = 1.5) -> Layout:
     return Layout(Grid(L, T, "trapezoid"), on)
 
@@ -310,8 +309,7 @@ def test_cell_averages_end_with_the_interval():
     assert total == pytest.approx(0.5 * (0.5 * 1.5**2) ** 2, rel=1e-13)
 
 
-# -- a further rule
-# ---------------------------------------------------------------------------------------------
+# -- a further rule ------------------------------------------------------------------------------
 class Right(Rule):
     """The right rectangle rule: z^l = τ Σ_{0<s<=l} k(t_l, t_s), implicit, first order."""
 

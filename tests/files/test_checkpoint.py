@@ -229,8 +229,7 @@ def test_stages_inside_begin_anew(tmp_path: Path) -> None:
     assert again.found("rounds") == {"round": 1} and again.found("newton") == {}
 
 
-# -- the progress line
-# ---------------------------------------------------------------------------------------------
+# -- the progress line ---------------------------------------------------------------------------
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

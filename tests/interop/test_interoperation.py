@@ -98,8 +98,7 @@ def functions_of(program: dnl.CasadiProgram):
     return lambda z: [np.array(v).ravel() for v in f(z)]
 
 
-# -- the program
-# --------------------------------------------------------------------------------------------------
+# -- the program ---------------------------------------------------------------------------------
 @every_problem
 def test_the_entries_are_where_the_program_says(make, depth):
     """At random controls with their states: cost, rows and constraints against the sweep,
@@ -230,8 +229,7 @@ def test_adding_leaves_the_program_as_it_was_and_says_what_is_wrong():
             wrong()
 
 
-# -- C
-# --------------------------------------------------------------------------------------------------
+# -- C -------------------------------------------------------------------------------------------
 def in_c(
     name: str, library: ctypes.CDLL, arguments: list[np.ndarray], sizes: list[int]
 ) -> list[np.ndarray]:
@@ -333,8 +331,7 @@ def test_a_bad_path_is_refused(path, tmp_path):
         )
 
 
-# -- labelled arrays
-# -------------------------------------------------------------------------------------------------
+# -- labelled arrays -----------------------------------------------------------------------------
 def test_named_dimensions():
     xarray = pytest.importorskip("xarray", reason="needs xarray: pip install dnlcontrol[xarray]")
     solution = dnl.solve(tokens(), 3, backend="adjoint")

@@ -282,8 +282,7 @@ def test_the_trapezoidal_constant_against_extrapolated_values(case):
     assert abs(found[-1].corrected - limit) < 0.2 * abs(found[-1].value - limit)
 
 
-# -- refusals
-# ------------------------------------------------------------------------------------------------
+# -- refusals ------------------------------------------------------------------------------------
 def triangle(**options) -> dnl.ControlProblem:
     options = {"terminal": lambda x, c: (x - 1) ** 2, "regularisers": [dnl.H1("w", 0.1)], **options}
     return dnl.ControlProblem(
@@ -373,8 +372,7 @@ def test_solutions_that_cannot_be_used(tmp_path):
         dnl.error_constant(4)
 
 
-# -- studies
-# -------------------------------------------------------------------------------------------------
+# -- studies -------------------------------------------------------------------------------------
 def test_studies_show_it(tmp_path):
     t7 = module("t7_h1_triangle")
     study = dnl.study(t7.problem(), [2, 4, 8], reference=t7.reference(), directory=tmp_path / "run")

@@ -46,8 +46,7 @@ def continuum(solutions):
     return dnl.resnet_continuum(solutions[2])
 
 
-# -- the functional
-# -------------------------------------------------------------------------------------
+# -- the functional ------------------------------------------------------------------------------
 def test_the_functional_has_all_four_penalties(problem):
     """E_n = Σ loss + α_1 (n Σ|ΔK|² + τ_1|K_0|²) + α_2 (the same for b) + α_3 |W|² + α_4 |c|², at a
     random control.
@@ -74,8 +73,7 @@ def test_energy_terms_add_up(problem, solutions):
     assert sum(terms.values()) == pytest.approx(solutions[0].value, rel=1e-13)
 
 
-# -- identities at each depth
-# ---------------------------------------------------------------------------
+# -- identities at each depth --------------------------------------------------------------------
 def test_every_identity_holds_at_every_depth(solutions):
     report = dnl.resnet_limit_report(solutions)
     assert report.passed, report
@@ -130,8 +128,7 @@ def test_the_summed_identity_needs_the_costate_of_the_next_layer(problem, soluti
     assert np.abs(0.7 * K[0] + wrong / 0.2).max() > 1e-4
 
 
-# -- over the depths
-# ------------------------------------------------------------------------------------
+# -- over the depths -----------------------------------------------------------------------------
 def test_observed_rates_are_about_one(solutions):
     rates = dnl.resnet_limit_report(solutions).rates
     for name in ("value_step", "K_TL2", "b_TL2", "states_sup", "head", "start_K", "end_K"):
@@ -177,8 +174,7 @@ def test_rates_are_refused_when_the_weights_vanish():
     assert dnl.resnet_limit_report(ladder(flat, [4, 8], 1e-8), least=0.0).rates
 
 
-# -- the continuum
-# --------------------------------------------------------------------------------------
+# -- the continuum -------------------------------------------------------------------------------
 def test_extrapolated_minimisers_agree_with_the_boundary_value_problem(solutions, continuum):
     """Richardson over five depths leaves O(L^-5) in the value, over two depths O(L^-2) in the
     controls.
@@ -252,8 +248,7 @@ def test_a_problem_without_a_head():
     assert continuum.value == pytest.approx(limit, abs=1e-6) and continuum.constants == {}
 
 
-# -- TL²
-# ------------------------------------------------------------------------------------------------
+# -- TL² -----------------------------------------------------------------------------------------
 def brute_force(t, f, r, g):
     """The best permutation of equally many atoms."""
     n = len(t)
@@ -293,8 +288,7 @@ def test_tl2_is_a_distance_below_the_monotone_coupling(monkeypatch):
     assert tl2_distance(grids[0], values[0], grids[1], values[1]) >= d[0][1]
 
 
-# -- input, script
-# --------------------------------------------------------------------------------------
+# -- input, script -------------------------------------------------------------------------------
 def test_bad_input_is_named(solutions):
     def reject(call, message):
         with pytest.raises((dnl.InputError, dnl.InputTypeError), match=message):

@@ -38,8 +38,7 @@ def sampled(at, function):
     return function(*at.positions)[:, None]
 
 
-# -- between depths
-# -------------------------------------------------------------------------------------------------
+# -- between depths ------------------------------------------------------------------------------
 @pytest.mark.parametrize("fine", [6, 12, 33])
 def test_splines_reproduce_symmetric_bicubics(fine):
     """On the mirrored square these are cubic in each variable, as the spline is; also beyond the
@@ -98,8 +97,7 @@ def test_extrapolation_is_exact_for_quadratics_in_1_over_L():
     np.testing.assert_allclose(extrapolated((8, 16, 32), levels, spaces[64]), at(64), atol=1e-11)
 
 
-# -- the correction
-# --------------------------------------------------------------------------------------------------
+# -- the correction ------------------------------------------------------------------------------
 def dense(apply, size):
     return np.stack([apply(e) for e in np.eye(size)], axis=1)
 
@@ -208,8 +206,7 @@ def test_the_last_model_is_solved_to_what_is_asked():
     assert forcing(1e-3, 1.0, tolerance) == pytest.approx(2e-5)
 
 
-# -- solves
-# --------------------------------------------------------------------------------------------------
+# -- solves --------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def ladder():
     problem, levels = toy(), []

@@ -56,8 +56,7 @@ def arrays(rng, **change) -> dict[str, np.ndarray]:
     return made | change
 
 
-# -- formats
-# --------------------------------------------------------------------------------------------------
+# -- formats -------------------------------------------------------------------------------------
 def test_cifar_batches(tmp_path, rng):
     """Record n is its label, then the red, green and blue planes row by row."""
     batches = write_cifar(tmp_path, rng)
@@ -134,8 +133,7 @@ def test_states_are_block_means_standardised_by_the_training_images(rng):
     assert few.x_train.shape[0] == len(few.y_train) == 5 and len(few.x_test) == len(few.y_test) == 2
 
 
-# -- what is wrong is named
-# -----------------------------------------------------------------------------------------
+# -- what is wrong is named ----------------------------------------------------------------------
 def broken_cifar(kind):
     def make(folder, rng):
         write_cifar(folder, rng)
@@ -313,8 +311,7 @@ def test_bad_sizes_are_named(rng):
             call()
 
 
-# -- the problem and the experiment
-# ---------------------------------------------------------------------------------
+# -- the problem and the experiment --------------------------------------------------------------
 def test_the_plain_network_is_a_densenet_without_the_step():
     """x^l = x_0 + tanh(Σ W * x^s + b), the penalty is (α/2) Σ w² and the start has variance
     1/(fan-in).

@@ -27,8 +27,7 @@ def tensor(a):
     return torch.as_tensor(np.array(a))
 
 
-# -- what dense networks contain
-# ------------------------------------------------------------------------------------
+# -- what dense networks contain -----------------------------------------------------------------
 @pytest.mark.parametrize("depth", [1, 7, 32])
 def test_form_a_with_weights_of_the_source_alone_is_a_residual_network(depth):
     """x^{l+1} = x^l + τ W^l F(x^l); the two add the same L terms in another order: L·eps times
@@ -58,8 +57,7 @@ def test_form_c_with_weights_of_the_source_alone_is_the_resnet_dynamics():
     np.testing.assert_allclose(dense, resnet, rtol=1e-14, atol=1e-14)
 
 
-# -- attention
-# --------------------------------------------------------------------------------------------------
+# -- attention -----------------------------------------------------------------------------------
 @pytest.mark.parametrize("tokens, channels, heads", [(1, 1, 1), (5, 4, 1), (3, 6, 3), (4, 4, 4)])
 @pytest.mark.parametrize("flat, causal", [(False, False), (True, False), (False, True)])
 def test_attention_is_torchs_scaled_dot_product_attention(tokens, channels, heads, flat, causal):
@@ -116,8 +114,7 @@ def test_causal_tokens_do_not_read_later_ones():
     assert np.abs(x[-1, :, -1] - y[-1, :, -1]).min() > 1e-3
 
 
-# -- convolution
-# --------------------------------------------------------------------------------------------------
+# -- convolution ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "size, kernel", [((5,), 3), ((2,), 5), ((4, 3), 3), ((1, 4), 3), ((3, 2), 5), ((2, 2), 1)]
 )
@@ -173,8 +170,7 @@ def test_convolution_feature_starts_as_the_identity():
     np.testing.assert_array_equal(feature(0.0, x, u), x)
 
 
-# -- derivatives, backends
-# --------------------------------------------------------------------------------------------
+# -- derivatives, backends -----------------------------------------------------------------------
 def stack(name):
     rng = np.random.default_rng(9)
     attention, convolution = dnl.Attention(2, 2, 2), dnl.Convolution((2, 2), 1)

@@ -30,8 +30,7 @@ def bryson_denham(backend: str) -> dnl.Solution:
     return dnl.solve(o4_bryson_denham.problem(), 12, backend=backend)
 
 
-# -- multipliers
-# --------------------------------------------------------------------------------------------
+# -- multipliers ---------------------------------------------------------------------------------
 @BOTH
 def test_multiplier_by_name_and_node(backend: str):
     solution = bryson_denham(backend)
@@ -92,8 +91,7 @@ def test_unknown_multipliers(arguments, told: str):
         bryson_denham("adjoint").multiplier(*arguments)
 
 
-# -- Hamiltonian
-# --------------------------------------------------------------------------------------------
+# -- Hamiltonian ---------------------------------------------------------------------------------
 @BOTH
 def test_hamiltonian_of_an_autonomous_problem_is_constant_to_first_order(backend: str):
     depths = [32, 64, 128]
@@ -157,8 +155,7 @@ def test_hamiltonian_needs_the_problem(tmp_path):
         dnl.hamiltonian(replace(solution, problem=o1_hager.problem()))
 
 
-# -- the record
-# ---------------------------------------------------------------------------------------------
+# -- the record ----------------------------------------------------------------------------------
 @pytest.mark.parametrize(("backend", "formulation"), SOLVERS)
 @pytest.mark.parametrize(
     ("make", "L"),

@@ -52,8 +52,7 @@ def solved(name: str, depth: int) -> dnl.Solution:
     return dnl.solve(PROBLEMS[name][0](), depth)
 
 
-# -- prolongation
-# -------------------------------------------------------------------------------------------
+# -- prolongation --------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_equal_depth_gives_the_multipliers_back(name: str):
     make, L = PROBLEMS[name]
@@ -136,8 +135,7 @@ def test_a_side_that_became_infinite_pushes_no_more():
     assert dnl.solve(problem(np.inf), 4, backend="adjoint", start=solution).success
 
 
-# -- solves
-# -------------------------------------------------------------------------------------------------
+# -- solves --------------------------------------------------------------------------------------
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_solution_is_recognised(name: str, solver: str):

@@ -74,8 +74,7 @@ def table(result: dnl.MultiStart) -> list[tuple]:
     return [(r.start, r.value, r.success, r.cluster, r.stationarity, r.nit) for r in result.starts]
 
 
-# -- the minimisers of a problem that has several
-# ---------------------------------------------------------------------
+# -- the minimisers of a problem that has several ------------------------------------------------
 @pytest.fixture(scope="module")
 def toy() -> dnl.ControlProblem:
     return two_class_toy(samples=6, alpha=2e-3)
@@ -187,8 +186,7 @@ def problem():
     assert len(one.clusters) == 2 and table(one) == table(two)
 
 
-# -- the order of arrival
-# ---------------------------------------------------------------------------------------------
+# -- the order of arrival ------------------------------------------------------------------------
 def gathered(points: np.ndarray, order, near: float, failed=()) -> tuple[list[tuple], list, int]:
     """Clusters of numbers that are equal when at most ``near`` apart, and the largest number of
     solutions held.
@@ -228,8 +226,7 @@ def test_memory_does_not_grow_with_the_number_of_starts():
     assert most <= 4 + 8
 
 
-# -- symmetries
-# --------------------------------------------------------------------------------------------------
+# -- symmetries ----------------------------------------------------------------------------------
 def test_alignment_finds_the_nearest_of_all_signed_permutations():
     """Against enumeration of the 2^3 · 3! elements."""
     space = dnl.discretise(hidden_layer(hidden=3), 3).space
@@ -364,8 +361,7 @@ def test_two_hidden_layers_are_aligned_in_turn():
         assert aligned(one, u, layers, mass)[1] <= 1e-12
 
 
-# -- what is refused and what is said
-# ---------------------------------------------------------------------------------
+# -- what is refused and what is said ------------------------------------------------------------
 @pytest.mark.parametrize(
     ("problem", "symmetries", "says"),
     [

@@ -76,8 +76,7 @@ class SharedEvaluator(Evaluator):
         total = self._sum(np.append(at.gradient, at.value))
         return replace(at, value=float(total[-1]), gradient=total[:-1])
 
-    # -- between the ranks
-    # ------------------------------------------------------------------------------------
+    # -- between the ranks -----------------------------------------------------------------------
     def _sum(self, own: np.ndarray) -> np.ndarray:
         """Σ_r (N_r/N) of the ranks' arrays."""
         total = self._carried(self.share * own)

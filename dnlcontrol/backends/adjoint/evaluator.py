@@ -66,8 +66,7 @@ class Evaluator:
         self.vectors = Vectors(self.space, self.device, self.dtype, self.sweep.columns)
         self.way = way_of(self.sweep, self.lagrangian, self.vectors, stored)
 
-    # -- the three products
-    # ----------------------------------------------------------------------------------------------
+    # -- the three products ----------------------------------------------------------------------
     def value(self, w: Flat, multipliers: Multipliers | None = None) -> float:
         """J (plus constraint terms), by the forward sweep alone."""
         self.counts.values += 1
@@ -93,8 +92,7 @@ class Evaluator:
         self.space.add_penalty_gradient(d, product)
         return product
 
-    # -- reports
-    # ----------------------------------------------------------------------------------------------
+    # -- reports ---------------------------------------------------------------------------------
     def trajectory(self, w: Flat, multipliers: Multipliers | None = None) -> Trajectory:
         """Everything known at one control, with the multipliers' Lagrangian."""
         gradient = self.vectors.zeros()

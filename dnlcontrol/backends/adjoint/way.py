@@ -112,8 +112,7 @@ class Swept(ABC):
     ) -> tuple[Tensor, Passed | None]:
         """One chunk forward and backward, see :class:`Way`."""
 
-    # -- what several ways share
-    # ----------------------------------------------------------------------------------------------
+    # -- what several ways share -----------------------------------------------------------------
     def cost(
         self, data: Data, multipliers: Multipliers | None
     ) -> Callable[[Tensor, Tensors], Tensor]:

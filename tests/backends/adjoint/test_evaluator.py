@@ -116,8 +116,7 @@ def close(got: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
     return np.allclose(got, expected, rtol=0, atol=tolerance * scale)
 
 
-# -- value and states
-# ---------------------------------------------------------------------------------------
+# -- value and states ----------------------------------------------------------------------------
 @pytest.mark.parametrize(("name", "rule"), EVERY)
 def test_values_and_states_agree(name, rule, rng):
     case = setting(name, rule)
@@ -143,8 +142,7 @@ def test_transcription_holds_at_the_reference_states(name, rule, rng):
     assert close(condensed.residual, np.zeros_like(condensed.residual), VALUE)
 
 
-# -- derivatives
-# --------------------------------------------------------------------------------------------
+# -- derivatives ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(("name", "rule"), EVERY)
 def test_gradients_agree(name, rule, rng):
     case = setting(name, rule)
@@ -195,8 +193,7 @@ def test_dense_hessian_column_by_column(stored, rng):
     assert close(H, Condensed(case, w).hessian, HESSIAN)
 
 
-# -- orders
-# -------------------------------------------------------------------------------------------------
+# -- orders --------------------------------------------------------------------------------------
 def reaches(rate: float, order: float, slack: float) -> bool:
     """``inf`` stands for a remainder that vanishes."""
     return np.isinf(rate) or abs(rate - order) <= slack
@@ -276,8 +273,7 @@ def test_taylor_steps_shrink_where_the_cost_bends_fast():
     assert all(f.passed for f in found) and any(f.steps[0] == 1e-3 for f in found)
 
 
-# -- costates
-# -----------------------------------------------------------------------------------------------
+# -- costates ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("N", [1, 3])
 @pytest.mark.parametrize("stored", [True, False])
 def test_volterra_costates_by_hand(N, stored, rng):
@@ -379,8 +375,7 @@ def test_costates_are_the_multipliers_of_the_transcription(name, rule, rng):
     assert close(found.integral_costates if one_step else found.costates, lam, GRADIENT)
 
 
-# -- what the table covers
-# ----------------------------------------------------------------------------------
+# -- what the table covers -----------------------------------------------------------------------
 def test_the_random_problems_cover_the_library():
     problems = [setting(name).problem for name in CASES]
     assert {type(p.dynamics).__name__ for p in problems} == {"Volterra", "ODE", "Dense", "ResNet"}

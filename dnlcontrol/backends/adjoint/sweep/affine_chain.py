@@ -97,8 +97,7 @@ class AffineChain:
     weight: float
     kept: Kept = field(default_factory=Kept, compare=False)
 
-    # -- pieces
-    # ----------------------------------------------------------------------------------------------
+    # -- pieces ----------------------------------------------------------------------------------
     def _controls(self, u: Tensors) -> tuple[Tensor, Tensor | None]:
         """W (L, d, d) and b (L, d), or cotangents in the same places; constants are repeated."""
         names = [self.columns.matrix, *([self.columns.bias] if self.columns.bias else [])]
@@ -142,8 +141,7 @@ class AffineChain:
         if self.columns.bias is not None:
             out[self.columns.bias][part].add_(total[..., size], alpha=self.weight)
 
-    # -- first order
-    # ----------------------------------------------------------------------------------------------
+    # -- first order -----------------------------------------------------------------------------
     def forward(self, u: Tensors, start: Tensor, fresh: bool = False) -> Layers:
         """X and H from x^0 = ``start`` (d, n); without ``fresh`` valid until the next call."""
         layers = self._layers(start, fresh=fresh)
@@ -203,8 +201,7 @@ class AffineChain:
         lam[-len(direct) :] += direct
         return lam
 
-    # -- second order: values and tangents side by side, (rows, 2, n)
-    # ------------------------------------------------
+    # -- second order: values and tangents side by side, (rows, 2, n) ----------------------------
     def pairs(self, u: Tensors, du: Tensors, start: Tensor) -> Layers:
         """(X, Ẋ) and (H, Q), valid until the next call."""
         layers = self._layers(start, 2)

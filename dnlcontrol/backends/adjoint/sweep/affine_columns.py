@@ -175,8 +175,7 @@ class Columns:
             stop = min(start + size, rows)
             yield slice(start, stop), buffer[: stop - start]
 
-    # -- first order
-    # ----------------------------------------------------------------------------------------------
+    # -- first order -----------------------------------------------------------------------------
     def add(self, z: Tensor, y: Tensor, read: Read, weight: float) -> None:
         """z (rows, n) += c σ(W Y + b)."""
         if self.elements.value is None and read.bias is None:
@@ -209,8 +208,7 @@ class Columns:
             if out.bias is not None:
                 out.bias[part].add_(g.sum(1), alpha=weight)
 
-    # -- second order: values and tangents side by side, (rows, 2, n)
-    # -------------------------------------------
+    # -- second order: values and tangents side by side, (rows, 2, n) ----------------------------
     def _values(
         self, part: slice, product: Product, along: Product, h: Tensor
     ) -> tuple[Tensor, Tensor]:

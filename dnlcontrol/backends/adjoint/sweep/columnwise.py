@@ -91,8 +91,7 @@ class Sweep:
         times = self.grid.nodes if "t" in formula.reads else self.grid.nodes[:1]
         return Data(self.tensor([[formula(numpy_engine(), t, x) for x in x0] for t in times]), rows)
 
-    # -- pieces
-    # ----------------------------------------------------------------------------------------------
+    # -- pieces ----------------------------------------------------------------------------------
     def shared(self, u: Tensors, formula: Formula, l: int) -> dict[str, Tensor]:
         """The path controls at l and the constants that a formula reads."""
         out = {}
@@ -153,8 +152,7 @@ class Sweep:
 
         return Stage(right, (shared, self.inputs(u, l, own=True)), implicit=True)
 
-    # -- passes
-    # ----------------------------------------------------------------------------------------------
+    # -- passes ----------------------------------------------------------------------------------
     def states(self, u: Tensors, data: Data) -> tuple[Tensor, Tensor]:
         """x (L+1, n, *state) and z (L+1, n, *integral), the part of z^l from earlier layers."""
         if self.chain is not None:

@@ -117,8 +117,7 @@ class Linearised:
             len(path),
         )
 
-    # -- node functions on flat vectors
-    # -------------------------------------------------------------------------
+    # -- node functions on flat vectors ----------------------------------------------------------
     def pair(self, t: Tensor, place: Tensor, x: Tensor, q: Tensor) -> Tensor:
         """φ; ``place`` is (t_s, c)."""
         s, weight = place
@@ -159,8 +158,7 @@ class Linearised:
         q = self.sweep.tensor(self.node_reads.gather(self.parts))
         return self.sweep.nodes, g, self.z.reshape(L + 1, self.count, -1), q
 
-    # -- first order
-    # ----------------------------------------------------------------------------------------------
+    # -- first order -----------------------------------------------------------------------------
     def _first(self) -> None:
         """Form φ_x (pairs, n, dz, dx) and φ_q, ψ_z and ψ_q or None, and the slope.
 

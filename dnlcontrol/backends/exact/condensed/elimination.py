@@ -137,8 +137,7 @@ class ReducedPoint:
         self.x[l] = x
         self.z[l] += r.grid.own[l] * r.nodes.kernel.value(r.pair_data(pair), x[None], q)[0]
 
-    # -- values
-    # ----------------------------------------------------------------------------------------------
+    # -- values ----------------------------------------------------------------------------------
     @cached_property
     def outputs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Value (layers, N, o) and Jacobians (layers, N, o, dx), (layers, N, o, m) of the terms."""
@@ -174,8 +173,7 @@ class ReducedPoint:
             c[block.part] = values.ravel()
         return c
 
-    # -- first order
-    # ----------------------------------------------------------------------------------------------
+    # -- first order -----------------------------------------------------------------------------
     @cached_property
     def kernel_derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """τφ_x (pairs, N, dz, dx) and τφ_q (pairs, N, dz, m)."""
@@ -332,8 +330,7 @@ class ReducedPoint:
         out[:, order] = J
         return out
 
-    # -- second order
-    # ----------------------------------------------------------------------------------------------
+    # -- second order ----------------------------------------------------------------------------
     def curvature(self, mu: RowVector | None = None) -> Curvature:
         """The second derivatives at all nodes for the multipliers μ; the last ones are kept."""
         key = b"" if mu is None else mu.tobytes()

@@ -44,8 +44,7 @@ class Nodes:
             for b in discrete.rows.blocks
         ]
 
-    # -- building
-    # ---------------------------------------------------------------------------------------------
+    # -- building --------------------------------------------------------------------------------
     def reads(self, *formulas: Formula | None) -> list[str]:
         """The controls that any of the formulas reads, in the order of the space."""
         return [
@@ -99,8 +98,7 @@ class Nodes:
         value = self._traced(formula, target)({**data, "x": x, "u": u, "c": u})
         return NodeFunction(list(data.values()), x, q, value, self.samples)
 
-    # -- where the controls of a node lie in the flat vector
-    # ----------------------------------------------------
+    # -- where the controls of a node lie in the flat vector -------------------------------------
     def index(
         self, names: Sequence[str], path: np.ndarray, layers: np.ndarray | None = None
     ) -> np.ndarray:

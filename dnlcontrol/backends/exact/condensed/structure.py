@@ -78,8 +78,7 @@ class Reduced:
         explicit = self.markov and self.nodes.outer is None and self.grid.rule == "left"
         return March(self.nodes.kernel, self.depth) if explicit else None
 
-    # -- the Lagrangian's terms
-    # -----------------------------------------------------------------------------------
+    # -- the Lagrangian's terms ------------------------------------------------------------------
     def _terms(self) -> list[Term]:
         p = self.problem
         f = p.formulas
@@ -129,8 +128,7 @@ class Reduced:
             out[:, block.samples] = values
         return out
 
-    # -- the order of the controls
-    # ----------------------------------------------------------------------------------
+    # -- the order of the controls ---------------------------------------------------------------
     @cached_property
     def order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(order, place, prefix): entries sorted by first layer, their places, and how many act up

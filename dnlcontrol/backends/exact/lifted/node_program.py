@@ -100,8 +100,7 @@ class NodeProgram:
         self.pieces = [self._kernel(), *self._terms()]
         self._v = ca.MX.sym("v", self.size)
 
-    # -- structure
-    # -------------------------------------------------------------------------------------------
+    # -- structure -------------------------------------------------------------------------------
     def _linear_rows(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
         """Rows, columns and entries of A, and b.
 
@@ -185,8 +184,7 @@ class NodeProgram:
             return ca.MX.zeros(self.size, 1)
         return ca.mtimes(_constant((self.size, self.size), rows, columns, entries), self._v)
 
-    # -- values
-    # ----------------------------------------------------------------------------------------------
+    # -- values ----------------------------------------------------------------------------------
     @cached_property
     def objective(self) -> ca.MX:
         v = self._v
@@ -212,8 +210,7 @@ class NodeProgram:
         """Unknowns, objective and rows, as ``casadi.nlpsol`` takes them."""
         return {"x": self._v, "f": self.objective, "g": self.rows}
 
-    # -- derivatives
-    # -----------------------------------------------------------------------------------------
+    # -- derivatives -----------------------------------------------------------------------------
     @cached_property
     def derivatives(self) -> dict[str, Any]:
         """Options for ``casadi.nlpsol``: exact first and second derivatives."""

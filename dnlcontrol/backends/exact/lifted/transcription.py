@@ -62,8 +62,7 @@ class Transcription:
         """Options for ``casadi.nlpsol``: none, it differentiates the symbolic graph."""
         return {}
 
-    # -- controls and states at nodes
-    # ------------------------------------------------------------------------------
+    # -- controls and states at nodes ------------------------------------------------------------
     def _control_sites(self) -> dict[str, ca.SX]:
         """name -> matrix with one column of flat components per site."""
         return {
@@ -105,8 +104,7 @@ class Transcription:
     def _targets(self, target: np.ndarray, samples: np.ndarray) -> ca.DM:
         return ca.DM(target[samples].reshape(len(samples), -1).T)
 
-    # -- the state equation
-    # ------------------------------------------------------------------------------------------
+    # -- the state equation ----------------------------------------------------------------------
     def _state_rows(self) -> ca.SX:
         z = self._integrals(self._features())
         free = [ca.DM(g.T) for g in self.discrete.free_terms]
@@ -167,8 +165,7 @@ class Transcription:
                 z[layer] = z[layer] + weight * value
         return z
 
-    # -- cost and constraints
-    # -----------------------------------------------------------------------------------------
+    # -- cost and constraints --------------------------------------------------------------------
     def _cost(self) -> ca.SX:
         f = self.problem.formulas
         p = self.problem
