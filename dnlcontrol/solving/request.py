@@ -123,8 +123,9 @@ def _refuse_unknown(what: str, name: str) -> None:
 
 
 def _refuse_foreign(name: str, value: object, kind: type[Exact] | type[Adjoint]) -> None:
-    owner = f"it is an option of backend={OWNER[name].name!r}"
-    checks.reject(name, value, f"{DEFAULT[name]!r} for the {kind.name} backend; {owner}")
+    owner = OWNER[name].name
+    needs = f"the option needs {owner!r}, as in backend={owner!r}"
+    checks.reject(name, value, f"{DEFAULT[name]!r} for the {kind.name} backend; {needs}")
 
 
 def _with_batches(options: Exact | Adjoint, batches: object) -> Adjoint:
