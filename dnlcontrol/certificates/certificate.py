@@ -10,8 +10,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """One row: ``measured`` is at most ``allowed`` (``at_least``: at least) when it passed; NaN
-    never passes.
+    """One row; NaN never passes.
+
+    It passed where ``measured`` is at most ``allowed`` (``at_least``: at least).
     """
 
     name: str

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def hamiltonian(solution: Solution) -> np.ndarray:
-    """H at the nodes l = 0..L-1 for every sample, (L, N), per sample like the costates
-    (docs/theory.md):
+    """H at the nodes l = 0..L-1 for every sample, (L, N).
+
+    H is per sample like the costates (docs/theory.md):
 
         ODE        H^s = ℓ(t_s, x^s, u^s) + ψ^{s+1} · f(t_s, x^s, u^s)
         Volterra   H^s = ℓ(t_s, x^s, u^s) + N Σ_{l>s} z̄^l · k(t_l, t_s, y^s, u^{l,s}),

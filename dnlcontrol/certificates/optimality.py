@@ -1,5 +1,6 @@
-"""certify: is this a minimiser of the discrete problem? Everything is computed again from its
-controls and multipliers.
+"""certify: whether this is a minimiser of the discrete problem.
+
+Everything is computed again from its controls and multipliers.
 
     feasibility       each constraint and the control bounds; states and value against a fresh
                       forward solve
@@ -46,8 +47,7 @@ TAYLOR_STEPS = (1e-2, 1e-3)  # the shorter where higher orders still show at the
 def certify(
     solution: Solution, tolerance: float | None = None, seed: int | None = None
 ) -> Certificate:
-    """Check a solution of any backend against the definition of a minimiser, from its stored
-    numbers alone.
+    """Check a solution of any backend against the definition of a minimiser, by its stored numbers.
 
     Parameters
     ----------
@@ -157,9 +157,7 @@ def _forward(solution: Solution, point: StoredPoint) -> list[Check]:
 
 
 def _feasible(point: StoredPoint, c: np.ndarray) -> list[Check]:
-    """The violation of each constraint, at their values c (rows.size,), and of each control's
-    bounds.
-    """
+    """The violation of each constraint, of values c (rows.size,), and of each control's bounds."""
     rows, space = point.evaluator.rows, point.evaluator.space
     eps = point.tolerance
     violation = rows.violation(c)
@@ -274,8 +272,9 @@ def _bound_signs(point: StoredPoint) -> list[Check]:
 
 
 def _taylor(point: StoredPoint, products: Evaluator, rng: np.random.Generator) -> list[Check]:
-    """The orders along smooth random directions into the bounds: the derivatives are those of the
-    value there.
+    """The Taylor orders along smooth random directions into the bounds.
+
+    The derivatives are those of the value there.
     """
     space = point.evaluator.space
     directions = []

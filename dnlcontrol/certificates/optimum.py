@@ -1,5 +1,6 @@
-"""A discrete optimum as the expansions of its value read it: loads, and limits of states and
-controls at the nodes.
+"""A discrete optimum as the expansions of its value read it.
+
+Loads, and limits of states and controls at the nodes.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ class Optimum:
 
     @property
     def on_last_layer(self) -> list[ControlBlock]:
-        """Controls without a difference penalty whose last samples only x^L reads (none where the
-        rule has nodes).
+        """Controls without a difference penalty whose last samples only x^L reads.
+
+        None where the rule has nodes.
         """
         if self.discrete.grid.at_nodes:
             return []
@@ -88,8 +90,9 @@ class Optimum:
 
     @cached_property
     def states(self) -> np.ndarray:
-        """x at the nodes, (L+1, N, *state shape); x(T) is the limit from l < L where the discrete
-        x^L jumps.
+        """x at the nodes, (L+1, N, *state shape).
+
+        x(T) is the limit from l < L where the discrete x^L jumps.
         """
         x = self.trajectory.states
         return np.concatenate([x[:-1], ahead(x[:-1])]) if self.on_last_layer else x
@@ -130,8 +133,9 @@ class Optimum:
         return np.asarray(formula(numpy_engine(), t, x, u, *extra), dtype=float)
 
     def kernel(self, l: int, s: int) -> np.ndarray:
-        """k(t_l, t_s, F(t_s, x(t_s), v(t_s)), w(t_l, t_s)) per sample for s <= l, (N, *integral
-        shape).
+        """The kernel per sample for s <= l, (N, *integral shape).
+
+        It is k(t_l, t_s, F(t_s, x(t_s), v(t_s)), w(t_l, t_s)).
         """
         import torch
 
@@ -150,8 +154,9 @@ class Optimum:
             )
 
     def _kernel(self, l: int, s: int) -> Callable[[Any], Any]:
-        """k(t_l, ., ...) as a function of its second time, with the states and controls of the
-        sources s.
+        """k(t_l, ., ...) as a function of its second time.
+
+        States and controls are those of the sources s.
         """
         formulas = self.problem.formulas
         mapped = self.evaluator.vectorised
@@ -176,9 +181,7 @@ class Optimum:
 
 
 def ahead(values: np.ndarray, cells: float = 1.0) -> np.ndarray:
-    """The linear extrapolation (1, *shape) by some cells past the last of the samples (n,
-    *shape).
-    """
+    """The linear extrapolation (1, *shape) by some cells past the last sample of (n, *shape)."""
     return np.asarray(values[-1:] + cells * (values[-1:] - values[-2:-1]))
 
 

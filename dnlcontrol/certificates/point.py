@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredPoint:
-    """Controls and multipliers with everything that follows from them; ``evaluator`` recomputes
-    every column.
+    """Controls and multipliers with everything that follows from them.
+
+    ``evaluator`` recomputes every column.
     """
 
     evaluator: Evaluator
@@ -32,8 +33,9 @@ class StoredPoint:
 
 
 def problem_of(solution: Solution) -> ControlProblem:
-    """The problem that a solution belongs to; that of a loaded one is built again from its problem
-    file.
+    """The problem that a solution belongs to.
+
+    That of a loaded solution is built again from its problem file.
     """
     if solution.problem is not None:
         return solution.problem
@@ -45,8 +47,7 @@ def problem_of(solution: Solution) -> ControlProblem:
 def stored_point(
     solution: Solution, discrete: DiscreteProblem, argument: str = "certify.solution"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The flat controls and multipliers of a solution, after a check that it belongs to the
-    problem.
+    """The flat controls and multipliers of a solution, checked to belong to the problem.
 
     Raises
     ------

@@ -1,5 +1,6 @@
-"""Pontryagin's principle at a discrete solution, control by control; what was checked is said in
-each row.
+"""Pontryagin's principle at a discrete solution, control by control.
+
+What was checked is said in each row.
 
 Where nothing couples a control's nodes its values minimise the Hamiltonian at each node, exactly so
 in discrete time where H is convex in the control (theory section 5). Where H is not, a node with a
@@ -149,10 +150,10 @@ def _needles(
 def admissible_values(
     point: StoredPoint, block: ControlBlock, rng: np.random.Generator
 ) -> np.ndarray:
-    """SAMPLE values (SAMPLE, sites, components) within the bounds: half spread over the box, half
-    near the control.
+    """SAMPLE values (SAMPLE, sites, components) within the bounds.
 
-    A side without a bound is put at 1 + max |u| beyond the values of the control.
+    Half are spread over the box, half lie near the control. A side without a bound is put at
+    1 + max |u| beyond the values of the control.
     """
     u = block.view(point.w)
     sides = (block.view(side)[0] for side in point.evaluator.space.bounds)

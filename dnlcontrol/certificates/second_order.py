@@ -1,10 +1,9 @@
-"""The smallest eigenvalue of the Hessian of the Lagrangian, relative to the metric, on the critical
-cone's linear hull.
+"""The smallest eigenvalue of the Lagrangian's Hessian on the critical cone's linear hull.
 
-The hull holds the directions that leave strongly held controls alone and lie in the null space of
-the gradients of the strongly active constraints; weakly active ones (their multiplier is below the
-tolerance) restrict nothing in it. λ_min > 0 makes the point a strict local minimiser; λ_min < 0
-with no weakly active side makes it none.
+It is relative to the metric. The hull holds the directions that leave strongly held controls alone
+and lie in the null space of the gradients of the strongly active constraints; weakly active ones
+(their multiplier is below the tolerance) restrict nothing in it. λ_min > 0 makes the point a strict
+local minimiser; λ_min < 0 with no weakly active side makes it none.
 """
 
 from __future__ import annotations
@@ -70,8 +69,9 @@ def critical_face(point: StoredPoint) -> tuple[Face, int]:
 
 
 def active_rows(point: StoredPoint) -> tuple[np.ndarray, int]:
-    """Indices (k,) of the equalities and the strongly active constraints among the rows, and the
-    number of the weakly active.
+    """The equalities and strongly active constraints among the rows, as indices (k,).
+
+    Beside them the number of the weakly active.
     """
     c, (lower, upper) = point.at.constraints, point.evaluator.rows.bounds
     at_side = (np.abs(c - lower) <= point.tolerance) | (np.abs(c - upper) <= point.tolerance)
@@ -94,8 +94,9 @@ def constraint_gradients(
 def _dense(
     point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float, int]:
-    """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, Z a basis of the directions; its
-    dimension.
+    """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, and its dimension.
+
+    Z is a basis of the directions.
     """
     from scipy.linalg import eigh, null_space
 
@@ -149,11 +150,11 @@ class _Tangent:
 def _lanczos(
     point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float, int]:
-    """The same by Lanczos iterations in the metric (random start, residuals below
-    LANCZOS_ACCURACY).
+    """The same by Lanczos iterations in the metric.
 
-    On the orthogonal complement of the directions H is replaced by σA, σ a Rayleigh quotient on the
-    directions: no smaller than λ_min.
+    The start is random, the residuals are below LANCZOS_ACCURACY. On the orthogonal complement of
+    the directions H is replaced by σA, σ a Rayleigh quotient on the directions: no smaller than
+    λ_min.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 

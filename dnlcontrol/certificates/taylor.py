@@ -23,8 +23,10 @@ ROUNDING_STEP = 1e-4  # times the steps: remainders of third order below 1e-18
 
 @dataclass(frozen=True)
 class TaylorTest:
-    """Fitted orders of |J(w+hd) - J - h J'd| (2) and of the same less ½h² J''dd (3); inf where that
-    vanishes. Steps and remainders are (5,).
+    """Fitted orders of the Taylor remainders; inf where a remainder vanishes.
+
+    Those of |J(w+hd) - J - h J'd| (2) and of the same less ½h² J''dd (3). Steps and remainders are
+    (5,).
     """
 
     gradient_rate: float
@@ -45,13 +47,13 @@ def taylor_test(
     seed: int | None = None,
     device: str = "cpu",
 ) -> TaylorTest:
-    """Orders of the first and second Taylor remainders at a random control, along three random
-    directions.
+    """Orders of the first and second Taylor remainders at a random control.
 
-    ``seed=None`` draws a fresh point. h = 10^{-2} 2^{-k}, k = 0..4: small enough for the leading
-    term, large enough for the third-order remainder (about 10^{-10}) to stay above rounding. Where
-    they are too large for the leading term (sums of many controls without the factor τ), steps ten
-    times as small decide: a wrong gradient or Hessian leaves its order 1 or 2 there too.
+    Along three random directions; ``seed=None`` draws a fresh point. h = 10^{-2} 2^{-k}, k = 0..4:
+    small enough for the leading term, large enough for the third-order remainder (about 10^{-10})
+    to stay above rounding. Where they are too large for the leading term (sums of many controls
+    without the factor τ), steps ten times as small decide: a wrong gradient or Hessian leaves its
+    order 1 or 2 there too.
 
     Raises
     ------

@@ -26,8 +26,9 @@ STAGE_RESIDUAL = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class CasadiProgram:
-    """min f(z) subject to lbx <= z <= ubx, lbg <= g(z) <= ubg, with z = (w, x): the lifted discrete
-    problem.
+    """The lifted discrete problem as a nonlinear program in z = (w, x).
+
+    It is min f(z) subject to lbx <= z <= ubx, lbg <= g(z) <= ubg, with
 
         f  J_L, penalties included
         g  the state equation (right side 0), then every constraint but the state bounds,
@@ -137,10 +138,10 @@ class CasadiProgram:
         return {"x0": self.x0, "lbx": self.lbx, "ubx": self.ubx, "lbg": self.lbg, "ubg": self.ubg}
 
     def values(self, point: ca.DM | npt.ArrayLike) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Controls by name (sites, *shape) and states (L+1, N, *state shape) at a point z, such as
-        ``result["x"]``.
+        """Controls by name (sites, *shape) and states (L+1, N, *state shape) at a point z.
 
-        The mapping of controls serves as ``start`` of :func:`dnlcontrol.solve`.
+        The point may be ``result["x"]``. The mapping of controls serves as ``start`` of
+        :func:`dnlcontrol.solve`.
 
         Raises
         ------
@@ -153,11 +154,10 @@ class CasadiProgram:
 
 
 def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> CasadiProgram:
-    """The lifted nonlinear program of a problem at one depth, to add terms to and to give to any
-    ``nlpsol``.
+    """The lifted nonlinear program of a problem at one depth.
 
-    IPOPT by default lets bounds be passed by 1e-8 of their size: ``ipopt.bound_relax_factor`` = 0
-    makes it keep them.
+    To add terms to and to give to any ``nlpsol``. IPOPT by default lets bounds be
+    passed by 1e-8 of their size: ``ipopt.bound_relax_factor`` = 0 makes it keep them.
 
     >>> import casadi, numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -214,12 +214,11 @@ def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> Casadi
 def export_c(
     problem: ControlProblem, depth: int, path: str | os.PathLike[str], rule: str = "left"
 ) -> Path:
-    """Write J_L(w), states eliminated, and its gradient as C functions that need nothing but the C
-    library.
+    """Write J_L(w), states eliminated, and its gradient as C functions.
 
-    ``name.c`` and ``name.h`` define, with the calling convention of CasADi's generated code
-    (``int f(const double** arg, double** res, long long int* iw, double* w, int mem)``, sizes from
-    ``f_work``):
+    They need nothing but the C library. ``name.c`` and ``name.h`` define, with the calling
+    convention of CasADi's generated code (``int f(const double** arg, double** res, long long int*
+    iw, double* w, int mem)``, sizes from ``f_work``):
 
         name_value      arg[0] = w          res[0] = J_L
         name_gradient   arg[0] = w          res[0] = J_L,  res[1] = dJ_L/dw

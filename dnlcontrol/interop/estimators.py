@@ -1,5 +1,6 @@
-"""scikit-learn estimators: a dense non-local network trained as an optimal-control problem (extra
-``data``).
+"""scikit-learn estimators: a dense non-local network trained as an optimal-control problem.
+
+Needs the extra ``data``.
 """
 
 from __future__ import annotations
@@ -38,9 +39,7 @@ ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "softplus", "identity")
 
 
 class _DenseControl(BaseEstimator):
-    """What classifier and regressor share: parameters, the problem, the solve, the network's
-    output.
-    """
+    """What classifier and regressor share: parameters, problem, solve, the network's output."""
 
     def __init__(
         self,
@@ -109,8 +108,9 @@ class _DenseControl(BaseEstimator):
         return np.pad(X, ((0, 0), (0, width - X.shape[1])))
 
     def _solve(self, X: np.ndarray, loss: Callable[[Head], Cost], outputs: int) -> None:
-        """Solve level by level and keep the last solution; says as scikit-learn does when it has
-        not converged.
+        """Solve level by level and keep the last solution.
+
+        Says as scikit-learn does when it has not converged.
         """
         x0 = self._lift(X)
         batched = hasattr(method_of(self.method), "batches")
@@ -142,8 +142,9 @@ class _DenseControl(BaseEstimator):
 
     # -- the network
     def to_module(self, head: bool = True) -> Any:
-        """The fitted network as a ``torch.nn.Module``: lifted inputs (N, width) -> head_W x^L +
-        head_c, or x^L.
+        """The fitted network as a ``torch.nn.Module``.
+
+        Lifted inputs (N, width) -> head_W x^L + head_c, or x^L.
         """
         from dnlcontrol.interop.network import Network
 
@@ -165,8 +166,9 @@ class _DenseControl(BaseEstimator):
             return np.asarray(self.to_module()(torch.from_numpy(self._lift(inputs))))
 
     def __getstate__(self) -> Any:
-        """Functions cannot be pickled: the solution goes without its problem, which the parameters
-        can rebuild.
+        """The state without the solution's problem, as functions cannot be pickled.
+
+        The parameters can rebuild it.
         """
         state = dict(super().__getstate__())
         if "solution_" in state:
@@ -227,8 +229,9 @@ class DenseControlClassifier(ClassifierMixin, _DenseControl):
         return self
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """The outputs before the softmax, (N, classes); of two classes the second minus the first,
-        (N,).
+        """The outputs before the softmax, (N, classes).
+
+        Of two classes the second minus the first, (N,).
         """
         scores = self._output(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores

@@ -134,9 +134,7 @@ class Network(torch.nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Clip the controls to their bounds, as after a step of an optimiser that does not know
-        them.
-        """
+        """Clip the controls to their bounds, as after a step of an optimiser unaware of them."""
         for name in self.controls:
             control, values = self.problem.controls[name], self.controls[name]
             lower, upper = (
@@ -149,8 +147,9 @@ class Network(torch.nn.Module):
         return export(self._copy(traceable=True), self.problem.state_shape)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """What calling the network gives, as an ONNX file with a free number of samples (extra
-        ``onnx``).
+        """What calling the network gives, as an ONNX file (extra ``onnx``).
+
+        The number of samples is free.
         """
         write_onnx(self._copy(traceable=True), self.problem.state_shape, path)
 
@@ -175,8 +174,9 @@ class Network(torch.nn.Module):
         return self
 
     def _formulas(self) -> tuple[Vectorised, Callable[..., Tensor] | None]:
-        """The stacked formulas and the free term (t, x0 (N, *)) -> (N, *g) in the module's present
-        precision.
+        """The stacked formulas and the free term (t, x0 (N, *)) -> (N, *g).
+
+        Both in the module's present precision.
         """
         device, dtype = self.nodes.device, self.nodes.dtype
         if self._vectorised is None or (self._vectorised[0].device, self._vectorised[0].dtype) != (
@@ -262,8 +262,9 @@ class Network(torch.nn.Module):
         )
 
     def _inputs(self, s: int, own: bool) -> Inputs:
-        """The triangular samples of a column (``own``: of its diagonal), what else the kernel and
-        the feature read.
+        """The triangular samples of a column, and what else the kernel and the feature read.
+
+        ``own``: those of the column's diagonal.
         """
         f = self.problem.formulas
         ts = {

@@ -64,8 +64,9 @@ class TraceableEngine(TorchEngine):
 def traceable_formulas(
     discrete: DiscreteProblem, device: torch.device, dtype: torch.dtype, owner: torch.nn.Module
 ) -> Vectorised:
-    """The formulas themselves, mapped over samples: a dynamics' own batched kernel looks at the
-    number of samples.
+    """The formulas themselves, mapped over samples.
+
+    A dynamics' own batched kernel looks at the number of samples.
     """
     found = Vectorised(discrete, device, dtype, batched=False)
     found.engine = TraceableEngine(dtype, device, owner)
@@ -73,11 +74,10 @@ def traceable_formulas(
 
 
 class TraceableFormula(torch.nn.Module):
-    """A traceable network as one graph of PyTorch's basic operations, with its controls and buffers
-    beside it.
+    """A traceable network as one graph of PyTorch's basic operations.
 
-    The graph is recorded below vmap, with a symbol for every size; ``torch.export`` alone records
-    vmap itself, and not every later stage undoes that.
+    Its controls and buffers lie beside it. The graph is recorded below vmap, with a symbol for
+    every size; ``torch.export`` alone records vmap itself, and not every later stage undoes that.
     """
 
     def __init__(self, network: torch.nn.Module, x0: torch.Tensor) -> None:
@@ -144,10 +144,10 @@ def write_onnx(
 
 
 def export_onnx(solution: Any, path: str | os.PathLike[str], head: bool = True) -> None:
-    """Write a solution's network as an ONNX file: x0 (N, *state) -> prediction (``head``), or x^L
-    (extra ``onnx``).
+    """Write a solution's network as an ONNX file (extra ``onnx``).
 
-    A loss without a head predicts x^L itself.
+    The network is x0 (N, *state) -> prediction (``head``), or x^L. A loss without a head predicts
+    x^L itself.
     """
     network = solution.to_module()
     network.head = head and network.has_head

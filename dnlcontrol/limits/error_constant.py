@@ -1,9 +1,9 @@
-"""The error constant of the optimal value: c in J_L = J* + c/L^p + o(L^-p), from one discrete
-solution.
+"""The error constant of the optimal value, from one discrete solution.
 
-p is the order of the rule, 1 for the left rule and 2 for the trapezoidal one. At a minimiser the
-value moves to first order only through the errors of the quadratures, weighted with the costates
-(envelope theorem): see ``expansion_left`` and ``expansion_trapezoid`` for the terms.
+It is c in J_L = J* + c/L^p + o(L^-p). p is the order of the rule, 1 for the left rule and 2 for the
+trapezoidal one. At a minimiser the value moves to first order only through the errors of the
+quadratures, weighted with the costates (envelope theorem): see ``expansion_left`` and
+``expansion_trapezoid`` for the terms.
 
 Source: derived for this project.
 """
@@ -53,8 +53,9 @@ class ErrorConstant:
 
 
 def error_constant(solution: Solution) -> ErrorConstant:
-    """Predict J_L - J* = c/L + O(L^-2), by the trapezoidal rule c/L² + O(L^-3), without solving any
-    finer problem.
+    """Predict c in J_L - J* = c/L + O(L^-2) without solving any finer problem.
+
+    By the trapezoidal rule the expansion is c/L² + O(L^-3).
 
     Parameters
     ----------

@@ -61,8 +61,7 @@ def terms(at: Optimum) -> dict[str, float]:
 
 
 def refuse(at: Optimum) -> None:
-    """Refuse what the loads z̄ show: an ill-posed L2 problem, and measures on a triangular
-    control.
+    """Refuse what the loads z̄ show: an ill-posed L2 problem, measures on a triangular control.
 
     Raises
     ------
@@ -179,8 +178,9 @@ def _end_sites(at: Optimum, block: ControlBlock) -> np.ndarray:
 
 
 def _slopes(at: Optimum, block: ControlBlock) -> tuple[np.ndarray, np.ndarray]:
-    """∂_t w and ∂_s w at the cell centres by differences of the mirrored array, (L, L, components)
-    each.
+    """∂_t w and ∂_s w at the cell centres, (L, L, components) each.
+
+    By differences of the mirrored array.
     """
     square = block.layout.mirrored(block.view(at.w))
     return np.gradient(square, at.step, axis=0), np.gradient(square, at.step, axis=1)

@@ -89,8 +89,9 @@ class RecoverySequence:
 
 @dataclass(frozen=True)
 class LiminfCheck:
-    """J_L(w_L) >= J(w) - slack_L along one sequence; all arrays have one entry for each of
-    ``depths``.
+    """J_L(w_L) >= J(w) - slack_L along one sequence.
+
+    All arrays have one entry for each of ``depths``.
 
     Attributes
     ----------
@@ -268,8 +269,9 @@ def oscillation(space: ControlSpace) -> np.ndarray:
 
 
 def extended_penalty(problem: ControlProblem, space: ControlSpace, w: np.ndarray) -> float:
-    """R(Î_L w), w flat (size,): the penalties' integrals of the piecewise-linear extension, by
-    quadrature without error.
+    """R(Î_L w_L), the penalties' integrals of the piecewise-linear extension; w flat (size,).
+
+    The quadrature is without error.
     """
     total = 0.0
     for block in space:

@@ -1,5 +1,6 @@
-"""Initialisation on, and projection onto, the sets of weights for which the infinitely deep network
-converges.
+"""Initialisation on, and projection onto, the summable sets of weights.
+
+For weights of these sets the infinitely deep network converges.
 
     plain      W_n = I + P_n,  ‖P_n‖ <= c n^-(1+α),             ‖b_n‖ <= c_b n^-(1+α)
     residual   ‖W^{n,m}‖ <= c n^-((1+α)/M), m = 1..M,           ‖b^{n,m}‖ <= c_b n^-(1+α)
@@ -40,8 +41,9 @@ class Summable:
     norm: float
 
     def tail(self, inner: int | None = None) -> Tail:
-        """Majorants of p_n and β_n for every n, for ``certify``; ``inner`` is M of residual blocks,
-        None is plain.
+        """Majorants of p_n and β_n for every n, for ``certify``.
+
+        ``inner`` is M of residual blocks, None is plain.
 
         Residual: β_n <= Σ_m c^(M-m) n^-((1+α)(M-m)/M) c_b n^-(1+α) <= c_b (1 + c + ... + c^(M-1))
         n^-(1+α).
@@ -68,8 +70,9 @@ class Summable:
     def layer(
         self, rng: np.random.Generator, n: int, width: int, inner: int | None = None
     ) -> tuple[Any, Any]:
-        """Random weights and biases of layer n on the boundary of the set (residual: lists
-        of M).
+        """Random weights and biases of layer n on the boundary of the set.
+
+        Residual: lists of M.
         """
 
         def one() -> tuple[np.ndarray, np.ndarray]:
@@ -92,8 +95,9 @@ class Summable:
     def residual(
         self, width: int, depth: int, inner: int = 2, seed: int = 0
     ) -> tuple[list[Any], list[Any]]:
-        """Lists of M = ``inner`` weights and biases per block, for
-        ``Stack(weights, biases, residual=True)``.
+        """Lists of M = ``inner`` weights and biases per block.
+
+        For ``Stack(weights, biases, residual=True)``.
         """
         return self._arrays(width, depth, checks.whole("inner", inner), seed)
 
@@ -108,10 +112,10 @@ class Summable:
         return [W for W, _ in layers], [b for _, b in layers]
 
     def initialise(self, module: Modules, inner: int | None = None, seed: int = 0) -> None:
-        """Fill the square Linear layers of a torch module, in order: layer n = 1, 2, ..., M =
-        ``inner`` per block.
+        """Fill the square Linear layers of a torch module, in order.
 
-        Layers of other shapes (first, read-out) are left as they are.
+        Layer n = 1, 2, ..., M = ``inner`` per block. Layers of other shapes (first, read-out) are
+        left as they are.
         """
         rng = np.random.default_rng(seed)
         layers = square_layers(module, inner)
@@ -124,11 +128,11 @@ class Summable:
                 _write(linear.bias, bias)
 
     def project(self, module: Modules, inner: int | None = None) -> int:
-        """Replace the square Linear layers by the nearest ones (Frobenius norm) of the set; how
-        many layers moved.
+        """Replace the square Linear layers by the nearest ones of the set; how many moved.
 
-        To be called after each step of an optimiser. In single precision W_n = I + P_n is rounded
-        again when it is stored, so that the bound of ‖P_n‖ then holds up to 1e-7 times the width.
+        Nearest in the Frobenius norm. To be called after each step of an optimiser. In single
+        precision W_n = I + P_n is rounded again when it is stored, so that the bound of ‖P_n‖ then
+        holds up to 1e-7 times the width.
         """
         moved = 0
         for n, block in enumerate(square_layers(module, inner), 1):
@@ -151,8 +155,9 @@ class Summable:
 def summable(
     alpha: float, *, scale: float = 1.0, bias_scale: float | None = None, norm: float = 2
 ) -> Summable:
-    """The summable set with exponent ``alpha`` > 0 and radii ``scale``, ``bias_scale`` (default:
-    scale), in ``norm``.
+    """The summable set with exponent ``alpha`` > 0, in ``norm``.
+
+    Its radii are ``scale`` and ``bias_scale`` (default: scale).
 
     Raises
     ------
@@ -170,10 +175,9 @@ def summable(
 
 
 def square_layers(module: Modules, inner: int | None = None) -> list[list[nn.Linear]]:
-    """The torch.nn.Linear layers with as many inputs as outputs, in order, in groups of ``inner``
-    (None: 1).
+    """The torch.nn.Linear layers with as many inputs as outputs, in order, in groups of ``inner``.
 
-    ``module`` may also be a list of such layers.
+    Groups of 1 for None. ``module`` may also be a list of such layers.
 
     Raises
     ------

@@ -1,5 +1,6 @@
-"""Is a ladder of residual networks converging to its ODE? Identities at each depth, rates over the
-depths.
+"""Whether a ladder of residual networks converges to its ODE.
+
+Identities at each depth, rates over the depths.
 
 With data cost D, penalties α [τ^{-1} Σ|v_i - v_{i-1}|² + τ_1 |v_0|²] on v = K and v = b, and τ G_i
 = ∂D/∂v_i:
@@ -192,8 +193,9 @@ def _certificate(model: LimitModel, solution: Solution, parts: Parts) -> Certifi
 
 
 def _agreement(model: LimitModel, solution: Solution, parts: Parts) -> list[Check]:
-    """States, costates and value of the solution against plain recursions: n steps of rounding
-    each.
+    """States, costates and value of the solution against plain recursions.
+
+    Within n steps of rounding each.
     """
     n = solution.depth
     energy = sum(energy_terms(model, parts).values())

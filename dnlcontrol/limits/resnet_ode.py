@@ -1,5 +1,6 @@
-"""The residual network of infinite depth: its functional, and its stationary points by a
-boundary-value problem.
+"""The residual network of infinite depth.
+
+Its functional, and its stationary points by a boundary-value problem:
 
     E(K, b, c) = D(x(T), c) + α_1 [∫|K'|² + τ_1 |K(0)|²] + α_2 [∫|b'|² + τ_1 |b(0)|²] + ½ Σ α_c |c|²
 
@@ -60,8 +61,9 @@ class ResNetContinuum:
 
 @dataclass(frozen=True)
 class _Unknowns:
-    """How K, b, their slopes, x and ψ lie in the columns (size, m) of the boundary-value
-    problem.
+    """How K, b, their slopes, x and ψ lie in the columns (size, m) of the unknowns.
+
+    They are those of the boundary-value problem.
     """
 
     d: int
@@ -102,8 +104,9 @@ class _Unknowns:
 def resnet_continuum(
     start: Solution, tolerance: float = 1e-8, max_nodes: int = 5000
 ) -> ResNetContinuum:
-    """The stationary point of E next to a discrete solution, by scipy's ``solve_bvp``; meant for
-    small data.
+    """The stationary point of E next to a discrete solution, by scipy's ``solve_bvp``.
+
+    Meant for small data.
 
     Parameters
     ----------
@@ -162,8 +165,9 @@ def continuum_energy(
     constants: Mapping[str, ArrayLike] | None = None,
     cells: int = 4096,
 ) -> dict[str, float]:
-    """The terms of E at given functions K(t), b(t) and constants: data cost and penalties by
-    control.
+    """The terms of E at given functions K(t), b(t) and constants.
+
+    Data cost, and penalties by control.
 
     x' = σ(Kx + b) by an adaptive method of order 8 to 1e-11. ∫|K'|² by differences over ``cells``
     cells: an error of O(cells^-2) for smooth K, and exact for a piecewise-linear K whose corners

@@ -1,5 +1,6 @@
-"""The residual network of Thorpe and van Gennip: which problems are of that form, and its parts in
-NumPy.
+"""The residual network of Thorpe and van Gennip.
+
+Which problems are of that form, and its parts in NumPy:
 
     X_{i+1} = X_i + τ σ(K_i X_i + b_i),
     E = D(X_n, c) + α_1 [τ^{-1} Σ|K_i - K_{i-1}|² + τ_1 |K_0|²]
@@ -28,8 +29,9 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class LimitModel:
-    """A problem of the form above; ``penalties``: the TvG term of K and of b; ``weights``: ½ Σ
-    weight |c|².
+    """A problem of the form above.
+
+    ``penalties``: the TvG term of K and of b; ``weights``: ½ Σ weight |c|².
     """
 
     problem: ControlProblem
@@ -145,12 +147,11 @@ def model_of(problem: object, argument: str) -> LimitModel:
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that the checks compare, recomputed from the controls of one solution by plain
-    recursions.
+    """Everything that the checks compare, recomputed from the controls of one solution.
 
-    ``gradients``: G_i = (1/N) Σ_n (σ'(K_i X_i + b_i) ⊙ ψ_{i+1}) X_iᵀ for K, without X_i for b; the
-    data cost's derivative in the sample i is τ G_i. ψ_i = ψ_{i+1} + τ K_iᵀ (σ'_i ⊙ ψ_{i+1}), ψ_n =
-    N ∂D/∂X_n.
+    By plain recursions, ψ_i = ψ_{i+1} + τ K_iᵀ (σ'_i ⊙ ψ_{i+1}), ψ_n = N ∂D/∂X_n. ``gradients``:
+    G_i = (1/N) Σ_n (σ'(K_i X_i + b_i) ⊙ ψ_{i+1}) X_iᵀ for K, without X_i for b; the data cost's
+    derivative in the sample i is τ G_i.
     """
 
     step: float

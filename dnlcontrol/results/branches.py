@@ -1,5 +1,6 @@
-"""Does a level continue the branch of the coarser ones? Minimisers of a branch approach each other
-as L doubles.
+"""Whether a level continues the branch of the coarser ones.
+
+Minimisers of a branch approach each other as L doubles.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ MARGIN = 2.0  # distances by samples alone differ by O(1/L)
 
 
 def leaves(solution: Solution, step: float, before: float) -> bool:
-    """Whether a level is off its branch: ``step`` from the level before, which was ``before`` from
-    its own (L2).
+    """Whether a level is off its branch.
+
+    It is ``step`` from the level before, which was ``before`` from its own (L2).
     """
     size = np.sqrt(sum(_squared(c.layout, c.values) for c in solution.controls.values()))
     return step > JUMP * before and step > LARGE * float(size)
@@ -36,8 +38,9 @@ def lost(depth: int, step: float, coarser: int, before: float) -> str:
 
 
 def branch_note(solution: Solution, coarser: Sequence[Solution]) -> str:
-    """That sentence for a solution reached from coarser levels, empty on the branch, or with fewer
-    than two of them.
+    """That sentence for a solution reached from coarser levels.
+
+    Empty on the branch, or with fewer than two of them.
     """
     levels = [s for s in coarser if s.depth < solution.depth][-2:]
     if len(levels) < 2:

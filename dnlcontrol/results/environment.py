@@ -30,9 +30,9 @@ def _versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Python and platform; threads of PyTorch (where it is loaded) and of each BLAS or OpenMP
-    library, by file name.
+    """Python, platform and threads.
 
+    Threads of PyTorch (where it is loaded) and of each BLAS or OpenMP library, by file name.
     Iterates are the same bit for bit on the same versions, threads and processor; elsewhere to
     rounding.
     """

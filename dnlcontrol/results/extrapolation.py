@@ -12,8 +12,9 @@ from dnlcontrol import checks
 def extrapolate(
     depths: Sequence[int], values: Sequence[float], orders: Sequence[float] = (1.0, 2.0, 3.0)
 ) -> tuple[float, np.ndarray]:
-    """J* and the coefficients c_k of J_L = J* + Σ_k c_k L^{-p_k}, as many terms as the deepest
-    levels determine.
+    """J* and the coefficients c_k of J_L = J* + Σ_k c_k L^{-p_k}.
+
+    As many terms as the deepest levels determine.
 
     Raises
     ------
@@ -37,8 +38,9 @@ def extrapolate(
 
 
 def fitted_rate(depths: Sequence[int], errors: Sequence[float], noise: float = 0.0) -> float:
-    """p of error ≈ C L^{-p}, by least squares over the last four levels above ``noise``; NaN with
-    fewer than two.
+    """p of error ≈ C L^{-p}, by least squares over the last four levels above ``noise``.
+
+    NaN with fewer than two.
 
     Raises
     ------

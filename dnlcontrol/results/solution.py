@@ -1,5 +1,6 @@
-"""The result of a solve: value, controls as functions, states, costates, and how far it can be
-trusted.
+"""The result of a solve, and how far it can be trusted.
+
+Value, controls as functions, states and costates.
 """
 
 from __future__ import annotations
@@ -124,13 +125,12 @@ class Solution:
     def multiplier(
         self, name: str, layer: int | None = None, sample: int | None = None
     ) -> np.ndarray:
-        """Multipliers of one constraint, of the Lagrangian J + Σ μ c, on both backends with the
-        same sign.
+        """Multipliers of one constraint, of the Lagrangian J + Σ μ c.
 
-        μ > 0 pushes against the upper side, μ < 0 against the lower one, 0 where neither is
-        reached; of an equality μ is minus the derivative of the optimal value in its right side.
-        Per node and for J, which is a mean over the samples: along the path τ times a density in t;
-        N times larger per sample.
+        The sign is the same on both backends. μ > 0 pushes against the upper side, μ < 0 against
+        the lower one, 0 where neither is reached; of an equality μ is minus the derivative of the
+        optimal value in its right side. Per node and for J, which is a mean over the samples: along
+        the path τ times a density in t; N times larger per sample.
 
         Parameters
         ----------
@@ -183,11 +183,10 @@ class Solution:
         save_solution(self, directory)
 
     def to_module(self, head: bool = False, recompute: bool = False) -> Any:
-        """The layers as a ``torch.nn.Module``, x0 (N, *state) -> x^L, with the controls as
-        parameters.
+        """The layers as a ``torch.nn.Module``, x0 (N, *state) -> x^L.
 
-        ``head``: the loss's head is applied too; ``recompute``: less memory for training. See
-        :class:`dnlcontrol.interop.network.Network`.
+        The controls are its parameters. ``head``: the loss's head is applied too; ``recompute``:
+        less memory for training. See :class:`dnlcontrol.interop.network.Network`.
 
         >>> import numpy as np, dnlcontrol as dnl, torch
         >>> problem = dnl.ControlProblem(

@@ -1,8 +1,8 @@
-"""Run directories: JSON and plain arrays, versioned, written so that a kill at any moment leaves no
-half-truth.
+"""Run directories: JSON and plain arrays, versioned.
 
-A solution is ``arrays.npz`` and ``solution.json``; the JSON is written last and carries the
-checksum of the arrays. A study is ``study.json`` and one directory for each finished level.
+They are written so that a kill at any moment leaves no half-truth. A solution is ``arrays.npz`` and
+``solution.json``; the JSON is written last and carries the checksum of the arrays. A study is
+``study.json`` and one directory for each finished level.
 """
 
 from __future__ import annotations
@@ -132,8 +132,9 @@ def load_solution(directory: Any) -> Solution:
 
 
 def save_learnt(preconditioner: Preconditioner, directory: str | os.PathLike[str]) -> None:
-    """Keep what the minimiser learnt of the Hessian, so that a killed study goes on as if it had
-    not been.
+    """Keep what the minimiser learnt of the Hessian.
+
+    A killed study then goes on as if it had not been.
     """
     buffer = io.BytesIO()
     np.savez(buffer, **preconditioner.arrays())  # type: ignore[arg-type]
@@ -143,9 +144,7 @@ def save_learnt(preconditioner: Preconditioner, directory: str | os.PathLike[str
 def load_learnt(
     directory: str | os.PathLike[str], problem: ControlProblem, solution: Solution
 ) -> Preconditioner | None:
-    """What :func:`save_learnt` kept beside this solution of the problem; None where there is
-    nothing.
-    """
+    """What :func:`save_learnt` kept beside this solution of the problem; None for nothing."""
     path = Path(directory) / LEARNT
     if not path.is_file():
         return None

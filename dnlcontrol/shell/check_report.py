@@ -1,5 +1,6 @@
-"""What ``dnlcontrol check`` says before anything is solved: shapes, bounds, Taylor test, predicted
-size.
+"""What ``dnlcontrol check`` says before anything is solved.
+
+Shapes, bounds, Taylor test, predicted size.
 """
 
 from __future__ import annotations

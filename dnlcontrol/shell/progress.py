@@ -18,8 +18,9 @@ FEWEST = 4  # iterates before which no rate is told
 
 
 class TimeLeft:
-    """The time until the stationarity is below a tolerance, from the observed rate of its logarithm
-    per second.
+    """The time until the stationarity is below a tolerance.
+
+    It follows from the observed rate of its logarithm per second.
 
     A least-squares line through the last half of the iterates (``SEEN`` at most): far from a
     minimiser the first ones tell little about the rate, and Newton's method becomes faster.
@@ -30,8 +31,9 @@ class TimeLeft:
         self._seen: deque[tuple[float, float]] = deque(maxlen=2 * SEEN)
 
     def seconds(self, now: float, stationarity: float) -> float | None:
-        """The estimate after one more iterate; None before there is enough to tell, or where
-        nothing falls.
+        """The estimate after one more iterate.
+
+        None before there is enough to tell, or where nothing falls.
         """
         if not (0 < stationarity < math.inf):
             return None

@@ -39,10 +39,10 @@ REFINEMENTS = 14  # halvings of the spacing of the candidates: 2^-14
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """A path under the feedback law: states (L+1, N, *state), controls name -> (L, *shape), its
-    cost J_L.
+    """A path under the feedback law, and its cost J_L.
 
-    ``inside`` says whether the path stayed in the box of the value function.
+    States (L+1, N, *state), controls name -> (L, *shape). ``inside`` says whether the path stayed
+    in the box of the value function.
     """
 
     states: np.ndarray
@@ -68,8 +68,9 @@ class ValueFunction:
         return len(self.values) - 1
 
     def value(self, t: float, x: ArrayLike) -> Any:
-        """V(t, x): linear between the nodes in t, multilinear in x. ``x``: one state or rows of
-        states (P, D).
+        """V(t, x): linear between the nodes in t, multilinear in x.
+
+        ``x``: one state or rows of states (P, D).
         """
         points, one = self._points("value.x", x)
         place = self._time("value.t", t) / self.transition.step
@@ -79,8 +80,9 @@ class ValueFunction:
         return float(result[0]) if one else result
 
     def feedback(self, t: float, x: ArrayLike) -> dict[str, np.ndarray]:
-        """The minimising control of the step that starts at the last node <= t, name -> shape
-        (rows: (P, *shape)).
+        """The minimising control of the step that starts at the last node <= t.
+
+        name -> shape (rows: (P, *shape)).
         """
         points, one = self._points("feedback.x", x)
         l = min(int(self._time("feedback.t", t) / self.transition.step + 1e-9), self.depth - 1)
@@ -89,8 +91,9 @@ class ValueFunction:
         return {k: c[0] for k, c in named.items()} if one else named
 
     def simulate(self, x0: ArrayLike | None = None) -> ClosedLoop:
-        """The closed loop x^{l+1} = x^l + τ f(t_l, x^l, feedback) from ``x0`` (default: the
-        problem's).
+        """The closed loop x^{l+1} = x^l + τ f(t_l, x^l, feedback) from ``x0``.
+
+        The default of ``x0`` is the problem's.
 
         Raises
         ------
@@ -147,8 +150,9 @@ class ValueFunction:
         )
 
     def _best(self, l: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The control and the minimum of the right side at points (P, D): all candidates, then a
-        pattern search.
+        """The control and the minimum of the right side at points (P, D).
+
+        All candidates, then a pattern search.
         """
         grid, gap = self.transition.candidates
         parts = [
@@ -187,8 +191,9 @@ class ValueFunction:
 
 
 class Transition:
-    """One step of the discrete problem for many joint states (P, D) and controls (P, m): cost and
-    next state.
+    """One step of the discrete problem: cost and next state.
+
+    For many joint states (P, D) and controls (P, m).
     """
 
     def __init__(self, discrete: DiscreteProblem, bounds: Bounds, candidates: int) -> None:
@@ -217,8 +222,10 @@ class Transition:
         self._step, self._end = self._functions()
 
     def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """(t, x (P, N, *), v {name: (P, *)}) -> mean running cost (P,), f (P, N, *);  x (P, N, *)
-        -> mean Φ (P,).
+        """The mean running cost with f, and the mean terminal cost.
+
+        (t, x (P, N, *), v {name: (P, *)}) -> mean running cost (P,), f (P, N, *);  x (P, N, *) ->
+        mean Φ (P,).
         """
         import torch
         from torch.func import vmap
@@ -283,11 +290,10 @@ def hamilton_jacobi(
     candidates: int = 17,
     bounds: Bounds | None = None,
 ) -> ValueFunction:
-    """The value function of an ODE problem with bounded path controls, by a monotone
-    semi-Lagrangian scheme.
+    """The value function of an ODE problem with bounded path controls.
 
-    The samples share the controls: the state of V is that of all samples together, D = N·(entries
-    of one) <= 3.
+    The scheme is monotone and semi-Lagrangian. The samples share the controls: the state of V is
+    that of all samples together, D = N·(entries of one) <= 3.
 
     Parameters
     ----------

@@ -12,13 +12,15 @@ from dnlcontrol.results.solution import Solution
 
 
 def prolonged_multipliers(solution: Solution, discrete: DiscreteProblem) -> np.ndarray | None:
-    """The flat multipliers of ``discrete.rows`` from those of a solution; None where there is
-    nothing to carry.
+    """The flat multipliers of ``discrete.rows`` from those of a solution.
+
+    None where there is nothing to carry.
 
     Along the path μ^l = τ m(t_l), with m the density of a multiplier in t:
 
-        state bounds, path constraints   μ'^l = (τ'/τ) · (μ interpolated linearly at t'_l, constant
-        beyond the ends) integral, terminal               μ' = μ, one row
+        state bounds, path constraints   μ'^l = (τ'/τ) · (μ interpolated linearly at t'_l,
+                                         constant beyond the ends)
+        integral, terminal               μ' = μ, one row
 
     At the same depth this is the identity, and no sign changes. A sign whose side is infinite now
     becomes 0. Nothing is carried from a solve that did not converge, nor where a constraint has

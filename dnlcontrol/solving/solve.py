@@ -142,8 +142,9 @@ def simulate(
     rule: str = "left",
     device: str = "cpu",
 ) -> np.ndarray:
-    """The states (L+1, N, *state shape) of a forward solve; ``controls`` as ``start`` in
-    :func:`solve`.
+    """The states (L+1, N, *state shape) of a forward solve.
+
+    ``controls`` as ``start`` in :func:`solve`.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> growth = dnl.ControlProblem(x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: x))

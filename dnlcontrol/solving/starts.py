@@ -1,5 +1,6 @@
-"""Where a solve starts: a flat control vector, the levels it was prolonged from, and words for the
-record.
+"""Where a solve starts.
+
+A flat control vector, the levels it was prolonged from, and words for the record.
 """
 
 from __future__ import annotations
@@ -119,8 +120,9 @@ def coarser(discrete: DiscreteProblem, start: Solution | Sequence[Solution]) -> 
 
 
 def quadratic_rate_of(origin: Solution) -> float:
-    """The smallest ‖r_{k+1}‖ / ‖r_k‖² of the log: a bound of what one Newton step leaves, near the
-    same minimiser.
+    """The smallest ‖r_{k+1}‖ / ‖r_k‖² of the log.
+
+    A bound of what one Newton step leaves, near the same minimiser.
     """
     if origin.backend != "adjoint":
         return float("inf")

@@ -44,8 +44,9 @@ ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start: its number k (the seed is seed + k), what its solve reported, and its cluster (-1:
-    not converged).
+    """One start: its number k, what its solve reported, and its cluster (-1: not converged).
+
+    The seed is seed + k.
     """
 
     start: int
@@ -58,8 +59,9 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Starts that ended in one minimiser up to symmetries; the representative is that of the first
-    of them.
+    """Starts that ended in one minimiser up to symmetries.
+
+    The representative is that of the first of them.
     """
 
     value: float
@@ -343,8 +345,9 @@ def _solve_one(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Linear algebra on one thread: the order of its sums, and so the last digit, depends on their
-    number.
+    """Linear algebra on one thread.
+
+    The order of its sums, and so the last digit, depends on the number of threads.
     """
     import torch
 

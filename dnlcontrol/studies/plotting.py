@@ -59,8 +59,9 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
 
 def plot_convergence(study: Study, path: str | os.PathLike[str]) -> Path:
-    """Left: J_L and its extrapolated limit. Right: distances of consecutive levels with fitted
-    rates.
+    """J_L beside the distances of its levels.
+
+    Left: J_L and its extrapolated limit. Right: distances of consecutive levels with fitted rates.
     """
     figure = _pyplot()(11.0, 4.2)
     left, right = figure.subplots(1, 2)
@@ -126,8 +127,9 @@ def plot_all(study: Study, folder: Path) -> list[Path]:
 
 
 def plot_triangle(controls: list[Extension], path: str | os.PathLike[str]) -> Path:
-    """A control on the triangle: one row for each depth, one column for each of the first
-    components.
+    """A control on the triangle.
+
+    One row for each depth, one column for each of the first components.
     """
     components = list(np.ndindex(controls[-1].values.shape[1:]))[:PANELS]
     figure = _pyplot()(2.5 * len(components) + 0.6, 2.5 * len(controls) + 0.9)
@@ -161,8 +163,9 @@ def plot_triangle(controls: list[Extension], path: str | os.PathLike[str]) -> Pa
 
 
 def plot_lines(controls: list[Extension], path: str | os.PathLike[str]) -> Path:
-    """A path control: its piecewise-linear extensions, one line for each depth, one panel for each
-    component.
+    """A path control: its piecewise-linear extensions.
+
+    One line for each depth, one panel for each component.
     """
     components = list(np.ndindex(controls[-1].values.shape[1:]))[:PANELS]
     figure = _pyplot()(4.0 * len(components) + 0.5, 3.2)
@@ -180,8 +183,9 @@ def plot_lines(controls: list[Extension], path: str | os.PathLike[str]) -> Path:
 
 
 def plot_paths(solutions: list[Solution], what: str, path: str | os.PathLike[str]) -> Path:
-    """States or costates against t: one panel for each component, a few samples, the last
-    depths.
+    """States or costates against t.
+
+    One panel for each component, a few samples, the last depths.
     """
     finest = getattr(solutions[-1], what)
     components = list(np.ndindex(finest.shape[2:]))[:PANELS]

@@ -83,8 +83,9 @@ def jumps_of(solutions: Sequence[Solution], rows: Sequence[Row]) -> list[int]:
 
 
 def rates_of(rows: Sequence[Row], reference: Reference | None) -> dict[str, float]:
-    """Exponents p in C·L^{-p} along one branch: of consecutive steps, of errors against a closed
-    form.
+    """Exponents p in C·L^{-p} along one branch.
+
+    Of consecutive steps, and of errors against a closed form.
     """
     depths, values = [r["depth"] for r in rows], [r["value"] for r in rows]
     noise = VALUE_NOISE * max(abs(v) for v in values)

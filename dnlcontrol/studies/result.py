@@ -66,8 +66,9 @@ class Level:
 
     @cached_property
     def constant(self) -> float:
-        """c in J_L = J* + c/L^p, p the order of the rule, predicted from this level; NaN where it
-        is not known.
+        """c in J_L = J* + c/L^p, predicted from this level.
+
+        p is the order of the rule; NaN where c is not known.
         """
         if self.stored_constant is not None:
             return self.stored_constant
@@ -96,8 +97,9 @@ class Level:
 
 @dataclass(frozen=True)
 class Study:
-    """The levels of one problem, coarse to fine, and what they say about the limit of infinite
-    depth.
+    """The levels of one problem, coarse to fine.
+
+    Beside them, what they say about the limit of infinite depth.
 
     ``table()`` has one row for each depth. Distances to the previous level carry the suffix
     ``_step``, to the reference (the closed form where the problem has one, else the finest level)
@@ -179,8 +181,9 @@ class Study:
 
     @cached_property
     def rates(self) -> dict[str, float]:
-        """Exponents p in C·L^{-p} on the last branch: of consecutive steps, and of errors against a
-        closed form.
+        """Exponents p in C·L^{-p} on the last branch.
+
+        Of consecutive steps, and of errors against a closed form.
         """
         return rates_of(self._branch, self.reference)
 

@@ -1,5 +1,4 @@
-"""Symmetries of a problem: maps of its controls that keep the value, the bounds and the
-constraints.
+"""Symmetries of a problem: maps of its controls that keep value, bounds and constraints.
 
 A kernel with hidden units, such as k = V(t,s) σ(W(t,s) x + b(t,s)) with W (h, d), b (h,), V (d, h),
 does not change when its units are renumbered, W -> P W, b -> P b, V -> V Pᵀ, and for an odd σ when
@@ -58,8 +57,9 @@ class Symmetry(ABC):
 
 @dataclass(frozen=True)
 class _Hidden(Symmetry):
-    """Signed permutations P of hidden units; ``axes`` says along which axis of its shape each
-    control carries them.
+    """Signed permutations P of hidden units.
+
+    ``axes`` says along which axis of its shape each control carries them.
     """
 
     axes: Axes
@@ -115,8 +115,9 @@ class _Hidden(Symmetry):
         return self._moved(parts, order, signs)
 
     def align(self, parts: Parts, reference: Parts, masses: Parts) -> dict[str, np.ndarray]:
-        """Exact: Σ_i |r_i - σ_i w_{π(i)}|² is least where Σ_i σ_i <r_i, w_{π(i)}> is greatest, a
-        linear assignment.
+        """The exact minimum, by a linear assignment.
+
+        Σ_i |r_i - σ_i w_{π(i)}|² is least where Σ_i σ_i <r_i, w_{π(i)}> is greatest.
         """
         from scipy.optimize import linear_sum_assignment
 
@@ -173,12 +174,11 @@ class HiddenPermutation(_Hidden):
 
 @dataclass(frozen=True)
 class SignFlip(_Hidden):
-    """Sign changes of single hidden units behind an odd activation, σ(-z) = -σ(z), constant over
-    (t, s).
+    """Sign changes of single hidden units behind an odd activation, σ(-z) = -σ(z).
 
-    ``axes`` as in :class:`HiddenPermutation`; None for every control stands for one unit: all of
-    them change sign, as (v, w) -> (-v, -w) in k = v tanh(w x). Listed beside a permutation of the
-    same axes, both are aligned jointly.
+    They are constant over (t, s). ``axes`` as in :class:`HiddenPermutation`; None for every control
+    stands for one unit: all of them change sign, as (v, w) -> (-v, -w) in k = v tanh(w x). Listed
+    beside a permutation of the same axes, both are aligned jointly.
     """
 
     _flips = True
@@ -239,8 +239,9 @@ class FiniteSymmetry(Symmetry):
 
 
 def gap(parts: Parts, reference: Parts | None, masses: Parts) -> float:
-    """(Σ_controls Σ_sites mass |w - r|²)^{1/2}, the L² distance of the piecewise-constant
-    extensions.
+    """The L² distance of the piecewise-constant extensions.
+
+    It is (Σ_controls Σ_sites mass |w - r|²)^{1/2}.
     """
     total = 0.0
     for name, values in parts.items():
@@ -250,8 +251,9 @@ def gap(parts: Parts, reference: Parts | None, masses: Parts) -> float:
 
 
 def masses_of(layouts: Mapping[str, Layout]) -> dict[str, np.ndarray]:
-    """The L² mass of each site, name -> (sites,): τ² on the triangle, τ on the path, 1 for
-    constants.
+    """The L² mass of each site, name -> (sites,).
+
+    τ² on the triangle, τ on the path, 1 for constants.
     """
     mass = {name: Metric(layout, smooth=False).mass for name, layout in layouts.items()}
     return {name: np.broadcast_to(m, (layouts[name].count,)) for name, m in mass.items()}
@@ -281,8 +283,9 @@ def aligned(
 
 
 def check_symmetries(symmetries: object) -> tuple[Symmetry, ...]:
-    """A tuple of symmetries from a list; a permutation and sign flips of the same axes become one
-    symmetry.
+    """A tuple of symmetries from a list.
+
+    A permutation and sign flips of the same axes become one symmetry.
 
     Raises
     ------
@@ -317,8 +320,9 @@ def check_symmetries(symmetries: object) -> tuple[Symmetry, ...]:
 
 
 def verify(discrete: DiscreteProblem, symmetries: Sequence[Symmetry], scale: float = 1.0) -> None:
-    """Raise for a declared symmetry that changes the value, a bound or a constraint at seeded
-    random controls.
+    """Raise for a declared symmetry that changes the value, a bound or a constraint.
+
+    The controls are seeded random ones.
 
     Raises
     ------

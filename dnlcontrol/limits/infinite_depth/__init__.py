@@ -1,5 +1,6 @@
-"""Certificates for infinite depth: does N_n(x) converge as layers are added, and how far is N_n
-from the limit?
+"""Certificates for infinite depth.
+
+Does N_n(x) converge as layers are added, and how far is N_n from the limit?
 
     stack = Stack(weights, biases), from_module(torch_module) or from_rule(rule, tail=...)
     report = certify(stack, x, radius=0.1, norm=2, tail=PowerLaw(c, s))

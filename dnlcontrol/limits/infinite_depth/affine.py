@@ -89,8 +89,9 @@ def affine_form(stack: Stack, x: ArrayLike, depth: int | None = None) -> AffineF
 def activation_pattern(
     stack: Stack, x: ArrayLike, depth: int | None = None
 ) -> tuple[np.ndarray, ...]:
-    """One boolean array (rows,) per activation: where it passes its argument unchanged (slope 1:
-    everywhere).
+    """Where each activation passes its argument unchanged (slope 1: everywhere).
+
+    One boolean array (rows,) per activation.
     """
     return tuple(J == 1 for J in affine_form(stack, x, depth).patterns)
 

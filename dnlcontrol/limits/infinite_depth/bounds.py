@@ -117,8 +117,9 @@ def beyond(path: Path, tail: Tail, slope: float, depth: int) -> float:
 def first_below(
     log_eps: float, log_bounds: np.ndarray, further: Callable[[int], float]
 ) -> int | None:
-    """The least depth from which on every bound is <= eps: among the known depths, else by
-    bisection beyond.
+    """The least depth from which on every bound is <= eps.
+
+    Among the known depths, else by bisection beyond.
     """
     known = len(log_bounds) - 1
     if log_bounds[known] <= log_eps:

@@ -1,5 +1,6 @@
-"""Declarations about the layers beyond the known ones that contradict each other: an error,
-whatever the layers are.
+"""Contradictory declarations about the layers beyond the known ones.
+
+A contradiction is an error, whatever the layers are.
 
 Each declaration bounds p_k or β_k, from above or from below, and a pair may not cross [derived]:
 
@@ -182,8 +183,9 @@ def seen_columns(W: Operator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def least_norm(A: np.ndarray, norm: float) -> float:
-    """A lower bound of the induced norm: the norm itself, or for large matrices in the 2-norm the
-    largest entry.
+    """A lower bound of the induced norm.
+
+    The norm itself, or for large matrices in the 2-norm the largest entry.
     """
     if norm == 2 and max(A.shape) > LARGEST_SVD:
         return float(np.abs(A).max(initial=0.0))

@@ -1,9 +1,8 @@
-"""What is declared about the layers beyond the known ones, against layers of a rule: a
-contradiction is an error.
+"""What is declared about the layers beyond the known ones, against layers of a rule.
 
-A finite stack has nothing to compare, only its declarations with one another (see
-``contradictions``). Of a rule a few layers are looked at, which contradicts or does not; agreement
-proves nothing, and the report says how many were seen.
+A contradiction is an error. A finite stack has nothing to compare, only its declarations with one
+another (see ``contradictions``). Of a rule a few layers are looked at, which contradicts or does
+not; agreement proves nothing, and the report says how many were seen.
 """
 
 from __future__ import annotations
@@ -31,8 +30,9 @@ POINTS = 8  # states at which a branch is tried
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What is to be decided: the stack known to layer n, what is declared beyond, the evaluation at
-    x if any.
+    """What is to be decided.
+
+    The stack known to layer n, what is declared beyond, the evaluation at x if any.
     """
 
     stack: Stack
@@ -45,8 +45,9 @@ class Case:
 
     @property
     def growth(self) -> Tail:
-        """Minorants of ‖A_k‖ and ‖c_k‖, the increment of a non-negative state; see
-        NonnegativeTail.
+        """Minorants of ‖A_k‖ and ‖c_k‖, the increment of a non-negative state.
+
+        See NonnegativeTail.
         """
         declared: NonnegativeTail = self.given.get(NonnegativeTail, NonnegativeTail())
         own = Tail() if self.stack.residual else self.minorant
@@ -58,9 +59,11 @@ class Case:
 
     @cached_property
     def inner(self) -> frozenset[int]:
-        """The numbers M of inner layers beyond the known layers, 0 of a plain layer: those of the
-        rule's probed layers, or that of the last known block, which a finite stack is taken to go
-        on with."""
+        """The numbers M of inner layers beyond the known layers, 0 of a plain layer.
+
+        Those of the rule's probed layers, or that of the last known block, which a finite stack is
+        taken to go on with.
+        """
         if self.stack.depth is None:
             layers = [self.stack.layer(k) for k in self.probes]
             return frozenset(

@@ -1,8 +1,7 @@
-"""What a user may declare about the layers beyond the known ones; each is listed in the report it
-enters.
+"""What a user may declare about the layers beyond the known ones.
 
-None can be deduced from a finite prefix. What the known layers (and, for a rule, some layers
-beyond) can contradict is checked.
+Each declaration is listed in the report it enters. None can be deduced from a finite prefix. What
+the known layers (and, for a rule, some layers beyond) can contradict is checked.
 """
 
 from __future__ import annotations
@@ -20,12 +19,11 @@ from dnlcontrol.limits.infinite_depth.operators import Operator, as_operator
 
 @dataclass(frozen=True)
 class NonnegativeTail:
-    """For all k > n the width stays, W_k - I >= 0 and b_k >= 0 entry by entry: a non-negative state
-    only grows.
+    """For all k > n the width stays, W_k - I >= 0 and b_k >= 0 entry by entry.
 
-    With a declared non-summable minorant it diverges [derived]: then x^k = x^{k-1} + A_k x^{k-1} +
-    c_k with A_k = W_k - I and c_k = b_k, so that Σ ‖c_k‖ = ∞ sends an entry to infinity, and so
-    does Σ ‖A_k‖ = ∞ when every entry of the state is positive.
+    A non-negative state only grows. With a declared non-summable minorant it diverges [derived]:
+    then x^k = x^{k-1} + A_k x^{k-1} + c_k with A_k = W_k - I and c_k = b_k, so that Σ ‖c_k‖ = ∞
+    sends an entry to infinity, and so does Σ ‖A_k‖ = ∞ when every entry of the state is positive.
 
     Residual stacks: every W^{k,m} >= 0 and b^{k,m} >= 0. No activation then cuts, and the same
     holds with A_k = W^{k,M}...W^{k,1} and c_k = Σ_m W^{k,M}...W^{k,m+1} b^{k,m}. Minorants of p_k
@@ -49,8 +47,9 @@ class NonnegativeTail:
 
 @dataclass(frozen=True)
 class Decay:
-    """‖W_k‖ <= 1 - d_k for all k > n with Σ d_k = ∞; with Σ ‖b_k‖ < ∞ the network converges to 0
-    [derived].
+    """‖W_k‖ <= 1 - d_k for all k > n with Σ d_k = ∞.
+
+    With Σ ‖b_k‖ < ∞ the network converges to 0 [derived].
 
     ‖x^k‖ <= (1 - d_k) ‖x^{k-1}‖ + β_k, whose solutions tend to 0. For residual stacks this line
     itself is declared: ‖x + f_k(x)‖ <= (1 - d_k) ‖x‖ + β_k for every x >= 0 (for every x if the
@@ -106,12 +105,11 @@ class Contraction:
 
 @dataclass(frozen=True)
 class PositiveLimits:
-    """At m + 1 inputs (m the width) N_n converges, to strictly positive and affinely independent
-    limits.
+    """At m + 1 inputs N_n converges, to strictly positive and affinely independent limits.
 
-    Then W_n -> I and b_n -> 0 are necessary [derived; the idea is in Xu, Zhang, arXiv 2107.12530]:
-    with the limits all entries are active from some n on, [W_n b_n] [X; 1] = X' and [X; 1] has a
-    nonsingular limit.
+    m is the width. Then W_n -> I and b_n -> 0 are necessary [derived; the idea is in Xu, Zhang,
+    arXiv 2107.12530]: with the limits all entries are active from some n on, [W_n b_n] [X; 1] = X'
+    and [X; 1] has a nonsingular limit.
 
     Residual stacks: what is necessary is that the branch vanishes along the m + 1 paths,
     f_n(x^{n-1}) -> 0 [derived]; with one inner layer this is W_n -> 0 and b_n -> 0, as for the
@@ -121,8 +119,10 @@ class PositiveLimits:
 
 @dataclass(frozen=True, eq=False)
 class RegularDomain:
-    """The points share their activation domain at every depth, the products J_n W_n ... J_1 W_1
-    have a nonsingular limit and N_n converges at these m + 1 affinely independent points.
+    """Points of one activation domain at every depth, with nonsingular limits of the products.
+
+    The points share their activation domain at every depth, the products J_n W_n ... J_1 W_1 have a
+    nonsingular limit and N_n converges at these m + 1 affinely independent points.
 
     Then W_n -> I and b_n -> 0 are necessary for ReLU [derived]: J_n W_n -> I with J_n in {0, 1}
     makes J_n = I. The products alone are not enough: W_n = I, b_n = -1.

@@ -1,8 +1,7 @@
-"""Declared bounds of a sequence beyond the known layers: a_k <= m_k (majorant) or a_k >= m_k
-(minorant) for k > n.
+"""Declared bounds of a sequence beyond the known layers, for k > n.
 
-Sums are rounded up. For a convex decreasing m the midpoint rule gives Σ_{k>n} m_k <= ∫_{n+1/2}^∞
-m(t) dt [derived], so that for m_k = c k^-s, s > 1,
+a_k <= m_k (majorant) or a_k >= m_k (minorant). Sums are rounded up. For a convex decreasing m the
+midpoint rule gives Σ_{k>n} m_k <= ∫_{n+1/2}^∞ m(t) dt [derived], so that for m_k = c k^-s, s > 1,
 
     Σ_{k>n} c k^-s <= Σ_{n<k<=n+K} c k^-s + c (n + K + 1/2)^(1-s) / (s - 1),
 
@@ -227,10 +226,10 @@ class Declared(Bound):
 
 @dataclass(frozen=True)
 class Tail:
-    """Bounds of p_k (distance of layer k from the identity) and of β_k (its bias) for all k beyond
-    the known layers.
+    """Bounds of p_k and β_k for all k beyond the known layers.
 
-    As a majorant both are needed for a verdict; as a minorant either may be None.
+    p_k is the distance of layer k from the identity, β_k is its bias. As a majorant both are needed
+    for a verdict; as a minorant either may be None.
     """
 
     weights: Bound | None = None

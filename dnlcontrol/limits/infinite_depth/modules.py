@@ -1,5 +1,6 @@
-"""A stack from a torch.nn.Module: its forward is recorded by torch.fx and read as plain layers and
-residual blocks.
+"""A stack from a torch.nn.Module.
+
+Its forward is recorded by torch.fx and read as plain layers and residual blocks.
 
     activation(affine(x))                               a plain layer
     activation(x + affine(activation(... affine(x))))   a residual block; x is the input or a
@@ -60,8 +61,9 @@ def from_module(
     input_size: tuple[int, int] | None = None,
     tail: Tail | Bound | None = None,
 ) -> Stack:
-    """The layers of a torch module in the order in which its forward applies them; its parameters
-    are copied.
+    """The layers of a torch module in the order in which its forward applies them.
+
+    Its parameters are copied.
 
     Parameters
     ----------
@@ -131,8 +133,9 @@ def _value(node: fx.Node, argument: object, values: dict[fx.Node, Value]) -> Val
 
 
 def _in_place(node: fx.Node, leaves: dict[str, nn.Module], values: dict[fx.Node, Value]) -> None:
-    """After an operation in place its argument, and every view of it, holds the result: none may be
-    used again.
+    """Refuse an operation in place whose argument, or a view of it, is used again.
+
+    After the operation each of them holds the result.
     """
     leaf = leaves.get(str(node.target)) if node.op == "call_module" else None
     name = getattr(node.target, "__name__", str(node.target))
@@ -153,12 +156,11 @@ def _in_place(node: fx.Node, leaves: dict[str, nn.Module], values: dict[fx.Node,
 
 
 def _agree(module: nn.Module, stack: Stack, last: Value) -> None:
-    """The stack, with the read-out if there is one, equals the module at seeded random inputs up to
-    rounding.
+    """The stack equals the module at seeded random inputs up to rounding.
 
-    Rounding errors are proportional to the unit: those of the module in float64 are estimated by
-    UNIT times its change from float64 to float32, which sees the conditioning of this very net;
-    LUCK allows for errors that cancel by chance.
+    The read-out is included if there is one. Rounding errors are proportional to the unit: those of
+    the module in float64 are estimated by UNIT times its change from float64 to float32, which sees
+    the conditioning of this very net; LUCK allows for errors that cancel by chance.
     """
     x, fine, rough = _tried(module, stack)
     got = stack(x.reshape(TRIED, -1))
@@ -186,8 +188,9 @@ def _agree(module: nn.Module, stack: Stack, last: Value) -> None:
 
 
 def _tried(module: nn.Module, stack: Stack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Seeded random inputs (TRIED, *shape) and the module's outputs (TRIED, d) there, in float64
-    and in float32.
+    """Seeded random inputs (TRIED, *shape) and the module's outputs (TRIED, d) there.
+
+    The outputs in float64 and in float32.
     """
     import torch
 

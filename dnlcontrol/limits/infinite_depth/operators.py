@@ -1,9 +1,9 @@
-"""The linear maps of a layer: a matrix, a convolution with zero padding, a Toeplitz matrix that
-widens.
+"""The linear maps of a layer.
 
-Each knows how to act on vectors (last axis), its induced norm and the norm of W - E, both rounded
-up, where E is the identity followed by zero rows when the width grows: states of different widths
-are compared after zero padding.
+A matrix, a convolution with zero padding, a Toeplitz matrix that widens. Each knows how to act on
+vectors (last axis), its induced norm and the norm of W - E, both rounded up, where E is the
+identity followed by zero rows when the width grows: states of different widths are compared after
+zero padding.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from dnlcontrol.limits.infinite_depth.rounding import matrix_norm, mixed_norm, u
 
 
 class Operator(ABC):
-    """A linear map from R^columns to R^rows; `terms` products are summed at most for one entry of
-    the result.
+    """A linear map from R^columns to R^rows.
+
+    `terms` products are summed at most for one entry of the result.
     """
 
     rows: int
@@ -100,8 +101,9 @@ class Matrix(Operator):
 
 @dataclass(frozen=True, eq=False)
 class ConvolutionOperator(Operator):
-    """Correlation with odd filters, stride 1, zero padding to the same size; the state is
-    (channels, *size) flattened.
+    """Correlation with odd filters, stride 1, zero padding to the same size.
+
+    The state is (channels, *size) flattened.
 
     (W x)[o, i] = Σ_c Σ_j filters[o, c, j] x[c, i + j - centre]. With |w| summed over the other
     indices ‖W‖_∞ <= max over o, ‖W‖_1 <= max over c, ‖W‖_2 <= the square root of the product

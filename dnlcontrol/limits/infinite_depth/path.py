@@ -13,8 +13,9 @@ from dnlcontrol.limits.infinite_depth.stacks import Stack
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """The states N_0(x)..N_n(x) and numbers per depth; on a ball all are valid for every point of
-    it.
+    """The states N_0(x)..N_n(x) and numbers per depth.
+
+    On a ball all are valid for every point of it.
 
     Attributes
     ----------

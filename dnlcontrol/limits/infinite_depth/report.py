@@ -1,5 +1,6 @@
-"""What is known about a stack at infinite depth: verdicts, assumptions, and a bound of the error of
-finite depth.
+"""What is known about a stack at infinite depth.
+
+Verdicts, assumptions, and a bound of the error of finite depth.
 """
 
 from __future__ import annotations
@@ -73,10 +74,10 @@ class Report:
     _further: Callable[[int], float] | None = field(repr=False, default=None)
 
     def depth_for(self, eps: float) -> int | None:
-        """The least depth found from which on the bound is <= eps; None when no depth up to 2^60
-        has one.
+        """The least depth found from which on the bound is <= eps.
 
-        Up to the known depth the bounds use the layers; beyond it only the declared tails.
+        None when no depth up to 2^60 has one. Up to the known depth the bounds use the layers;
+        beyond it only the declared tails.
         """
         target = float(np.log(checks.positive("eps", eps)))
         if self._further is None:
@@ -84,8 +85,9 @@ class Report:
         return first_below(target, self.log_bounds, self._further)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the bounds per depth, ready for JSON: infinities and the norm inf are
-        strings.
+        """Everything but the bounds per depth, ready for JSON.
+
+        Infinities and the norm inf are strings.
         """
         names = (
             "condition",
@@ -237,8 +239,9 @@ def _report(case: Case, verdicts: Verdicts, n: int, radius: float) -> Report:
 def _bounds(
     case: Case, verdicts: Verdicts, path: Path
 ) -> tuple[np.ndarray, Callable[[int], float]]:
-    """log of the bounds at the known depths, and at any depth beyond; the best of what the verdicts
-    allow.
+    """log of the bounds at the known depths, and at any depth beyond.
+
+    The best of what the verdicts allow.
     """
     slope, tail = case.stack.activation.slope, case.tail
     log_bounds = np.full(path.depth + 1, np.inf)

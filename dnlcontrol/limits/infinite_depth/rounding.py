@@ -23,8 +23,9 @@ LARGEST_SVD = 1024  # beyond it the spectral norm is bounded by sqrt(‖A‖_1 �
 
 
 def up(value: ArrayLike, operations: int = 1) -> Any:
-    """An upper bound of a non-negative quantity computed in so many operations, of its shape (of a
-    number: a float); an exact 0 stays 0.
+    """An upper bound of a non-negative quantity computed in so many operations, of its shape.
+
+    Of a number: a float. An exact 0 stays 0.
     """
     value = np.asarray(value, dtype=np.float64)
     with np.errstate(over="ignore"):

@@ -86,16 +86,18 @@ class Layer:
         return vector_norm(self.shift, norm)
 
     def gain(self, norm: float) -> float:
-        """A Lipschitz constant of the argument of the outer σ; also ‖·‖ <= gain ‖x‖ + β_n
-        for it.
+        """A Lipschitz constant of the argument of the outer σ.
+
+        Also ‖·‖ <= gain ‖x‖ + β_n for it.
         """
         if norm not in self._gains:
             self._gains[norm] = self.weight.norm(norm)
         return self._gains[norm]
 
     def step_rounding(self, x: np.ndarray, sigma: Activation, norm: float) -> float:
-        """A bound of the rounding error of one evaluation at the exact x: (terms + 6) EPS ‖|W||x| +
-        |b|‖.
+        """A bound of the rounding error of one evaluation at the exact x.
+
+        It is (terms + 6) EPS ‖|W||x| + |b|‖.
         """
         size = self.weight.absolute().apply(np.abs(x)) + np.abs(self.shift)
         return float(
@@ -143,8 +145,9 @@ class Block:
         return float(up(1.0 + self.perturbation(norm)))
 
     def increment(self) -> tuple[np.ndarray, np.ndarray]:
-        """A = W^M...W^1, (rows, columns), and c = Σ_m W^M...W^{m+1} b^m, (rows,): the branch is
-        A x + c where no inner activation cuts.
+        """A = W^M...W^1, (rows, columns), and c = Σ_m W^M...W^{m+1} b^m, (rows,).
+
+        The branch is A x + c where no inner activation cuts.
         """
         A, c = np.eye(self.columns), np.zeros(self.columns)
         for layer in self.inner:
@@ -351,11 +354,10 @@ def from_rule(
     activation: Callable[[np.ndarray], np.ndarray] | None = None,
     lipschitz: float | None = None,
 ) -> Stack:
-    """The infinite stack of a rule n -> (W_n, b_n), n >= 1; residual: n -> (list of W, list of b).
-    b may be None.
+    """The infinite stack of a rule n -> (W_n, b_n), n >= 1.
 
-    ``tail`` declares majorants of p_k and β_k, ``minorant`` minorants: a Tail, or one bound for
-    both.
+    Residual: n -> (list of W, list of b). b may be None. ``tail`` declares majorants of p_k and
+    β_k, ``minorant`` minorants: a Tail, or one bound for both.
 
     Raises
     ------

@@ -192,8 +192,9 @@ def _grows(case: Case, notes: list[str]) -> bool:
 
 
 def _necessary(case: Case, degenerate: bool) -> tuple[str, str]:
-    """The conditions W_n -> I, b_n -> 0 (residual: the branch -> 0) under a hypothesis that makes
-    them necessary.
+    """The conditions W_n -> I, b_n -> 0 under a hypothesis that makes them necessary.
+
+    Residual: the branch -> 0.
     """
     stack, tail = case.stack, case.tail
     hypothesis = case.given.get(PositiveLimits, case.given.get(RegularDomain))
@@ -260,11 +261,11 @@ def _what_is_necessary(case: Case, hypothesis: PositiveLimits | RegularDomain) -
 
 
 def _necessary_minorants(case: Case) -> tuple[Bound | None, ...]:
-    """Minorants of what has to vanish. With more inner layers only the increments of non-negative
-    blocks have some.
+    """Minorants of what has to vanish.
 
-    Under NonnegativeTail the branch is A_n x + c_n at every state x >= 0, and at positive limits it
-    is at least as large as c_n and as A_n times the least entry.
+    With more inner layers only the increments of non-negative blocks have some. Under
+    NonnegativeTail the branch is A_n x + c_n at every state x >= 0, and at positive limits it is at
+    least as large as c_n and as A_n times the least entry.
     """
     known = case.minorant if max(case.inner) <= 1 else Tail()
     return known.weights, known.biases, case.growth.weights, case.growth.biases
