@@ -209,8 +209,9 @@ def named_imports() -> set[tuple[str, str]]:
 
 
 def imports() -> dict[str, set[str]]:
-    """module -> the modules of the package that it imports anywhere, in functions and for types
-    too; the package itself left out.
+    """module -> the modules of the package that it imports anywhere.
+
+    In functions and for types too; the package itself is left out.
     """
     module = {
         ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p

@@ -60,9 +60,7 @@ def capped(run: Callable[..., float], arguments: tuple, limit: float) -> tuple[f
 def medians(
     repeats: int, *runs: Callable[[], tuple[float, float | None]]
 ) -> list[tuple[float, float | None]]:
-    """Median seconds and the last value of each, run in turn; what was stopped once is not run
-    again.
-    """
+    """Median seconds and last value of each, run in turn; what was stopped is not run again."""
     seconds: list[list[float]] = [[] for _ in runs]
     values: list[float | None] = [0.0] * len(runs)
     for _ in range(repeats):
@@ -102,8 +100,9 @@ def against_the_baseline(tiny: bool, repeats: int, baseline: float) -> None:
     """Rows that are measured in the baseline's time: set-up at its depth, twice its depth."""
 
     def first_iteration(L: int) -> float:
-        """From the definition to the end of the first iteration, report included: more than the
-        set-up.
+        """From the definition to the end of the first iteration, report included.
+
+        It is more than the set-up.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dnl.ConvergenceWarning)
@@ -145,8 +144,9 @@ def iris(tiny: bool, repeats: int, baseline: float) -> None:
 
 
 def same_minimiser(L: int, samples: int) -> None:
-    """From the cold start the two may end at different minimisers; from beside ours the peer ends
-    at ours.
+    """From beside our minimiser the peer ends at ours.
+
+    From the cold start the two may end at different minimisers.
     """
     problem = two_class_toy.problem(alpha=ALPHA, samples=samples, width=4)
     ours = dnl.solve(problem, L, formulation="condensed", tolerance=1e-10)

@@ -64,9 +64,7 @@ class Bound:
 def by_columns(
     L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor
 ) -> torch.Tensor:
-    """The final states: column s is one product; what the later layers have so far is one
-    tensor.
-    """
+    """The final states: column s is one product, what the later layers have so far one tensor."""
     d = x0.shape[1]
     g = x0.T
     z = torch.zeros(L * d, len(x0), dtype=x0.dtype)
@@ -79,8 +77,9 @@ def by_columns(
 
 
 def by_rows(L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor) -> torch.Tensor:
-    """The final states: layer l is one batched product with all earlier states; W[l] (l+1, d, d) of
-    layer l + 1.
+    """The final states: layer l is one batched product with all earlier states.
+
+    W[l] is (l+1, d, d), of layer l + 1.
     """
     states = [x0]
     for l in range(L):
@@ -104,8 +103,9 @@ def mixing_by_columns(
 def mixing_by_rows(
     L: int, W: list[torch.Tensor], b: list[torch.Tensor], x0: torch.Tensor
 ) -> torch.Tensor:
-    """Form A: layer l is one product with all earlier features as one row; W[l] ((l+1) d, d) of
-    layer l + 1.
+    """Form A: layer l is one product with all earlier features as one row.
+
+    W[l] is ((l+1) d, d), of layer l + 1.
     """
     features, x = [], x0 + b[0]
     for l in range(L):
@@ -250,9 +250,7 @@ def hessian_over_gradient(sizes: list[tuple[int, int, int]], repeats: int) -> No
 
 
 def formula_over_batched(sizes: list[tuple[int, int, int]], repeats: int) -> None:
-    """A user's tanh(W y + b), mapped by vmap and with an own batched version; the built-in network
-    beside them.
-    """
+    """A user's tanh(W y + b), by vmap and by an own batched version, and the built-in one."""
 
     def kernel(t, s, y, u):
         return dnl.tanh(u.W @ y + u.b)

@@ -27,8 +27,9 @@ from problems import iris_dense, spirals
 def bounded_spirals(
     samples: int = 64, alpha: float = 1e-2, limit: float = 0.4
 ) -> dnl.ControlProblem:
-    """The spirals with every weight between -limit and limit; without bounds the largest W
-    is 0.45.
+    """The spirals with every weight between -limit and limit.
+
+    Without bounds the largest W is 0.45.
     """
     free = spirals.problem(samples=samples, alpha=alpha)
     controls = {

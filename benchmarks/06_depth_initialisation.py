@@ -51,8 +51,9 @@ TINY = Sizes(width=6, depths=(4,), epochs=2, batch=64, seeds=2, rates=(1e-3,), s
 
 @dataclass(frozen=True)
 class Data:
-    """Standardised inputs and labels; ``share`` of the epochs, so that every data set gets about as
-    many steps.
+    """Standardised inputs and labels.
+
+    ``share`` of the epochs, so that every data set gets about as many steps.
     """
 
     name: str
@@ -163,8 +164,9 @@ def scores(net: Net, data: Data, x: torch.Tensor, y: torch.Tensor) -> tuple[floa
 
 
 def certified(net: Net, kind: str, data: Data) -> float:
-    """Median over ten test points of the bound of ‖N_∞ - N_L‖ / ‖N_L‖, if the stack went on inside
-    the set.
+    """Median over ten test points of the bound of ‖N_∞ - N_L‖ / ‖N_L‖.
+
+    It holds if the stack went on inside the set.
     """
     W = [layer.weight.detach().double().numpy() for layer in net.stack]
     b = [layer.bias.detach().double().numpy() for layer in net.stack]

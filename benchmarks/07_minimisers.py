@@ -37,9 +37,7 @@ RATES = (1e-2, 1e-3)  # of Adam; the better one counts
 
 
 def autograd_cost(discrete: dnl.DiscreteProblem) -> Callable[[torch.Tensor], torch.Tensor]:
-    """J of the flat controls as a user would write it: form C with tanh, squared loss, H¹
-    penalties.
-    """
+    """J of the flat controls as a user would write it: form C, tanh, squared loss, H¹ penalties."""
     problem = discrete.problem
     space = discrete.space
     L = discrete.depth

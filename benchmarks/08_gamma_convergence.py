@@ -122,9 +122,7 @@ def table(branches: list[Branch]) -> str:
 def checks(
     branches: list[Branch],
 ) -> tuple[str, dict[str, tuple[dnl.RecoverySequence, dnl.LiminfCheck]]]:
-    """Both inequalities for the H¹ minimisers: the closed form, and the finest minimiser of the
-    network.
-    """
+    """Both inequalities for the H¹ minimisers: the closed form, and the network's finest one."""
     rows = ["| problem | check | coarsest | finest | rate | passed |", "|---|---|---|---|---|---|"]
     found = {}
     for b in (b for b in branches if b.penalty == "H¹"):

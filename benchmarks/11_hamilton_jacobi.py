@@ -183,8 +183,9 @@ def _value_panel(figure, axis, V: dnl.ValueFunction, starts: list[tuple[float, f
 
 
 def _seen(axis: np.ndarray) -> tuple[float, float]:
-    """The middle three quarters: V is constant beyond the box, and states near its faces
-    feel it.
+    """The middle three quarters.
+
+    V is constant beyond the box, and states near its faces feel it.
     """
     margin = (axis[-1] - axis[0]) / 8
     return float(axis[0] + margin), float(axis[-1] - margin)

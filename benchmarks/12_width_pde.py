@@ -41,8 +41,9 @@ def forward(nodes: int, rule: str, depth: int) -> float:
 
 
 def orders(tiny: bool) -> dict[str, list[tuple[int, float]]]:
-    """Errors in N at one depth; errors in L at one N, against Richardson's limit of the
-    two finest.
+    """Errors in N at one depth; errors in L at one N.
+
+    Those in L are against Richardson's limit of the two finest.
     """
     nodes = (8, 16, 32) if tiny else (8, 16, 32, 64, 128)
     depths = (8, 16, 32) if tiny else (8, 16, 32, 64, 128)

@@ -154,8 +154,9 @@ def compare_gradients(depths: list[int], width: int, samples: int, repeats: int)
 
 # -- Volterra equations --------------------------------------------------------------------------
 def fading() -> dnl.ControlProblem:
-    """x' = c(t) + ∫_0^t e^{-(t-s)} x(s)³ ds with x = e^{-t}; integrated, the kernel is (1 -
-    e^{-(t-s)}) x³.
+    """x' = c(t) + ∫_0^t e^{-(t-s)} x(s)³ ds with x = e^{-t}.
+
+    Integrated, the kernel is (1 - e^{-(t-s)}) x³.
     """
 
     def free_term(t, x0):
@@ -229,8 +230,9 @@ def simulated(name: str, error: float) -> tuple[float, float, str]:
     t = np.linspace(0.0, problem.horizon, FEWEST + 1)
 
     def solve(levels: int) -> np.ndarray:
-        """Neville's scheme in τ on L = 4, 8, 12, ...: each step removes one power of the left
-        rule's error.
+        """Neville's scheme in τ on L = 4, 8, 12 and so on.
+
+        Each step removes one power of the left rule's error.
         """
         table = [
             dnl.simulate(problem, FEWEST * k).reshape(FEWEST * k + 1)[::k]

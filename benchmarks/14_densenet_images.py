@@ -129,9 +129,7 @@ def trained(task: Task, data: dnl.Images, runs: Path) -> dict[str, Any]:
 
 
 def train(task: Task, data: dnl.Images) -> dict[str, Any]:
-    """Training loss (without penalties) at the start and after each epoch, test accuracy at the
-    end.
-    """
+    """Training loss (no penalties) at the start and after each epoch, test accuracy at the end."""
     given = problem(task, data)
     evaluator = Evaluator(dnl.discretise(given, task.depth), dtype="float32")
     space = evaluator.space
@@ -215,8 +213,9 @@ def change(coarse: Cell, fine: Cell) -> str:
 
 
 def table(cells: list[Cell]) -> str:
-    """Mean over the seeds, smallest and largest in brackets; the change is from the depth in the
-    row above.
+    """Mean over the seeds, smallest and largest in brackets.
+
+    The change is from the depth in the row above.
     """
 
     def spread(values: np.ndarray, form: str) -> str:

@@ -34,8 +34,9 @@ def save(figure: Any, path: Path) -> None:
 def publish(
     given: argparse.Namespace, script: str, page: str, tables: list[str], options: str = ""
 ) -> None:
-    """Put the tables, below the command that made them, between the marks of a page of docs/; not
-    with --tiny or --out.
+    """Put the tables between the marks of a page of docs/, below the command that made them.
+
+    Not with --tiny or --out.
 
     ``script`` is the ``__file__`` of a script NN_name.py, ``options`` what it was called with.
     """

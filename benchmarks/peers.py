@@ -67,8 +67,7 @@ def lifted_toy_near(
 def _lifted(
     problem: dnl.ControlProblem, L: int, alpha: float
 ) -> tuple[Any, np.ndarray, list[tuple[int, int]]]:
-    """Dense form C with H1 penalty and squared loss on x_1: states x^1..x^L and controls are
-    unknowns.
+    """Dense form C, H1 penalty, squared loss on x_1; states x^1..x^L and controls are unknowns.
 
     The solver, the cold start and the order (l, s) of the controls.
     """

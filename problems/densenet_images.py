@@ -64,8 +64,7 @@ def problem(
 
 
 def independent(depth: int, channels: int, seed: int) -> Any:
-    """W^{l,s} of the plain network: normal entries of variance 1/(l · entries of a filter), all
-    independent.
+    """W^{l,s} of the plain network: independent normals, variance 1/(l · entries of a filter).
 
     A function of the control's position ((l - ½), (s + ½)), since that is how a control is started
     on its grid.

@@ -46,9 +46,7 @@ def problem(
 
 
 def principal_components(data: np.ndarray, count: int) -> np.ndarray:
-    """Coordinates along the first directions of largest variance, the first of standard deviation
-    1.
-    """
+    """Coordinates along the directions of largest variance, the first of standard deviation 1."""
     centred = data - data.mean(0)
     directions = np.linalg.svd(centred, full_matrices=False)[2][:count]
     largest = directions[np.arange(count), np.abs(directions).argmax(1)]

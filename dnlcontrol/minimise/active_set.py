@@ -38,8 +38,9 @@ DEPENDENT_ROWS = 1e-13  # of the largest eigenvalue of C A⁻¹ Cᵀ: rows below
 
 @dataclass(frozen=True)
 class Patience:
-    """When Newton steps on the active rows give up: after ``steps`` of them, or where the
-    stationarity is ``growth`` times that of the first.
+    """When Newton steps on the active rows give up.
+
+    After ``steps`` of them, or where the stationarity is ``growth`` times that of the first.
     """
 
     steps: int = MOST_STEPS
@@ -51,8 +52,7 @@ PATIENT = Patience()
 
 @dataclass(frozen=True)
 class KKTPoint:
-    """Controls w and multipliers μ with the dual norm of the Lagrangian's gradient and the largest
-    residual of c.
+    """Controls w, multipliers μ, dual norm of the Lagrangian's gradient, largest residual of c.
 
     ``log``: (value, stationarity, CG iterations before it) of every Newton step.
     """
@@ -75,8 +75,10 @@ def newton_on_active(
     patience: Patience = PATIENT,
     preconditioner: Preconditioner | None = None,
 ) -> KKTPoint | None:
-    """A point whose stationarity is below ``tolerance`` (its residual far below), from the controls
-    w, the multipliers μ and the sides that μ and ρ say are active.
+    """A point whose stationarity is below ``tolerance``, by Newton steps on the active rows.
+
+    Its residual is far below. The steps begin at the controls w, the multipliers μ and the sides
+    that μ and ρ say are active.
 
     ``preconditioner``: of the Lagrangian's Hessian; it learns from every step.
 
@@ -198,8 +200,9 @@ def _wrong(
     mu: RowVector,
     tolerance: float,
 ) -> RowVector:
-    """How wrong each row is: its violation where inactive, a multiplier of the wrong sign where
-    active; else 0.
+    """How wrong each row is, 0 where it is right.
+
+    Its violation where inactive, a multiplier of the wrong sign where active.
     """
     lower, upper = bounds
     inactive = np.isnan(side)
@@ -222,8 +225,9 @@ def _changed(
 def active_sides(
     bounds: tuple[RowVector, RowVector], c: RowVector, mu: RowVector, rho: float | RowVector
 ) -> RowVector:
-    """The side that each row sits on, NaN for inactive rows; ρ = 0: by the multipliers alone, down
-    to MULTIPLIER_NOISE of them.
+    """The side that each row sits on, NaN for inactive rows.
+
+    ρ = 0: by the multipliers alone, down to MULTIPLIER_NOISE of them.
     """
     lower, upper = bounds
     side = np.full(len(c), np.nan)
@@ -305,11 +309,10 @@ class _ActiveRows:
 
 
 def _refitted(evaluator: Products, here: _Here, side: RowVector) -> RowVector:
-    """Multipliers of a changed active set that fit the gradient best: those of rows let go pass to
-    their neighbours.
+    """Multipliers of a changed active set that fit the gradient best.
 
-    Otherwise the gradient would jump by the multipliers let go, and with it the set of held
-    controls.
+    Those of rows let go pass to their neighbours. Otherwise the gradient would jump by the
+    multipliers let go, and with it the set of held controls.
     """
     mu = np.where(np.isnan(side), 0.0, here.mu)
     index = np.flatnonzero(~np.isnan(side))
@@ -323,9 +326,7 @@ def _refitted(evaluator: Products, here: _Here, side: RowVector) -> RowVector:
 
 @dataclass(frozen=True)
 class _Direction:
-    """δ, (space.size,), the change of the active multipliers, and the products, some to learn
-    from.
-    """
+    """δ, (space.size,), the change of the active multipliers, and products, some to learn from."""
 
     delta: Flat
     change: RowVector
@@ -336,8 +337,9 @@ class _Direction:
 def _direction(
     evaluator: Products, here: _Here, preconditioner: Preconditioner | None, accuracy: float
 ) -> _Direction | None:
-    """The Newton step of the active rows to ``accuracy`` in the dual norm; None at negative
-    curvature.
+    """The Newton step of the active rows to ``accuracy`` in the dual norm.
+
+    None at negative curvature.
     """
     solve = _solver(here.face, preconditioner)
     active = _ActiveRows.of(evaluator, here, here.index, solve)

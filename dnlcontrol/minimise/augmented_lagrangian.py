@@ -1,6 +1,4 @@
-"""Constraints other than control bounds: the method of multipliers around a bound-constrained
-minimiser.
-"""
+"""Constraints other than control bounds: the method of multipliers around a minimiser in a box."""
 
 from __future__ import annotations
 
@@ -60,10 +58,9 @@ Kind = Callable[[E, Multipliers, Preconditioner | None], SmoothFunction]
 
 @dataclass(frozen=True)
 class Constrained:
-    """The last inner outcome, the multipliers μ, (rows.size,), of the plain Lagrangian, and the
-    violation reached.
+    """The last inner outcome, multipliers μ of the plain Lagrangian, and the violation reached.
 
-    ``iterations`` are those of all ``rounds``, ``inner`` their inner iterations.
+    μ is (rows.size,). ``iterations`` are those of all ``rounds``, ``inner`` their inner iterations.
     """
 
     outcome: Outcome
@@ -77,10 +74,10 @@ class Constrained:
 
 @dataclass(frozen=True)
 class Round:
-    """What a round starts from: controls, μ, ρ, the gap before, what was spent, the accuracy asked
-    of the minimiser.
+    """What a round starts from.
 
-    A checkpoint holds these fields by their names.
+    Controls, μ, ρ, the gap before, what was spent, the accuracy asked of the minimiser. A
+    checkpoint holds these fields by their names.
     """
 
     number: int
@@ -239,11 +236,11 @@ def augmented_lagrangian(
     checkpoint: Checkpoint | None = None,
     preconditioner: Preconditioner | None = None,
 ) -> Constrained:
-    """Minimise J + Σ ρ_i/2 dist(c_i + μ_i/ρ_i, [lower, upper])², update μ, raise ρ where violations
-    fall too slowly.
+    """Minimise J + Σ ρ_i/2 dist(c_i + μ_i/ρ_i, [lower, upper])² and update μ, by turns.
 
-    ρ_i is one number times the row's weight in the integral over t and the mean over samples, so
-    that neither the kinks of the penalty nor the number of updates depends on the mesh.
+    ρ is raised where violations fall too slowly. ρ_i is one number times the row's weight in the
+    integral over t and the mean over samples, so that neither the kinks of the penalty nor the
+    number of updates depends on the mesh.
 
     The inner accuracy follows the violation down to ``tolerance`` (Conn, Gould, Toint 1991). μ > 0
     pushes against an upper side, μ < 0 against a lower one. With multipliers ``mu``, (rows.size,),
@@ -297,8 +294,9 @@ def augmented_lagrangian(
 
 
 def _polished(exact: KKTPoint, end: Ended | None, tolerance: float) -> Constrained:
-    """The point that Newton steps on the active set reached; their lines follow those of the last
-    round, if there was one.
+    """The point that Newton steps on the active set reached.
+
+    Their lines follow those of the last round, if there was one.
     """
     log = () if end is None else end.outcome.log
     steps = [
@@ -328,8 +326,9 @@ def _polished(exact: KKTPoint, end: Ended | None, tolerance: float) -> Constrain
 
 
 def share(max_iterations: int, spent: int) -> int:
-    """Inner iterations of one round: a round that zigzags between kinks must leave some for new
-    multipliers.
+    """Inner iterations of one round.
+
+    A round that zigzags between kinks must leave some for new multipliers.
     """
     return max(min(max_iterations - spent, max_iterations // ROUND_SHARE), 1)
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 class Products(Protocol):
-    """The Lagrangian of either backend as a function of w: J without ``multipliers``, else J + μᵀc
-    or its augmented form.
+    """The Lagrangian of either backend as a function of w.
+
+    J without ``multipliers``, else J + μᵀc or its augmented form.
     """
 
     @property

@@ -1,5 +1,6 @@
-"""Extreme curvatures of a model, by Lanczos in the metric: is a point a minimiser, which directions
-are stiff?
+"""Extreme curvatures of a model, by Lanczos in the metric.
+
+Is a point a minimiser, which directions are stiff?
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ Map = Callable[[Flat], Flat]
 def ritz_pairs(
     product: Map, riesz: Map, metric: Map, start: Flat, steps: int, enough: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ritz pairs of H v = θ B v: values θ, (k,), ascending, vectors v, (k, size), with ‖v‖_B = 1,
-    and residuals ‖Hv - θBv‖_{B^{-1}}, (k,).
+    """Ritz pairs of H v = θ B v: values θ, vectors v and residuals ‖Hv - θBv‖_{B^{-1}}.
 
-    k <= ``steps``. Lanczos with full orthogonalisation, B the ``metric`` and B^{-1} its ``riesz``
-    map; it ends early where the Krylov space is invariant, or its coupling β to the rest is at most
-    ``enough``.
+    They are k <= ``steps``: the values, (k,), ascend, the vectors, (k, size), have ‖v‖_B = 1, and
+    the residuals are (k,). Lanczos with full orthogonalisation, B the ``metric`` and B^{-1} its
+    ``riesz`` map; it ends early where the Krylov space is invariant, or its coupling β to the rest
+    is at most ``enough``.
     """
     basis: list[Flat] = []
     duals: list[Flat] = []

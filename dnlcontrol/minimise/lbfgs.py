@@ -92,12 +92,12 @@ def lbfgs(
     *,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Limited-memory BFGS whose initial inverse Hessian is γ A_FF^{-1}, from ``start``,
-    (space.size,); the history restarts when the face changes.
+    """Limited-memory BFGS whose initial inverse Hessian is γ A_FF^{-1}.
 
-    Two-loop recursion (Nocedal and Wright, Numerical Optimization, section 7.2) on the entries that
-    are not held, projected Armijo backtracking. Pairs enter only with positive curvature. A solve
-    that goes on from a checkpoint (``checkpoint``) gathers them anew.
+    From ``start``, (space.size,); the history restarts when the face changes. Two-loop recursion
+    (Nocedal and Wright, Numerical Optimization, section 7.2) on the entries that are not held,
+    projected Armijo backtracking. Pairs enter only with positive curvature. A solve that goes on
+    from a checkpoint (``checkpoint``) gathers them anew.
 
     The outcome has ``converged`` where stationarity and complementarity are at most the tolerance.
     Else its message says which of three ends it was: J or its gradient not finite at the start,

@@ -79,8 +79,9 @@ def newton(
     quadratic_rate: float = np.inf,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Minimise from ``start``, (space.size,), to stationarity ``tolerance`` in the dual norm;
-    negative curvature is followed to the radius.
+    """Minimise from ``start``, (space.size,), to stationarity ``tolerance`` in the dual norm.
+
+    Negative curvature is followed to the radius.
 
     ``cold``: where the iterates come to rest, the lowest curvature is looked for, and followed if
     negative; a start on a symmetry of the problem may otherwise end at a saddle.
@@ -196,8 +197,9 @@ def _escaped(objective: SmoothFunction, at: State, lower: Flat) -> State:
 
 
 def _below(objective: SmoothFunction, at: State) -> Flat | None:
-    """A point with a lower value along the lowest curvature λ < 0; None at a minimiser, as far as
-    Lanczos sees.
+    """A point with a lower value along the lowest curvature λ < 0.
+
+    None at a minimiser, as far as Lanczos sees.
 
     A step of length h in the metric should lower J by ½|λ|h²; a quarter of that is asked for.
     """

@@ -57,8 +57,9 @@ class Iterate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a minimiser stopped, and why: ``message``, a sentence with a remedy unless it
-    ``converged``.
+    """Where a minimiser stopped, and why.
+
+    ``message`` is a sentence with a remedy unless it ``converged``.
     """
 
     w: Flat

@@ -1,5 +1,4 @@
-"""Coarse-grid correction: the compact part of the Hessian, known from a coarser level, in the
-preconditioner.
+"""Coarse-grid correction: the Hessian's compact part, from a coarser level, as preconditioner.
 
 In the metric the Hessian is the bulk B (the penalties' share, a multiple of A for each control)
 plus a compact part, whose eigenvectors v of H v = λ B v are smooth: those of a coarse level,
@@ -155,8 +154,9 @@ class Correction:
         )
 
     def compressed(self) -> Correction:
-        """As bulk and few eigenpairs of the small matrices ``change`` and ``gram``, those near 1
-        left to the bulk.
+        """As bulk and few eigenpairs of the small matrices ``change`` and ``gram``.
+
+        Those near 1 are left to the bulk.
         """
         if np.array_equal(self.gram, np.eye(len(self.gram))):
             return self
@@ -172,8 +172,9 @@ class Correction:
         )
 
     def moved(self, space: ControlSpace) -> Correction | None:
-        """The same on another depth; None where nothing stands out, or the moved vectors are
-        dependent.
+        """The same on another depth.
+
+        None where nothing stands out, or the moved vectors are dependent.
         """
         few = self.compressed()
         if not few.rows:
@@ -212,11 +213,10 @@ def correction(
     product: Callable[[Flat, Flat], Flat],
     w: Flat,
 ) -> Correction | None:
-    """From the Hessian products ``product(w, d)`` of a coarse level at its controls w; None if
-    nothing stands out.
+    """From the Hessian products ``product(w, d)`` of a coarse level at its controls w.
 
-    Without penalties on every control the bulk is not known beforehand; the median Ritz value
-    stands for it.
+    None if nothing stands out. Without penalties on every control the bulk is not known beforehand;
+    the median Ritz value stands for it.
     """
     scale = bulk(coarse)
     start = coarse.riesz(np.random.default_rng(25).standard_normal(coarse.size) / scale)
@@ -269,11 +269,10 @@ def combined(weights: np.ndarray, vectors: list[Flat]) -> np.ndarray:
 def nearly_orthonormal(
     space: ControlSpace, scale: Flat, vectors: np.ndarray, shifts: np.ndarray
 ) -> Correction | None:
-    """From pairs whose vectors are orthonormal in B but for what moving them did; None if they are
-    dependent.
+    """From pairs whose vectors are orthonormal in B but for what moving them did.
 
-    Made orthonormal they are C^{-1}X, CCᵀ = XᵀBX, the stiffest disturbed least (Cholesky in their
-    order).
+    None if they are dependent. Made orthonormal they are C^{-1}X, CCᵀ = XᵀBX, the stiffest
+    disturbed least (Cholesky in their order).
     """
     gram = products([scale * space.metric(v) for v in vectors], list(vectors))
     gram = 0.5 * (gram + gram.T)
@@ -285,8 +284,7 @@ def nearly_orthonormal(
 
 
 class Preconditioner:
-    """The correction of a running minimiser: prepared at first use, improved by every Newton step's
-    products.
+    """A running minimiser's correction: prepared at first use, improved by Newton steps' products.
 
     One that is not ``used`` only learns from the last steps, for another level: far from a
     minimiser it would lead a cold start to another one.
@@ -352,8 +350,6 @@ def learner(space: ControlSpace) -> Preconditioner | None:
 
 
 def coarse_depth(depth: int) -> int | None:
-    """Where the pairs are computed: a level that costs little beside one product of the
-    fine level.
-    """
+    """Where the pairs are computed: a level that costs little beside a product of the fine one."""
     found = min(max(depth // COARSENING, SHALLOWEST), DEEPEST)
     return found if 2 * found <= depth else None

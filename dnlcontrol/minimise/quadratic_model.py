@@ -106,8 +106,7 @@ class QuadraticModel:
         max_products: int,
         correction: Preconditioning | None = None,
     ) -> Step:
-        """A step with ‖d‖_A <= ``radius`` whose projected gradient is at most ``accuracy`` in the
-        dual norm.
+        """A step with ‖d‖_A <= ``radius`` and projected gradient at most ``accuracy`` (dual norm).
 
         It ends earlier at the radius, where it arrives by length or by negative curvature, and
         after ``max_products`` products. ``correction`` preconditions the iterations.
@@ -146,8 +145,9 @@ class QuadraticModel:
         return Face(self.space, binding(self.space, self.w + at.p, self.g + at.Hp))
 
     def _in_box(self, here: FaceModel, move: Part) -> Part:
-        """The move itself where it stays in the box, else its projection, shortened until the model
-        falls enough: mᵀt + ½ tᵀHt <= 10^{-2} mᵀt < 0.
+        """The move itself where it stays in the box, else its projection.
+
+        The projection is shortened until the model falls enough: mᵀt + ½ tᵀHt <= 10^{-2} mᵀt < 0.
         """
         trial = self._projected(here, move.p)
         if np.array_equal(trial, move.p) or not self.space.bounded:

@@ -53,8 +53,7 @@ class Nested:
         return best
 
     def preconditioner(self, w: Flat, known: Preconditioner | None) -> Preconditioner | None:
-        """That of the level before where it is known and deep enough, else from a coarse Hessian at
-        w.
+        """That of the level before where known and deep enough, else from a coarse Hessian at w.
 
         With constraints the Hessian depends on multipliers, which a coarse level does not have:
         then it begins with the bulk alone, and is None where the penalties do not tell the bulk.

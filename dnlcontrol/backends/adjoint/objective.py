@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Objective:
-    """The (augmented) Lagrangian at fixed multipliers; ``preconditioner`` is that of its Newton
-    systems.
+    """The (augmented) Lagrangian at fixed multipliers.
 
-    Times each product: work is counted in gradients.
+    Times each product: work is counted in gradients. ``preconditioner`` is that of its Newton
+    systems.
     """
 
     evaluator: Evaluator

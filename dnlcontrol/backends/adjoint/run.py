@@ -214,8 +214,9 @@ def _distributed(
     goal: Goal,
     checkpoint: Checkpoint | None,
 ) -> BackendResult:
-    """:func:`run` with a share of the samples on every rank; ``progress`` and ``checkpoint`` belong
-    to rank 0.
+    """:func:`run` with a share of the samples on every rank.
+
+    ``progress`` and ``checkpoint`` belong to rank 0.
     """
     from dnlcontrol.backends.adjoint import distributed
 

@@ -1,5 +1,4 @@
-"""Mini-batches for many samples: Adam, or gradient steps in the metric of the controls, then Newton
-on all samples.
+"""Mini-batches: Adam, or gradient steps in the controls' metric, then Newton on all samples.
 
 One epoch draws a random partition of the samples into batches B and makes one step for each with
 the unbiased estimate

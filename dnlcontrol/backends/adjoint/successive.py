@@ -1,7 +1,7 @@
-"""Successive approximation by Pontryagin's principle: a forward-backward sweep, then H minimised
-along the path.
+"""Successive approximation by Pontryagin's principle.
 
-With the states x and costates ψ of the current controls held,
+A forward-backward sweep, then H is minimised along the path. With the states x and costates ψ of
+the current controls held,
 
     h(v) = Σ_l τ [ℓ(t_l, x^l, v^l) + ψ^{l+1} · f(t_l, x^l, v^l)] + R(v)     (means over the samples)
 
@@ -134,9 +134,7 @@ class FrozenHamiltonian:
         return vmap(layer)(sweep.nodes[:-1], x[:-1], read)
 
     def _equations(self, x: Tensor, u: Tensors) -> Tensor:
-        """r^l(x, u), l = 0..L: the right sides of the state equation with x in every kernel, (L+1,
-        N, *state).
-        """
+        """The right sides r^l(x, u) of the state equation, x in every kernel, (L+1, N, *state)."""
         sweep, L = self.evaluator.sweep, self.evaluator.discrete.depth
         z = x.new_zeros(L + 1, x.shape[1], *sweep.problem.integral_shape)
         for s in range(L):
@@ -158,8 +156,9 @@ class FrozenHamiltonian:
 
 
 def is_stepwise(evaluator: Evaluator) -> bool:
-    """x^{l+1} = x^l + τ f(t_l, x^l, u^l) with path controls alone: h is separable and all layers
-    are one call.
+    """Whether x^{l+1} = x^l + τ f(t_l, x^l, u^l) with path controls alone.
+
+    Then h is separable and all layers are one call.
     """
     f, problem = evaluator.discrete.problem.formulas, evaluator.discrete.problem
     plain = problem.dynamics.is_ode and problem.markov and not (f.outer or f.feature or f.free_term)
@@ -180,8 +179,7 @@ def successive(
     extended: bool = False,
     checkpoint: None = None,
 ) -> Outcome:
-    """Minimise to stationarity ``tolerance`` by msa or, ``extended``, by emsa, from ``start``
-    (size,).
+    """Minimise from ``start`` (size,) to stationarity ``tolerance``: msa or, ``extended``, emsa.
 
     The outcome has converged, or says that J or its gradient is not finite, that no step lowers J,
     or that ``max_iterations`` are spent. In its log θ or ρ is the radius. There is no

@@ -1,3 +1,1 @@
-"""The exact backend: the discrete problem transcribed into CasADi and solved by an interior-point
-method.
-"""
+"""The exact backend: the problem transcribed into CasADi, solved by an interior-point method."""

@@ -102,7 +102,5 @@ def first_barrier(evaluator: Products, w: Flat, mu: RowVector) -> float:
 
 
 def on_control_bounds(space: ControlSpace, w: Flat, gradient: Flat) -> Flat:
-    """Multipliers of the control bounds, (size,), where the Lagrangian's gradient pushes out of
-    them.
-    """
+    """Multipliers of the control bounds, (size,), where the Lagrangian's gradient pushes out."""
     return np.where(held_entries(space, w, gradient), -gradient, 0.0)

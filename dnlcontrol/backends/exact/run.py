@@ -65,8 +65,9 @@ def refuse_too_large(sizes: Forecast, formulation: str) -> None:
 def lifted(
     discrete: DiscreteProblem, start: StartingPoint, goal: Goal, verbose: bool
 ) -> BackendResult:
-    """States as unknowns, IPOPT, then Newton's method on the active set; without multipliers where
-    those do not help.
+    """States as unknowns: IPOPT, then Newton's method on the active set.
+
+    Without multipliers where those do not help.
     """
     evaluator = ReducedEvaluator(discrete)
     program: Program = (
@@ -110,9 +111,7 @@ def lifted(
 def condensed(
     discrete: DiscreteProblem, start: StartingPoint, goal: Goal, verbose: bool
 ) -> BackendResult:
-    """States eliminated: dense Newton, or IPOPT on the reduced functions where there are
-    constraints.
-    """
+    """States eliminated: dense Newton, or IPOPT on the reduced functions with constraints."""
     reduced = ReducedEvaluator(discrete)
     max_iterations = goal.max_iterations or ITERATIONS
     point = minimise(

@@ -1,7 +1,7 @@
-"""One-step networks x^{l+1} = x^l + c σ(W^l x^l + b^l) written out: value, gradient and Hessian
-products.
+"""One-step networks x^{l+1} = x^l + c σ(W^l x^l + b^l) written out.
 
-With X^l (d, n), samples last in memory, a row of ones below it, and M^l = (W^l b^l), a layer is
+Value, gradient and Hessian products. With X^l (d, n), samples last in memory, a row of ones below
+it, and M^l = (W^l b^l), a layer is
 
     forward   H = σ(M X),   X⁺ = X + c H
     adjoint   G = Z̄ ⊙ σ'(H),   M̄ += c G Xᵀ,   Z̄ += c Wᵀ G + J_x
@@ -35,8 +35,9 @@ BLOCK = 1 << 20
 
 
 class Layers:
-    """Room for X with the row below it, (L+1, d (+ 1), *pair, n), and H, (L, d, *pair, n), and
-    views of each layer.
+    """Room for X with the row below it and for H, and views of each layer.
+
+    X is (L+1, d (+ 1), *pair, n), H is (L, d, *pair, n).
     """
 
     def __init__(self, room: Tensor, hidden: Tensor) -> None:
@@ -62,8 +63,9 @@ class Layers:
 
 
 class Kept:
-    """Room that is used again from call to call: memory that is new to a process costs more than
-    what is done in it.
+    """Room that is used again from call to call.
+
+    Memory that is new to a process costs more than what is done in it.
     """
 
     def __init__(self) -> None:

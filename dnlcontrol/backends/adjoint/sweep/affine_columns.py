@@ -1,8 +1,7 @@
-"""Columns of kernels σ(W y + b), written out: values, pull-backs and their tangents as in-place
-matrix products.
+"""Columns of kernels σ(W y + b), written out as in-place matrix products.
 
-With m later layers, n samples, W (m·d, e) and b (m·d,) the column's block of the packed controls, Y
-(e, n) and the weight c of the rule:
+Values, pull-backs and their tangents. With m later layers, n samples, W (m·d, e) and b (m·d,) the
+column's block of the packed controls, Y (e, n) and the weight c of the rule:
 
     forward   H = σ(W Y + b),   Z += c H
     adjoint   G = Z̄ ⊙ σ'(H),    Ȳ += c Wᵀ G,   W̄ += c G Yᵀ,   b̄ += c G 1
@@ -91,9 +90,7 @@ class Read:
 
     @property
     def joint(self) -> Tensor | None:
-        """(W b), (rows, e + 1), where both lie side by side in memory (see
-        :func:`side_by_side`).
-        """
+        """(W b), (rows, e + 1), where both lie side by side in memory (:func:`side_by_side`)."""
         W = self.matrix
         b = self.bias
         e = self.matrix.shape[1]
@@ -242,9 +239,7 @@ class Columns:
         ybar: Tensor,
         out: Read,
     ) -> None:
-        """Adds the pair's cotangent into ``ybar`` (e, 2n), the tangents of W̄ and b̄ into
-        ``out``.
-        """
+        """Adds the pair's cotangent into ``ybar`` (e, 2n), tangents of W̄ and b̄ into ``out``."""
         n = y.shape[1] // 2
         swapped = torch.cat([y[:, n:], y[:, :n]], dim=1)
         products = Product(read, y, n), Product(along, y[:, :n], n)

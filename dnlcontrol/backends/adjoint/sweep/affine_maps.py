@@ -126,9 +126,7 @@ def _apply_pair(elements: Elements, a: Tensor) -> None:
 
 
 def _pull_pair(elements: Elements, bar: Tensor, h: Tensor, p: Tensor) -> None:
-    """The cotangents (q, δq) of σ(a) <- those of a, with h = σ(a) and p = ȧ, which is
-    overwritten.
-    """
+    """The cotangents (q, δq) of σ(a) <- those of a; h = σ(a), p = ȧ, which is overwritten."""
     elements.bent(p, h, bar[:, 0], bar[:, 1])
     elements.times_slope(p, h, out=bar[:, 1])
     elements.times_slope(bar[:, 0], h, out=bar[:, 0])

@@ -47,8 +47,7 @@ class AffineTangent:
     def _direct(
         self, x: Tensor, data: Data, multipliers: Multipliers | None, out: Tensors
     ) -> Tensor:
-        """The derivative of the Lagrangian in the states x (l, d, 2, n), and its tangent, (l, d, 2,
-        n).
+        """The Lagrangian's derivative in the states x (l, d, 2, n) and its tangent, (l, d, 2, n).
 
         The tangent of its derivative in the controls goes into ``out``.
         """
@@ -74,8 +73,9 @@ class AffineTangent:
         )
 
     def _source(self, s: int, x: Tensor) -> tuple[Tensor, Pull | None]:
-        """(Y, Ẏ) of column s, (e, 2n), and the pull-back of the feature map (None: there is none,
-        or it is known).
+        """(Y, Ẏ) of column s, (e, 2n), and the pull-back of the feature map.
+
+        None for the pull-back: there is none, or it is known.
         """
         if self.sweep.feature_map is not None:
             return self.sweep.feature_map.pair(x).flatten(1), None

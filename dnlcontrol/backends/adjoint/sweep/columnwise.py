@@ -102,9 +102,7 @@ class Sweep:
         return out
 
     def inputs(self, u: Tensors, s: int, own: bool = False) -> Inputs:
-        """What column s reads: its later triangular samples, or w^{s,s} (``own``), and its shared
-        controls.
-        """
+        """What column s reads: later triangular samples, or w^{s,s} (``own``), shared controls."""
         f = self.problem.formulas
         sites = {
             k: b.layout.own(s) if own else b.layout.later(s) for k, b in self.triangular.items()
@@ -137,9 +135,7 @@ class Sweep:
         return self.formulas.outer(self.nodes[l], g, z, shared) if self.formulas.outer else g + z
 
     def stage(self, u: Tensors, data: Data, l: int) -> Stage:
-        """The right side of the state equation at layer l as a function of x^l, z and all controls
-        that it reads.
-        """
+        """The right side of the state equation at layer l in x^l, z and all controls it reads."""
         outer, weight = self.problem.formulas.outer, self.grid.own[l]
         shared = self.shared(u, outer, l) if outer else {}
         if not weight:
@@ -222,8 +218,9 @@ class Sweep:
         return xbar
 
     def _source(self, u: Tensors, s: int, x: Tensor) -> tuple[Tensor, Pull]:
-        """y^s (e, n) and the map from its cotangent (may be overwritten) to those of x^s and the
-        feature's controls.
+        """y^s (e, n) and the map from its cotangent to those of x^s and the feature's controls.
+
+        The cotangent may be overwritten.
         """
         if (known := self.feature_map) is None:
             y, pull = self.pulled_feature(s, x, self._feature_reads(u, s))

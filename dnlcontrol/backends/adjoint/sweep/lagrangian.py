@@ -104,9 +104,7 @@ class Lagrangian:
         return np.flatnonzero(here), block.samples[here] - data.index.start
 
     def constraints(self, x: Tensor, u: Tensors, data: Data) -> list[tuple[Tensor, np.ndarray]]:
-        """For each block the values of this chunk, (layers, samples here, *shape), and their flat
-        positions.
-        """
+        """Each block's values of this chunk, (layers, samples here, *shape), and flat positions."""
         found = []
         for k, block in enumerate(self.rows.blocks):
             positions, rows = self.chunk_rows(block, data)

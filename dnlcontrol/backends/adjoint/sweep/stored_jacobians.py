@@ -67,8 +67,9 @@ class Reads:
 
 
 class Linearised:
-    """States and first derivatives of kernel and outer map at all nodes, at one control (CPU,
-    float64).
+    """States and first derivatives of kernel and outer map at all nodes, at one control.
+
+    On the CPU, in float64.
     """
 
     def __init__(self, sweep: Sweep, lagrangian: Lagrangian, w: np.ndarray) -> None:

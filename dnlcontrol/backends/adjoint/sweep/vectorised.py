@@ -73,11 +73,10 @@ def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, 
 def gradient_along(
     function: Callable[..., Tensor], at: tuple[Tree, ...], along: tuple[Tree, ...]
 ) -> tuple[Any, Any]:
-    """The gradient of the number ``function(*at)`` and its derivative along ``along``, both in the
-    shape of ``at``.
+    """The gradient of the number ``function(*at)`` and its derivative along ``along``.
 
-    The Hessian is symmetric: its product with a direction d is the gradient of <gradient, d>, by
-    the plain tape.
+    Both are in the shape of ``at``. The Hessian is symmetric: its product with a direction d is the
+    gradient of <gradient, d>, by the plain tape.
     """
     leaves, tree = tree_flatten(at)
     with torch.enable_grad():
@@ -127,10 +126,14 @@ class Entries:
 class Vectorised:
     """Every formula of a problem as a function of stacked tensors.
 
-    kernel(t (m,), s, y (n, *), ts {name: (m, *)}, shared {name: (*)}) -> (m, n, *z)
-    feature(s, x (n, *), shared) -> (n, *y);   outer(t, g (n, *), z (n, *), shared) -> (n, *)
-    running, path constraints: (t (m,), x (m, n, *), path {name: (m, *)}, constants[, target (n,
-    *)]) -> (m, n, *) terminal: (x (n, *), constants[, target (n, *)]) -> (n, *)
+    With m layers and n samples:
+
+        kernel(t (m,), s, y (n, *), ts {name: (m, *)}, shared {name: (*)}) -> (m, n, *z)
+        feature(s, x (n, *), shared) -> (n, *y)
+        outer(t, g (n, *), z (n, *), shared) -> (n, *)
+        running, path constraints: (t (m,), x (m, n, *), path {name: (m, *)}, constants
+                                    [, target (n, *)]) -> (m, n, *)
+        terminal: (x (n, *), constants[, target (n, *)]) -> (n, *)
     """
 
     def __init__(

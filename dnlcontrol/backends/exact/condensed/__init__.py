@@ -1,3 +1,1 @@
-"""The condensed formulation: states eliminated, exact dense Hessian in the controls, dense
-factorisations.
-"""
+"""The condensed formulation: states eliminated, exact dense Hessian, dense factorisations."""

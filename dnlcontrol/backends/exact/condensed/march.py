@@ -12,9 +12,7 @@ from dnlcontrol.backends.exact.condensed.node_function import NodeFunction
 
 
 class March:
-    """The kernel of a Markov problem with the outer map g + z, folded over the layers and mapped
-    over the samples.
-    """
+    """A Markov problem's kernel with outer map g + z, folded over layers, mapped over samples."""
 
     def __init__(self, kernel: NodeFunction, depth: int) -> None:
         self.kernel, self.depth = kernel, depth
@@ -30,8 +28,9 @@ class March:
     def __call__(
         self, weights: np.ndarray, data: np.ndarray, free: np.ndarray, q: np.ndarray
     ) -> np.ndarray:
-        """z (L+1, N, dz) from weights (L,), data (L, k), free terms (L, N, dx) and the controls at
-        the pairs (L, m).
+        """z (L+1, N, dz) from weights, data, free terms and the controls at the pairs.
+
+        Weights (L,), data (L, k), free terms (L, N, dx), controls (L, m).
         """
         N, dz = self.kernel.samples, self.kernel.outputs
         by_sample = free.transpose(1, 0, 2).reshape(N * self.depth, -1).T

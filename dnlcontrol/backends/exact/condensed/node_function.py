@@ -134,8 +134,9 @@ class NodeFunction:
         return ca.Function("second", [*self.arguments, c], parts)
 
     def _call(self, name: str, *arguments: np.ndarray) -> list[np.ndarray]:
-        """data (nodes, N, k), x (nodes, N, n), q (nodes, m), ...: results column by column,
-        (columns, rows).
+        """Results column by column, (columns, rows).
+
+        Arguments: data (nodes, N, k), x (nodes, N, n), q (nodes, m), ...
         """
         key = name, len(arguments[2])
         if key not in self._mapped:
@@ -169,8 +170,9 @@ class NodeFunction:
     def second(
         self, data: np.ndarray, x: np.ndarray, q: np.ndarray, c: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of cᵀf, c (nodes, N, o): xx (nodes, N, n, n), qx (nodes, N, m, n), and qq summed over the
-        samples (nodes, m, m).
+        """The second derivatives of cᵀf, c (nodes, N, o).
+
+        xx (nodes, N, n, n), qx (nodes, N, m, n), and qq summed over the samples (nodes, m, m).
         """
         xx, qx, qq = self._call("second_function", data, x, q, c)
         shape = (len(q), self.samples)
@@ -219,8 +221,9 @@ def _flat(array: ca.ArrayInterface) -> ca.SX:
 
 
 def _blocks(stacked: np.ndarray, shape: tuple[int, ...], columns: int) -> np.ndarray:
-    """Horizontally stacked (rows, columns) blocks, given as (all columns, rows), as (*shape, rows,
-    columns).
+    """Horizontally stacked (rows, columns) blocks as (*shape, rows, columns).
+
+    They are given as (all columns, rows).
     """
     rows = stacked.shape[1]
     blocks = stacked.reshape(int(np.prod(shape)), columns, rows)

@@ -102,8 +102,9 @@ class Nodes:
     def index(
         self, names: Sequence[str], path: np.ndarray, layers: np.ndarray | None = None
     ) -> np.ndarray:
-        """(nodes, m): entries of w for the named controls: v^path on the path, w^{layers, path} on
-        the triangle.
+        """(nodes, m): entries of w for the named controls.
+
+        v^path on the path, w^{layers, path} on the triangle.
         """
         parts = [np.zeros((len(path), 0), dtype=int)]
         for name in names:

@@ -41,8 +41,7 @@ class ReducedObjective:
         accuracy: float,
         max_products: int,
     ) -> Step:
-        """The Newton step by Cholesky factorisation where H is small and the step inside the
-        radius.
+        """The Newton step by Cholesky factorisation, where H is small and the step in the radius.
 
         Otherwise conjugate gradients in the metric, which take a few products whatever the depth,
         and handle bounds and negative curvature. Bounded problems of that size form H once for all

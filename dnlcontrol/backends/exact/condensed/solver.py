@@ -53,8 +53,9 @@ def minimise(
     cold: bool = True,
     mu: RowVector | None = None,
 ) -> CondensedOutcome:
-    """From the controls w, and multipliers μ, to a minimiser; from a ``cold`` start saddles are
-    looked for.
+    """From the controls w, and multipliers μ, to a minimiser.
+
+    From a ``cold`` start saddles are looked for.
 
     BLAS runs on one thread: on shared cores its spinning threads cost more than a factorisation of
     this size gains (measured: a Cholesky factorisation of order 816 in 9 ms on one thread, in up to
@@ -108,8 +109,9 @@ def _constrained(
 
 
 class _Function(ca.Callback):
-    """A CasADi Function of dense columns that calls back into Python; CasADi does not keep it
-    alive.
+    """A CasADi Function of dense columns that calls back into Python.
+
+    CasADi does not keep it alive.
     """
 
     def __init__(
@@ -196,8 +198,9 @@ def interior_point(
     verbose: bool,
     mu: RowVector | None = None,
 ) -> CondensedOutcome:
-    """IPOPT on J(w), c(w) with exact first derivatives and the exact dense Hessian of the
-    Lagrangian; from w and μ.
+    """IPOPT on J(w), c(w); from w and μ.
+
+    With exact first derivatives and the exact dense Hessian of the Lagrangian.
     """
     barrier = None if mu is None else first_barrier(evaluator, w, mu)
     callbacks = _Callbacks(evaluator)

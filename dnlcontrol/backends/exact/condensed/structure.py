@@ -112,8 +112,9 @@ class Reduced:
         return self.nodes.index(self.nodes.reads(formula), layers), np.concatenate(parts, axis=-1)
 
     def cotangent(self, term: Term, mu: RowVector | None) -> np.ndarray | None:
-        """The weights of a term's outputs in the Lagrangian, (layers, N, outputs); None when it is
-        absent.
+        """The weights of a term's outputs in the Lagrangian, (layers, N, outputs).
+
+        None when it is absent.
         """
         if term.block is None:
             return term.weight
@@ -131,8 +132,9 @@ class Reduced:
     # -- the order of the controls ---------------------------------------------------------------
     @cached_property
     def order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(order, place, prefix): entries sorted by first layer, their places, and how many act up
-        to each layer.
+        """(order, place, prefix) of the entries, sorted by first layer.
+
+        ``order`` are the entries, ``place`` their places, ``prefix`` how many act up to each layer.
         """
         first = np.full(self.size, self.depth + 1)
         np.minimum.at(first, self.pair_index, self.pairs.layers[:, None])

@@ -136,8 +136,9 @@ class ActiveNewton:
         )
 
     def _pattern(self) -> None:
-        """Places of the entries of [H Jᵀ; J 0]: both triangles of H, of which the upper one is
-        given, J, Jᵀ.
+        """Places of the entries of [H Jᵀ; J 0].
+
+        Both triangles of H, of which the upper one is given, then J and Jᵀ.
         """
         (i, j), (k, l) = (
             _triplets(f.sparsity_out(o)) for f, o in ((self.second, 0), (self.jacobian, 1))

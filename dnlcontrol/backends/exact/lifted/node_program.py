@@ -1,5 +1,4 @@
-"""The lifted program assembled from derivatives at the nodes, for the outer map g + z under the
-left rule.
+"""The lifted program from derivatives at the nodes, for the outer map g + z and the left rule.
 
 The same unknowns (w, x), objective and rows as :class:`Transcription`, but no symbolic graph of the
 whole problem: each formula is differentiated once, mapped over its nodes and samples, and its
@@ -261,9 +260,7 @@ class NodeProgram:
         return _assembled((self.height, self.size), parts)
 
     def _hessian(self, sigma: ca.MX, lam: ca.MX) -> ca.MX:
-        """The upper triangle: q stands before x in v and in the arguments of a piece, both in
-        ascending order.
-        """
+        """The upper triangle: q stands before x in v and in a piece's arguments, both ascending."""
         i, j, Q = (part[self._penalty[0] <= self._penalty[1]] for part in self._penalty)
         parts = [_Part(i, j, Q, ca.repmat(sigma, len(Q), 1))] if len(Q) else []
         for piece in self.pieces:
@@ -305,8 +302,9 @@ def _assembled(shape: tuple[int, int], parts: list[_Part]) -> ca.MX:
 
 
 def _carry(height: int, places: np.ndarray, weights: np.ndarray) -> ca.DM:
-    """The constant matrix that adds weights times values at their places (SciPy's convert ten times
-    slower).
+    """The constant matrix that adds weights times values at their places.
+
+    SciPy's matrices convert ten times slower.
     """
     count = places.size
     pattern = ca.Sparsity(height, count, list(range(count + 1)), _numbers(places))

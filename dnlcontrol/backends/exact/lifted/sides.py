@@ -11,9 +11,7 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem
 
 
 class Sides:
-    """State bounds are bounds on the unknowns x; other constraints are rows after the state
-    equation.
-    """
+    """State bounds are bounds on the unknowns x; other constraints follow the state equation."""
 
     def __init__(self, discrete: DiscreteProblem) -> None:
         self.discrete = discrete

@@ -76,8 +76,9 @@ class Transcription:
     def _values(
         self, formula: Formula, layers: np.ndarray, pairs: np.ndarray | None = None
     ) -> dict[str, ca.SX]:
-        """The controls that a formula reads at many nodes, (components, nodes) each: on the path
-        at ``layers``, on the triangle at ``pairs``.
+        """The controls that a formula reads at many nodes, (components, nodes) each.
+
+        On the path at ``layers``, on the triangle at ``pairs``.
         """
         out = {}
         for block in self.discrete.space:
@@ -141,8 +142,9 @@ class Transcription:
         return self._traced(feature)(values, len(layers))
 
     def _integrals(self, y: ca.SX) -> list[ca.SX]:
-        """z^0..z^L, each (size, N); for one-step rows only the increments z^l - z^{l-1}. ``y``:
-        columns (l, n).
+        """z^0..z^L, each (size, N); for one-step rows only the increments z^l - z^{l-1}.
+
+        ``y``: columns (l, n).
         """
         kernel = self.problem.formulas.kernel
         N = self.samples
@@ -216,9 +218,7 @@ class Transcription:
         return total
 
     def _constraint_rows(self) -> ca.SX:
-        """The constraints other than state bounds, each block in the order of its (layers, samples,
-        *shape).
-        """
+        """Constraints but state bounds, each block in the order of (layers, samples, *shape)."""
         parts = [self._block_rows(b) for b in self.discrete.rows.blocks if b.formula is not None]
         return ca.vertcat(*parts) if parts else ca.SX(0, 1)
 
