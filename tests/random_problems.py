@@ -29,9 +29,7 @@ class RandomProblem:
 
 @dataclass(frozen=True)
 class System:
-    """A dynamics with the state's shape, its controls and whether they include one named v on the
-    path.
-    """
+    """A dynamics with the state's shape, its controls, and whether one is named v on the path."""
 
     dynamics: dnl.Dynamics
     shape: tuple[int, ...]
@@ -398,8 +396,9 @@ def build(name: str, seed: int = 0) -> RandomProblem:
 
 
 def constrained_network() -> dnl.ControlProblem:
-    """Bounds on the control, an equality on one sample, an inequality on the path, an integral, a
-    state bound.
+    """A network with bounds on its control and a constraint of every kind.
+
+    An equality on one sample, an inequality on the path, an integral, a state bound.
     """
     rng = np.random.default_rng(3)
     return dnl.ControlProblem(

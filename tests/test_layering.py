@@ -1,5 +1,6 @@
-"""One way through the library: later stages import earlier ones; heavy imports stay where they are
-used.
+"""One way through the library: later stages import earlier ones.
+
+Heavy imports stay where they are used.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ PARTS = [m for m in MODULES if m != "dnlcontrol"]
 
 @cache
 def imports(module: str, everywhere: bool) -> frozenset[str]:
-    """The modules that a module imports at its top level, or ``everywhere``: in functions and for
-    types too.
+    """The modules that a module imports at its top level, or ``everywhere``.
+
+    Everywhere means in functions and for types too.
     """
     found: set[str] = set()
     pending: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
@@ -105,8 +107,9 @@ def test_each_named_import_of_a_later_stage_is_there_and_local():
 
 
 def test_no_module_imports_itself_in_a_circle():
-    """Within a stage, too, imports have an order: those in functions and for types, but for the
-    named ones.
+    """Within a stage, too, imports have an order.
+
+    It holds for imports in functions and for types, but for the named ones.
     """
     order = TopologicalSorter(
         {m: {n for n in own_imports(m) if (m, n) not in FORWARD | ONWARD} for m in PARTS}
@@ -190,8 +193,9 @@ def test_heavy_libraries_stay_in_the_backends(module):
 
 
 def loaded_after(code: str) -> set[str]:
-    """The heavy libraries (and scikit-learn) in sys.modules after running the code in a fresh
-    interpreter.
+    """The heavy libraries in sys.modules after running the code in a fresh interpreter.
+
+    Scikit-learn is looked for as well.
     """
     report = f"import sys\n{code}\nprint(*sorted({HEAVY | {'sklearn'}} & sys.modules.keys()))"
     command = [sys.executable, "-c", report]

@@ -23,8 +23,9 @@ def test_every_measure_has_a_ceiling():
 
 
 def test_no_file_breaks_a_rule_more_often_than_its_record_says():
-    """A file that moved takes its record along: `make ratchet`, which refuses where a rule's total
-    would grow.
+    """A file that moved takes its record along: `make ratchet`.
+
+    It refuses where a rule's total would grow.
     """
     grown = RATCHET["grown"](RATCHET["counts"](), RATCHET["kept"]())
     assert not grown, "\n".join(grown)

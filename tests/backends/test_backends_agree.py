@@ -178,8 +178,9 @@ def test_start_from_a_solution_of_another_depth():
 
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
 def test_a_start_at_a_saddle_is_left(backend):
-    """J = ¼(x² - 1)² + ..., x = ∫u: u = 0 is stationary with the curvature -1, the minimisers are
-    near x = ±1.
+    """J = ¼(x² - 1)² + ..., x = ∫u: u = 0 is stationary with the curvature -1.
+
+    The minimisers are near x = ±1.
     """
     made = dnl.ControlProblem(
         x0=[0.0],
@@ -204,8 +205,9 @@ def test_random_problems_do_not_end_at_a_saddle(name):
 
 
 def test_entries_far_from_their_bounds_are_not_put_there():
-    """van der Pol with bounds on control and speed and an end point: large multipliers make every
-    entry look held.
+    """van der Pol with bounds on control and speed and an end point.
+
+    Large multipliers make every entry look held.
     """
     from problems import o5b_van_der_pol
 
@@ -227,8 +229,9 @@ def test_entries_far_from_their_bounds_are_not_put_there():
 
 
 def test_penalties_do_not_depend_on_the_mesh():
-    """A violation of a path constraint by 0.1 for two samples over [0, 3]: the weighted penalty is
-    3 · 0.1².
+    """A path constraint violated by 0.1 for two samples over [0, 3].
+
+    The weighted penalty is 3 · 0.1².
     """
     for depth in (10, 40):
         problem = dnl.ControlProblem(

@@ -67,8 +67,9 @@ def constrained(
     arrive: float = 0.22,
     **more: Any,
 ) -> dnl.ControlProblem:
-    """A Volterra equation under one constraint of every kind: an equality, active and inactive
-    sides.
+    """A Volterra equation under one constraint of every kind.
+
+    An equality, active and inactive sides.
     """
 
     def kernel(t, s, y, u):
@@ -110,8 +111,9 @@ def network(**more: Any) -> dnl.ControlProblem:
 
 
 def concave(curvature: float, bound: float = np.inf) -> dnl.ControlProblem:
-    """½ ∫ (curvature·u² + v²): u = v = 0 is stationary; free controls, or u >= 0 with a gradient of
-    0.
+    """½ ∫ (curvature·u² + v²), where u = v = 0 is stationary.
+
+    Free controls, or u >= 0 with a gradient of 0.
     """
     return dnl.ControlProblem(
         name="concave",
@@ -159,9 +161,7 @@ def flat(solution: dnl.Solution) -> np.ndarray:
 
 
 def with_controls(solution: dnl.Solution, w: np.ndarray) -> dnl.Solution:
-    """Other controls, with the states, costates and value that belong to them: only optimality can
-    be wrong.
-    """
+    """Other controls with their own states, costates and value: only optimality can be wrong."""
     discrete = dnl.discretise(solution.problem, solution.depth)
     controls = {b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in discrete.space}
     return consistent(replace(solution, controls=controls))
@@ -221,9 +221,7 @@ def at_zero(problem: dnl.ControlProblem, depth: int) -> dnl.Solution:
 
 
 def saddle() -> tuple[dnl.Solution, str]:
-    """x(1)² is to reach 1 from x = 0, where the gradient vanishes: the solver itself stops
-    there.
-    """
+    """x(1)² is to reach 1 from x = 0, where the gradient vanishes: the solver itself stops."""
     problem = dnl.ControlProblem(
         name="pitchfork",
         x0=[0.0],

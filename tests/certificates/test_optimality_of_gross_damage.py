@@ -177,9 +177,7 @@ def weakly_held_maximum() -> tuple[dnl.Solution, str]:
 
 
 def saddle_on_a_constraint() -> tuple[dnl.Solution, str]:
-    """∫u = 1 at the constant u = 1, a maximum of -∫u² among the controls that keep the
-    constraint.
-    """
+    """∫u = 1 at u = 1, a maximum of -∫u² among the controls that keep the constraint."""
     make = partial(
         dnl.ControlProblem,
         name="constant",
@@ -197,9 +195,7 @@ def saddle_on_a_constraint() -> tuple[dnl.Solution, str]:
 
 
 def kink() -> tuple[dnl.Solution, str]:
-    """|u| with a derivative of 0 at 0 is stationary there and not differentiable: the
-    orders tell.
-    """
+    """|u| with derivative 0 at 0: stationary there, not differentiable; the orders tell."""
 
     def running(t, x, u):
         xp = dnl.namespace(x)

@@ -115,8 +115,9 @@ def terminal_gradient(size: float) -> tuple[dnl.Solution, str]:
 
 
 def multiplier_off(name: str) -> Damage:
-    """The multiplier of an equality or of an active side, moved until the stationarity is size
-    times the tolerance.
+    """The multiplier of an equality or of an active side, moved.
+
+    It is moved until the stationarity is size times the tolerance.
     """
 
     def damage(size: float) -> tuple[dnl.Solution, str]:
@@ -148,8 +149,9 @@ def slack_multiplier(size: float) -> tuple[dnl.Solution, str]:
 
 
 def wrong_sign(size: float) -> tuple[dnl.Solution, str]:
-    """A multiplier that pulls at a side: on a lower bound that the solution touches with multiplier
-    0.
+    """A multiplier that pulls at a side.
+
+    On a lower bound that the solution touches with multiplier 0.
     """
     s = solved("constrained")
     touching = constrained(arrive=float(s.states[-1, 0]))
@@ -198,8 +200,9 @@ def negative_curvature(size: float) -> tuple[dnl.Solution, str]:
 
 
 def higher_well(size: float) -> tuple[dnl.Solution, str]:
-    """A strict local minimiser of J whose controls do not minimise H: another value at one node
-    lowers J.
+    """A strict local minimiser of J whose controls do not minimise H.
+
+    Another value at one node lowers J.
     """
     depth = 4
     tilt = 0.5 * size * EPS * depth

@@ -38,11 +38,10 @@ def test_a_negative_second_derivative_of_the_hamiltonian_is_seen(monkeypatch: py
 def test_discrete_minimisers_need_not_minimise_the_hamiltonian(
     more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    """½ x(1)² + 0.1 ∫ √(1+u²), x' = u², x(0) = -1, one step: J has its minima where H = λu² + 0.1
-    √(1+u²) is largest.
+    """One step of x' = u², x(0) = -1: J has its minima where H is largest.
 
-    λ = x^1 < 0 there. The certificate then looks at J_L with another value at one node, or at its
-    curvature there.
+    The cost is ½ x(1)² + 0.1 ∫ √(1+u²), H = λu² + 0.1 √(1+u²) and λ = x^1 < 0 there. The
+    certificate then looks at J_L with another value at one node, or at its curvature there.
     """
     problem = dnl.ControlProblem(
         x0=[-1.0],

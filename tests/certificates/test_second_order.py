@@ -35,8 +35,9 @@ def test_lanczos_sees_a_saddle(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("name, seed", [("Markov with outer, target", 0), ("outer, squared", 1)])
 def test_saddles_on_a_symmetry_are_left(name: str, seed: int, monkeypatch: pytest.MonkeyPatch):
-    """From the zero start the gradient vanishes by symmetry at a saddle; a cold start looks for it
-    and gets lower.
+    """From the zero start the gradient vanishes by symmetry at a saddle.
+
+    A cold start looks for it and gets lower.
     """
     made = build(name, seed)
     solution = dnl.solve(made.problem, made.depth, "adjoint")
@@ -49,8 +50,9 @@ def test_saddles_on_a_symmetry_are_left(name: str, seed: int, monkeypatch: pytes
 
 
 def test_eigenvalues_by_hand():
-    """x' = u, ½ ∫u² + (c/2) x(1)²: the Hessian is the metric plus c·1⊗1, so 1 (or 1 + c); with x(1)
-    fixed, 1.
+    """x' = u, ½ ∫u² + (c/2) x(1)²: the Hessian is the metric plus c·1⊗1.
+
+    Its least eigenvalue is therefore 1 (or 1 + c); with x(1) fixed, 1.
     """
 
     def made(c: float, *constraints: Any) -> dnl.ControlProblem:

@@ -20,8 +20,10 @@ def table(rule: str, markov: bool, depth: int) -> Pairs:
 
 
 def by_loops(grid: Grid, markov: bool) -> list[tuple[int, int]]:
-    """Each source's layers: itself where samples sit at the nodes, then the later ones (or the
-    next)."""
+    """Each source's layers: the later ones (or the next).
+
+    Itself first where samples sit at the nodes.
+    """
     found = []
     for s in range(grid.depth + grid.at_nodes):
         last = min(s + 1, grid.depth) if markov else grid.depth

@@ -1,7 +1,7 @@
-"""The trapezoidal rule: second order, implicit stages, samples at the nodes; and what a further
-rule takes.
+"""The trapezoidal rule and what a further rule takes.
 
-That all evaluators agree under both rules is in test_evaluators.py and test_condensed.py.
+Second order, implicit stages, samples at the nodes. That all evaluators agree under both rules is
+in test_evaluators.py and test_condensed.py.
 """
 
 from __future__ import annotations
@@ -106,8 +106,9 @@ def test_controls_states_and_costates_are_second_order():
 
 
 def test_volterra_costates_are_second_order():
-    """p at the nodes of a nonlinear problem with memory, between two depths; x^0 has no own source:
-    first order.
+    """p at the nodes of a nonlinear problem with memory, between two depths.
+
+    x^0 has no own source: first order.
     """
     made = dnl.ControlProblem(
         x0=np.ones((1, 1)),
@@ -184,7 +185,9 @@ def test_the_hamiltonian_of_an_autonomous_problem_is_constant_to_second_order():
 
 
 def test_the_hamiltonian_has_the_costates_at_the_nodes():
-    """O1: H^l = ℓ + ψ(t_l) f inside, with the reported ψ; V5: k(1, s) u · 2 x(1) = -2 u² at every
+    """The Hamiltonian at the nodes of O1 and V5, by hand.
+
+    O1: H^l = ℓ + ψ(t_l) f inside, with the reported ψ; V5: k(1, s) u · 2 x(1) = -2 u² at every
     node.
     """
     solution = dnl.solve(problem_and_answer("o1_hager")[0], 8, "adjoint", rule="trapezoid")

@@ -74,8 +74,9 @@ def assert_same(a: dnl.Solution, b: dnl.Solution, accuracy: float = 1e-8) -> Non
 
 
 def test_a_process_killed_by_sigkill_goes_on(tmp_path: Path) -> None:
-    """Stationarity 1e-11 over a curvature in the metric of 1e-3 and more leaves an error of 1e-8 at
-    most.
+    """Stationarity 1e-11 over a curvature of 1e-3 and more: an error of 1e-8 at most.
+
+    The curvature is that in the metric.
     """
     code = f"""
 import time, dnlcontrol as dnl

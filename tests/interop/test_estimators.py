@@ -1,6 +1,4 @@
-"""The scikit-learn estimators pass scikit-learn's own checks and are the library's problems
-underneath.
-"""
+"""The scikit-learn estimators pass scikit-learn's checks and are the library's problems."""
 
 from __future__ import annotations
 
@@ -59,9 +57,7 @@ def fitted(flowers):
 
 
 def test_the_classifier_is_the_control_problem(flowers, fitted):
-    """The same value as problems/iris_dense.py, whose standardisation is that of all 150
-    flowers.
-    """
+    """The value of problems/iris_dense.py, whose standardisation is that of all 150 flowers."""
     expected = None
     for L in (2, 4):
         expected = dnl.solve(iris_dense.problem(samples=60), L, "adjoint", start=expected)
@@ -79,9 +75,7 @@ def test_the_classifier_is_the_control_problem(flowers, fitted):
 
 
 def test_forms_widths_and_labels(flowers):
-    """Zero padding to a larger width, forms A and B, a function as activation, labels that are
-    words.
-    """
+    """Zero padding to a larger width, forms A and B, a function as activation, words as labels."""
     X, y = flowers
     names = np.array(["setosa", "versicolor", "virginica"])[y]
     for options in (
@@ -136,8 +130,9 @@ def test_regression_of_two_outputs():
 
 
 def test_in_pipelines_and_searches(flowers):
-    """Cross-validation and a grid search clone, fit and score; a start at a saddle would score a
-    third.
+    """Cross-validation and a grid search clone, fit and score.
+
+    A start at a saddle would score a third.
     """
     model = make_pipeline(StandardScaler(), DenseControlClassifier(depth=1, tolerance=1e-3))
     assert cross_val_score(model, *flowers, cv=2).mean() > 0.85

@@ -1,6 +1,4 @@
-"""What leaves the library: the nonlinear program in CasADi, the condensed cost in C, labelled
-arrays.
-"""
+"""What leaves the library: the program in CasADi, the condensed cost in C, labelled arrays."""
 
 from __future__ import annotations
 
@@ -56,8 +54,9 @@ def van_der_pol() -> dnl.ControlProblem:
 
 
 def tokens() -> dnl.ControlProblem:
-    """States and controls of rank 2, a constant, a path control read at the nodes by the
-    outer map.
+    """States and controls of rank 2, a constant, a path control.
+
+    The outer map reads the path control at the nodes.
     """
     x0 = np.random.default_rng(4).standard_normal((2, 3, 2))
     return dnl.ControlProblem(
@@ -101,9 +100,7 @@ def functions_of(program: dnl.CasadiProgram):
 # -- the program ---------------------------------------------------------------------------------
 @every_problem
 def test_the_entries_are_where_the_program_says(make, depth):
-    """At random controls with their states: cost, rows and constraints against the sweep,
-    by name.
-    """
+    """Random controls with their states: cost, rows and constraints against the sweep, by name."""
     problem = make()
     discrete = dnl.discretise(problem, depth)
     evaluator, program = Evaluator(discrete), dnl.to_casadi(problem, depth)
@@ -300,8 +297,9 @@ def test_the_c_code_of_a_layer_without_a_root_says_so(tmp_path):
 
 
 def test_the_c_code_of_large_states(tmp_path):
-    """A residual of 1e-7 is the rounding of a state of 1e9: x^l = x^{l-1} (1 - 0.15 τ) / (1 + 0.15
-    τ).
+    """A residual of 1e-7 is the rounding of a state of 1e9.
+
+    x^l = x^{l-1} (1 - 0.15 τ) / (1 + 0.15 τ).
     """
     compiler = shutil.which("cc")
     if compiler is None:

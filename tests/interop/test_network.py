@@ -1,5 +1,6 @@
-"""The network of a solution: the discrete problem's states, the sweep's gradient, in any precision,
-in ONNX.
+"""The network of a solution.
+
+The discrete problem's states, the sweep's gradient, in any precision, in ONNX.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def drawn(name: str, rule: str = "left", **options):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", CASES)
 def test_states_are_those_of_the_discrete_problem(name, rule):
-    """Against the loops of the reference evaluator and the sweep; both sum a few O(1) terms in
-    another order.
+    """Against the loops of the reference evaluator and the sweep.
+
+    Both sum a few O(1) terms in another order.
     """
     discrete, evaluator, w, network = drawn(name, rule)
     states = network.states(torch.tensor(discrete.problem.x0))
@@ -95,8 +97,9 @@ def test_no_samples(rule):
 
 
 def test_recomputing_keeps_less():
-    """What the graph keeps for the triangle grows like L² for autograd, like L with columns formed
-    again.
+    """What the graph keeps for the triangle.
+
+    It grows like L² for autograd, like L with columns formed again.
     """
     kept = {}
     for L in (16, 32):
@@ -127,8 +130,9 @@ def iris() -> dnl.Solution:
 
 
 def test_training_further_with_torch_stands_still_at_the_minimiser(iris):
-    """The gradient of cost plus penalty vanishes there; away from it the whole gradient is the
-    evaluator's.
+    """The gradient of cost plus penalty vanishes there.
+
+    Away from it the whole gradient is the evaluator's.
     """
     problem = iris.problem
     network = iris.to_module(head=True)
@@ -195,8 +199,9 @@ def test_state_dict_round_trip(iris, tmp_path):
 
 
 def test_precision(iris):
-    """.to(float32) converts controls, nodes and formulas: the result is within the new precision of
-    the old one.
+    """.to(float32) converts controls, nodes and formulas.
+
+    The result is within the new precision of the old one.
     """
     x0 = torch.tensor(iris.problem.x0)
     network = iris.to_module().to(torch.float32)

@@ -85,8 +85,9 @@ TRAPEZOID = {
 
 @pytest.mark.parametrize("name", TRAPEZOID)
 def test_the_corrected_value_of_the_trapezoidal_rule(name):
-    """c/L² is all of the second order: the rest falls 8 or 16 times per doubling, up to 20 % before
-    the limit.
+    """c/L² is all of the second order.
+
+    The rest falls 8 or 16 times per doubling, up to 20 % before the limit.
     """
     parameters, depths, factor = TRAPEZOID[name]
     problem, reference = module(name).problem(**parameters), module(name).reference(**parameters)
@@ -128,9 +129,7 @@ def test_the_classical_form_for_differential_equations(name):
 
 
 def test_the_unit_of_time_does_not_matter():
-    """On [0, 3] with slower dynamics and cost the discrete problems are the same ones, and
-    so is c.
-    """
+    """[0, 3] with slower dynamics and cost: the same discrete problems, and so the same c."""
 
     def stretched(T):
         return dnl.ControlProblem(

@@ -1,6 +1,4 @@
-"""Recovery sequences and the liminf inequality, on problems with closed forms and on random
-controls.
-"""
+"""Recovery sequences and the liminf inequality: closed forms and random controls."""
 
 from __future__ import annotations
 
@@ -32,8 +30,9 @@ def test_recovery_of_the_minimiser_converges_to_the_optimal_value():
 
 
 def test_recovery_of_any_control():
-    """u = t² + s: x(1) = 3/2, ‖u‖² = 1/6 + 1/5 + 1/12 and ‖∇u‖² = 3/2 on the triangle, so J = 1/8 +
-    (α/2) 39/20.
+    """u = t² + s: J = 1/8 + (α/2) 39/20.
+
+    x(1) = 3/2, ‖u‖² = 1/6 + 1/5 + 1/12 and ‖∇u‖² = 3/2 on the triangle.
     """
     alpha = 0.5
     value = 0.125 + 0.5 * alpha * (1 / 6 + 1 / 5 + 1 / 12 + 3 / 2)
@@ -52,8 +51,9 @@ def test_functions_of_numbers_will_do():
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_penalties_of_the_extension_are_never_larger(depth):
-    """R_L(w) >= R(Î_L w) for every w: triangle, path, path at the nodes, constants; H1, L2
-    and TvG.
+    """R_L(w) >= R(Î_L w) for every w.
+
+    Triangle, path, path at the nodes, constants; H1, L2 and TvG.
     """
     rng = np.random.default_rng(depth)
     problem = dnl.ControlProblem(
@@ -91,11 +91,10 @@ def test_penalties_of_the_extension_are_never_larger(depth):
 
 
 def test_liminf_along_an_oscillation_keeps_its_energy():
-    """A cos(kπt) cos(kπs)/(kπ) adds (α/2) A²/4 in the limit; its trace has mean 0, so that D does
-    not change.
+    """A cos(kπt) cos(kπs)/(kπ) adds (α/2) A²/4 in the limit.
 
-    At L = 64, k = 8: differences of a wave of k half periods lose (kπ/L)²/12 = 1.3 %, the mass adds
-    1/(2k²π²).
+    Its trace has mean 0, so that D does not change. At L = 64, k = 8: differences of a wave of k
+    half periods lose (kπ/L)²/12 = 1.3 %, the mass adds 1/(2k²π²).
     """
     exact = t7_h1_triangle.reference()
     alpha = 0.5
@@ -128,8 +127,9 @@ def test_liminf_on_the_path():
 
 
 def test_l2_alone_fails_the_liminf_inequality():
-    """w_L -> 0 weakly in L², yet J_L(w_L) -> 0 < J(0) = ½ d²: the row l = L moves x(1) at
-    no cost.
+    """w_L -> 0 weakly in L², yet J_L(w_L) -> 0 < J(0) = ½ d².
+
+    The row l = L moves x(1) at no cost.
     """
     problem, exact = t4_l2_triangle_terminal.problem(), t4_l2_triangle_terminal.reference()
     found = dnl.liminf_check(

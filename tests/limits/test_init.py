@@ -40,8 +40,9 @@ def test_the_random_nets_lie_on_the_summable_set(norm, M):
 @pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0])
 @pytest.mark.parametrize("M", [1, 2, 3])
 def test_increments_of_random_residual_nets(alpha, M):
-    """The root mean square over 16 inputs of ‖x^n - x^{n-1}‖ decays like n^-(1+α): fitted slope to
-    ± 0.05.
+    """The root mean square of ‖x^n - x^{n-1}‖ over 16 inputs decays like n^-(1+α).
+
+    The fitted slope is right to ± 0.05.
     """
     width, depth = 16, 512
     weights, biases = dnl.init.summable(alpha).residual(width, depth, M)

@@ -1,5 +1,6 @@
-"""The residual network and its ODE: identities at each depth, rates, the boundary-value problem,
-TL² distances.
+"""The residual network and its ODE.
+
+Identities at each depth, rates, the boundary-value problem, TL² distances.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def continuum(solutions):
 
 # -- the functional ------------------------------------------------------------------------------
 def test_the_functional_has_all_four_penalties(problem):
-    """E_n = Σ loss + α_1 (n Σ|ΔK|² + τ_1|K_0|²) + α_2 (the same for b) + α_3 |W|² + α_4 |c|², at a
-    random control.
+    """E_n written out, at a random control.
+
+    E_n = Σ loss + α_1 (n Σ|ΔK|² + τ_1|K_0|²) + α_2 (the same for b) + α_3 |W|² + α_4 |c|².
     """
     n, rng = 6, np.random.default_rng(0)
     w = random_control(dnl.discretise(problem, n), rng)
@@ -99,8 +101,9 @@ def test_other_horizons_and_other_solvers():
 
 @pytest.mark.parametrize("name", ["K", "b"])
 def test_a_moved_sample_is_noticed(solutions, name):
-    """Adding 1e-6 to one inner entry breaks the Euler-Lagrange identity there; the stationarity
-    stays as claimed.
+    """Adding 1e-6 to one inner entry breaks the Euler-Lagrange identity there.
+
+    The stationarity stays as claimed.
     """
     s = solutions[0]
     values = s.controls[name].values.copy()
@@ -152,8 +155,9 @@ def test_a_study_will_do(problem, tmp_path):
 
 
 def test_rates_are_refused_when_the_weights_vanish():
-    """Nearly constant labels: the head's constant does everything, K is about 0; the identities
-    still hold.
+    """Nearly constant labels: the head's constant does everything, K is about 0.
+
+    The identities still hold.
     """
     base = resnet_tvg.problem(samples=8)
 
@@ -176,8 +180,9 @@ def test_rates_are_refused_when_the_weights_vanish():
 
 # -- the continuum -------------------------------------------------------------------------------
 def test_extrapolated_minimisers_agree_with_the_boundary_value_problem(solutions, continuum):
-    """Richardson over five depths leaves O(L^-5) in the value, over two depths O(L^-2) in the
-    controls.
+    """Richardson over five depths leaves O(L^-5) in the value.
+
+    Over two depths it leaves O(L^-2) in the controls.
     """
     limit, _ = extrapolate([s.depth for s in solutions], [s.value for s in solutions], (1, 2, 3, 4))
     assert continuum.value == pytest.approx(limit, abs=1e-7)

@@ -12,8 +12,9 @@ from .functions import dense, space_of
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
 def test_the_riesz_map_of_a_face_inverts_the_free_block_of_the_metric(share):
-    """The H¹ metric of a path has a condition number of at most 4L² + 1 = 257: 1e-12 is 20 times
-    what a solve loses.
+    """The H¹ metric of a path has a condition number of at most 4L² + 1 = 257.
+
+    1e-12 is 20 times what a solve loses.
     """
     rng = np.random.default_rng(1)
     space = space_of(constants=3, path=8, lower=-1.0, upper=1.0)

@@ -1,5 +1,6 @@
-"""Splines between depths, extrapolated starts, and the coarse-grid correction of the Hessian's
-compact part.
+"""Splines between depths, extrapolated starts, and the coarse-grid correction.
+
+The correction is for the Hessian's compact part.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def sampled(at, function):
 # -- between depths ------------------------------------------------------------------------------
 @pytest.mark.parametrize("fine", [6, 12, 33])
 def test_splines_reproduce_symmetric_bicubics(fine):
-    """On the mirrored square these are cubic in each variable, as the spline is; also beyond the
-    outer centres.
+    """On the mirrored square these are cubic in each variable, as the spline is.
+
+    Also beyond the outer centres.
     """
 
     def cubic(t, s):
@@ -58,8 +60,9 @@ def test_splines_reproduce_symmetric_bicubics(fine):
 
 
 def test_splines_lose_less_than_linear_prolongation_in_H1():
-    """Interpolation errors in H1: O(τ) for piecewise-linear, O(τ³) for cubic splines; the order is
-    fitted.
+    """Interpolation errors in H1: O(τ) for piecewise-linear, O(τ³) for cubic splines.
+
+    The order is fitted.
     """
 
     def smooth(t, s):
@@ -119,8 +122,9 @@ def at_random():
 def test_with_the_level_itself_as_coarse_level_every_eigenvalue_is_near_one_in_size(
     at_random, monkeypatch
 ):
-    """Pairs nearer than e^{BULK_WIDTH} to 1 stay in the bulk: what is left are eigenvalues ±λ with
-    |log λ| <= BULK_WIDTH.
+    """Pairs nearer than e^{BULK_WIDTH} to 1 stay in the bulk.
+
+    What is left are eigenvalues ±λ with |log λ| <= BULK_WIDTH.
     """
     evaluator, w, H = at_random
     monkeypatch.setattr(coarse, "KEPT_PAIRS", evaluator.space.size)
@@ -193,8 +197,9 @@ def test_nothing_stands_out_of_a_multiple_of_the_metric():
 
 
 def test_the_last_model_is_solved_to_what_is_asked():
-    """What the model leaves, and what the next gradient adds to it (quadratic_rate ‖r‖²), stay
-    below the tolerance.
+    """What the model leaves and what the next gradient adds to it stay below the tolerance.
+
+    The gradient adds quadratic_rate ‖r‖².
     """
     tolerance = 1e-8
     for size in (1e-7, 3e-7):
@@ -223,8 +228,9 @@ def test_iterations_do_not_grow_with_the_depth(ladder):
 
 
 def test_it_saves_products_and_finds_the_same_minimiser(ladder):
-    """Strongly convex near the minimiser with H >= cA: a stationarity of 1e-8 is a distance of
-    1e-8/c, c = α/2 here.
+    """Strongly convex near the minimiser with H >= cA.
+
+    A stationarity of 1e-8 is a distance of 1e-8/c, c = α/2 here.
     """
     problem, levels = ladder
     plain = Objective(Evaluator(dnl.discretise(problem, 64)))
@@ -297,8 +303,9 @@ def test_bounds_keep_the_rate():
 
 @pytest.mark.parametrize("warm", ["duals", "controls"])
 def test_constraints_keep_the_rate(warm):
-    """Newton steps on the active rows, and the method of multipliers: neither takes more iterations
-    as L grows.
+    """Newton steps on the active rows, and the method of multipliers.
+
+    Neither takes more iterations as L grows.
     """
     end = dnl.terminal_constraint(lambda x, c: x[1], -0.6, 0.6, name="end")
     problem, levels = limited(toy(12, alpha=2e-2), constraints=[end]), []
@@ -313,8 +320,9 @@ def test_constraints_keep_the_rate(warm):
 
 
 def test_a_correction_changes_the_way_of_constrained_steps_but_not_the_end():
-    """The constraint preconditioner is that of the Riesz map or of Ĥ: one quadratic model, one
-    solution.
+    """The constraint preconditioner is that of the Riesz map or of Ĥ.
+
+    One quadratic model, one solution.
     """
     end = dnl.terminal_constraint(lambda x, c: x[1], -0.6, 0.6, name="end")
     problem = limited(toy(12, alpha=2e-2), constraints=[end])
@@ -351,8 +359,9 @@ def test_several_starts_are_checked():
 
 
 def test_a_resumed_study_goes_on_with_what_was_learnt(tmp_path):
-    """The level after L = 32 starts from the learnt corrections: kept in files, it takes the same
-    iterations.
+    """The level after L = 32 starts from the learnt corrections.
+
+    Kept in files, it takes the same iterations.
     """
     problem, names = toy(6), ["value", "stationarity", "nit", "njev", "nhev"]
     whole = dnl.study(problem, [8, 16, 32, 64], directory=tmp_path / "run").table()[names]

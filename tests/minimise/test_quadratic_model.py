@@ -62,8 +62,9 @@ def test_in_a_box_it_is_the_best_over_all_faces(seed):
 
 
 def test_a_step_at_the_radius_gains_half_of_the_best_there():
-    """Steihaug's step of a convex model has at least half of the decrease of the exact one (Yuan
-    2000), which solves (H + λA) d = -g with ‖d‖_A = Δ.
+    """Steihaug's step of a convex model has at least half of the exact one's decrease (Yuan 2000).
+
+    The exact one solves (H + λA) d = -g with ‖d‖_A = Δ.
     """
     rng = np.random.default_rng(20)
     space = space_of(constants=3, path=6)

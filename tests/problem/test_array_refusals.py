@@ -171,9 +171,7 @@ def test_outside_the_vocabulary_is_told(name):
     ],
 )
 def test_wrong_operations_are_type_errors_and_wrong_shapes_value_errors(expression, kind):
-    """Wrong operations are TypeErrors, wrong shapes ValueErrors; both are InputErrors and
-    one line.
-    """
+    """Wrong operations are TypeErrors, wrong shapes ValueErrors; both InputErrors, one line."""
     with pytest.raises(kind) as caught:
         trace("f", OUTSIDE[expression][0], {"x": (3,)}, None)
     assert isinstance(caught.value, dnl.InputError) and "\n" not in str(caught.value)

@@ -313,9 +313,7 @@ def test_bad_sizes_are_named(rng):
 
 # -- the problem and the experiment --------------------------------------------------------------
 def test_the_plain_network_is_a_densenet_without_the_step():
-    """x^l = x_0 + tanh(Σ W * x^s + b), the penalty is (α/2) Σ w² and the start has variance
-    1/(fan-in).
-    """
+    """x^l = x_0 + tanh(Σ W * x^s + b), the penalty (α/2) Σ w², a start of variance 1/(fan-in)."""
     pytest.importorskip("sklearn")
     import torch
 

@@ -1,6 +1,4 @@
-"""Every file in problems/ loads, says in one line what it is, builds its problem and names its
-sources.
-"""
+"""Every file in problems/ loads, says in one line what it is, builds and names its sources."""
 
 from __future__ import annotations
 

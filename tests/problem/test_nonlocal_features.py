@@ -1,5 +1,6 @@
-"""Non-local feature maps and dense stacks against torch's own layers, and the networks that they
-contain.
+"""Non-local feature maps and dense stacks against torch's own layers.
+
+Also the networks that they contain.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ def tensor(a):
 # -- what dense networks contain -----------------------------------------------------------------
 @pytest.mark.parametrize("depth", [1, 7, 32])
 def test_form_a_with_weights_of_the_source_alone_is_a_residual_network(depth):
-    """x^{l+1} = x^l + τ W^l F(x^l); the two add the same L terms in another order: L·eps times
-    states of size 1.
+    """x^{l+1} = x^l + τ W^l F(x^l): the two add the same L terms in another order.
+
+    The rounding is L·eps times states of size 1.
     """
     rng = np.random.default_rng(0)
     x0, W = rng.standard_normal((5, 3)), rng.standard_normal((depth, 3, 3))
@@ -97,8 +99,9 @@ def test_transformer_with_depth_weights_one_is_the_residual_stack():
 
 
 def test_causal_tokens_do_not_read_later_ones():
-    """Neither along the stack nor in its derivatives: the last token's start moves only the last
-    token, exactly.
+    """Neither along the stack nor in its derivatives.
+
+    The last token's start moves only the last token, exactly.
     """
     rng = np.random.default_rng(12)
     x0 = rng.standard_normal((3, 4, 2))
@@ -276,8 +279,9 @@ def test_solutions_are_certified_and_become_networks(name):
 
 @pytest.mark.parametrize("name", ["Dense A, attention", "transformer"])
 def test_values_and_minimisers_converge_with_the_depth(name):
-    """Under H¹ on every control; the rate 1 of smooth minimisers from three levels alone, hence the
-    band.
+    """Under H¹ on every control.
+
+    The rate 1 of smooth minimisers from three levels alone, hence the band.
     """
     study = dnl.study(stack(name), [4, 8, 16], max_iterations=60)
     assert study.success and not study.jumps

@@ -57,8 +57,9 @@ def training(
 
 
 def test_order_in_width():
-    """Midpoint: N^-2, against Gauss at the same depth, which converges geometrically for analytic
-    data.
+    """Midpoint: N^-2, against Gauss at the same depth.
+
+    Gauss converges geometrically for analytic data.
     """
     exact = forward(24, "gauss", 6)
     errors = np.abs([forward(n, "midpoint", 6) - exact for n in (16, 32, 64)])
@@ -75,8 +76,9 @@ def test_order_in_depth():
 
 @pytest.mark.parametrize("rule", ["midpoint", "gauss"])
 def test_adjoint_has_the_transposed_kernel(rule):
-    """p^l(z) = p^{l+1}(z) + τ ∫ w(y,z) σ'(ξ(y)) p^{l+1}(y) dy and δJ/δw = mean of σ'(ξ) p ⊗ f: sums
-    of O(1) terms.
+    """The costate and δJ/δw by their formulas: sums of O(1) terms.
+
+    p^l(z) = p^{l+1}(z) + τ ∫ w(y,z) σ'(ξ(y)) p^{l+1}(y) dy and δJ/δw = mean of σ'(ξ) p ⊗ f.
     """
     depth, (pde, problem) = 5, training(rule=rule, weight=0.0)
     discrete = dnl.discretise(problem, depth)
@@ -110,8 +112,9 @@ def test_batched_kernel_and_both_backends():
 
 
 def test_rank_is_at_most_the_number_of_data():
-    """λ τ w^l + (a sum of S rank-one terms) = r^l, |r^l| <= √τ·stationarity, so by Weyl
-    σ_{S+1}(w^l) <= st/(λ√τ).
+    """σ_{S+1}(w^l) <= st/(λ√τ), by Weyl.
+
+    λ τ w^l + (a sum of S rank-one terms) = r^l, |r^l| <= √τ·stationarity.
     """
     depth = 6
     weight = 0.05
@@ -124,8 +127,9 @@ def test_rank_is_at_most_the_number_of_data():
 
 
 def test_reduced_hamiltonian_is_the_full_minimum():
-    """Against BFGS on all N+1 unknowns from many starts; its gradient 1e-9 leaves (1e-9)²/λ in the
-    value.
+    """Against BFGS on all N+1 unknowns from many starts.
+
+    Its gradient 1e-9 leaves (1e-9)²/λ in the value.
     """
     rng, pde = np.random.default_rng(4), dnl.WidthPDE(5, "gauss")
     f, p = rng.standard_normal((3, 5)), 2.0 * rng.standard_normal((3, 5))
@@ -178,10 +182,10 @@ def test_reduced_hamiltonian_without_a_bias():
 @pytest.mark.parametrize("kappa", [1.3, None])
 @pytest.mark.parametrize("data", ["more than nodes", "repeated", "affinely dependent"])
 def test_reduced_hamiltonian_with_dependent_states(data, kappa):
-    """M singular: H at the returned w, b is the returned minimum, and neither random controls nor
-    BFGS do better.
+    """M singular: H at the returned w, b is the returned minimum.
 
-    At a stationary point found to 1e-14 (Newton's decrement 1e-28) H differs by rounding alone.
+    Neither random controls nor BFGS do better. At a stationary point found to 1e-14 (Newton's
+    decrement 1e-28) H differs by rounding alone.
     """
     rng = np.random.default_rng(7)
     pde = dnl.WidthPDE(3, "gauss")
@@ -224,11 +228,10 @@ def test_reduced_hamiltonian_with_dependent_states(data, kappa):
 
 
 def test_the_optimal_control_minimises_the_hamiltonian():
-    """Pontryagin, layer by layer, with ψ^{l+1}: the global minimiser of H over (w, b) is the
-    optimal control itself.
+    """Pontryagin, layer by layer: the global minimiser of H over (w, b) is the optimal control.
 
-    The layer's gradient is at most √τ·stationarity and H is at least λ/2-convex near its minimiser
-    here, so that the two are within 2·stationarity/(λ√τ).
+    H is that with ψ^{l+1}. The layer's gradient is at most √τ·stationarity and H is at least
+    λ/2-convex near its minimiser here, so that the two are within 2·stationarity/(λ√τ).
     """
     depth, weight = 6, 0.2
     pde, problem = training(nodes=6, data=2, weight=weight)

@@ -1,6 +1,4 @@
-"""The exact answers in problems/, checked by plain loops over the definition of the discrete
-problem.
-"""
+"""The exact answers in problems/, checked by plain loops over the discrete problem."""
 
 from __future__ import annotations
 
@@ -47,8 +45,9 @@ def load(name: str, **parameters) -> tuple[dnl.ControlProblem, dnl.Reference]:
 
 
 class Loops:
-    """x^l = g(t_l) + τ Σ_{s<l} k(t_l, t_s, x^s, w^{l,s}), its cost and its constraints, by the left
-    rule.
+    """The discrete problem by the left rule, its cost and its constraints.
+
+    x^l = g(t_l) + τ Σ_{s<l} k(t_l, t_s, x^s, w^{l,s}).
     """
 
     def __init__(self, problem: dnl.ControlProblem, L: int, controls: dict | None = None) -> None:
@@ -183,8 +182,9 @@ def test_weakly_singular_rate_is_one_half():
 
 @pytest.mark.parametrize(("name", "parameters"), ATTAINED)
 def test_discrete_controls_and_states_converge(name, parameters):
-    """In L² with order 1, less a logarithm for V5's √(1-t); T5's last row, which no cost reads, is
-    out.
+    """In L² with order 1, less a logarithm for V5's √(1-t).
+
+    T5's last row, which no cost reads, is left out.
     """
     problem, reference = load(name, **parameters)
     errors = []

@@ -1,5 +1,6 @@
-"""Kernels of finite rank: the O(L r) recursion gives what the dense kernel gives, in both
-backends.
+"""Kernels of finite rank: the O(L r) recursion gives what the dense kernel gives.
+
+In both backends.
 """
 
 from __future__ import annotations
@@ -101,8 +102,9 @@ def test_exponential_memory_solves_v2():
 
 
 def test_fast_decay_does_not_lose_digits():
-    """e^{-ρ(t-s)} through e^{-ρt} e^{ρs} with ρ = 500: products of large and small numbers, no
-    cancellation.
+    """e^{-ρ(t-s)} through e^{-ρt} e^{ρs} with ρ = 500.
+
+    Products of large and small numbers, no cancellation.
     """
     memory = dnl.exponential_memory(
         [500.0, -2.0], lambda s, x, u: u.u * (1 - x), weights=[100.0, 0.5]

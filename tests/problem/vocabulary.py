@@ -1,5 +1,6 @@
-"""The vocabulary of a formula in rows: each one expression ``fn(xp, *arrays)``, at ranks 0, 1 and 2
-with sides of length 1, 2 and 3.
+"""The vocabulary of a formula in rows: each one expression ``fn(xp, *arrays)``.
+
+At ranks 0, 1 and 2 with sides of length 1, 2 and 3.
 """
 
 from __future__ import annotations

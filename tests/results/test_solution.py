@@ -1,6 +1,4 @@
-"""Multipliers in words, the Hamiltonian along the path, and what a solution keeps about
-its solve.
-"""
+"""Multipliers in words, the Hamiltonian along the path, a solution's record of its solve."""
 
 from __future__ import annotations
 
@@ -104,8 +102,9 @@ def test_hamiltonian_of_an_autonomous_problem_is_constant_to_first_order(backend
 
 
 def test_hamiltonian_in_closed_form():
-    """O1: with v = u + x/2 = -tanh(1-t) x, ψ = 2 tanh(1-t) x: H = v² + x² + ψ v = (1 - tanh²) x² =
-    1/cosh²1.
+    """O1: H = 1/cosh²1.
+
+    H = v² + x² + ψ v = (1 - tanh²) x² with v = u + x/2 = -tanh(1-t) x, ψ = 2 tanh(1-t) x.
     """
     depths = [32, 64, 128]
     errors = []
@@ -121,8 +120,9 @@ def test_hamiltonian_in_closed_form():
 
 @BOTH
 def test_hamiltonian_with_memory(backend: str):
-    """V5: p = 0 and ∇Φ = 2 x(1), so H = k(1, s) u · 2 x(1) = -2 u² as u = -x(1) k(1, s); exact at
-    every depth.
+    """V5: H = -2 u², exact at every depth.
+
+    p = 0 and ∇Φ = 2 x(1), so H = k(1, s) u · 2 x(1) = -2 u² as u = -x(1) k(1, s).
     """
     solution = dnl.solve(v5_minimum_energy.problem(), 8, backend=backend)
     u = solution.controls["u"].values

@@ -1,5 +1,6 @@
-"""The value function on a grid against open-loop optima of the same depth, to the order of the
-grid.
+"""The value function on a grid against open-loop optima of the same depth.
+
+The two agree to the order of the grid.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_linear_quadratic(name):
-    """V is convex, so interpolation and a search that stops early only add, each step at most
-    h²/8·V'' = h²P/4.
+    """V is convex, so interpolation and a search that stops early only add.
+
+    Each step adds at most h²/8·V'' = h²P/4.
     """
     module, start, lower, upper, sides = CASES[name]
     depth, errors = 8, []
@@ -79,8 +81,9 @@ def test_feedback_minimises_the_hamiltonian_of_the_value_function():
 
 
 def test_three_dimensions():
-    """Linear-quadratic with D = 3 against the discrete Riccati recursion: 0 <= V_h - V <= (1/8) Σ_l
-    Σ_i h_i² 2 P_ii.
+    """Linear-quadratic with D = 3 against the discrete Riccati recursion.
+
+    0 <= V_h - V <= (1/8) Σ_l Σ_i h_i² 2 P_ii.
     """
     A = np.array([[0, 1, 0], [0, 0, 1], [-1, -0.5, -1.0]])
     B = np.array([0, 0.5, 1.0])
@@ -132,8 +135,9 @@ def test_closed_loop_cost_is_that_of_the_evaluator():
 
 
 def test_van_der_pol():
-    """|V_h - J_L| <= (L/8) Σ h² max |V_ii| with the second differences of V_h itself, and second
-    order.
+    """|V_h - J_L| <= (L/8) Σ h² max |V_ii|, and second order.
+
+    V_ii are the second differences of V_h itself.
     """
     problem, depth = o5b_van_der_pol.problem(), 8
     exact = dnl.solve(problem, depth, backend="adjoint").value

@@ -1,6 +1,4 @@
-"""Multipliers carried from one depth to another: what is carried, and that the minimiser stays the
-same.
-"""
+"""Multipliers carried from one depth to another: what is carried, and the same minimiser."""
 
 from __future__ import annotations
 
@@ -64,8 +62,9 @@ def test_equal_depth_gives_the_multipliers_back(name: str):
 
 
 def bounded_path() -> dnl.ControlProblem:
-    """min ½ ∫ (u - 1 - t)² dt with u <= 0, by a path constraint: μ(t) = 1 + t, so μ^l = τ (1 +
-    t_l).
+    """min ½ ∫ (u - 1 - t)² dt with u <= 0, by a path constraint.
+
+    μ(t) = 1 + t, so μ^l = τ (1 + t_l).
     """
     return dnl.ControlProblem(
         x0=[0.0],
@@ -78,8 +77,9 @@ def bounded_path() -> dnl.ControlProblem:
 
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
 def test_a_density_in_closed_form_is_prolonged(backend: str):
-    """Linear interpolation of 1 + t is exact up to the last node of the coarse grid, constant from
-    there.
+    """Linear interpolation of 1 + t is exact up to the last node of the coarse grid.
+
+    It is constant from there.
     """
     problem, L = bounded_path(), 4
     coarse = dnl.solve(problem, L, backend=backend)

@@ -89,9 +89,7 @@ def test_controls_converge_to_the_continuous_optimum(case, ladder):
 
 
 def test_l2_penalty_on_the_triangle_is_ill_posed():
-    """T4: J_L is exactly ½d²/(1+L/α), falls for ever, and the state jumps in the last
-    layer only.
-    """
+    """T4: J_L is exactly ½d²/(1+L/α), falls for ever; the state jumps in the last layer only."""
     from problems import t4_l2_triangle_terminal as t4
 
     problem, reference = t4.problem(), t4.reference()
@@ -111,8 +109,9 @@ def test_l2_penalty_on_the_triangle_is_ill_posed():
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_forward_equations(name):
-    """x_L(T) - x(T) = τe + o(τ): the constant e by extrapolation of L·error/T, or second order
-    where e = 0.
+    """x_L(T) - x(T) = τe + o(τ): the constant e by extrapolation of L·error/T.
+
+    Where e = 0 the order is 2.
     """
     module = importlib.import_module(f"problems.{name}")
     problem, reference = module.problem(), module.reference()

@@ -1,5 +1,6 @@
-"""Many starts: the same minimisers for any number of workers, counted once however a symmetry
-disguises them.
+"""Many starts: the same minimisers for any number of workers.
+
+They are counted once however a symmetry disguises them.
 """
 
 from __future__ import annotations
@@ -188,9 +189,7 @@ def problem():
 
 # -- the order of arrival ------------------------------------------------------------------------
 def gathered(points: np.ndarray, order, near: float, failed=()) -> tuple[list[tuple], list, int]:
-    """Clusters of numbers that are equal when at most ``near`` apart, and the largest number of
-    solutions held.
-    """
+    """Clusters of numbers at most ``near`` apart, and the largest number of solutions held."""
     gathering, most = _Gathering(lambda a, b: abs(a.value - b.value) <= near), 0
     for k in order:
         gathering.add(
@@ -338,8 +337,9 @@ def test_padded_coordinates_of_a_dense_network_are_a_finite_symmetry():
 
 
 def test_two_hidden_layers_are_aligned_in_turn():
-    """Symmetries that share a control: the distance never grows, and a copy near its original is
-    recovered.
+    """Symmetries that share a control.
+
+    The distance never grows, and a copy near its original is recovered.
     """
     problem = dnl.ControlProblem(
         x0=np.ones((1, 2)),

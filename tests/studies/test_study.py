@@ -73,8 +73,9 @@ def test_a_step_is_compared_with_the_size_in_one_unit(horizon):
 
 
 def test_a_level_that_leaves_its_branch_says_so_in_its_message(t7):
-    """Two coarse levels near each other, far from the only minimiser there is: the third solve
-    cannot continue them.
+    """Two coarse levels near each other, far from the only minimiser there is.
+
+    The third solve cannot continue them.
     """
     problem, levels = t7_h1_triangle.problem(), [level.adjoint for level in t7.levels[:3]]
 

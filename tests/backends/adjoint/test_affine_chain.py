@@ -1,6 +1,4 @@
-"""One-step networks with their layers written out: the numbers of the sweep layer by layer and of
-the formula.
-"""
+"""One-step networks with their layers written out: the sweep's numbers and the formula's."""
 
 from __future__ import annotations
 
@@ -52,8 +50,9 @@ NETWORKS = {
 
 
 def discrete(dynamics: dnl.Dynamics, path: bool = True, samples: int = N) -> dnl.DiscreteProblem:
-    """With ``path`` a running cost that reads states and controls, a state bound and an integral
-    constraint.
+    """With ``path`` a running cost, a state bound and an integral constraint.
+
+    The running cost reads states and controls.
     """
     rng = np.random.default_rng(4)
     name = "M" if isinstance(dynamics, Layer) else "K"

@@ -1,5 +1,6 @@
-"""Columns of σ(W y + b) written out: the same numbers as torch.func, whatever the chunks, pieces
-and threads.
+"""Columns of σ(W y + b) written out: the numbers of torch.func.
+
+They are the same whatever the chunks, pieces and threads.
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ def test_the_same_as_by_torch_func(network, activation, rule):
 
 @pytest.mark.parametrize("form", ["A", "B"])
 def test_the_same_as_autograd_on_stacked_rows(form):
-    """x^l = x0 + W-mixed features + b (A), x0 + tanh of that sum (B): value, gradient, Hessian
-    product.
+    """Value, gradient and Hessian product for two networks.
+
+    x^l = x0 + W-mixed features + b (A), x0 + tanh of that sum (B).
     """
     rng, depth = np.random.default_rng(8), 6
     x0, target = rng.standard_normal((2, N, D))
@@ -135,8 +137,9 @@ def test_chunks_pieces_and_threads_do_not_matter(network, monkeypatch):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_derivatives_from_the_value(activation):
-    """σ' and σ'' by torch.func, from σ(x) alone; also far out. At 0 the kinks have the derivative
-    of the left.
+    """σ' and σ'' by torch.func, from σ(x) alone; also far out.
+
+    At 0 the kinks have the derivative of the left.
     """
     function = ACTIVATIONS[activation]
     parts = elements(function)
@@ -156,8 +159,9 @@ def test_derivatives_from_the_value(activation):
 
 
 def test_other_activations_take_the_general_path():
-    """One without derivatives, and one that is not entry by entry; with derivatives given the
-    columns are used.
+    """One without derivatives, and one that is not entry by entry.
+
+    With derivatives given, the columns are used.
     """
 
     def cube(x):
@@ -224,8 +228,9 @@ def test_a_wrong_map_is_seen(name, wrong):
 
 
 def test_maps_of_the_user_take_the_general_path():
-    """A feature with controls of its own, and an activation without known derivatives; the columns
-    are written out.
+    """A feature with controls of its own, and an activation without known derivatives.
+
+    The columns are written out.
     """
 
     def feature(s, x, u):

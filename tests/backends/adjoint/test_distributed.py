@@ -1,5 +1,6 @@
-"""A solve on several ranks is the solve on one: same minimiser, states and costates with their
-ranks.
+"""A solve on several ranks is the solve on one: same minimiser and states.
+
+Costates too; each rank has those of its samples.
 """
 
 from __future__ import annotations

@@ -85,8 +85,9 @@ def setting(name: str, rule: str = "left") -> Setting:
 
 
 class Condensed:
-    """Value, gradient and Hessian of J(w) = f(w, x(w)), g(w, x(w)) = 0, by the implicit function
-    theorem.
+    """Value, gradient and Hessian of J(w) = f(w, x(w)) by the implicit function theorem.
+
+    The states solve g(w, x(w)) = 0.
     """
 
     def __init__(self, found: Setting, w: np.ndarray) -> None:
@@ -155,8 +156,7 @@ def test_gradients_agree(name, rule, rng):
 
 @pytest.mark.parametrize(("name", "rule"), EVERY)
 def test_gradient_is_the_limit_of_central_differences(name, rule, rng):
-    """(4 D(h/2) - D(h))/3 for D(h) = (J(w+hd) - J(w-hd))/2h, |d| = 1, h = 2e-3, from NumPy's
-    values.
+    """(4 D(h/2) - D(h))/3 for D(h) = (J(w+hd) - J(w-hd))/2h, |d| = 1, h = 2e-3, by NumPy's values.
 
     Truncation: h⁴ J⁽⁵⁾/480 = 3e-14 J⁽⁵⁾, with J⁽⁵⁾ up to 1000 |J|. Rounding: each J is off by at
     most 64 eps |J| (certificates/taylor.py), so the combination by (4·2 + 1)/3 · 64 eps |J| / h =
@@ -201,9 +201,11 @@ def reaches(rate: float, order: float, slack: float) -> bool:
 
 @pytest.mark.parametrize(("name", "rule"), EVERY)
 def test_taylor_remainders(name, rule):
-    """Orders 2 and 3. At about one random point in fifty the leading coefficient is so small that
-    the next one shows, so the best of four counts; a wrong gradient or Hessian shows at every
-    point."""
+    """Orders 2 and 3, at the best of four random points.
+
+    At about one random point in fifty the leading coefficient is so small that the next one shows,
+    so the best of four counts; a wrong gradient or Hessian shows at every point.
+    """
     case = setting(name, rule)
     first, second = [], []
     for _ in range(4):
@@ -265,8 +267,9 @@ def test_taylor_test_sees_a_wrong_hessian(monkeypatch):
 
 
 def test_taylor_steps_shrink_where_the_cost_bends_fast():
-    """sin(150 x): at h = 1e-2 a step moves x by about 1e-2, a radian and more; at 1e-3 the leading
-    term rules.
+    """sin(150 x): the leading term rules at h = 1e-3.
+
+    At h = 1e-2 a step moves x by about 1e-2, a radian and more.
     """
     fast = linear_in_the_control(lambda x, c: dnl.namespace(x).sin(150.0 * x), [])
     found = [dnl.taylor_test(fast, depth=4, seed=seed) for seed in range(4)]
@@ -277,10 +280,11 @@ def test_taylor_steps_shrink_where_the_cost_bends_fast():
 @pytest.mark.parametrize("N", [1, 3])
 @pytest.mark.parametrize("stored", [True, False])
 def test_volterra_costates_by_hand(N, stored, rng):
-    """λ^L = ∇Φ, λ^s = τ ℓ_x + τ Σ_{l>s} k_x λ^l and the gradients τ k_w λ^l, τ ℓ_v + τ Σ k_v λ^l
-    (theory, 5).
+    """The costates and gradients of a Volterra equation, written out (theory, 5).
 
-    k = sin(w y) e^{s-t} + v y t,  ℓ = (1 + t) x² + v⁴,  Φ = (x - 1)⁴, means over the samples.
+    λ^L = ∇Φ, λ^s = τ ℓ_x + τ Σ_{l>s} k_x λ^l and the gradients τ k_w λ^l, τ ℓ_v + τ Σ k_v λ^l, for
+
+        k = sin(w y) e^{s-t} + v y t,  ℓ = (1 + t) x² + v⁴,  Φ = (x - 1)⁴, means over the samples.
     """
     L, T = 6, 1.3
 
@@ -331,8 +335,9 @@ def test_volterra_costates_by_hand(N, stored, rng):
 
 @pytest.mark.parametrize("N", [1, 3])
 def test_ode_costates_by_hand(N, rng):
-    """The classical costate ψ^l = ψ^{l+1} + τ (ℓ_x + f_x ψ^{l+1}) is dJ/dz; λ^l = ψ^l - ψ^{l+1} is
-    dJ/dx.
+    """The classical costate ψ^l = ψ^{l+1} + τ (ℓ_x + f_x ψ^{l+1}) is dJ/dz.
+
+    λ^l = ψ^l - ψ^{l+1} is dJ/dx.
     """
     L, T = 7, 0.9
     problem = dnl.ControlProblem(

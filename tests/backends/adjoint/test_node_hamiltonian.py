@@ -52,8 +52,9 @@ def test_hamiltonian_is_the_reduced_gradients_antiderivative(name: str):
 
 
 def test_hamiltonian_is_that_of_the_theory():
-    """h^s(v)/τ = ℓ(t_s, x^s, v) + Σ_{l>s} λ^l k(t_l, t_s, x^s, v) + μ c(t_s, x^s, v)/τ + ..., by
-    hand.
+    """The Hamiltonian of a node, by hand.
+
+    h^s(v)/τ = ℓ(t_s, x^s, v) + Σ_{l>s} λ^l k(t_l, t_s, x^s, v) + μ c(t_s, x^s, v)/τ + ...
     """
     s = solved("constrained")
     discrete = dnl.discretise(s.problem, s.depth)

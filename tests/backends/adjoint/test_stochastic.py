@@ -18,8 +18,9 @@ from tests.random_problems import CASES, build
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_mean_over_a_partition_is_the_gradient(name):
-    """Σ (|B|/N) g_B = dJ/dw and the same for J, for every partition; sums of a few O(1) terms in
-    another order.
+    """Σ (|B|/N) g_B = dJ/dw and the same for J, for every partition.
+
+    Sums of a few O(1) terms in another order.
     """
     case = build(name)
     discrete = dnl.discretise(case.problem, case.depth)
@@ -44,8 +45,9 @@ def test_partition():
 
 
 def test_chunks_of_a_batch():
-    """A batch larger than a chunk is taken in pieces of at most that size, each row with its own
-    data.
+    """A batch larger than a chunk is taken in pieces of at most that size.
+
+    Each row with its own data.
     """
     problem = iris_dense.problem(samples=30)
     evaluator = Evaluator(dnl.discretise(problem, 2), chunk=4)
@@ -72,8 +74,9 @@ def test_a_study_takes_mini_batches_at_every_level():
 
 @pytest.mark.parametrize("method", ["adam", "sgd"])
 def test_batches_then_newton_reach_the_minimiser(method):
-    """The stationarity of a solve on all samples, at the minimiser that Newton finds alone (iris
-    has one branch).
+    """The stationarity of a solve on all samples, at the minimiser that Newton finds alone.
+
+    Iris has one branch.
     """
     problem = iris_dense.problem(samples=60)
     expected = dnl.solve(problem, 2, "adjoint")
@@ -128,11 +131,10 @@ def test_equal_seeds_give_equal_iterates(method):
 
 
 def test_sgd_in_the_metric_takes_the_same_path_at_every_depth():
-    """From one start, as a function of (t, s): the distance to L = 64 after 3 epochs falls with the
-    step.
+    """From one start, as a function of (t, s): the distance to L = 64 falls with the step.
 
-    Steps are functions of (t, s) too, because A^{-1} g converges with L; order 1 in L between 8 and
-    16 against 64: (1/8 - 1/64)/(1/16 - 1/64) = 2.3; asked for is 1.5.
+    The distance after 3 epochs. Steps are functions of (t, s) too, because A^{-1} g converges with
+    L; order 1 in L between 8 and 16 against 64: (1/8 - 1/64)/(1/16 - 1/64) = 2.3; asked for is 1.5.
     """
 
     def path(depth: int) -> dnl.Solution:
@@ -148,8 +150,9 @@ def test_sgd_in_the_metric_takes_the_same_path_at_every_depth():
 
 @pytest.mark.parametrize("method", ["adam", "sgd"])
 def test_bounds(method):
-    """min ½(x(1) - 2)² + ½∫u², x' = u, x(0) = 0 or 0.4, u <= 0.5: every sample wants more, so u =
-    0.5 throughout.
+    """Every sample wants more, so u = 0.5 throughout.
+
+    min ½(x(1) - 2)² + ½∫u², x' = u, x(0) = 0 or 0.4, u <= 0.5.
     """
     problem = dnl.ControlProblem(
         x0=np.array([0.0, 0.4]),
@@ -207,11 +210,10 @@ print(peak() - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
 def test_memory_does_not_grow_with_the_samples():
-    """An epoch, the full gradient after it and a Hessian product need the memory of a chunk, MB
-    above the problem.
+    """An epoch, a full gradient and a Hessian product: the memory of a chunk.
 
-    All states of the 7680 samples more would be 7680 · 33 · 8 · 8 bytes = 16 MB, and the sweep
-    keeps x, z, λ and z̄.
+    In MB above the problem; the gradient is that after the epoch. All states of the 7680 samples
+    more would be 7680 · 33 · 8 · 8 bytes = 16 MB, and the sweep keeps x, z, λ and z̄.
     """
     found = []
     for samples in (512, 8192):

@@ -1,6 +1,4 @@
-"""Pontryagin's successive approximations: the frozen Hamiltonian, their limits, what they
-refuse.
-"""
+"""Pontryagin's successive approximations: the frozen Hamiltonian, limits and refusals."""
 
 from __future__ import annotations
 
@@ -76,9 +74,7 @@ def frozen(problem: dnl.ControlProblem, depth: int, rho: float, rule: str = "lef
 @pytest.mark.parametrize("rho", [0.0, 2.0])
 @pytest.mark.parametrize("name", ALL)
 def test_gradient_at_the_current_controls_is_that_of_j(name, rho):
-    """Two ways to sum the same O(|g|) terms; and the Hessian product is the gradient's
-    derivative.
-    """
+    """Two ways to sum the same O(|g|) terms; the Hessian product is the gradient's derivative."""
     make, rule = ALL[name]
     w, at, h = frozen(make(), 5, rho, rule)
     gradient = h.value_and_gradient(w)[1]
@@ -98,10 +94,9 @@ def test_gradient_at_the_current_controls_is_that_of_j(name, rho):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ALL)
 def test_reaches_the_minimiser_of_newton(name, method):
-    """From one start to stationarity ε: values agree to ε²/(2m), m the least curvature, here above
-    1e-2.
+    """From one start to stationarity ε: values agree to ε²/(2m).
 
-    ε = 1e-6; 1e-4 where every step is dear.
+    m is the least curvature, here above 1e-2; ε = 1e-6, or 1e-4 where every step is dear.
     """
     make, rule = ALL[name]
     problem, depth, eps = make(), *((6, 1e-6) if name in PROBLEMS else (2, 1e-4))
@@ -138,8 +133,9 @@ def test_bounds():
 
 
 def test_one_step_solves_where_h_does_not_change():
-    """min ½u² + x, x' = u: costates do not depend on u, so the first minimiser of h is the answer,
-    u = -(1-t-τ).
+    """min ½u² + x, x' = u: the first minimiser of h is the answer, u = -(1-t-τ).
+
+    The costates do not depend on u.
     """
     problem = dnl.ControlProblem(
         x0=np.ones(1),
@@ -155,10 +151,10 @@ def test_one_step_solves_where_h_does_not_change():
 
 
 def test_minimum_of_the_width_equation_in_closed_form():
-    """The S-dimensional minimisation at each y is the minimum of h over all (w, b) of a layer, from
-    the same x and ψ.
+    """The S-dimensional minimisation at each y is the minimum of h over all (w, b) of a layer.
 
-    At most the local minimiser that Newton finds from the current controls: equal or lower.
+    Both from the same x and ψ. At most the local minimiser that Newton finds from the current
+    controls: equal or lower.
     """
     problem, depth = width.problem(nodes=5, samples=2, alpha=0.05), 4
     w, at, h = frozen(problem, depth, 0.0)

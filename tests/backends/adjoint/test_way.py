@@ -1,5 +1,7 @@
-"""Which way to the derivatives an evaluator chooses; that all give the same is stated elsewhere:
-test_affine_chain.py, test_affine_columns.py, test_one_step_tape.py, test_evaluator.py.
+"""Which way to the derivatives an evaluator chooses.
+
+That all give the same is stated elsewhere: test_affine_chain.py, test_affine_columns.py,
+test_one_step_tape.py, test_evaluator.py.
 """
 
 from __future__ import annotations

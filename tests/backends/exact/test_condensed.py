@@ -1,6 +1,4 @@
-"""The condensed formulation: the same derivatives as the sweep, the same minimisers as the lifted
-program.
-"""
+"""The condensed formulation: the sweep's derivatives, the lifted program's minimisers."""
 
 from __future__ import annotations
 

@@ -22,9 +22,7 @@ from tests.random_problems import CASES, build
 
 @pytest.mark.parametrize("name", CASES)
 def test_node_derivatives_are_those_of_the_symbolic_graph(name):
-    """Values, gradient, Jacobian and Hessian of the Lagrangian against CasADi's on the
-    whole graph.
-    """
+    """Values, gradient, Jacobian and Lagrangian's Hessian against CasADi's on the whole graph."""
     made = build(name, 8)
     discrete = dnl.discretise(constrained(made.problem), made.depth)
     if not applies(discrete):
@@ -65,8 +63,9 @@ def interior(
 
 @pytest.mark.parametrize("depth", [24, 200])
 def test_active_newton_corrects_a_wrong_active_set(depth):
-    """Bryson-Denham with the state's bound taken for active one layer too far on both sides, and
-    one layer short.
+    """Bryson-Denham with the state's bound taken for active on wrong layers.
+
+    One layer too far on both sides, and one layer short.
     """
     solver, evaluator = interior(o4_bryson_denham.problem(), depth)
     w = evaluator.space.initial()
@@ -102,8 +101,9 @@ def test_active_newton_puts_bang_bang_controls_on_their_bounds():
 
 
 def test_controls_without_effect_stay_where_they_are():
-    """min ½ x(1)² with |u|, |v| <= 1, x' = u + v: only the mean of u + v is determined, the system
-    is singular.
+    """min ½ x(1)² with |u|, |v| <= 1, x' = u + v: a singular system.
+
+    Only the mean of u + v is determined.
     """
     problem = dnl.ControlProblem(
         x0=[0.5],
@@ -122,8 +122,9 @@ def test_controls_without_effect_stay_where_they_are():
 
 
 def test_active_newton_gives_up_where_multipliers_are_not_determined():
-    """One terminal constraint written twice: the Jacobian has equal rows, the clean-up has
-    to do.
+    """One terminal constraint written twice: the clean-up has to do.
+
+    The Jacobian has equal rows.
     """
     twice = [
         dnl.terminal_constraint(lambda x, c: x, 1.0, 1.0, name=name) for name in ("once", "again")
@@ -157,11 +158,10 @@ def harvest(t, s, y, u):
 
 @pytest.mark.parametrize("depth", [40, 80])
 def test_a_singular_arc_ends_at_a_minimiser(depth):
-    """Harvesting with memory: linear in its control, so that controls on the arc are determined
-    weakly.
+    """Harvesting with memory: linear in its control, so weakly determined on the arc.
 
-    The interior point leaves some of them near a bound with multipliers as small as their distance;
-    taken for free, Newton's method goes to a stationary point whose value is larger.
+    The interior point leaves some of the controls near a bound with multipliers as small as their
+    distance; taken for free, Newton's method goes to a stationary point whose value is larger.
     """
     problem = dnl.ControlProblem(
         name="harvest",

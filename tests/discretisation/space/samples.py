@@ -116,8 +116,9 @@ def reads_w(on: str, item: dnl.H1 | dnl.L2 | dnl.TvG) -> dnl.ControlProblem:
 
 
 def mixed(bounds: dict[str, tuple] | None = None) -> dnl.ControlProblem:
-    """Controls of every kind and shape, with and without H¹; v is read by the outer map, so at the
-    nodes.
+    """Controls of every kind and shape, with and without H¹.
+
+    v is read by the outer map, so at the nodes.
     """
 
     def kernel(t, s, y, u):

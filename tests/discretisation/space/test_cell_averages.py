@@ -18,8 +18,9 @@ from tests.discretisation.space.samples import HORIZON, gauss, layout
 
 
 def bent(t: Any, s: Any) -> np.ndarray:
-    """Smooth on the triangle; the mirror has a kink across the diagonal, f_t - f_s = 3 cos t +
-    t²/2.
+    """Smooth on the triangle; the mirror has a kink across the diagonal.
+
+    There f_t - f_s = 3 cos t + t²/2.
     """
     return np.sin(2 * t - s) + 0.5 * t**2 * s
 
@@ -38,8 +39,10 @@ def gaps(function: Callable[..., Any], L: int) -> tuple[float, float]:
 
 
 def test_orders_of_cell_averages():
-    """Off the diagonal the average is the centre's value to O(τ²); on it the mirrored kink leaves
-    O(τ), unless there is none."""
+    """Off the diagonal the average is the centre's value to O(τ²).
+
+    On it the mirrored kink leaves O(τ), unless there is none.
+    """
     (off, on), (finer_off, finer_on) = gaps(bent, 32), gaps(bent, 64)
     assert math.log2(off / finer_off) == pytest.approx(2.0, abs=0.1)
     assert math.log2(on / finer_on) == pytest.approx(1.0, abs=0.1)
@@ -49,8 +52,9 @@ def test_orders_of_cell_averages():
 
 
 def test_cell_averages_are_averages():
-    """Off the diagonal four Gauss points miss τ⁸ f⁽⁸⁾ (4!)⁴/(9 (8!)³) = 5.6e-10 τ⁸ f⁽⁸⁾, here below
-    1e-14.
+    """Off the diagonal four Gauss points miss O(τ⁸), here below 1e-14.
+
+    The error is τ⁸ f⁽⁸⁾ (4!)⁴/(9 (8!)³) = 5.6e-10 τ⁸ f⁽⁸⁾.
     """
     L = 16
     found = layout("triangle", L)
@@ -104,8 +108,10 @@ def recovered(function: Callable[..., Any], L: int) -> float:
 
 
 def test_recovery_sequence_of_a_smooth_mirror():
-    """R_L = R - (τ/4) ∫|w_t(1, s)|² ds + O(τ²): the differences leave out the half cells at t = 1
-    (at s = 0 the slope of cosh vanishes)."""
+    """R_L = R - (τ/4) ∫|w_t(1, s)|² ds + O(τ²): the differences leave out the half cells at t = 1.
+
+    At s = 0 the slope of cosh vanishes.
+    """
     exact = h1_energy(even, lambda t, s: np.sinh(t) + 0 * s, lambda t, s: np.sinh(s) + 0 * t)
     constants = [L * (recovered(even, L) - exact) for L in (32, 64)]
     # extrapolated, the remainder is O(1/L²) of a constant of order 1

@@ -135,8 +135,9 @@ def test_initial_guesses_are_sampled_at_the_sites_and_clipped():
 
 
 def test_smooth_random_is_one_function_at_every_depth():
-    """Its samples at depths 3 and 9 agree where the sites coincide: centres (l-½)/3 are
-    (3l-1-½)/9.
+    """Its samples at depths 3 and 9 agree where the sites coincide.
+
+    Centres (l-½)/3 are (3l-1-½)/9.
     """
     problem = dnl.ControlProblem(
         horizon=HORIZON,

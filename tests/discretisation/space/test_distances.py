@@ -25,9 +25,11 @@ from tests.discretisation.space.samples import (
 
 
 def brute_points(fine: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """t, s and weights on the triangle: 3×3 Gauss on each cell below the diagonal, in (t,
-    (s-a)/(t-a)) on each diagonal half cell (exact to degree 4 there, to degree 5 per variable
-    elsewhere)."""
+    """t, s and weights on the triangle: 3×3 Gauss on each cell below the diagonal.
+
+    On each diagonal half cell in (t, (s-a)/(t-a)); exact to degree 4 there, to degree 5 per
+    variable elsewhere.
+    """
     h = HORIZON / fine
     x, a = gauss(np.array([0.0, 1.0]), 3)
     ts = []
@@ -51,8 +53,11 @@ def slopes(x: np.ndarray, line: np.ndarray) -> np.ndarray:
 
 
 def brute_distance(La: int, u: np.ndarray, Lb: int, v: np.ndarray, norm: str) -> float:
-    """On the triangle, over a grid that contains all centres of both depths; hats are linear on its
-    cells, so the difference quotients in ``slopes`` are exact to rounding, 2.2e-16/1e-7 = 2e-9."""
+    """On the triangle, over a grid that contains all centres of both depths.
+
+    Hats are linear on its cells, so the difference quotients in ``slopes`` are exact to rounding,
+    2.2e-16/1e-7 = 2e-9.
+    """
     fine = math.lcm(2 * La, 2 * Lb)
     a = flip(La, u)
     b = flip(Lb, v)
@@ -170,9 +175,7 @@ def test_distance_is_a_metric(norm, of):
 
 
 def test_distances_of_paths():
-    """sup: the largest entry; L2: root of the time integral of the mean over samples of |x
-    - y|².
-    """
+    """sup: the largest entry; L2: root of the time integral of the samples' mean of |x - y|²."""
     a, b = solution(3, 0), solution(5, 1)
     grid = np.linspace(0, HORIZON, 16)
     t, weight = gauss(grid, 3)

@@ -183,8 +183,9 @@ def seminorm2(L: int, w: np.ndarray) -> float:
 
 @pytest.mark.parametrize("L", [2, 3, 5, 8])
 def test_energy_is_at_most_the_differences(L):
-    """‖∇Î w‖²_triangle <= Σ(|Δ_l w|² + |Δ_s w|²): never above on random arrays, equal for w = l +
-    s.
+    """‖∇Î w‖²_triangle <= Σ(|Δ_l w|² + |Δ_s w|²): never above on random arrays.
+
+    Equal for w = l + s.
     """
     found = layout("triangle", L)
     D, _ = differences(found)
@@ -197,8 +198,9 @@ def test_energy_is_at_most_the_differences(L):
 
 @pytest.mark.parametrize("L", [2, 4, 8])
 def test_the_constant_is_one_with_centres_and_not_with_corners(L):
-    """Centres: the supremum is 1 (the eigenvalues of an L² matrix: a few hundred ulp). Corners:
-    above 1.
+    """Centres: the supremum is 1; corners: above 1.
+
+    The eigenvalues of an L² matrix are off by a few hundred ulp.
     """
     assert largest_ratio(L, centres(L)) == pytest.approx(1.0, abs=1e-12)
     w = draw(L * (L + 1) // 2)
@@ -210,8 +212,11 @@ def test_the_constant_is_one_with_centres_and_not_with_corners(L):
 
 
 def test_the_constant_of_corners():
-    """It tends to 33/24 = 1.375: of the mass matrix with rows 1/6, 2/3, 1/6 and a last diagonal
-    entry 4/3 the eigenvector r^k at the end has 2/3 + (r + 1/r)/6 = 4/3 + r/6, so r = 1/4."""
+    """The limit 33/24 = 1.375.
+
+    Of the mass matrix with rows 1/6, 2/3, 1/6 and a last diagonal entry 4/3 the eigenvector r^k at
+    the end has 2/3 + (r + 1/r)/6 = 4/3 + r/6, so r = 1/4.
+    """
     L = 12
     x, weight = gauss(np.arange(2 * L + 1) / 2, 2)  # τ = 1
     corners, middles = (hats(x, np.arange(L) + shift) for shift in (0.0, 0.5))

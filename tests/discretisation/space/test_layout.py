@@ -93,8 +93,9 @@ def test_mirrored_is_the_flip_across_the_diagonal(L):
 
 @pytest.mark.parametrize("L", DEPTHS)
 def test_the_mirrored_array_is_symmetric_and_packs_again(L):
-    """The mirrored array is symmetric, its diagonal is w^{i+1,i}, and every sample appears once or
-    twice.
+    """The mirrored array is symmetric, its diagonal is w^{i+1,i}.
+
+    Every sample appears once or twice.
     """
     found = layout("triangle", L)
     w = draw(found.count, 2)

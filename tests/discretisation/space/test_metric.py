@@ -111,8 +111,13 @@ def test_penalties_are_those_of_the_theory(place, L, kind):
 
 @pytest.mark.parametrize("L", [1, 2, 3, 8, 21])
 def test_the_representer_of_t7_is_exact(L):
-    """x(1) = τ Σ_s u^{L,s} has κ_L = kᵀA^{-1}k = 1 + cosh(θ(L-½))/sinh(θL), θ = 2 asinh(1/(2L)),
-    and the representer A^{-1}k = [cosh θ(l-½) + cosh θ(s+½)]/sinh θL."""
+    """κ_L = kᵀA^{-1}k and the representer A^{-1}k of x(1) = τ Σ_s u^{L,s}.
+
+    In closed form
+
+        κ_L = 1 + cosh(θ(L-½))/sinh(θL),  θ = 2 asinh(1/(2L)),
+        A^{-1}k = [cosh θ(l-½) + cosh θ(s+½)]/sinh θL.
+    """
     found = Layout(dnl.Grid(L, 1.0), "ts")
     k = np.where(found.layers == L, 1 / L, 0.0)[:, None]
     representer = Metric(found, True).solve(k)

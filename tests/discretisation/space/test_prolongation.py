@@ -29,9 +29,7 @@ def test_prolongation_samples_the_extension(place, coarse, fine):
 
 @pytest.mark.parametrize("place", ["triangle", "path"])
 def test_tripling_the_depth_keeps_the_samples(place):
-    """The centres of L are centres of 3L, so the finer extension passes through the coarse
-    samples.
-    """
+    """The centres of L are centres of 3L: the finer extension passes through the coarse samples."""
     source, target = layout(place, 4), layout(place, 12)
     w = draw(source.count)
     finer = Extension("w", target, prolong(source, w, target))
@@ -72,9 +70,12 @@ def test_constants_survive_both_ways(place, coarse, fine):
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_linear_functions_survive_away_from_the_boundary(factor):
-    """On the path all cells but the two end cells; on the triangle all that touch neither t = T nor
+    """The cells away from the ends and from the diagonal.
+
+    On the path all cells but the two end cells; on the triangle all that touch neither t = T nor
     s = 0 and, unless the function is one of t + s, lie two cells off the diagonal, where the mirror
-    bends it."""
+    bends it.
+    """
     L = 6
     source, target = layout("path", L), layout("path", factor * L)
     v = 2.0 - 3.0 * source.line
@@ -92,8 +93,9 @@ def test_linear_functions_survive_away_from_the_boundary(factor):
 
 
 def test_prolonged_controls_come_close():
-    """‖Î_{kL} P w - Î_L w‖ falls to 0 as k grows: with order 1.5, from the outer half cells of
-    width τ/2k.
+    """‖Î_{kL} P w - Î_L w‖ falls to 0 as k grows, with order 1.5.
+
+    What is left comes from the outer half cells of width τ/2k.
     """
     source = layout("triangle", 3)
     w = draw(source.count)

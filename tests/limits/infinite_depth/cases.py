@@ -15,8 +15,9 @@ EPS = np.finfo(float).eps
 
 
 class Batch:
-    """200 random stacks with exact tails; every state at depths 0..LATEST and at DEEP from plain
-    NumPy.
+    """200 random stacks with exact tails.
+
+    Every state at depths 0..LATEST and at DEEP from plain NumPy.
     """
 
     def __init__(self, seed: int) -> None:

@@ -11,8 +11,9 @@ from tests.limits.infinite_depth.cases import EPS
 
 
 def test_affine_form_is_the_network_and_the_explicit_formula():
-    """N_n = (J_nW_n...J_1W_1) x + Σ_i (J_nW_n...J_{i+1}W_{i+1}) J_i b_i; rounding n (d + 3) EPS of
-    the size.
+    """N_n = (J_nW_n...J_1W_1) x + Σ_i (J_nW_n...J_{i+1}W_{i+1}) J_i b_i.
+
+    Rounding n (d + 3) EPS of the size.
     """
     rng = np.random.default_rng(6)
     for slope in (0.0, 0.2):

@@ -34,8 +34,9 @@ def test_the_bound_is_attained(norm):
 
 @pytest.mark.parametrize("slope", [0.0, 0.3, 0.9, 1.0])
 def test_the_negative_part_of_a_leaky_network(slope):
-    """W = I, b = 0 beyond: the negative part is lost for slope < 1 and nothing for slope 1,
-    exactly.
+    """W = I, b = 0 beyond: the negative part is lost for slope < 1, nothing for slope 1.
+
+    Both hold exactly.
     """
     stack = D.Stack([np.eye(2)], slope=slope)
     report = D.certify(stack, [-1.0, 2.0], norm=1, tail=D.Zero())
@@ -57,8 +58,9 @@ def test_the_bound_is_below_that_with_the_factor_1_plus_a():
 
 
 def test_known_layers_enter_exactly():
-    """At depth k < N the bound is (Π_k - 1) ‖N_k‖ + Σ_{j>k} β_j Π_{i>j} (1 + p_i), here by a plain
-    loop.
+    """The bound at depth k < N, by a plain loop.
+
+    (Π_k - 1) ‖N_k‖ + Σ_{j>k} β_j Π_{i>j} (1 + p_i).
     """
     rng = np.random.default_rng(0)
     W = [np.eye(3) + 0.1 * rng.standard_normal((3, 3)) for _ in range(6)]
@@ -150,9 +152,7 @@ def test_depth_for_of_a_contraction():
 
 
 def test_layers_that_shrink_have_no_bound_before_them():
-    """A first layer 4 -> 2 is not a perturbation of the identity; from there on everything
-    holds.
-    """
+    """A first layer 4 -> 2 does not perturb the identity; from there on everything holds."""
     stack = D.Stack([0.5 * np.ones((2, 4)), np.eye(2) * 1.1], tail=D.PowerLaw(0.1, 3))
     report = D.certify(stack, np.ones(4))
     assert list(np.isfinite(report.log_bounds)) == [False, True, True]

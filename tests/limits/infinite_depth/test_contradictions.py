@@ -81,8 +81,9 @@ def test_declarations_can_contradict_each_other(name, residual):
 
 
 def test_limits_that_are_convolutions():
-    """A large one is looked at in a part of its columns; filters that reach beyond the image do not
-    count.
+    """A large one is looked at in a part of its columns.
+
+    Filters that reach beyond the image do not count.
     """
     for size in ((4, 4), (200, 300)):
         half = D.Convolution(0.5 * np.eye(3)[1].reshape(1, 1, 1, 3), size)

@@ -11,8 +11,9 @@ from tests.limits.infinite_depth.cases import EPS, ONE
 
 
 def test_necessary_conditions_of_residual_blocks():
-    """With one inner layer as for I + W; with more they speak of the branch, which norms bound from
-    above alone.
+    """With one inner layer as for I + W; with more they speak of the branch.
+
+    Norms bound the branch from above alone.
     """
 
     def necessary(rule, hypotheses, **declared):
@@ -70,8 +71,9 @@ def test_necessary_conditions_only_under_their_hypothesis():
 
 
 def test_limits_of_points_determine_the_limits_of_the_weights():
-    """[W_n b_n] = X_n [X_{n-1}; 1]^-1 for m + 1 positive, affinely independent states: W_n -> I,
-    b_n -> 0.
+    """[W_n b_n] = X_n [X_{n-1}; 1]^-1, with W_n -> I, b_n -> 0.
+
+    For m + 1 positive, affinely independent states.
     """
     rng = np.random.default_rng(9)
     Q, v = rng.random((3, 3)), rng.random(3)  # states stay positive
@@ -85,8 +87,9 @@ def test_limits_of_points_determine_the_limits_of_the_weights():
 
 
 def test_layers_beyond_may_differ_from_the_first():
-    """A rule is looked at in more layers than the next: more inner layers later, or plain
-    layers.
+    """A rule is looked at in more layers than the next.
+
+    Later ones may have more inner layers, or be plain layers.
     """
     half = -0.5 * np.eye(2)
 

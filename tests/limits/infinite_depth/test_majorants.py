@@ -12,8 +12,9 @@ from tests.limits.infinite_depth.cases import DEEP
 @pytest.mark.parametrize("s", [1.01, 1.5, 2.0, 7.3])
 @pytest.mark.parametrize("n", [0, 1, 100, 10**7])
 def test_power_law_sums_are_just_above_hurwitzs_zeta(s, n):
-    """Hurwitz's ζ(s, n+1) from above; the integral over the last part is off by s/24 K^(-s-1),
-    relatively tiny.
+    """Hurwitz's ζ(s, n+1) from above.
+
+    The integral over the last part is off by s/24 K^(-s-1), relatively tiny.
     """
     from scipy.special import zeta
 

@@ -47,9 +47,7 @@ def test_from_module():
 
 
 def residual_nets():
-    """Modules with residual blocks, the shape of an input, and how many of their layers
-    are blocks.
-    """
+    """Modules with residual blocks, their input's shape, and how many layers are blocks."""
     import torch
     from torch import nn
 
@@ -180,8 +178,9 @@ def test_sums_are_read_whole():
 
 
 def test_operations_in_place_are_followed():
-    """What was overwritten may not be used again; torch.fx records h += y as h + y, so that only
-    trying it tells.
+    """What was overwritten may not be used again.
+
+    torch.fx records h += y as h + y, so that only trying it tells.
     """
     import torch
     from torch import nn
@@ -222,8 +221,9 @@ def test_operations_in_place_are_followed():
 
 
 def test_the_stack_is_tried_against_the_module():
-    """A hook is not recorded; the module itself stays as it was. Rounding is no disagreement, also
-    in deep nets.
+    """A hook is not recorded; the module itself stays as it was.
+
+    Rounding is no disagreement, also in deep nets.
     """
     import torch
     from torch import nn

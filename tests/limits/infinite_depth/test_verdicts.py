@@ -68,8 +68,9 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_verdicts_of_the_scalar_examples_are_true(name):
-    """The verdicts of theory.md section 9; with fewer declarations a verdict weakens and is never
-    wrong.
+    """The verdicts of theory.md section 9.
+
+    With fewer declarations a verdict weakens and is never wrong.
     """
     rule, x, truth, declared, verdicts = EXAMPLES[name]
     for kept in itertools.product((False, True), repeat=3):
@@ -141,8 +142,9 @@ RESIDUAL = {
 
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_verdicts_of_residual_blocks_are_true(name):
-    """As for the scalar examples: with fewer declarations a verdict weakens and is never wrong, and
-    the bound holds.
+    """As for the scalar examples: a verdict weakens and is never wrong, and the bound holds.
+
+    It weakens with fewer declarations.
     """
     rule, x, truth, declared, verdicts = RESIDUAL[name]
     stack = D.from_rule(rule, residual=True)
@@ -180,8 +182,7 @@ def test_a_finite_prefix_extends_both_ways():
 @pytest.mark.parametrize("slope", [0.0, 0.5])
 @pytest.mark.parametrize("residual", [False, True])
 def test_no_verdict_says_more_than_its_assumptions(slope, residual):
-    """Every combination of declarations: each verdict only with the declarations that prove it, all
-    of them listed.
+    """Every combination of declarations: each verdict only with those that prove it, all listed.
 
     Of residual stacks minorants of p_k and β_k prove no growth.
     """
