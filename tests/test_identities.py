@@ -15,7 +15,8 @@ def test_every_identity_names_a_test():
         if "`" in line
     ]
     named = [re.findall(r"`([\w/]+\.py)::(test_\w+)`", row) for row in rows]
-    assert len(rows) > 40 and all(len(found) == 1 for found in named)
+    assert len(rows) > 40
+    assert all(len(found) == 1 for found in named)
     for ((file, name),) in named:
         source = (ROOT / "tests" / file).read_text(encoding="utf-8")
         assert f"\ndef {name}(" in source, (file, name)

@@ -224,6 +224,7 @@ def test_every_export_is_where_it_is_said_to_be():
 
     for name in dnl.__all__:
         assert getattr(dnl, name) is not None
-    assert set(dnl.__all__) == set(dir(dnl)) and len(set(dnl.__all__)) == len(dnl.__all__)
+    assert set(dnl.__all__) == set(dir(dnl))
+    assert len(set(dnl.__all__)) == len(dnl.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         dnl.nothing

@@ -13,7 +13,7 @@ from dnlcontrol.discretisation.rules import RULES
 
 @dataclass(frozen=True)
 class Grid:
-    """A rule at depth L, on t_l = lτ with τ = T/L; its weights c, d, ω are those of ``Rule``:
+    """A rule at depth L, on t_l = lτ with τ = T/L; its weights c, d, ω are those of ``Rule``.
 
         x^l = G(t_l, g(t_l), z^l, v^l)
         z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})

@@ -11,9 +11,9 @@ from dnlcontrol.discretisation.space.flat import RowVector
 
 @dataclass(frozen=True)
 class Multipliers:
-    """What stands beside ``cost`` times J: μᵀc where ρ = 0, else the augmented
+    """What stands beside ``cost`` times J: μᵀc where ρ = 0, else its augmented form.
 
-        Σ ρ/2 dist(c + μ/ρ, [lower, upper])² - μ²/(2ρ).
+        Σ ρ/2 dist(c + μ/ρ, [lower, upper])² - μ²/(2ρ)
 
     μ is (rows.size,); ρ is one weight, or one for each row.
     """

@@ -22,7 +22,7 @@ ARGUMENTS = ("t", "s", "x", "y", "z", "g", "x0", "target")
 
 
 class ControlProblem:
-    """An optimal control problem of N samples with one state equation:
+    """An optimal control problem of N samples with one state equation.
 
         min J = (1/N) Σ_n [Φ(x_n(T)) + ∫_0^T ℓ(t, x_n, v) dt] + R(controls)
         x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds, v(t))

@@ -57,7 +57,9 @@ def assembled(
     at = found.evaluator.trajectory(w, Multipliers(mu))
     value = at.value - (float(mu @ at.constraints) if mu.any() else 0.0)
     measures = Measures.at(discrete, w, mu, at)
-    status, message = _verdict(discrete, found, at, value, measures, options["tolerance"])
+    above = measures.above(options["tolerance"]) or ("" if np.isfinite(value) else f"value {value}")
+    worst = discrete.rows.worst(at.constraints) if "feasibility" in above else ""
+    status, message = _verdict(found, above, worst, options["tolerance"])
     costates, terminal = costates_of(found.evaluator, w, at, found.costates, found.one_step)
     counts = found.evaluator.counts
     own = counts.values + counts.gradients
@@ -94,20 +96,10 @@ def assembled(
     )
 
 
-def _verdict(
-    discrete: DiscreteProblem,
-    found: BackendResult,
-    at: Trajectory,
-    value: float,
-    measures: Measures,
-    tolerance: float,
-) -> tuple[int, str]:
-    """Status and message: solved where every measure is within the tolerance."""
-    above = measures.above(tolerance)
-    if np.isfinite(value) and not above:
+def _verdict(found: BackendResult, above: str, worst: str, tolerance: float) -> tuple[int, str]:
+    """Status and message: solved where nothing is ``above`` the tolerance."""
+    if not above:
         return SOLVED, found.message
-    infeasible = measures.feasibility > tolerance
-    worst = discrete.rows.worst(at.constraints) if infeasible else ""
     text = f"{found.message}; above the tolerance {tolerance:.0e}: {above}"
     status = STALLED if found.status == SOLVED else found.status
     return status, f"{text}; {worst}" if worst else text

@@ -25,7 +25,8 @@ def test_iris_at_depth_four(formulation):
 
     exact = dnl.solve(problem(), 4, "exact", formulation=formulation)
     adjoint = dnl.solve(problem(), 4, "adjoint")
-    assert exact.success and adjoint.success
+    assert exact.success
+    assert adjoint.success
     assert exact.value == pytest.approx(adjoint.value, rel=1e-8)
     assert dnl.distance(exact, adjoint) <= 1e-5
     assert dnl.distance(exact, adjoint, "sup", "costates") <= 1e-6
@@ -133,7 +134,8 @@ def test_infeasible_is_told_in_the_problems_words():
             dnl.ConvergenceWarning, match="too far: entry 0 of sample 0|too far: entry of sample 0"
         ):
             solution = dnl.solve(made, 4, backend)
-        assert not solution.success and solution.status == 2
+        assert not solution.success
+        assert solution.status == 2
         assert solution.feasibility == pytest.approx(1.0, abs=1e-3)
 
 
@@ -143,7 +145,9 @@ def test_a_solve_that_stops_early_returns_its_best_iterate():
     for backend in ("exact", "adjoint"):
         with pytest.warns(dnl.ConvergenceWarning, match="stationarity"):
             solution = dnl.solve(problem(samples=8), 4, backend, max_iterations=1)
-        assert not solution.success and solution.status == 1 and np.isfinite(solution.value)
+        assert not solution.success
+        assert solution.status == 1
+        assert np.isfinite(solution.value)
 
 
 @pytest.mark.parametrize("alpha", [1e-2])
@@ -153,7 +157,8 @@ def test_two_spirals_are_solved_at_mesh_independent_cost(alpha):
     per_step = {}
     for depth in (8, 16, 32):
         solution = dnl.solve(problem(alpha=alpha), depth, "adjoint", tolerance=1e-8)
-        assert solution.success and solution.stationarity <= 1e-8
+        assert solution.success
+        assert solution.stationarity <= 1e-8
         per_step[depth] = solution.nhev / solution.nit
     assert per_step[32] <= 1.5 * per_step[8]
 
@@ -165,7 +170,8 @@ def test_lbfgs_reaches_the_same_minimiser():
         dnl.solve(problem(samples=8, alpha=0.2), 6, "adjoint", method=m)
         for m in ("newton", "lbfgs")
     )
-    assert lbfgs.success and newton.value == pytest.approx(lbfgs.value, rel=1e-10)
+    assert lbfgs.success
+    assert newton.value == pytest.approx(lbfgs.value, rel=1e-10)
 
 
 def test_start_from_a_solution_of_another_depth():
@@ -173,7 +179,8 @@ def test_start_from_a_solution_of_another_depth():
 
     coarse = dnl.solve(problem(), 4, "exact")
     deep = dnl.solve(problem(), 32, "adjoint", start=coarse)
-    assert deep.success and deep.nit <= 2
+    assert deep.success
+    assert deep.nit <= 2
 
 
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
@@ -193,7 +200,8 @@ def test_a_start_at_a_saddle_is_left(backend):
         made, 6, backend, **({"formulation": "condensed"} if backend == "exact" else {})
     )
     # x (x² - 1) + 0.1 x = 0 at x² = 0.9
-    assert solution.success and abs(solution.states[-1, 0]) == pytest.approx(np.sqrt(0.9), abs=1e-7)
+    assert solution.success
+    assert abs(solution.states[-1, 0]) == pytest.approx(np.sqrt(0.9), abs=1e-7)
 
 
 @pytest.mark.parametrize("name", ["Markov with outer, target", "Dense B with feature, squared"])

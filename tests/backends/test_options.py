@@ -61,13 +61,15 @@ def test_an_object_is_checked_when_it_is_made(name: str):
     make, words = WRONG[name]
     with pytest.raises(dnl.InputError, match=re.escape(words)) as error:
         make()
-    assert "\n" not in str(error.value) and "allowed: " in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "allowed: " in str(error.value)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_its_name_as_shorthand(name: str):
     made = METHODS[name]()
-    assert made.name == name and method_of(name) == made == method_of(made)
+    assert made.name == name
+    assert method_of(name) == made == method_of(made)
     assert dnl.Adjoint(method=name) == dnl.Adjoint(method=made)
     with pytest.raises(FrozenInstanceError):
         dnl.Adjoint(method=name).chunk = 3  # type: ignore[misc]
@@ -94,7 +96,8 @@ def test_an_object_and_its_words_are_the_same_solve(name: str):
     """Bit for bit, and the record holds the options of the backend that ran and of no other."""
     by_object = dnl.solve(growth(), 6, OBJECTS[name])
     by_words = dnl.solve(growth(), 6, name.split()[0], **WORDS[name])
-    assert by_object.value == by_words.value and by_object.options == by_words.options
+    assert by_object.value == by_words.value
+    assert by_object.options == by_words.options
     np.testing.assert_array_equal(by_object.controls["u"].values, by_words.controls["u"].values)
     common = {"backend", "rule", "tolerance", "max_iterations", "warm", "start", "seeds"}
     own = {f.name for f in fields(OBJECTS[name])} - {"progress", "every"}
@@ -102,29 +105,23 @@ def test_an_object_and_its_words_are_the_same_solve(name: str):
     assert set(by_object.options) == common | own | batches
 
 
+def told_of(told: list[np.ndarray]):
+    """A progress that keeps the controls after every epoch."""
+    return lambda iterate: told.append(iterate.controls)
+
+
 def test_torch_s_adam_is_adam():
     """Two implementations of one formula: iterates agree to rounding, through all epochs."""
     torch = pytest.importorskip("torch")
     batches = dnl.MiniBatches(size=2, epochs=5, polish=False)
-    by_name: list[np.ndarray] = []
-    by_factory: list[np.ndarray] = []
-    with pytest.warns(dnl.ConvergenceWarning):
-        dnl.solve(
-            growth(),
-            6,
-            "adjoint",
-            method="adam",
-            batches=batches,
-            progress=lambda i: by_name.append(i.controls),
-        )
-        dnl.solve(
-            growth(),
-            6,
-            "adjoint",
-            method=partial(torch.optim.Adam, lr=0.05),
-            batches=batches,
-            progress=lambda i: by_factory.append(i.controls),
-        )
+    ways = {"name": "adam", "factory": partial(torch.optim.Adam, lr=0.05)}
+    seen: dict[str, list[np.ndarray]] = {}
+    for way, method in ways.items():
+        told = seen.setdefault(way, [])
+        more = {"method": method, "batches": batches, "progress": told_of(told)}
+        with pytest.warns(dnl.ConvergenceWarning):
+            dnl.solve(growth(), 6, "adjoint", **more)
+    by_name, by_factory = seen.values()
     assert len(by_name) == len(by_factory) == 5
     # 15 steps of size 0.05, each with a few roundings of numbers below 1
     np.testing.assert_allclose(by_factory, by_name, rtol=0, atol=15 * 8 * 2.2e-16)
@@ -134,7 +131,8 @@ def test_a_torch_optimiser_ends_at_the_minimiser():
     torch = pytest.importorskip("torch")
     exact = dnl.solve(growth(), 6)
     found = dnl.solve(growth(), 6, "adjoint", method=partial(torch.optim.RMSprop, lr=1e-2))
-    assert found.success and found.options["method"] == "torch"
+    assert found.success
+    assert found.options["method"] == "torch"
     assert found.value == pytest.approx(exact.value, abs=1e-12)
 
 

@@ -231,7 +231,8 @@ def saddle() -> tuple[dnl.Solution, str]:
         regularisers=[dnl.H1("u", 0.1)],
     )
     solution = dnl.solve(problem, 4, "adjoint", method="lbfgs")  # Newton's method would leave it
-    assert solution.success and not np.any(flat(solution))
+    assert solution.success
+    assert not np.any(flat(solution))
     return solution, "second order"
 
 

@@ -17,23 +17,20 @@ from tests.certificates.cases import constrained, network, saddle, solved
 
 def test_table_dictionary_and_file_agree(tmp_path):
     certificate = dnl.certify(solved("bounded"), seed=3)
-    assert (
-        isinstance(certificate, dnl.Certificate)
-        and certificate.seed == 3
-        and certificate.failed == ()
-    )
+    assert isinstance(certificate, dnl.Certificate)
+    assert certificate.seed == 3
+    assert certificate.failed == ()
     lines = certificate.table().splitlines()
     assert lines[0].startswith(
         "bounded, adjoint backend, L = 6, left rule, tolerance 1e-08, seed 3: passed"
     )
-    assert (
-        len(lines) == 1 + len(certificate.checks)
-        and len({line.find("e-0") >= 0 for line in lines}) == 2
-    )
+    assert len(lines) == 1 + len(certificate.checks)
+    assert len({line.find("e-0") >= 0 for line in lines}) == 2
     assert repr(certificate) == str(certificate) == certificate.table()
     certificate.save(tmp_path / "deep" / "certificate.json")
     found = json.loads((tmp_path / "deep" / "certificate.json").read_text())
-    assert found["kind"] == "certificate" and found["passed"] is True
+    assert found["kind"] == "certificate"
+    assert found["passed"] is True
     assert [c["name"] for c in found["checks"]] == [c.name for c in certificate.checks]
     assert certificate.to_dict()["checks"][0].keys() == {
         "name",
@@ -64,7 +61,8 @@ def test_the_seed_is_kept():
 
 def test_the_tolerance_can_be_another():
     solution = dnl.solve(network(), 3, "adjoint", tolerance=1e-3)
-    assert solution.stationarity > 1e-8 and dnl.certify(solution, seed=0).passed
+    assert solution.stationarity > 1e-8
+    assert dnl.certify(solution, seed=0).passed
     assert not dnl.certify(solution, 1e-10, seed=0).passed
 
 

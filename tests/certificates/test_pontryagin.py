@@ -25,10 +25,8 @@ def test_legendre_stands_in_where_a_sample_is_too_large(case: str, monkeypatch: 
 def test_a_negative_second_derivative_of_the_hamiltonian_is_seen(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pontryagin, "WORK", 0)
     certificate = dnl.certify(maximum()[0], seed=0)
-    assert (
-        certificate["Legendre: u"].measured == pytest.approx(-1.0)
-        and not certificate["Legendre: u"].passed
-    )
+    assert certificate["Legendre: u"].measured == pytest.approx(-1.0)
+    assert not certificate["Legendre: u"].passed
     assert certificate["Legendre: v"].passed
 
 
@@ -55,7 +53,9 @@ def test_discrete_minimisers_need_not_minimise_the_hamiltonian(
     certificate = dnl.certify(solution, seed=0)
     row = certificate["Pontryagin: u"]
     assert certificate.passed and row.what.startswith("H is not convex"), certificate
-    assert ("J_L" in row.what) and ("second derivatives" in row.what) == bool(more)
+    assert "J_L" in row.what
+    assert ("second derivatives" in row.what) == bool(more)
     monkeypatch.setattr(pontryagin, "WORK", 0)
     row = dnl.certify(solution, seed=0)["Legendre: u"]
-    assert row.passed and "negative there" in row.what
+    assert row.passed
+    assert "negative there" in row.what

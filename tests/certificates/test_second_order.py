@@ -21,7 +21,8 @@ def test_lanczos_finds_the_dense_eigenvalue(case: str, monkeypatch: pytest.Monke
     dense = dnl.certify(solution, seed=0)["second order"]
     monkeypatch.setattr(second_order, "DENSE", 0)
     lanczos = dnl.certify(solution, seed=0)["second order"]
-    assert "dense" in dense.what and "Lanczos" in lanczos.what
+    assert "dense" in dense.what
+    assert "Lanczos" in lanczos.what
     assert lanczos.measured == pytest.approx(dense.measured, rel=1e-3)
 
 
@@ -30,10 +31,13 @@ def test_lanczos_sees_a_saddle(monkeypatch: pytest.MonkeyPatch):
     dense = dnl.certify(solution, seed=0)["second order"]
     monkeypatch.setattr(second_order, "DENSE", 0)
     lanczos = dnl.certify(solution, seed=0)["second order"]
-    assert not lanczos.passed and lanczos.measured == pytest.approx(dense.measured, rel=1e-6)
+    assert not lanczos.passed
+    assert lanczos.measured == pytest.approx(dense.measured, rel=1e-6)
 
 
-@pytest.mark.parametrize("name, seed", [("Markov with outer, target", 0), ("outer, squared", 1)])
+@pytest.mark.parametrize(
+    ("name", "seed"), [("Markov with outer, target", 0), ("outer, squared", 1)]
+)
 def test_saddles_on_a_symmetry_are_left(name: str, seed: int, monkeypatch: pytest.MonkeyPatch):
     """From the zero start the gradient vanishes by symmetry at a saddle.
 
@@ -41,7 +45,8 @@ def test_saddles_on_a_symmetry_are_left(name: str, seed: int, monkeypatch: pytes
     """
     made = build(name, seed)
     solution = dnl.solve(made.problem, made.depth, "adjoint")
-    assert solution.success and dnl.certify(solution, seed=0).passed
+    assert solution.success
+    assert dnl.certify(solution, seed=0).passed
     monkeypatch.setattr("dnlcontrol.minimise.newton.ESCAPES", 0)
     stuck = dnl.solve(made.problem, made.depth, "adjoint")
     certificate = dnl.certify(stuck, seed=0)
@@ -68,4 +73,5 @@ def test_eigenvalues_by_hand():
     fixed = dnl.terminal_constraint(lambda x, c: x, 0.0, 0.0, name="zero")
     for problem, expected in ((made(2.0), 1.0), (made(-0.5), 0.5), (made(-3.0, fixed), 1.0)):
         row = dnl.certify(dnl.solve(problem, 5, "exact"), seed=0)["second order"]
-        assert row.passed and row.measured == pytest.approx(expected, rel=1e-9)
+        assert row.passed
+        assert row.measured == pytest.approx(expected, rel=1e-9)

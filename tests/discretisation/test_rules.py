@@ -240,7 +240,8 @@ def test_an_implicit_layer_without_a_root_is_told():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         solution = dnl.solve(blow_up, 2, "adjoint", rule="trapezoid")
-    assert not solution.success and any("not finite at the start" in str(w.message) for w in caught)
+    assert not solution.success
+    assert any("not finite at the start" in str(w.message) for w in caught)
 
 
 # -- samples at the nodes ------------------------------------------------------------------------
@@ -341,9 +342,9 @@ def test_a_further_rule_is_one_class(monkeypatch):
     )
     exact = dnl.solve(made, 5, "exact", rule="right")
     adjoint = dnl.solve(made, 5, "adjoint", rule="right")
-    assert (
-        exact.success and adjoint.success and exact.value == pytest.approx(adjoint.value, rel=1e-9)
-    )
+    assert exact.success
+    assert adjoint.success
+    assert exact.value == pytest.approx(adjoint.value, rel=1e-9)
     rng = np.random.default_rng(1)
     discrete = dnl.discretise(made, 5, "right")
     w = rng.standard_normal(discrete.space.size)

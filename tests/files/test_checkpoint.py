@@ -92,7 +92,8 @@ dnl.solve(problem, 12, "adjoint", tolerance=1e-11, checkpoint={str(tmp_path)!r},
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None and process.stdout.readline().strip() == "6"
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "6"
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.stdout.close()
@@ -101,8 +102,10 @@ dnl.solve(problem, 12, "adjoint", tolerance=1e-11, checkpoint={str(tmp_path)!r},
     solution, iterates = resumed(problem, 12, tmp_path, tolerance=1e-11)
     assert_same(scratch, solution)
     # the iterates themselves go on
-    assert iterates == scratch.nit + 1 - 6 and solution.nit == scratch.nit
-    assert solution.nhev == scratch.nhev and solution.njev == scratch.njev + 1
+    assert iterates == scratch.nit + 1 - 6
+    assert solution.nit == scratch.nit
+    assert solution.nhev == scratch.nhev
+    assert solution.njev == scratch.njev + 1
 
 
 @pytest.mark.parametrize("method", ["lbfgs", "adam", "sgd"])
@@ -127,9 +130,8 @@ def test_multipliers_and_penalty_go_on(tmp_path: Path, at: int) -> None:
     interrupted(problem, 12, tmp_path, at)
     with np.load(tmp_path / NAME, allow_pickle=False) as stored:
         record = json.loads(str(stored["record"]))
-    assert (
-        list(record["stages"]) == ["rounds", "newton"] and record["stages"]["rounds"]["rho"] >= 0.1
-    )
+    assert list(record["stages"]) == ["rounds", "newton"]
+    assert record["stages"]["rounds"]["rho"] >= 0.1
     solution, _ = resumed(problem, 12, tmp_path)
     assert_same(scratch, solution, 1e-6)
     for name, values in scratch.multipliers.items():
@@ -140,7 +142,8 @@ def test_a_longer_run_goes_on_where_a_short_one_stopped(tmp_path: Path) -> None:
     problem = spirals.problem(**SPIRALS)
     with pytest.warns(dnl.ConvergenceWarning):
         short = dnl.solve(problem, 6, "adjoint", checkpoint=tmp_path, max_iterations=4)
-    assert not short.success and (tmp_path / NAME).is_file()
+    assert not short.success
+    assert (tmp_path / NAME).is_file()
     solution, iterates = resumed(problem, 6, tmp_path)
     scratch = dnl.solve(problem, 6, "adjoint")
     assert_same(scratch, solution)
@@ -165,7 +168,8 @@ def test_a_killed_study_goes_on_inside_a_level(tmp_path: Path) -> None:
     again = dnl.study(problem, [4, 8], directory=tmp_path, every=0, follow=rest, tolerance=1e-11)
     assert len(rest.seen) <= 3  # of the second level, the last ones
     assert_same(scratch.levels[-1].adjoint, again.levels[-1].adjoint)
-    assert not list(tmp_path.rglob(NAME)) and load(tmp_path).success
+    assert not list(tmp_path.rglob(NAME))
+    assert load(tmp_path).success
 
 
 def test_checkpoints_of_other_solves_are_errors(tmp_path: Path) -> None:
@@ -197,7 +201,8 @@ def test_a_truncated_checkpoint_is_left_with_a_warning(tmp_path: Path, share: fl
     (tmp_path / NAME).write_bytes(data[: int(share * len(data))])
     with pytest.warns(UserWarning, match="truncated or no checkpoint"):
         solution = dnl.solve(problem, 4, "adjoint", checkpoint=tmp_path)
-    assert solution.success and "continued" not in solution.message
+    assert solution.success
+    assert "continued" not in solution.message
 
 
 def test_a_checkpoint_of_a_later_format_is_an_error(tmp_path: Path) -> None:
@@ -227,7 +232,8 @@ def test_stages_inside_begin_anew(tmp_path: Path) -> None:
     checkpoint.offer("newton", {"w": np.ones(2), "quadratic_rate": np.inf})
     checkpoint.offer("rounds", {"round": 1})
     again = Checkpoint(tmp_path, 0.0, {}).open()
-    assert again.found("rounds") == {"round": 1} and again.found("newton") == {}
+    assert again.found("rounds") == {"round": 1}
+    assert again.found("newton") == {}
 
 
 # -- the progress line ---------------------------------------------------------------------------
@@ -255,7 +261,8 @@ def test_the_line_is_written_over_itself() -> None:
     line.say("L=8 adjoint ...")
     *shown, said = stream.getvalue().splitlines()
     assert said == "L=8 adjoint ..."
-    assert shown[-1].count("\r") == 0 and "\x1b[K" in stream.getvalue()
+    assert shown[-1].count("\r") == 0
+    assert "\x1b[K" in stream.getvalue()
     last = stream.getvalue().split("\r")[-1]
     for part in ("J = 0.25", "stationarity 1.0e-04", "radius 1", "40 units", "time left ~ 4 s"):
         assert part in last
@@ -282,18 +289,17 @@ def test_terminals_see_progress_and_pipes_do_not(
         == 0
     )
     piped = capsys.readouterr()
-    assert piped.err == "" and json.loads(piped.out)["success"]
+    assert piped.err == ""
+    assert json.loads(piped.out)["success"]
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     assert main(solve) == 0
     assert main(["study", "two_class_toy", "-p", "samples=8", "--depths", "2,4", "--json"]) == 0
     text = terminal.getvalue()
-    assert (
-        "units" in text
-        and "stationarity" in text
-        and "L=4 adjoint ..." in text
-        and text.endswith("\n")
-    )
+    assert "units" in text
+    assert "stationarity" in text
+    assert "L=4 adjoint ..." in text
+    assert text.endswith("\n")
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 

@@ -61,9 +61,8 @@ def test_the_classifier_is_the_control_problem(flowers, fitted):
     expected = None
     for L in (2, 4):
         expected = dnl.solve(iris_dense.problem(samples=60), L, "adjoint", start=expected)
-    assert fitted.solution_.success and fitted.solution_.value == pytest.approx(
-        expected.value, abs=1e-12
-    )
+    assert fitted.solution_.success
+    assert fitted.solution_.value == pytest.approx(expected.value, abs=1e-12)
     assert fitted.score(*flowers) > 0.95
     scores = fitted.decision_function(flowers[0])
     top = fitted.solution_.controls
@@ -95,7 +94,8 @@ def test_pickle_and_module(flowers, fitted):
     np.testing.assert_array_equal(
         loaded.decision_function(flowers[0]), fitted.decision_function(flowers[0])
     )
-    assert loaded.solution_.problem is None and fitted.solution_.problem is not None
+    assert loaded.solution_.problem is None
+    assert fitted.solution_.problem is not None
     x = loaded.to_module(head=False)(torch.tensor(flowers[0]))
     np.testing.assert_allclose(x.detach(), fitted.solution_.states[-1], rtol=0, atol=1e-12)
 
@@ -126,7 +126,8 @@ def test_regression_of_two_outputs():
     x = np.linspace(-1.0, 1.0, 15)[:, None]
     y = np.stack([np.sin(3.0 * x[:, 0]), x[:, 0] ** 2 + 5.0], axis=1)
     model = DenseControlRegressor(depth=2, width=3, alpha=1e-3, tolerance=1e-3).fit(x, y)
-    assert model.predict(x).shape == y.shape and model.score(x, y) > 0.9
+    assert model.predict(x).shape == y.shape
+    assert model.score(x, y) > 0.9
 
 
 def test_in_pipelines_and_searches(flowers):

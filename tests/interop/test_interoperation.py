@@ -125,9 +125,8 @@ def test_the_entries_are_where_the_program_says(make, depth):
     )
     assert sorted(covered) == list(range(program.constraints.numel()))
     controls, states = program.values(z)
-    assert np.array_equal(states, x) and all(
-        np.array_equal(controls[b.name], b.values(w)) for b in discrete.space
-    )
+    assert np.array_equal(states, x)
+    assert all(np.array_equal(controls[b.name], b.values(w)) for b in discrete.space)
 
 
 @every_problem
@@ -202,14 +201,16 @@ def test_the_solution_of_a_changed_program_starts_a_solve():
     program = dnl.to_casadi(problem, 3)
     controls, _ = program.values(solved(program)["x"])
     again = dnl.solve(problem, 3, backend="adjoint", start=controls)
-    assert again.success and again.nit <= 1 < dnl.solve(problem, 3, backend="adjoint").nit
+    assert again.success
+    assert again.nit <= 1 < dnl.solve(problem, 3, backend="adjoint").nit
 
 
 def test_adding_leaves_the_program_as_it_was_and_says_what_is_wrong():
     program = dnl.to_casadi(two_class_toy(samples=4), 2)
     sizes = program.constraints.numel(), program.lbg.size
     more = program.add(rows=program.entries([0, 1]), name="two")
-    assert (program.constraints.numel(), program.lbg.size) == sizes and "two" not in program.rows
+    assert (program.constraints.numel(), program.lbg.size) == sizes
+    assert "two" not in program.rows
     assert more.rows["two"].tolist() == [sizes[0], sizes[0] + 1]
     for wrong, says in (
         (lambda: more.add(rows=program.entries(0), name="two"), "name: got 'two'"),
@@ -253,7 +254,8 @@ def test_the_c_code_is_the_cost_and_its_gradient(make, depth, rule, tmp_path):
         pytest.skip("no C compiler cc on this machine")
     problem = make()
     file = dnl.export_c(problem, depth, tmp_path / "network.c", rule)
-    assert file == tmp_path / "network.c" and (tmp_path / "network.h").is_file()
+    assert file == tmp_path / "network.c"
+    assert (tmp_path / "network.h").is_file()
     binary = tmp_path / "network.so"
     subprocess.run(
         [compiler, "-O1", "-shared", "-fPIC", str(file), "-o", str(binary), "-lm"], check=True
@@ -267,7 +269,8 @@ def test_the_c_code_is_the_cost_and_its_gradient(make, depth, rule, tmp_path):
         value, gradient = evaluator.value_and_gradient(w)
         (alone,) = in_c("network_value", library, [w], [1])
         both, slope = in_c("network_gradient", library, [w], [1, size])
-        assert alone[0] == pytest.approx(value, rel=1e-12) and both[0] == alone[0]
+        assert alone[0] == pytest.approx(value, rel=1e-12)
+        assert both[0] == alone[0]
         assert np.abs(slope - gradient).max() <= 1e-12 * np.abs(gradient).max()
 
 
@@ -337,7 +340,8 @@ def test_named_dimensions():
     assert isinstance(data, xarray.Dataset)
     assert data["state"].dims == ("node", "sample", "state_0", "state_1")
     assert data["W"].dims == ("layer", "source", "W_0", "W_1")
-    assert data["v"].dims == ("node", "v_0") and data["c"].dims == ()
+    assert data["v"].dims == ("node", "v_0")
+    assert data["c"].dims == ()
     for l in range(1, 4):
         for s in range(l):
             cell = data["W"].sel(layer=l).isel(source=s)
@@ -346,7 +350,8 @@ def test_named_dimensions():
                 solution.control("W")(cell["t_layer"], cell["s_source"]), cell.values
             )
     assert np.isnan(data["W"].sel(layer=1).isel(source=1)).all()
-    assert data.attrs["value"] == solution.value and data.attrs["success"] == 1
+    assert data.attrs["value"] == solution.value
+    assert data.attrs["success"] == 1
     assert np.array_equal(data["t_node"], solution.grid.nodes)
 
 

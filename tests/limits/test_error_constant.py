@@ -56,7 +56,8 @@ def test_the_corrected_value_is_second_order(case):
     solutions = ladder(problem, depths, backend)
     found = [dnl.error_constant(s) for s in solutions]
     for one, solution in zip(found, solutions, strict=True):
-        assert one.value == solution.value and one.depth == solution.depth
+        assert one.value == solution.value
+        assert one.depth == solution.depth
         assert one.constant == pytest.approx(math.fsum(one.terms.values()), rel=1e-12)
         assert one.corrected == solution.value - one.constant / solution.depth
     errors = ratios([one.corrected - reference.value for one in found])
@@ -104,7 +105,8 @@ def test_a_state_bound_leaves_no_first_order_term():
     solutions = ladder(module("o4_bryson_denham").problem(), (24, 48, 96), "exact")
     found = [dnl.error_constant(s) for s in solutions]
     c = np.array([one.constant for one in found])
-    assert np.all(np.abs(ratios(c) - 2) < 0.2) and abs(c[-1]) < 0.1 * 18  # ½u² = 18 at both ends
+    assert np.all(np.abs(ratios(c) - 2) < 0.2)
+    assert abs(c[-1]) < 0.1 * 18
     assert ratios([one.corrected - 4 for one in found])[-1] == pytest.approx(4, abs=0.5)
 
 
@@ -376,7 +378,8 @@ def test_studies_show_it(tmp_path):
     t7 = module("t7_h1_triangle")
     study = dnl.study(t7.problem(), [2, 4, 8], reference=t7.reference(), directory=tmp_path / "run")
     rows = study.rows
-    assert np.isnan(rows[0]["constant"]) and np.isnan(rows[0]["corrected"])  # too shallow
+    assert np.isnan(rows[0]["constant"])
+    assert np.isnan(rows[0]["corrected"])
     for row, level in zip(rows[1:], study.levels[1:], strict=True):
         assert row["constant"] == dnl.error_constant(level.adjoint).constant
         assert abs(row["corrected"] - t7.reference().value) < 0.6 * row["value_error"]

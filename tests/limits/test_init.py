@@ -28,13 +28,11 @@ def test_the_random_nets_lie_on_the_summable_set(norm, M):
     for n in range(1, 31):
         layer = stack.layer(n)
         assert layer.perturbation(norm) == pytest.approx(tail.weights.at(n), rel=1e-9)
-        assert layer.perturbation(norm) <= tail.weights.at(n) and layer.bias(
-            norm
-        ) <= tail.biases.at(n)
+        assert layer.perturbation(norm) <= tail.weights.at(n)
+        assert layer.bias(norm) <= tail.biases.at(n)
     report = D.certify(stack, np.ones(5), norm=norm)
-    assert (report.condition, report.network) == ("satisfied", "converges") and np.isfinite(
-        report.bound
-    )
+    assert (report.condition, report.network) == ("satisfied", "converges")
+    assert np.isfinite(report.bound)
 
 
 @pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0])
@@ -67,7 +65,8 @@ def test_projection_is_the_nearest_point(norm):
     for _ in range(20):
         A, b = rng.standard_normal((4, 4)), rng.standard_normal(6)
         Y, y = project_matrix(A, 0.8, norm), project_vector(b, 0.8, norm)
-        assert np.linalg.norm(Y, norm) <= 0.8 and np.linalg.norm(y, norm) <= 0.8
+        assert np.linalg.norm(Y, norm) <= 0.8
+        assert np.linalg.norm(y, norm) <= 0.8
         np.testing.assert_array_equal(project_matrix(Y, 0.8, norm), Y)
         np.testing.assert_array_equal(project_vector(y, 0.8, norm), y)
         for _ in range(50):
@@ -142,6 +141,5 @@ def test_the_experiment_runs_at_a_tiny_size(tmp_path):
         [*command, "--cifar", str(cifar)], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert told.count("| plain | 4 | He |") == 2
-    assert (tmp_path / "depth_initialisation.png").exists() and (
-        tmp_path / "depth_initialisation_cifar.png"
-    ).exists()
+    assert (tmp_path / "depth_initialisation.png").exists()
+    assert (tmp_path / "depth_initialisation_cifar.png").exists()

@@ -150,7 +150,8 @@ def test_second_differences_stay_bounded(solutions):
 def test_a_study_will_do(problem, tmp_path):
     study = dnl.study(problem, [4, 8])
     report = dnl.resnet_limit_report(study)
-    assert report.depths == [4, 8] and "Euler-Lagrange, K" in report.table()
+    assert report.depths == [4, 8]
+    assert "Euler-Lagrange, K" in report.table()
     assert report.to_dict()["rows"][1]["K_TL2"] > 0
 
 
@@ -173,7 +174,9 @@ def test_rates_are_refused_when_the_weights_vanish():
         regularisers=base.regularisers,
     )
     report = dnl.resnet_limit_report(ladder(flat, [4, 8], 1e-8))
-    assert not report.passed and report.rates == {} and "K is close to 0" in report.refused
+    assert not report.passed
+    assert report.rates == {}
+    assert "K is close to 0" in report.refused
     assert all(c.passed for c in report.certificates), report
     assert dnl.resnet_limit_report(ladder(flat, [4, 8], 1e-8), least=0.0).rates
 
@@ -193,7 +196,8 @@ def test_extrapolated_minimisers_agree_with_the_boundary_value_problem(solutions
             mixed = 2 * b.controls[name](t) - a.controls[name](t)
             gaps.append(np.abs(mixed - continuum.controls[name](t)).max())
         # two doublings, 16 up to the kinks of the extension
-        assert gaps[-1] < 1e-3 and gaps[-1] < gaps[0] / 8
+        assert gaps[-1] < 1e-3
+        assert gaps[-1] < gaps[0] / 8
     for name, constant in continuum.constants.items():
         a, b = (s.controls[name].values[0] for s in solutions[-2:])
         np.testing.assert_allclose(2 * b - a, constant, atol=2e-4)
@@ -234,7 +238,8 @@ def test_the_continuum_functional(problem, continuum):
     found = dnl.recovery_sequence(
         problem, {**continuum.controls, **constants}, [8, 16, 32, 64], continuum.value
     )
-    assert found.passed and found.rate == pytest.approx(1.0, abs=0.1)
+    assert found.passed
+    assert found.rate == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_problem_without_a_head():
@@ -250,7 +255,8 @@ def test_a_problem_without_a_head():
     found = ladder(problem, [16, 32, 64])
     limit, _ = extrapolate([16, 32, 64], [s.value for s in found])
     continuum = dnl.resnet_continuum(found[0])
-    assert continuum.value == pytest.approx(limit, abs=1e-6) and continuum.constants == {}
+    assert continuum.value == pytest.approx(limit, abs=1e-6)
+    assert continuum.constants == {}
 
 
 # -- TL² -----------------------------------------------------------------------------------------
@@ -287,7 +293,8 @@ def test_tl2_is_a_distance_below_the_monotone_coupling(monkeypatch):
     d = [
         [tl2_distance(grids[i], values[i], grids[j], values[j]) for j in range(3)] for i in range(3)
     ]
-    assert all(d[i][i] == 0 for i in range(3)) and d[0][1] == pytest.approx(d[1][0], rel=1e-12)
+    assert all(d[i][i] == 0 for i in range(3))
+    assert d[0][1] == pytest.approx(d[1][0], rel=1e-12)
     assert d[0][2] <= d[0][1] + d[1][2]
     monkeypatch.setattr("dnlcontrol.discretisation.space.transport.MOST_ATOMS", 1)
     assert tl2_distance(grids[0], values[0], grids[1], values[1]) >= d[0][1]

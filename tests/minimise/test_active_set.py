@@ -45,7 +45,9 @@ def test_a_quadratic_program_is_solved_as_by_its_best_active_set(seed):
     evaluator, H, b, C = program(seed)
     point = newton_on_active(evaluator, np.zeros(6), np.zeros(3), 1.0, 1e-10)
     w, mu = best_active_set(H, b, C, evaluator.rows.upper)
-    assert point is not None and point.stationarity <= 1e-10 and np.any(mu != 0)
+    assert point is not None
+    assert point.stationarity <= 1e-10
+    assert np.any(mu != 0)
     np.testing.assert_allclose(point.w, w, atol=1e-9)
     np.testing.assert_allclose(point.mu, mu, atol=1e-7)
     assert point.value == pytest.approx(evaluator.value(w), abs=1e-9)
@@ -71,11 +73,14 @@ def test_held_controls_and_active_rows_together(seed):
     assert point is not None
     r, c = H @ point.w - b + C.T @ point.mu, C @ point.w
     at_upper, at_lower = point.w == 0.5, point.w == -0.5
-    assert np.any(at_upper | at_lower) and np.any(point.mu != 0)
-    assert np.all(r[at_upper] <= 1e-9) and np.all(r[at_lower] >= -1e-9)
+    assert np.any(at_upper | at_lower)
+    assert np.any(point.mu != 0)
+    assert np.all(r[at_upper] <= 1e-9)
+    assert np.all(r[at_lower] >= -1e-9)
     assert np.abs(r[~(at_upper | at_lower)]).max() <= 1e-9
     assert np.all(np.abs(c) <= 0.5 + 1e-12)
-    assert np.abs(point.mu * (np.abs(c) - 0.5)).max() <= 1e-9 and np.all(point.mu * c >= 0)
+    assert np.abs(point.mu * (np.abs(c) - 0.5)).max() <= 1e-9
+    assert np.all(point.mu * c >= 0)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -33,7 +33,8 @@ def test_a_quadratic_program_is_solved_as_by_its_best_active_set(
     evaluator, H, b, C = program(seed)
     result = solved(evaluator, minimiser)
     w, mu = best_active_set(H, b, C, evaluator.rows.upper)
-    assert result.feasibility <= 1e-8 and (result.rounds > 1 or polish)
+    assert result.feasibility <= 1e-8
+    assert result.rounds > 1 or polish
     np.testing.assert_allclose(result.outcome.w, w, atol=1e-7)
     np.testing.assert_allclose(result.mu, mu, rtol=1e-5, atol=1e-6)
 
@@ -54,7 +55,8 @@ def test_rosenbrock_under_a_row_in_a_box_ends_where_scipy_ends():
         constraints=[LinearConstraint(C, -np.inf, 1.0)],
         options={"ftol": 1e-15, "maxiter": 500},
     )
-    assert result.feasibility <= 1e-8 and result.mu[0] > 0
+    assert result.feasibility <= 1e-8
+    assert result.mu[0] > 0
     np.testing.assert_allclose(result.outcome.w, theirs.x, atol=1e-6)
     assert result.outcome.value <= function.f(theirs.x) + 1e-8
 
@@ -63,7 +65,8 @@ def test_multipliers_that_are_carried_save_every_round():
     evaluator, *_ = program(0)
     first = solved(evaluator)
     again = solved(evaluator, mu=first.mu, start=first.outcome.w)
-    assert again.rounds == 0 and again.iterations == 0
+    assert again.rounds == 0
+    assert again.iterations == 0
     np.testing.assert_allclose(again.outcome.w, first.outcome.w, atol=1e-8)
 
 
@@ -83,7 +86,8 @@ def test_rows_that_contradict_each_other_are_called_infeasible():
         LinearRows(C, np.array([1.0, -np.inf]), np.array([np.inf, -1.0])),
     )
     result = solved(evaluator)
-    assert result.feasibility == pytest.approx(1.0, rel=1e-3) and "infeasible" in result.message
+    assert result.feasibility == pytest.approx(1.0, rel=1e-3)
+    assert "infeasible" in result.message
 
 
 def test_it_says_after_how_many_updates_it_stopped(monkeypatch):

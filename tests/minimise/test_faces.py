@@ -40,4 +40,5 @@ def test_an_entry_is_held_where_a_gradient_step_leaves_the_box():
 def test_without_bounds_nothing_is_held():
     space = space_of(constants=2)
     w = np.array([1e6, -1e6])
-    assert not held_entries(space, w, w).any() and complementarity(space, w, w) == 0.0
+    assert not held_entries(space, w, w).any()
+    assert complementarity(space, w, w) == 0.0

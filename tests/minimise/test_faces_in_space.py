@@ -29,7 +29,9 @@ def test_held_entries_step_onto_or_beyond_their_bounds():
         step = w[i] - r[i] / diagonal[i]
         assert held[i] == (step <= lower[i] or step >= upper[i])
     inside = (w > lower) & (w < upper)
-    assert 0 < held.sum() < space.size and np.any(held & inside) and np.any(~held & ~inside)
+    assert 0 < held.sum() < space.size
+    assert np.any(held & inside)
+    assert np.any(~held & ~inside)
     # on the bound
     assert held_entries(space, upper, np.zeros(space.size))[np.isfinite(upper)].all()
     gaps = [
@@ -44,7 +46,8 @@ def test_held_entries_step_onto_or_beyond_their_bounds():
 def test_nothing_is_held_without_bounds():
     space = dnl.ControlSpace(mixed(), dnl.Grid(3, HORIZON))
     w = draw(space.size)
-    assert not held_entries(space, w, 1e6 * w).any() and complementarity(space, w, w) == 0.0
+    assert not held_entries(space, w, 1e6 * w).any()
+    assert complementarity(space, w, w) == 0.0
 
 
 def masks(space: dnl.ControlSpace) -> dict[str, np.ndarray]:

@@ -66,8 +66,10 @@ def test_the_lowest_curvature_is_the_least_eigenvalue_on_the_face(pencil, held):
     free = ~np.isin(np.arange(space.size), held)
     value, v = lowest_curvature(H.__matmul__, Face(space, ~free))
     expected = eigh(H[np.ix_(free, free)], A[np.ix_(free, free)])[0][0]
-    assert expected < 0 and value == pytest.approx(expected, rel=1e-10)
-    assert v @ A @ v == pytest.approx(1.0, rel=1e-11) and not v[~free].any()
+    assert expected < 0
+    assert value == pytest.approx(expected, rel=1e-10)
+    assert v @ A @ v == pytest.approx(1.0, rel=1e-11)
+    assert not v[~free].any()
     assert v @ H @ v == pytest.approx(expected, rel=1e-10)
 
 
@@ -75,4 +77,5 @@ def test_a_definite_matrix_has_no_negative_curvature(pencil):
     H, A, space = pencil
     shift = 1e-3 - eigh(H, A)[0][0]
     value, v = lowest_curvature((H + shift * A).__matmul__, Face(space, np.zeros(12, dtype=bool)))
-    assert value == 0.0 and not v.any()
+    assert value == 0.0
+    assert not v.any()

@@ -21,7 +21,8 @@ def test_a_quadratic_is_solved_as_by_a_dense_solve():
     outcome = lbfgs(quadratic(space, H, b), np.zeros(10), 1e-9)
     A = dense(space.metric, 10)
     distance = np.linalg.norm(outcome.w - np.linalg.solve(H, b))
-    assert outcome.converged and distance <= np.sqrt(np.linalg.eigvalsh(A)[-1]) * 1e-9
+    assert outcome.converged
+    assert distance <= np.sqrt(np.linalg.eigvalsh(A)[-1]) * 1e-9
 
 
 @pytest.mark.parametrize("upper", [np.inf, 0.8, 0.5])
@@ -30,7 +31,8 @@ def test_rosenbrock_in_a_box_ends_where_newton_ends(upper):
     space = space_of(constants=4, lower=-2.0, upper=upper)
     function, start = rosenbrock(space), np.full(4, 0.3)
     outcome, theirs = lbfgs(function, start, 1e-8), newton(function, start, 1e-8)
-    assert outcome.converged and theirs.converged
+    assert outcome.converged
+    assert theirs.converged
     np.testing.assert_allclose(outcome.w, theirs.w, atol=2e-7)
     assert np.all(np.diff([i.value for i in outcome.log]) <= 0)
 
@@ -64,16 +66,19 @@ def test_pairs_without_curvature_and_those_of_another_face_are_forgotten():
     memory.learn(s, -s)
     assert not memory.pairs
     memory.learn(s, s)
-    assert memory.on(np.zeros(3, dtype=bool)) is memory and len(memory.pairs) == 1
+    assert memory.on(np.zeros(3, dtype=bool)) is memory
+    assert len(memory.pairs) == 1
     assert not memory.on(np.array([True, False, False])).pairs
 
 
 def test_it_says_why_it_stopped():
     space = space_of(constants=3)
     few = lbfgs(rosenbrock(space), np.full(3, -1.0), 1e-9, 2)
-    assert not few.converged and few.message.startswith("stopped after 2 iterations")
+    assert not few.converged
+    assert few.message.startswith("stopped after 2 iterations")
     nan = Function(space, lambda w: np.nan, lambda w: w, lambda w: np.eye(3))
     assert lbfgs(nan, np.ones(3), 1e-9).message == NOT_FINITE
     wrong = Function(space, lambda w: w @ w, lambda w: -2 * w, lambda w: 2 * np.eye(3))
     stuck = lbfgs(wrong, np.ones(3), 1e-9)
-    assert not stuck.converged and "found no decrease" in stuck.message
+    assert not stuck.converged
+    assert "found no decrease" in stuck.message

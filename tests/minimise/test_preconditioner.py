@@ -78,7 +78,8 @@ def test_splines_lose_less_than_linear_prolongation_in_H1():
             )
             found.append(np.sqrt(np.sum(off * target.metric.apply(off))))
     order = {kind: -np.polyfit(np.log([8, 16, 32]), np.log(e), 1)[0] for kind, e in errors.items()}
-    assert order[True] > 2.7 and order[False] < 1.5
+    assert order[True] > 2.7
+    assert order[False] < 1.5
 
 
 def test_controls_that_may_jump_stay_within_their_samples():
@@ -176,7 +177,8 @@ def test_compressing_twice_changes_nothing():
     space = dnl.discretise(toy(6), 4).space
     s = np.random.default_rng(9).standard_normal((3, space.size))
     once = coarse.empty(space).learn([Seen(v, 5 * space.metric(v)) for v in s]).compressed()
-    assert once.compressed() is once and len(once.rows) == 3
+    assert once.compressed() is once
+    assert len(once.rows) == 3
 
 
 def test_dependent_pairs_and_negative_ones_change_nothing():
@@ -205,7 +207,8 @@ def test_the_last_model_is_solved_to_what_is_asked():
     for size in (1e-7, 3e-7):
         for quadratic_rate in (1e-3, 1.0, 1e4):
             accuracy = forcing(size, quadratic_rate, tolerance)
-            assert accuracy + quadratic_rate * size**2 <= tolerance and accuracy >= 0.3 * tolerance
+            assert accuracy + quadratic_rate * size**2 <= tolerance
+            assert accuracy >= 0.3 * tolerance
     assert forcing(1e-7, 1.0, tolerance) == pytest.approx(0.6e-8, rel=1e-5)
     # a fiftieth: what is learnt serves the next model
     assert forcing(1e-3, 1.0, tolerance) == pytest.approx(2e-5)
@@ -236,7 +239,8 @@ def test_it_saves_products_and_finds_the_same_minimiser(ladder):
     plain = Objective(Evaluator(dnl.discretise(problem, 64)))
     start = Samples.of(dnl.discretise(problem, 32).space, flat(problem, levels[2])).on(plain.space)
     without = newton(plain, start, 1e-8)
-    assert without.converged and levels[3].nhev < 0.6 * without.inner
+    assert without.converged
+    assert levels[3].nhev < 0.6 * without.inner
     off = without.w - flat(problem, levels[3])
     assert np.sqrt(off @ plain.space.metric(off)) <= 2e-8 / 5e-3
     assert abs(without.value - levels[3].value) < 1e-12
@@ -250,7 +254,8 @@ def flat(problem, solution):
 def test_one_coarser_solution_is_enough_for_a_correction(ladder):
     _, levels = ladder
     solution = dnl.solve(ladder[0], 64, backend="adjoint", start=levels[2])
-    assert solution.success and solution.nhev <= 12
+    assert solution.success
+    assert solution.nhev <= 12
     assert dnl.distance(solution, levels[3], "H1") < 1e-5
 
 
@@ -258,7 +263,8 @@ def test_work_is_reported(ladder, tmp_path):
     _, levels = ladder
     work = levels[3].work
     parts = levels[3].njev + 1 + work["product_cost"] * levels[3].nhev + work["coarse"]
-    assert work["product_cost"] >= 2.0 and work["units"] >= parts - 1e-9
+    assert work["product_cost"] >= 2.0
+    assert work["units"] >= parts - 1e-9
     levels[3].save(tmp_path / "run")
     assert dnl.load(tmp_path / "run").work == work
 
@@ -286,10 +292,8 @@ def test_bounds_keep_the_rate():
         levels.append(dnl.solve(problem, depth, backend="adjoint", start=levels or None))
     assert all(s.success for s in levels)
     assert any(np.any(np.abs(c.values) >= 0.4) for c in levels[3].controls.values())
-    assert (
-        levels[3].nhev <= 1.3 * levels[2].nhev
-        and levels[3].cg_per_step <= 1.3 * levels[2].cg_per_step
-    )
+    assert levels[3].nhev <= 1.3 * levels[2].nhev
+    assert levels[3].cg_per_step <= 1.3 * levels[2].cg_per_step
     plain = Objective(Evaluator(dnl.discretise(problem, 32)))
     start = np.clip(
         Samples.of(dnl.discretise(problem, 16).space, flat(problem, levels[1])).on(plain.space),
@@ -297,7 +301,8 @@ def test_bounds_keep_the_rate():
         0.4,
     )
     without = newton(plain, start, 1e-8)
-    assert without.converged and abs(without.value - levels[2].value) < 1e-10
+    assert without.converged
+    assert abs(without.value - levels[2].value) < 1e-10
     assert levels[2].nhev <= 0.8 * without.inner
 
 

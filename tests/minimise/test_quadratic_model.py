@@ -76,7 +76,8 @@ def test_a_step_at_the_radius_gains_half_of_the_best_there():
     radius = 0.3 * np.sqrt(at(0.0) @ A @ at(0.0))
     d = at(brentq(lambda s: at(s) @ A @ at(s) - radius**2, 0.0, 1e6, xtol=1e-12))
     step = model(space, H, np.zeros(9), g).minimise(radius, 1e-12, 100)
-    assert step.at_radius and step.d @ A @ step.d == pytest.approx(radius**2, rel=1e-12)
+    assert step.at_radius
+    assert step.d @ A @ step.d == pytest.approx(radius**2, rel=1e-12)
     exact = g @ d + 0.5 * d @ H @ d
     assert exact * (1 + 1e-9) <= step.predicted <= 0.5 * exact
 
@@ -86,7 +87,8 @@ def test_negative_curvature_is_followed_to_the_radius():
     H, g = np.diag([-1.0, 2.0]), np.array([1.0, 0.0])
     step = model(space, H, np.zeros(2), g).minimise(3.0, 1e-10, 10)
     np.testing.assert_allclose(step.d, [-3.0, 0.0], atol=1e-14)
-    assert step.at_radius and step.predicted == pytest.approx(-3.0 - 4.5, rel=1e-14)
+    assert step.at_radius
+    assert step.predicted == pytest.approx(-3.0 - 4.5, rel=1e-14)
 
 
 def test_it_stops_after_so_many_products_with_a_descent():
@@ -94,7 +96,8 @@ def test_it_stops_after_so_many_products_with_a_descent():
     space = space_of(constants=20)
     H, g = definite(rng, 20, 1e6), rng.standard_normal(20)
     step = model(space, H, np.zeros(20), g).minimise(1e9, 1e-14, 3)
-    assert step.inner == 3 and step.predicted < 0
+    assert step.inner == 3
+    assert step.predicted < 0
 
 
 def test_what_is_seen_are_products_of_unit_curvature():
@@ -153,7 +156,8 @@ def test_the_way_to_the_radius_ends_there(seed):
     for way in (p, -p):
         theta = to_radius(d, way, space.metric, radius)
         end = d + theta * way
-        assert theta > 0 and end @ space.metric(end) == pytest.approx(radius**2, rel=1e-13)
+        assert theta > 0
+        assert end @ space.metric(end) == pytest.approx(radius**2, rel=1e-13)
     assert to_radius(d, p, space.metric, 0.5 * radius) == 0.0
 
 
@@ -169,4 +173,5 @@ def test_held_entries_close_to_a_bound_are_put_there_first():
     space = space_of(constants=2, lower=-1.0, upper=1.0)
     w, g = np.array([1.0 - 1e-4, 0.0]), np.array([-5.0, 0.3])
     step = model(space, np.eye(2), w, g).minimise(10.0, 1e-12, 10)
-    assert (w + step.d)[0] == 1.0 and (w + step.d)[1] == pytest.approx(-0.3, rel=1e-12)
+    assert (w + step.d)[0] == 1.0
+    assert (w + step.d)[1] == pytest.approx(-0.3, rel=1e-12)

@@ -174,4 +174,5 @@ def test_wrong_operations_are_type_errors_and_wrong_shapes_value_errors(expressi
     """Wrong operations are TypeErrors, wrong shapes ValueErrors; both InputErrors, one line."""
     with pytest.raises(kind) as caught:
         trace("f", OUTSIDE[expression][0], {"x": (3,)}, None)
-    assert isinstance(caught.value, dnl.InputError) and "\n" not in str(caught.value)
+    assert isinstance(caught.value, dnl.InputError)
+    assert "\n" not in str(caught.value)

@@ -61,8 +61,11 @@ def test_cifar_batches(tmp_path, rng):
     """Record n is its label, then the red, green and blue planes row by row."""
     batches = write_cifar(tmp_path, rng)
     data = dnl.images(tmp_path)
-    assert data.name == "CIFAR-10" and data.classes[3] == "cat" and len(data.classes) == 10
-    assert data.x_train.shape == (20, 32, 32, 3) and data.x_test.shape == (4, 32, 32, 3)
+    assert data.name == "CIFAR-10"
+    assert data.classes[3] == "cat"
+    assert len(data.classes) == 10
+    assert data.x_train.shape == (20, 32, 32, 3)
+    assert data.x_test.shape == (4, 32, 32, 3)
     record = batches["data_batch_2"][1]  # training image 5
     assert data.y_train[5] == record[0]
     for channel, row, column in ((0, 0, 0), (1, 3, 7), (2, 31, 30)):
@@ -76,7 +79,8 @@ def test_svhn_files(tmp_path, rng):
     """X (height, width, channel, image); the label 10 is the digit 0."""
     parts = write_svhn(tmp_path, rng)
     data = dnl.images(str(tmp_path))
-    assert data.name == "SVHN" and data.classes == tuple("0123456789")
+    assert data.name == "SVHN"
+    assert data.classes == tuple("0123456789")
     np.testing.assert_array_equal(data.y_train, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0])
     np.testing.assert_array_equal(data.x_test[2], parts["test"]["X"][..., 2])
 
@@ -88,14 +92,16 @@ def test_npz_file(tmp_path, rng, channels):
         change = {k: rng.random((n, 4, 6, channels)) for k, n in (("x_train", 20), ("x_test", 10))}
     np.savez(tmp_path / "a.npz", **arrays(rng, **change), classes=np.array(list("abcdefghij")))
     data = dnl.images(tmp_path / "a.npz")
-    assert data.name == "a" and data.classes == tuple("abcdefghij")
+    assert data.name == "a"
+    assert data.classes == tuple("abcdefghij")
     assert data.x_train.shape == (20, *((8, 8, 3) if channels is None else (4, 6, channels)))
     np.savez(
         tmp_path / "grey.npz",
         **arrays(rng, x_train=np.ones((20, 4, 4)), x_test=np.ones((10, 4, 4))),
     )
     grey = dnl.images(tmp_path / "grey.npz")
-    assert grey.x_train.shape == (20, 4, 4, 1) and grey.classes == tuple("0123456789")
+    assert grey.x_train.shape == (20, 4, 4, 1)
+    assert grey.classes == tuple("0123456789")
 
 
 def test_digits():
@@ -112,11 +118,13 @@ def test_states_are_block_means_standardised_by_the_training_images(rng):
         tuple("0123456789"),
     )
     train, test = data.states(4, 5)
-    assert train.shape == (20, 16, 5) and test.shape == (10, 16, 5)
+    assert train.shape == (20, 16, 5)
+    assert test.shape == (10, 16, 5)
     # 320 numbers of size 1 to rounding
     np.testing.assert_allclose(train[..., :3].mean((0, 1)), 0, atol=1e-14)
     np.testing.assert_allclose(train[..., :3].std((0, 1)), 1, rtol=1e-13)
-    assert not train[..., 3:].any() and not test[..., 3:].any()
+    assert not train[..., 3:].any()
+    assert not test[..., 3:].any()
     block = data.x_test[7, 2:4, 4:6, 1].mean()  # row 1, column 2 of the 4 x 4 image
     means = data.x_train.reshape(20, 4, 2, 4, 2, 3).mean((2, 4))[..., 1]
     assert test[7, 1 * 4 + 2, 1] == pytest.approx((block - means.mean()) / means.std(), rel=1e-13)
@@ -130,7 +138,8 @@ def test_states_are_block_means_standardised_by_the_training_images(rng):
     )
     assert not flat.states(2, 1)[0].any()  # a constant channel is not divided by 0
     few = data.first(5, 2)
-    assert few.x_train.shape[0] == len(few.y_train) == 5 and len(few.x_test) == len(few.y_test) == 2
+    assert few.x_train.shape[0] == len(few.y_train) == 5
+    assert len(few.x_test) == len(few.y_test) == 2
 
 
 # -- what is wrong is named ----------------------------------------------------------------------
@@ -217,7 +226,7 @@ def broken_npz(kind):
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    ("make", "message"),
     [
         (
             lambda folder, rng: folder / "nothing",
@@ -373,7 +382,8 @@ def test_the_experiment_runs_at_a_tiny_size_and_goes_on_after_a_stop(tmp_path, r
         tmp_path / "out",
     ]
     first = run(arguments, check=True).stdout
-    assert first.count("epochs: loss") == 16 and first.count("| CIFAR-10 | plain | 2 |") == 1
+    assert first.count("epochs: loss") == 16
+    assert first.count("| CIFAR-10 | plain | 2 |") == 1
     assert (tmp_path / "out" / "densenet_images.png").exists()
     kept = sorted((tmp_path / "runs").iterdir())
     assert len(kept) == 16
@@ -386,11 +396,9 @@ def test_the_experiment_runs_at_a_tiny_size_and_goes_on_after_a_stop(tmp_path, r
 def test_the_experiment_says_which_file_is_missing(tmp_path):
     pytest.importorskip("sklearn")
     told = run(["--data", tmp_path / "nothing"])
-    assert (
-        told.returncode == 2
-        and "nothing'): got no such file or directory" in told.stderr
-        and not told.stdout
-    )
+    assert told.returncode == 2
+    assert "nothing'): got no such file or directory" in told.stderr
+    assert not told.stdout
 
 
 def test_the_subset_of_cifar():
@@ -401,5 +409,7 @@ def test_the_subset_of_cifar():
     if not Path(path).is_file():
         pytest.skip(f"no CIFAR-10 subset at {path}; set DNLCONTROL_CIFAR_SUBSET to its path")
     data = dnl.images(path)
-    assert data.x_train.shape == (4000, 32, 32, 3) and data.x_test.shape == (1000, 32, 32, 3)
-    assert set(data.y_train) == set(range(10)) and len(data.classes) == 10
+    assert data.x_train.shape == (4000, 32, 32, 3)
+    assert data.x_test.shape == (1000, 32, 32, 3)
+    assert set(data.y_train) == set(range(10))
+    assert len(data.classes) == 10

@@ -37,14 +37,17 @@ def test_the_collection_is_complete():
 def test_first_line_of_the_docstring(name: str):
     text = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8")))
     first, blank = (text or "").splitlines()[:2]
-    assert 20 <= len(first) <= 120 and first.endswith(".") and blank == ""
+    assert 20 <= len(first) <= 120
+    assert first.endswith(".")
+    assert blank == ""
     assert "\nSource: " in (text or "")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_problem_builds_and_has_an_initial_guess(name: str):
     problem = load(name).problem()
-    assert isinstance(problem, dnl.ControlProblem) and problem.name == name
+    assert isinstance(problem, dnl.ControlProblem)
+    assert problem.name == name
     for L in (1, 2, 3):
         assert np.all(np.isfinite(ControlSpace(problem, Grid(L, problem.horizon)).initial()))
 
@@ -53,8 +56,10 @@ def test_problem_builds_and_has_an_initial_guess(name: str):
 def test_reference_has_a_source_and_fits_the_problem(name: str):
     module = load(name)
     problem, reference = module.problem(), module.reference()
-    assert isinstance(reference, dnl.Reference) and reference.source
-    assert list(reference.orders) == sorted(set(reference.orders)) and reference.orders[0] > 0
+    assert isinstance(reference, dnl.Reference)
+    assert reference.source
+    assert list(reference.orders) == sorted(set(reference.orders))
+    assert reference.orders[0] > 0
     on = {"t": (0.5,), "ts": (0.5, 0.25), "const": ()}
     for key, function in reference.controls.items():
         control = problem.controls[key]

@@ -60,8 +60,10 @@ def test_form_c_with_weights_of_the_source_alone_is_the_resnet_dynamics():
 
 
 # -- attention -----------------------------------------------------------------------------------
-@pytest.mark.parametrize("tokens, channels, heads", [(1, 1, 1), (5, 4, 1), (3, 6, 3), (4, 4, 4)])
-@pytest.mark.parametrize("flat, causal", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("tokens", "channels", "heads"), [(1, 1, 1), (5, 4, 1), (3, 6, 3), (4, 4, 4)]
+)
+@pytest.mark.parametrize(("flat", "causal"), [(False, False), (True, False), (False, True)])
 def test_attention_is_torchs_scaled_dot_product_attention(tokens, channels, heads, flat, causal):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((tokens, channels))
@@ -93,7 +95,8 @@ def test_transformer_with_depth_weights_one_is_the_residual_stack():
         for w in (True, False)
     ]
     problems = [dnl.ControlProblem(x0=x0, dynamics=s) for s in stacks]
-    assert not problems[0].markov and problems[1].markov
+    assert not problems[0].markov
+    assert problems[1].markov
     x, y = (dnl.simulate(p, 9, paths) for p in problems)
     np.testing.assert_allclose(x, y, rtol=1e-13, atol=1e-13)
 
@@ -119,7 +122,7 @@ def test_causal_tokens_do_not_read_later_ones():
 
 # -- convolution ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "size, kernel", [((5,), 3), ((2,), 5), ((4, 3), 3), ((1, 4), 3), ((3, 2), 5), ((2, 2), 1)]
+    ("size", "kernel"), [((5,), 3), ((2,), 5), ((4, 3), 3), ((1, 4), 3), ((3, 2), 5), ((2, 2), 1)]
 )
 def test_patches_give_torchs_convolution(size, kernel):
     """One matrix product of at most 2·25 terms on each side."""
@@ -232,7 +235,7 @@ def test_densenets_own_product_has_the_derivatives_of_the_formula(form):
 
 
 @pytest.mark.parametrize(
-    "wrong, message",
+    ("wrong", "message"),
     [
         (lambda x: 2 * x, r"Wrong.batched_feature: got values that differ from the formula"),
         (
@@ -257,7 +260,8 @@ def test_a_wrong_feature_map_over_samples_is_named(wrong, message):
 def test_backends_agree(name):
     problem = stack(name)
     adjoint, exact = (dnl.solve(problem, 2, backend) for backend in ("adjoint", "exact"))
-    assert adjoint.success and exact.success
+    assert adjoint.success
+    assert exact.success
     # both stationary to 1e-8 in the dual norm: values differ by the square of that over the
     # curvature 0.1
     assert adjoint.value == pytest.approx(exact.value, abs=1e-13 + EPS * abs(exact.value) * 100)
@@ -284,13 +288,14 @@ def test_values_and_minimisers_converge_with_the_depth(name):
     The rate 1 of smooth minimisers from three levels alone, hence the band.
     """
     study = dnl.study(stack(name), [4, 8, 16], max_iterations=60)
-    assert study.success and not study.jumps
+    assert study.success
+    assert not study.jumps
     assert study.rates["value"] == pytest.approx(1.0, abs=0.2)
     assert study.rates["controls_L2"] == pytest.approx(1.0, abs=0.25)
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    ("make", "message"),
     [
         (
             lambda: dnl.Attention(3, 4, 3),

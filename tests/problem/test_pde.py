@@ -106,7 +106,8 @@ def test_batched_kernel_and_both_backends():
     start = {"w": dnl.smooth_random(1, 0.1), "b": dnl.smooth_random(1, 0.1)}
     one, two = (dnl.solve(problem, 3, backend=name, start=start) for name in ("exact", "adjoint"))
     # both stop at stationarity 1e-8, and J is quadratic about a minimiser of curvature >= weight
-    assert one.success and two.success
+    assert one.success
+    assert two.success
     assert abs(one.value - two.value) < 1e-13
     assert dnl.taylor_test(problem, depth=3)
 
@@ -122,7 +123,8 @@ def test_rank_is_at_most_the_number_of_data():
     _, problem = training(nodes=7, data=data, weight=weight)
     found = dnl.solve(problem, depth, backend="adjoint", tolerance=1e-10)
     singular = np.linalg.svd(found.controls["w"].values, compute_uv=False)
-    assert found.success and singular[:, data - 1].min() > 1e-3
+    assert found.success
+    assert singular[:, data - 1].min() > 1e-3
     assert singular[:, data:].max() <= found.stationarity * np.sqrt(depth) / weight + 10 * EPS
 
 
@@ -307,4 +309,5 @@ def test_the_experiment_runs_at_a_tiny_size(tmp_path):
     command = [sys.executable, "benchmarks/12_width_pde.py", "--tiny", "--out", str(tmp_path)]
     root = Path(__file__).parents[2]
     told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    assert "| width PDE | emsa |" in told and (tmp_path / "width_pde.png").exists()
+    assert "| width PDE | emsa |" in told
+    assert (tmp_path / "width_pde.png").exists()

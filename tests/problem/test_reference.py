@@ -175,7 +175,8 @@ def test_exponents_extrapolate_to_the_value(name, parameters):
 
 def test_weakly_singular_rate_is_one_half():
     _, reference = load("v5_minimum_energy", alpha=0.75)
-    assert reference.orders == (0.5, 1.0, 1.5, 2.0, 2.5) and reference.error_constant is None
+    assert reference.orders == (0.5, 1.0, 1.5, 2.0, 2.5)
+    assert reference.error_constant is None
     gaps = [abs(reference.discrete_value(L) - reference.value) for L in (2**18, 2**20)]
     assert np.log2(gaps[0] / gaps[1]) / 2 == pytest.approx(0.5, abs=0.01)
 
@@ -287,6 +288,5 @@ def test_bang_bang_value():
     x = tau**2 * np.maximum(i[:, None] - 1 - i[:-2], 0)
     found = lsq_linear(x, -tau * i, bounds=(u.lower, u.upper), method="bvls", tol=1e-14)
     cost = Loops(problem, L, {"u": np.append(found.x, [0.0, 0.0])}).cost
-    assert (
-        cost == pytest.approx(DISCRETE_VALUE_100, abs=5e-9) and np.sum(np.abs(found.x) == 1) >= 48
-    )
+    assert cost == pytest.approx(DISCRETE_VALUE_100, abs=5e-9)
+    assert np.sum(np.abs(found.x) == 1) >= 48

@@ -33,16 +33,16 @@ def bryson_denham(backend: str) -> dnl.Solution:
 def test_multiplier_by_name_and_node(backend: str):
     solution = bryson_denham(backend)
     bound = solution.multiplier("x <= bound")
-    assert bound.shape == (12, 1, 2) and bound.min() >= 0  # an upper side: μ >= 0
+    assert bound.shape == (12, 1, 2)
+    assert bound.min() >= 0
     # symmetric in t; by hand from x^{l+1} = x^l + τ v^l, v^{l+1} = v^l + τ u^l: contact begins at
     # layer 5
     np.testing.assert_array_equal(solution.multiplier("x <= bound", 5), bound[4])
     np.testing.assert_array_equal(
         solution.multiplier("x <= bound", layer=12, sample=0), bound[11, 0]
     )
-    assert solution.multiplier("arrival").shape == (1, 1, 2) and solution.multiplier(
-        "arrival", 12, 0
-    ).shape == (2,)
+    assert solution.multiplier("arrival").shape == (1, 1, 2)
+    assert solution.multiplier("arrival", 12, 0).shape == (2,)
     np.testing.assert_allclose(bound, bryson_denham("exact").multiplier("x <= bound"), atol=1e-5)
 
 
@@ -167,11 +167,13 @@ def test_hamiltonian_needs_the_problem(tmp_path):
 )
 def test_the_same_solve_twice_is_the_same_bit_for_bit(make, L: int, backend: str, formulation: str):
     a, b = (dnl.solve(make(), L, backend=backend, formulation=formulation) for _ in range(2))
-    assert a.log == b.log and len(a.log) > 1
+    assert a.log == b.log
+    assert len(a.log) > 1
     for x, y in ((a.states, b.states), (a.costates, b.costates)):
         np.testing.assert_array_equal(x, y)
     assert all(np.array_equal(a.controls[k].values, b.controls[k].values) for k in a.controls)
-    assert a.options == b.options and a.value == b.value
+    assert a.options == b.options
+    assert a.value == b.value
 
 
 @BOTH
@@ -201,19 +203,20 @@ def test_options_are_kept_and_reloaded(backend: str, tmp_path):
         },
     }
     assert solution.options == expected | of_backend[backend]
-    assert solution.environment["threads"]["torch"] >= 1 and solution.environment["python"]
+    assert solution.environment["threads"]["torch"] >= 1
+    assert solution.environment["python"]
     solution.save(tmp_path / "run")
     loaded = dnl.load(tmp_path / "run")
-    assert loaded.options == solution.options and loaded.environment == solution.environment
-    assert loaded.versions == solution.versions and loaded.log == solution.log
+    assert loaded.options == solution.options
+    assert loaded.environment == solution.environment
+    assert loaded.versions == solution.versions
+    assert loaded.log == solution.log
     np.testing.assert_array_equal(
         loaded.multiplier("everything is sold", 8), solution.multiplier("everything is sold", 8)
     )
     started = dnl.solve(v2_transient_impact.problem(), 8, backend=backend, start=loaded)
-    assert (
-        started.options["start"].startswith("a solution of depth 8")
-        and started.options["seeds"] == {}
-    )
+    assert started.options["start"].startswith("a solution of depth 8")
+    assert started.options["seeds"] == {}
 
 
 def test_files_without_the_record_still_load(tmp_path):
@@ -224,7 +227,8 @@ def test_files_without_the_record_still_load(tmp_path):
         del record[key]
     path.write_text(json.dumps(record))
     loaded = dnl.load(tmp_path / "run")
-    assert loaded.options == {} and loaded.multiplier("arrival").shape == (1, 1, 2)
+    assert loaded.options == {}
+    assert loaded.multiplier("arrival").shape == (1, 1, 2)
     with pytest.raises(
         dnl.InputError, match=r"multiplier\.layer: got a solution from an older file"
     ):

@@ -64,7 +64,8 @@ def problem_file(folder: Path, text: str = MINE) -> Path:
 
 
 def assert_bad_input(ran: Ran, told: str) -> None:
-    assert ran.status == 2 and ran.out == ""
+    assert ran.status == 2
+    assert ran.out == ""
     assert (
         ran.err.startswith("dnlcontrol: ") and ran.err.endswith("\n") and ran.err.count("\n") == 1
     ), ran.err

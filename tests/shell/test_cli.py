@@ -29,14 +29,18 @@ from tests.shell.command_line import (
 def test_solve_prints_one_json_object(cli, backend: str):
     ran = cli("solve", "t7_h1_triangle", "--depth", 4, "--backend", backend, "--json")
     found = ran.json
-    assert ran.status == 0 and ran.err == "" and set(found) >= SOLVE_KEYS
+    assert ran.status == 0
+    assert ran.err == ""
+    assert set(found) >= SOLVE_KEYS
     assert (found["problem"], found["backend"], found["rule"]) == (
         "t7_h1_triangle",
         backend,
         "left",
     )
     assert (found["depth"], found["samples"], found["controls"]) == (4, 1, 10)
-    assert found["success"] is True and found["status"] == 0 and found["stationarity"] <= 1e-8
+    assert found["success"] is True
+    assert found["status"] == 0
+    assert found["stationarity"] <= 1e-8
     from problems.t7_h1_triangle import reference
 
     assert found["value"] == pytest.approx(reference().discrete_value(4), rel=1e-12)
@@ -56,17 +60,16 @@ def test_the_formulation_reaches_the_solver(cli, tmp_path: Path, formulation: st
         "--json",
     )
     solution = dnl.load(tmp_path / "run")
-    assert (
-        ran.status == 0 and solution.formulation == formulation == solution.options["formulation"]
-    )
+    assert ran.status == 0
+    assert solution.formulation == formulation == solution.options["formulation"]
 
 
 def test_solve_in_words(cli):
     ran = cli("solve", "o1_hager", "--depth", 4, "--backend", "adjoint")
-    assert ran.status == 0 and ran.err == ""
-    assert (
-        ran.out.startswith("Solution('o1_hager', adjoint, L=4, value=") and "\nmessage: " in ran.out
-    )
+    assert ran.status == 0
+    assert ran.err == ""
+    assert ran.out.startswith("Solution('o1_hager', adjoint, L=4, value=")
+    assert "\nmessage: " in ran.out
 
 
 def test_parameters_reach_the_problem(cli):
@@ -83,20 +86,17 @@ def test_solve_saves_what_it_prints(cli, runs: Path, tmp_path: Path):
     assert solution.value == ran.json["value"]
     # the minimum of (v + 1/2)² + v²/2
     assert solution.value == pytest.approx(0.5**2 / 3, rel=1e-12)
-    assert solution.source["parameters"] == {"target": 0.5} and solution.source["path"].endswith(
-        "mine.py"
-    )
+    assert solution.source["parameters"] == {"target": 0.5}
+    assert solution.source["path"].endswith("mine.py")
 
 
 def test_start_from_a_run(cli, runs: Path):
     solve = partial(cli, "solve", "t2_scalar_resnet", "--backend", "adjoint", "--json")
     coarse = solve("--depth", 8, "--out", runs / "t2").json
     cold, warm = solve("--depth", 9).json, solve("--depth", 9, "--start", runs / "t2").json
-    assert (
-        coarse["success"]
-        and warm["success"]
-        and warm["value"] == pytest.approx(cold["value"], rel=1e-9)
-    )
+    assert coarse["success"]
+    assert warm["success"]
+    assert warm["value"] == pytest.approx(cold["value"], rel=1e-9)
     assert warm["iterations"] < cold["iterations"]
 
 
@@ -108,7 +108,9 @@ def test_start_from_a_study_is_its_finest_level(cli, runs: Path):
 def test_study_prints_levels_and_rates(cli, runs: Path):
     ran = cli("study", "t7_h1_triangle", "--depths", "2,4", "--exact-to", 2, "--json")
     found = ran.json
-    assert ran.status == 0 and ran.err == "" and set(found) >= STUDY_KEYS
+    assert ran.status == 0
+    assert ran.err == ""
+    assert set(found) >= STUDY_KEYS
     assert [level["depth"] for level in found["levels"]] == [2, 4]
     for level in found["levels"]:
         assert set(level) >= SOLVE_KEYS
@@ -119,8 +121,10 @@ def test_study_prints_levels_and_rates(cli, runs: Path):
             "value_gap",
         }
     first, second = found["levels"]
-    assert first["controls_L2_step"] is None and second["controls_L2_step"] > 0
-    assert first["value_gap"] < 1e-10 and second["value_gap"] is None
+    assert first["controls_L2_step"] is None
+    assert second["controls_L2_step"] > 0
+    assert first["value_gap"] < 1e-10
+    assert second["value_gap"] is None
     assert set(found["rates"]) >= {"value", "controls_L2", "states_sup"}
 
 
@@ -129,40 +133,51 @@ def test_study_writes_table_pictures_and_solutions(cli, tmp_path: Path):
     pytest.importorskip("matplotlib")
     study = partial(cli, "study", "t7_h1_triangle", "--out", tmp_path / "run", "--depths")
     ran = study("2,4")
-    assert ran.status == 0 and "extrapolated value" in ran.out and ran.err == ""
+    assert ran.status == 0
+    assert "extrapolated value" in ran.out
+    assert ran.err == ""
     table = pd.read_csv(tmp_path / "run" / "table.csv")
-    assert table["depth"].tolist() == [2, 4] and {
+    assert table["depth"].tolist() == [2, 4]
+    assert {
         "value",
         "controls_L2_step",
         "value_error",
     } <= set(table)
     for picture in ("convergence", "control_u", "states", "costates"):
         content = (tmp_path / "run" / f"{picture}.png").read_bytes()
-        assert content.startswith(b"\x89PNG") and len(content) > 5000
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 5000
     json.loads((tmp_path / "run" / "summary.json").read_text(), parse_constant=refuse)
     loaded = dnl.load(tmp_path / "run")
-    assert isinstance(loaded, dnl.Study) and loaded.depths == [2, 4]
+    assert isinstance(loaded, dnl.Study)
+    assert loaded.depths == [2, 4]
     assert loaded.levels[-1].adjoint.value == table["value"].iloc[-1]
     made = (tmp_path / "run" / "L00004" / "adjoint" / "arrays.npz").stat().st_mtime_ns
-    assert study("2,4,8").status == 0 and dnl.load(tmp_path / "run").depths == [2, 4, 8]
+    assert study("2,4,8").status == 0
+    assert dnl.load(tmp_path / "run").depths == [2, 4, 8]
     assert (tmp_path / "run" / "L00004" / "adjoint" / "arrays.npz").stat().st_mtime_ns == made
 
 
 def test_check_prints_taylor_rates_and_sizes(cli):
     ran = cli("check", *TOY, "--depth", 2, "--json")
     found = ran.json
-    assert ran.status == 0 and ran.err == "" and found["passed"] is True
+    assert ran.status == 0
+    assert ran.err == ""
+    assert found["passed"] is True
     assert found["taylor_gradient_rate"] == pytest.approx(2, abs=0.1)
     assert found["taylor_hessian_rate"] == pytest.approx(3, abs=0.1)
-    assert found["state_shape"] == [2] and found["predicted"]["controls"] == 3 * (4 + 2)
+    assert found["state_shape"] == [2]
+    assert found["predicted"]["controls"] == 3 * (4 + 2)
     assert "taylor_gradient_rate: " in cli("check", "o1_hager", "--depth", 2).out
 
 
 def test_compare_prints_the_distances(cli, runs: Path):
     ran = cli("compare", runs / "t7", runs / "ladder", "--json")
     found, (a, b) = ran.json, (dnl.load(runs / "t7"), dnl.load(runs / "ladder").levels[-1].adjoint)
-    assert ran.status == 0 and ran.err == ""
-    assert found["depths"] == [3, 4] and found["values"] == [a.value, b.value]
+    assert ran.status == 0
+    assert ran.err == ""
+    assert found["depths"] == [3, 4]
+    assert found["values"] == [a.value, b.value]
     assert found["controls_L2"] == dnl.distance(a, b) > 0
     assert found["costates_sup"] == dnl.distance(a, b, "sup", "costates")
     same = cli("compare", runs / "t7", runs / "t7", "--json").json
@@ -175,7 +190,8 @@ def test_compare_prints_the_distances(cli, runs: Path):
 def test_problems_lists_every_problem_file(cli):
     ran = cli("problems")
     lines = ran.out.splitlines()
-    assert ran.status == 0 and ran.err == ""
+    assert ran.status == 0
+    assert ran.err == ""
     assert [line.split()[0] for line in lines] == sorted(p.stem for p in PROBLEMS.glob("*.py"))
     assert all(len(line.split()) > 3 for line in lines)
 
@@ -184,7 +200,8 @@ def test_every_command_has_help(cli):
     for command in ("solve", "study", "check", "compare", "certify", "problems"):
         assert command in cli("--help").out
         ran = cli(command, "--help")
-        assert ran.status == 0 and ran.out.startswith("usage: dnlcontrol")
+        assert ran.status == 0
+        assert ran.out.startswith("usage: dnlcontrol")
     assert cli("--version").out == f"dnlcontrol {dnl.__version__}\n"
 
 
@@ -192,14 +209,19 @@ def test_every_command_has_help(cli):
 def test_not_converged_is_status_1(cli, backend: str):
     ran = cli("solve", *TOY, "--depth", 2, "--backend", backend, "--max-iterations", 1, "--json")
     found = ran.json
-    assert ran.status == 1 and ran.err == ""
-    assert found["success"] is False and found["status"] != 0 and "stationarity" in found["message"]
-    assert np.isfinite(found["value"]) and found["stationarity"] > 1e-8
+    assert ran.status == 1
+    assert ran.err == ""
+    assert found["success"] is False
+    assert found["status"] != 0
+    assert "stationarity" in found["message"]
+    assert np.isfinite(found["value"])
+    assert found["stationarity"] > 1e-8
 
 
 def test_a_study_that_has_not_converged_is_status_1(cli):
     ran = cli("study", *TOY, "--depths", "1,2", "--max-iterations", 1, "--json")
-    assert ran.status == 1 and ran.json["success"] is False
+    assert ran.status == 1
+    assert ran.json["success"] is False
     assert any("not converged" in statement for statement in ran.json["statements"])
 
 
@@ -209,7 +231,9 @@ def test_nan_is_null(cli, tmp_path: Path):
     ran = cli(
         "solve", problem, "--depth", 2, "--backend", "adjoint", "--out", tmp_path / "run", *short
     )
-    assert ran.status == 1 and ran.json["value"] is None and ran.json["success"] is False
+    assert ran.status == 1
+    assert ran.json["value"] is None
+    assert ran.json["success"] is False
     assert np.isnan(dnl.load(tmp_path / "run").value)
     assert "NaN" not in (tmp_path / "run" / "solution.json").read_text()
     assert cli("study", problem, "--depths", "1,2", *short).json["levels"][0]["value"] is None
@@ -221,7 +245,8 @@ def test_what_a_problem_file_prints_is_no_result(cli, tmp_path: Path):
     ran = cli(
         "solve", problem_file(tmp_path, noisy), "--depth", 2, "--backend", "adjoint", "--json"
     )
-    assert ran.json["problem"] == "mine" and ran.err == "one\ntwo\n"
+    assert ran.json["problem"] == "mine"
+    assert ran.err == "one\ntwo\n"
 
 
 def spawn(*arguments: str) -> Ran:
@@ -237,14 +262,18 @@ def spawn(*arguments: str) -> Ran:
 
 def test_process_solves():
     ran = spawn("solve", "t7_h1_triangle", "--depth", "2", "--json")
-    assert ran.status == 0 and ran.err == "" and ran.json["success"] is True
+    assert ran.status == 0
+    assert ran.err == ""
+    assert ran.json["success"] is True
 
 
 def test_process_does_not_converge():
     ran = spawn(
         "solve", *TOY, "--depth", "2", "--max-iterations", "1", "--backend", "adjoint", "--json"
     )
-    assert ran.status == 1 and ran.err == "" and ran.json["success"] is False
+    assert ran.status == 1
+    assert ran.err == ""
+    assert ran.json["success"] is False
 
 
 def test_process_refuses():
@@ -259,4 +288,5 @@ def test_process_lists_problems_without_heavy_imports():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert "numpy" in loaded and not {"torch", "casadi", "scipy", "matplotlib", "pandas"} & loaded
+    assert "numpy" in loaded
+    assert not {"torch", "casadi", "scipy", "matplotlib", "pandas"} & loaded

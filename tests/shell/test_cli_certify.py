@@ -29,25 +29,25 @@ def test_run_directories_are_certified_with_their_problem_file(tmp_path, capsys)
     capsys.readouterr()
     assert command("certify", run, "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["passed"] is True and found["problem"] == "mine" and found["depth"] == 3
-    assert command("certify", run) == 0 and "passed" in capsys.readouterr().out.splitlines()[0]
+    assert found["passed"] is True
+    assert found["problem"] == "mine"
+    assert found["depth"] == 3
+    assert command("certify", run) == 0
+    assert "passed" in capsys.readouterr().out.splitlines()[0]
     assert plain(dnl.certify(dnl.load(run), seed=0).to_dict()) == found
     # the file has changed since
     file.write_text(MINE.replace("(x - target) ** 2", "2 * (x - target) ** 2"))
-    assert command("certify", run) == 1 and "FAILED" in capsys.readouterr().out
+    assert command("certify", run) == 1
+    assert "FAILED" in capsys.readouterr().out
     file.unlink()
     assert command("certify", run) == 2
     told = capsys.readouterr()
-    assert (
-        told.out == ""
-        and "its problem cannot be built again" in told.err
-        and "no such file" in told.err
-    )
+    assert told.out == ""
+    assert "its problem cannot be built again" in told.err
+    assert "no such file" in told.err
     dnl.solve(solved("bounded").problem, 2, "adjoint").save(tmp_path / "bare")
-    assert (
-        command("certify", tmp_path / "bare", "--json") == 2
-        and "without its problem file" in capsys.readouterr().err
-    )
+    assert command("certify", tmp_path / "bare", "--json") == 2
+    assert "without its problem file" in capsys.readouterr().err
 
 
 def test_a_study_is_certified_at_its_deepest_level(tmp_path, capsys):

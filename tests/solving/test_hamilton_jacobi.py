@@ -53,10 +53,8 @@ def test_linear_quadratic(name):
         assert abs(P[0] * start**2 - exact) < 1e-12 * exact
         assert -1e-12 * exact <= errors[-1] <= h**2 / 4 * P[1:].sum() + 1e-6 * exact
         loop = V.simulate()
-        assert (
-            loop.inside
-            and -1e-12 * exact <= loop.cost - exact <= errors[-1] + h**2 / 4 * P[1:].sum()
-        )
+        assert loop.inside
+        assert -1e-12 * exact <= loop.cost - exact <= errors[-1] + h**2 / 4 * P[1:].sum()
     # the share of h²/8 that a path meets depends on where it crosses the cells: over two halvings
     # it averages
     assert abs(np.log2(errors[0] / errors[2]) / 2 - 2.0) < 0.35
@@ -117,7 +115,8 @@ def test_three_dimensions():
         # the search ends on a grid of 4/8 2^-14 in u, where V'' is below 2τ (1 + τ tr P)
         assert 0 <= errors[-1] + 1e-9 <= bound
         loop = V.simulate()
-        assert loop.inside and -1e-12 <= loop.cost - exact <= 2 * bound
+        assert loop.inside
+        assert -1e-12 <= loop.cost - exact <= 2 * bound
     assert abs(np.log2(errors[0] / errors[2]) / 2 - 2.0) < 0.35
 
 
@@ -148,7 +147,8 @@ def test_van_der_pol():
         errors.append(abs(V.value(0.0, problem.x0[0]) - exact))
         assert errors[-1] <= depth / 8 * sum(second)
         loop = V.simulate()
-        assert loop.inside and 0 <= loop.cost - exact + 1e-9 <= depth / 4 * sum(second)
+        assert loop.inside
+        assert 0 <= loop.cost - exact + 1e-9 <= depth / 4 * sum(second)
     assert abs(np.log2(errors[0] / errors[2]) / 2 - 2.0) < 0.35
 
 
@@ -227,4 +227,5 @@ def test_the_experiment_runs_at_a_tiny_size(tmp_path):
     command = [sys.executable, "benchmarks/11_hamilton_jacobi.py", "--tiny", "--out", str(tmp_path)]
     root = Path(__file__).parents[2]
     told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    assert "| one neuron, two samples | 4 | 13 |" in told and (tmp_path / "hjb.png").exists()
+    assert "| one neuron, two samples | 4 | 13 |" in told
+    assert (tmp_path / "hjb.png").exists()

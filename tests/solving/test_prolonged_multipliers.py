@@ -56,7 +56,8 @@ def test_equal_depth_gives_the_multipliers_back(name: str):
     make, L = PROBLEMS[name]
     solution, discrete = solved(name, L), discretise(make(), L)
     mu = prolonged_multipliers(solution, discrete)
-    assert mu is not None and np.any(mu)
+    assert mu is not None
+    assert np.any(mu)
     for key, values in discrete.rows.by_name(mu).items():
         np.testing.assert_array_equal(values, solution.multipliers[key])
 
@@ -104,7 +105,8 @@ def test_signs_and_rows_are_kept(name: str, depth: int):
         if block.constraint.kind in ("integral", "terminal"):
             np.testing.assert_array_equal(after, before)
         else:  # one-sided bounds: one sign
-            assert before.min() * after.min() >= 0 and before.max() * after.max() >= 0
+            assert before.min() * after.min() >= 0
+            assert before.max() * after.max() >= 0
             assert not np.any(after) or np.sign(after.sum()) == np.sign(before.sum())
 
 
@@ -143,7 +145,8 @@ def test_a_solution_is_recognised(name: str, solver: str):
     make, L = PROBLEMS[name]
     solution = dnl.solve(make(), L, start=solved(name, L), **SOLVERS[solver])
     again = dnl.solve(make(), L, start=solution, **SOLVERS[solver])
-    assert again.success and again.nit <= 2
+    assert again.success
+    assert again.nit <= 2
     assert dnl.distance(solution, again, norm="sup") <= 1e-8
 
 
@@ -172,15 +175,18 @@ def test_wrong_duals_do_no_harm(solver: str):
     wrong = replace(coarse, multipliers={k: -100 * v for k, v in coarse.multipliers.items()})
     found = dnl.solve(make(), 2 * L, start=wrong, **SOLVERS[solver])
     right = dnl.solve(make(), 2 * L, start=coarse, warm="controls", **SOLVERS[solver])
-    assert found.success and dnl.distance(found, right, norm="sup") <= 1e-7
+    assert found.success
+    assert dnl.distance(found, right, norm="sup") <= 1e-7
 
 
 def test_study_carries_them():
     study = dnl.study(o4_bryson_denham.problem(), [12, 24], exact_to=24)
-    assert study.success and study.levels[1].adjoint.nit == 0
+    assert study.success
+    assert study.levels[1].adjoint.nit == 0
     assert study.levels[1].adjoint.value == pytest.approx(study.levels[1].exact.value, abs=1e-10)
     cold = dnl.study(o4_bryson_denham.problem(), [12, 24], warm="controls")
-    assert cold.success and cold.levels[1].adjoint.nit > 0
+    assert cold.success
+    assert cold.levels[1].adjoint.nit > 0
 
 
 @pytest.mark.parametrize("wrong", ["all", None, 1])
@@ -196,4 +202,5 @@ def test_no_iterations_beyond_the_limit():
         found = dnl.solve(
             make(), 2 * L, start=solved("o4", L), max_iterations=2, formulation="lifted"
         )
-    assert not found.success and found.nit <= 2 + 2  # the clean-up counts too
+    assert not found.success
+    assert found.nit <= 2 + 2

@@ -45,7 +45,8 @@ def test_a_keyword_at_its_default_is_allowed_with_either_backend(name: str, back
 def test_the_exact_backend_refuses_what_is_the_adjoint_one_s(name: str):
     with pytest.raises(dnl.InputError, match=rf"^{name}: got .*for the exact backend") as error:
         dnl.solve(growth(), 3, "exact", **{name: OTHER[name]})
-    assert "backend='adjoint'" in str(error.value) and "\n" not in str(error.value)
+    assert "backend='adjoint'" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", [n for n in OTHER if OWN[n] == "exact"])
@@ -67,7 +68,7 @@ def test_an_object_refuses_a_shorthand_beside_it(name: str):
 
 
 @pytest.mark.parametrize(
-    "wrong, near",
+    ("wrong", "near"),
     [("chunks", "chunk"), ("tolerence", "tolerance"), ("max_iter", "max_iterations")],
 )
 def test_an_unknown_option_names_the_nearest(wrong: str, near: str):
@@ -89,8 +90,10 @@ def test_a_study_gives_each_backend_its_own_options():
     study = dnl.study(growth(), [2, 4], 4, method="lbfgs", formulation="condensed")
     for level in study.levels:
         assert level.adjoint.options["method"] == "lbfgs"
-        assert level.exact is not None and level.exact.options["formulation"] == "condensed"
-        assert "formulation" not in level.adjoint.options and "method" not in level.exact.options
+        assert level.exact is not None
+        assert level.exact.options["formulation"] == "condensed"
+        assert "formulation" not in level.adjoint.options
+        assert "method" not in level.exact.options
 
 
 def test_a_study_takes_an_object():
@@ -100,7 +103,7 @@ def test_a_study_takes_an_object():
 
 
 @pytest.mark.parametrize(
-    "options, words",
+    ("options", "words"),
     [
         ({"formulation": "lifted"}, "formulation: got 'lifted'; allowed: 'auto' for the adjoint"),
         ({"every": 5.0}, "every: got 5.0 without a checkpoint"),
@@ -136,7 +139,8 @@ def test_a_study_by_successive_approximation_keeps_its_levels(tmp_path):
         study = dnl.study(
             linear, [2, 4], method="msa", directory=tmp_path / "run", progress=said.append
         )
-    assert study.success and said[-1].startswith("L=4 adjoint: kept from")
+    assert study.success
+    assert said[-1].startswith("L=4 adjoint: kept from")
 
 
 # -- what a solve learnt ---------------------------------------------------------------------------
@@ -150,7 +154,8 @@ def test_what_was_learnt_lives_as_long_as_its_solution():
     assert not hasattr(solution, "preconditioner")
     before = len(learnt._beside)
     learnt.forget(solution)
-    assert learnt.recall(solution).preconditioner is None and len(learnt._beside) == before - 1
+    assert learnt.recall(solution).preconditioner is None
+    assert len(learnt._beside) == before - 1
     again = dnl.solve(growth(), 8, "adjoint")
     assert len(learnt._beside) == before
     del again

@@ -90,12 +90,12 @@ def test_several_minimisers_each_counted_once(found):
     assert all(row.success for row in found.starts)
     assert 2 <= len(found.clusters) < len(found.starts)
     assert sum(cluster.count for cluster in found.clusters) == len(found.starts)
-    assert (
-        np.all(np.diff(found.values) > 1e-3) and found.spread == found.values[-1] - found.values[0]
-    )
+    assert np.all(np.diff(found.values) > 1e-3)
+    assert found.spread == found.values[-1] - found.values[0]
     for row in found.starts:
         assert abs(row.value - found.clusters[row.cluster].value) < 1e-12
-    assert found.best is found.clusters[0].representative and found.best.value == found.values[0]
+    assert found.best is found.clusters[0].representative
+    assert found.best.value == found.values[0]
 
 
 def test_each_row_is_one_solve_from_its_own_start(toy, found):
@@ -110,13 +110,15 @@ def test_each_row_is_one_solve_from_its_own_start(toy, found):
 def test_the_best_is_a_whole_solution(toy, found):
     assert found.best.problem is toy
     again = dnl.solve(toy, 3, backend="adjoint", start=found.best)
-    assert again.nit == 0 and again.value == pytest.approx(found.best.value, abs=1e-14)
+    assert again.nit == 0
+    assert again.value == pytest.approx(found.best.value, abs=1e-14)
 
 
 def test_the_table_has_one_row_for_each_start(found):
     pytest.importorskip("pandas")
     frame = found.table()
-    assert frame.index.tolist() == list(range(5)) and frame.index.name == "start"
+    assert frame.index.tolist() == list(range(5))
+    assert frame.index.name == "start"
     assert {"value", "success", "cluster"} <= set(frame.columns)
     assert frame.groupby("cluster").size().tolist() == [cluster.count for cluster in found.clusters]
 
@@ -146,7 +148,8 @@ def test_a_solve_runs_on_one_thread_and_leaves_the_others_as_they_were(toy):
                 max_iterations=1,
                 progress=lambda _: seen.add(torch.get_num_threads()),
             )
-        assert seen == {1} and torch.get_num_threads() == 2
+        assert seen == {1}
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
@@ -184,7 +187,8 @@ def problem():
 """)
     wells = load_problem(file).problem()
     one, two = (dnl.multistart(wells, depth=2, starts=4, workers=n) for n in (1, 2))
-    assert len(one.clusters) == 2 and table(one) == table(two)
+    assert len(one.clusters) == 2
+    assert table(one) == table(two)
 
 
 # -- the order of arrival ------------------------------------------------------------------------
@@ -221,7 +225,8 @@ def test_memory_does_not_grow_with_the_number_of_starts():
     points = rng.integers(0, 4, 300) + 1e-3 * rng.uniform(size=300)
     order = np.argsort(np.arange(300) + rng.uniform(0, 8, 300))
     leaders, belongs, most = gathered(points, order, 0.01)
-    assert len(leaders) == 4 and len(belongs) == 300
+    assert len(leaders) == 4
+    assert len(belongs) == 300
     assert most <= 4 + 8
 
 
@@ -323,7 +328,8 @@ def test_a_single_hidden_unit_and_a_finite_group_agree():
     plain, one, two = (
         dnl.multistart(problem, depth=2, starts=4, symmetries=s) for s in (None, flip, [listed])
     )
-    assert len(plain.clusters) == 2 * len(one.clusters) and table(one) == table(two)
+    assert len(plain.clusters) == 2 * len(one.clusters)
+    assert table(one) == table(two)
 
 
 def test_padded_coordinates_of_a_dense_network_are_a_finite_symmetry():
@@ -423,9 +429,12 @@ def test_bad_arguments(toy, arguments, says):
 def test_starts_that_do_not_converge_are_rows_and_the_best_of_them_is_kept(toy):
     with pytest.warns(dnl.ConvergenceWarning, match="none of the 3 starts converged"):
         result = dnl.multistart(toy, 3, starts=3, max_iterations=1)
-    assert not result.clusters and np.isnan(result.spread) and result.values.size == 0
+    assert not result.clusters
+    assert np.isnan(result.spread)
+    assert result.values.size == 0
     assert [row.cluster for row in result.starts] == [-1, -1, -1]
-    assert result.best.value == min(row.value for row in result.starts) and not result.best.success
+    assert result.best.value == min(row.value for row in result.starts)
+    assert not result.best.success
     assert "0 of 3 starts converged" in repr(result)
 
 

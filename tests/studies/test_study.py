@@ -31,8 +31,11 @@ def t7() -> Study:
 
 def test_table_rates_and_limit(t7):
     table = t7.table()
-    assert list(table.index) == [4, 8, 16, 32] and t7.success and t7.statements == []
-    assert table.loc[8, "value_gap"] <= 1e-12 and np.isnan(table.loc[16, "value_gap"])
+    assert list(table.index) == [4, 8, 16, 32]
+    assert t7.success
+    assert t7.statements == []
+    assert table.loc[8, "value_gap"] <= 1e-12
+    assert np.isnan(table.loc[16, "value_gap"])
     assert t7.extrapolated_value == pytest.approx(t7.reference.value, rel=1e-6)
     assert t7.rates["value"] == pytest.approx(1.0, abs=0.1)
     assert t7.rates["controls_L2_error"] == pytest.approx(1.0, abs=0.1)
@@ -42,7 +45,8 @@ def test_table_rates_and_limit(t7):
 def test_without_a_closed_form_errors_are_against_the_finest_level():
     made = dnl.study(two_class_toy.problem(samples=6, alpha=0.2), [2, 4, 8])
     errors = made.table()["controls_L2_error"]
-    assert np.isnan(errors[8]) and errors[4] < errors[2]
+    assert np.isnan(errors[8])
+    assert errors[4] < errors[2]
 
 
 def test_a_lost_branch_is_said(t7):
@@ -53,7 +57,8 @@ def test_a_lost_branch_is_said(t7):
         "jump", (*t7.levels[:3], Level(dataclasses.replace(solutions[3], controls={"u": flipped})))
     )
     assert any("branch lost at L=32" in s for s in jumped.statements)
-    assert jumped.first_of_branch == 3 and np.isnan(jumped.rates["value"])
+    assert jumped.first_of_branch == 3
+    assert np.isnan(jumped.rates["value"])
 
 
 @pytest.mark.parametrize("horizon", [1e-4, 1.0, 1e4])
@@ -67,9 +72,8 @@ def test_a_step_is_compared_with_the_size_in_one_unit(horizon):
         running=lambda t, x, u: (u.u - 2.0) ** 2,
     )
     solution, size = dnl.solve(problem, 4, backend="adjoint"), 2 * np.sqrt(horizon)
-    assert leaves(solution, 0.06 * size, 0.01 * size) and not leaves(
-        solution, 0.04 * size, 0.01 * size
-    )
+    assert leaves(solution, 0.06 * size, 0.01 * size)
+    assert not leaves(solution, 0.04 * size, 0.01 * size)
 
 
 def test_a_level_that_leaves_its_branch_says_so_in_its_message(t7):
@@ -89,7 +93,8 @@ def test_a_level_that_leaves_its_branch_says_so_in_its_message(t7):
     alone = dnl.solve(problem, 32, backend="adjoint", start=away(levels[2], 3.0))
     assert "branch" not in alone.message  # one level shows no distance to compare with
     left = dnl.solve(problem, 32, backend="adjoint", start=[away(s, 3.0) for s in levels])
-    assert left.success and left.value == pytest.approx(followed.value, abs=1e-12)
+    assert left.success
+    assert left.value == pytest.approx(followed.value, abs=1e-12)
     assert "branch lost at L=32: its controls are" in left.message
     study = Study("jump", tuple(Level(s) for s in (*[away(s, 3.0) for s in levels], left)))
     assert study.statements[0] in f"{left.message}; rates start there"
@@ -133,7 +138,8 @@ def test_finished_levels_are_kept(tmp_path):
     first = dnl.study(o1_hager.problem(), [4, 8], directory=tmp_path)
     said: list[str] = []
     again = dnl.study(o1_hager.problem(), [4, 8, 16], directory=tmp_path, progress=said.append)
-    assert sum("kept" in line for line in said) == 2 and len(again.levels) == 3
+    assert sum("kept" in line for line in said) == 2
+    assert len(again.levels) == 3
     assert again.levels[1].adjoint.seconds == first.levels[1].adjoint.seconds
 
 
@@ -162,7 +168,8 @@ def test_a_killed_study_ends_with_the_same_table(tmp_path):
         with subprocess.Popen(
             [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
         ) as process:
-            assert process.stdout is not None and process.stdout.readline().strip() == "ready"
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == "ready"
             time.sleep(chance.uniform(0.3, 4.0))
             process.send_signal(signal.SIGKILL)
             kills += process.wait() == -signal.SIGKILL

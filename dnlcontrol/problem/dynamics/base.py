@@ -1,4 +1,4 @@
-"""What every dynamics provides:
+"""What every dynamics provides.
 
 x(t) = G(t, g(t), ∫_0^t k(t, s, F(s, x(s), v(s)), w(t, s)) ds, v(t))
 """

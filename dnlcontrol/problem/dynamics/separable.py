@@ -24,7 +24,7 @@ Terms: TypeAlias = Callable[[FormulaArray, FormulaArray, FormulaControls], Seque
 
 @dataclass(frozen=True)
 class Separable(Dynamics):
-    """A Volterra equation whose kernel is a sum of r products:
+    """A Volterra equation whose kernel is a sum of r products.
 
         x(t) = G(t, g(t), z(t), u(t)),    y(s) = F(s, x(s), u(s))
         z(t) = ∫_0^t Σ_r a_r(t) b_r(s, y(s), u(s)) ds

@@ -11,7 +11,7 @@ from dnlcontrol.problem.engines import UserFormula
 
 @dataclass(frozen=True)
 class Volterra(Dynamics):
-    """A Volterra equation with any kernel:
+    """A Volterra equation with any kernel.
 
         x(t) = G(t, g(t), z(t), u(t)),    y(s) = F(s, x(s), u(s))
         z(t) = ∫_0^t k(t, s, y(s), u(t, s)) ds

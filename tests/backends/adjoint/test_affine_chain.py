@@ -105,7 +105,8 @@ def test_the_same_as_by_the_formula(network, path):
     by_layer.sweep.chain = None
     by_layer.way = way_of(by_layer.sweep, by_layer.lagrangian, by_layer.vectors, stored=False)
     assert isinstance(by_layer.way, TapedColumns)
-    assert by_formula.sweep.chain is None and by_layer.sweep.columns is not None
+    assert by_formula.sweep.chain is None
+    assert by_layer.sweep.columns is not None
     expected = answers(by_formula, at)
     agree(answers(by_layer, at), expected, 1e-12)
     for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-3)):
@@ -180,7 +181,8 @@ def test_other_problems_are_not_chains():
     ]
     for other in (*others, dnl.discretise(found.problem, L, "trapezoid")):
         evaluator = Evaluator(other, stored=False)
-        assert evaluator.sweep.chain is None and evaluator.sweep.columns is not None
+        assert evaluator.sweep.chain is None
+        assert evaluator.sweep.columns is not None
         at = Multipliers(np.zeros(0), 0.0)
         agree(
             answers(evaluator, at),

@@ -241,11 +241,9 @@ def test_maps_of_the_user_take_the_general_path():
     for dynamics, outer in ((own, True), (other[0], True), (other[1], False)):
         found = discrete(dynamics)
         sweep = Evaluator(found, stored=False).sweep
-        assert (
-            sweep.columns is not None
-            and sweep.feature_map is None
-            and (sweep.outer_map is not None) == outer
-        )
+        assert sweep.columns is not None
+        assert sweep.feature_map is None
+        assert (sweep.outer_map is not None) == outer
         agree(
             products(Evaluator(found, stored=False)),
             products(Evaluator(found, stored=False, batched=False)),

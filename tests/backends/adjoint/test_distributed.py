@@ -56,7 +56,8 @@ def test_the_same_minimiser_on_every_number_of_ranks(ranks, method, tolerance, a
     one = dnl.solve(problem(slice(0, 30)), 2, "adjoint", tolerance=tolerance)
     found = on_ranks(ranks, tmp_path, "2", method, str(tolerance))
     for rank in found:
-        assert rank["success"] and rank["stationarity"] <= tolerance
+        assert rank["success"]
+        assert rank["stationarity"] <= tolerance
         assert f"({ranks} ranks, 30 samples)" in str(rank["message"])
         assert float(rank["value"]) == pytest.approx(one.value, abs=1e-13)
         for name, control in one.controls.items():
@@ -140,7 +141,8 @@ def test_shares(monkeypatch):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "4")
         rows.append(list(range(10))[dnl.share(10)])
-    assert [k for r in rows for k in r] == list(range(10)) and {len(r) for r in rows} == {2, 3}
+    assert [k for r in rows for k in r] == list(range(10))
+    assert {len(r) for r in rows} == {2, 3}
     with pytest.raises(
         dnl.InputError, match="samples: got 3; allowed: at least one for each of the 4 ranks"
     ):

@@ -235,7 +235,8 @@ def test_taylor_rates_of_linear_and_quadratic_costs(penalties, rate):
     found = dnl.taylor_test(linear_in_the_control(lambda x, c: 2.0 * x, penalties), depth=4)
     # The quadratic remainder ½h²d'Hd is 1e-6 at the smallest step, 6e-4; rounding, 64 eps |J|, is
     # 1e-8 of it.
-    assert found.gradient_rate == pytest.approx(rate, abs=1e-5) and np.isinf(found.hessian_rate)
+    assert found.gradient_rate == pytest.approx(rate, abs=1e-5)
+    assert np.isinf(found.hessian_rate)
     assert found.passed
 
 
@@ -252,7 +253,8 @@ def test_taylor_test_sees_a_wrong_gradient(monkeypatch):
     monkeypatch.setattr(Evaluator, "value_and_gradient", wrong)
     found = build("Dense C with feature, target", 0)
     rates = dnl.taylor_test(found.problem, found.depth, seed=3)
-    assert not rates.passed and rates.hessian_rate == pytest.approx(1.0, abs=0.05)
+    assert not rates.passed
+    assert rates.hessian_rate == pytest.approx(1.0, abs=0.05)
 
 
 def test_taylor_test_sees_a_wrong_hessian(monkeypatch):
@@ -263,7 +265,8 @@ def test_taylor_test_sees_a_wrong_hessian(monkeypatch):
     )
     found = build("Dense C with feature, target", 0)
     rates = dnl.taylor_test(found.problem, found.depth, seed=3)
-    assert not rates.passed and rates.gradient_rate == pytest.approx(2.0, abs=0.05)
+    assert not rates.passed
+    assert rates.gradient_rate == pytest.approx(2.0, abs=0.05)
 
 
 def test_taylor_steps_shrink_where_the_cost_bends_fast():
@@ -273,7 +276,8 @@ def test_taylor_steps_shrink_where_the_cost_bends_fast():
     """
     fast = linear_in_the_control(lambda x, c: dnl.namespace(x).sin(150.0 * x), [])
     found = [dnl.taylor_test(fast, depth=4, seed=seed) for seed in range(4)]
-    assert all(f.passed for f in found) and any(f.steps[0] == 1e-3 for f in found)
+    assert all(f.passed for f in found)
+    assert any(f.steps[0] == 1e-3 for f in found)
 
 
 # -- costates ------------------------------------------------------------------------------------
@@ -327,7 +331,8 @@ def test_volterra_costates_by_hand(N, stored, rng):
 
     found = evaluator.trajectory(flat)
     expected = evaluator.space.assemble({"w": np.array(g_w), "v": g_v})
-    assert close(found.states, x, VALUE) and close(found.costates, lam, VALUE)
+    assert close(found.states, x, VALUE)
+    assert close(found.costates, lam, VALUE)
     assert close(found.integral_costates, lam, VALUE)  # x = g + z
     assert close(found.gradient, expected, VALUE)
     assert close(evaluator.value_and_gradient(flat)[1], expected, VALUE)
@@ -362,7 +367,8 @@ def test_ode_costates_by_hand(N, rng):
         slope = v[l] - 3 * x[l] ** 2 * t[l]
         psi[l] = psi[l + 1] + tau * ((2 * t[l] * x[l] + v[l] ** 2) / N + slope * psi[l + 1])
     found = evaluator.trajectory(v)
-    assert close(found.states, np.array(x), VALUE) and close(found.integral_costates, psi, VALUE)
+    assert close(found.states, np.array(x), VALUE)
+    assert close(found.integral_costates, psi, VALUE)
     assert close(found.costates, np.append(-np.diff(psi, axis=0), psi[-1:], axis=0), VALUE)
     assert close(found.gradient, g, VALUE)
 
@@ -401,8 +407,7 @@ def test_the_random_problems_cover_the_library():
     assert with_head == {"squared", "logistic", "cross_entropy"}
     targets = {None if p.running is None else p.running.target is not None for p in problems}
     assert targets == {None, True, False}
-    assert any(p.node_controls for p in problems) and any(
-        p.markov and p.node_controls for p in problems
-    )
+    assert any(p.node_controls for p in problems)
+    assert any(p.markov and p.node_controls for p in problems)
     assert {p.samples for p in problems} == {1, 2, 3, 4}
     assert {setting(name).depth for name in CASES} == {1, 2, 3, 4, 5}

@@ -64,9 +64,8 @@ def test_a_study_takes_mini_batches_at_every_level():
     batches = dnl.MiniBatches(size=10, epochs=3)
     found = dnl.study(problem, [1, 2], method="adam", batches=batches)
     expected = dnl.study(problem, [1, 2])
-    assert found.success and all(
-        level.adjoint.message.startswith("3 epochs") for level in found.levels
-    )
+    assert found.success
+    assert all(level.adjoint.message.startswith("3 epochs") for level in found.levels)
     for a, b in zip(found.levels, expected.levels, strict=True):
         # both are stationary to 1e-8, so that values differ by its square over the curvature
         assert a.adjoint.value == pytest.approx(b.adjoint.value, rel=1e-12)
@@ -83,7 +82,8 @@ def test_batches_then_newton_reach_the_minimiser(method):
     lines: list = []
     batches = dnl.MiniBatches(size=16, epochs=5)
     found = dnl.solve(problem, 2, "adjoint", method=method, batches=batches, progress=lines.append)
-    assert found.success and found.stationarity <= 1e-8
+    assert found.success
+    assert found.stationarity <= 1e-8
     assert found.value == pytest.approx(expected.value, abs=1e-12)
     assert found.message.startswith("5 epochs, then stationarity")
     assert (
@@ -109,7 +109,9 @@ def test_spirals_on_batches():
         batches=dnl.MiniBatches(size=16, epochs=5),
     )
     # that of the branch from zero
-    assert found.success and found.stationarity <= 1e-8 and found.value < 0.6096
+    assert found.success
+    assert found.stationarity <= 1e-8
+    assert found.value < 0.6096
 
 
 @pytest.mark.parametrize("method", ["adam", "sgd"])
@@ -126,8 +128,11 @@ def test_equal_seeds_give_equal_iterates(method):
     other = run(1)
     for name in ("W", "b"):
         np.testing.assert_array_equal(first.controls[name].values, again.controls[name].values)
-    assert first.log == again.log and first.value != other.value
-    assert first.status == 1 and not first.success and first.nit == 3
+    assert first.log == again.log
+    assert first.value != other.value
+    assert first.status == 1
+    assert not first.success
+    assert first.nit == 3
 
 
 def test_sgd_in_the_metric_takes_the_same_path_at_every_depth():
@@ -182,7 +187,8 @@ def test_divergence_is_said():
         found = dnl.solve(
             problem, 8, "adjoint", method="sgd", batches=dnl.MiniBatches(rate=1e6, epochs=9)
         )
-    assert not found.success and np.isfinite(found.value)
+    assert not found.success
+    assert np.isfinite(found.value)
 
 
 MEMORY = """

@@ -107,7 +107,8 @@ def test_reaches_the_minimiser_of_newton(name, method):
         )
         for m in ("newton", method)
     )
-    assert newton_.success and other.success
+    assert newton_.success
+    assert other.success
     assert abs(newton_.value - other.value) < 50 * eps**2 * (1 + abs(newton_.value))
     values = [line[1] for line in other.log]
     assert all(b <= a + 1e-14 * (1 + abs(a)) for a, b in pairwise(values))  # J falls
@@ -129,7 +130,8 @@ def test_bounds():
     )
     assert np.abs(exact.controls["u"].values).max() == 0.3
     for found in (msa, emsa):
-        assert found.success and abs(found.value - exact.value) < 1e-12
+        assert found.success
+        assert abs(found.value - exact.value) < 1e-12
 
 
 def test_one_step_solves_where_h_does_not_change():
@@ -144,7 +146,8 @@ def test_one_step_solves_where_h_does_not_change():
         running=lambda t, x, u: 0.5 * u.u**2 + x,
     )
     found = dnl.solve(problem, 4, backend="adjoint", method="msa")
-    assert found.success and found.nit == 1
+    assert found.success
+    assert found.nit == 1
     np.testing.assert_allclose(
         found.controls["u"].values, [-0.75, -0.5, -0.25, 0.0], rtol=0, atol=1e-14
     )

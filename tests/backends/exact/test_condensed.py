@@ -68,7 +68,9 @@ def test_the_dense_hessian_and_the_products_lead_to_one_minimiser(monkeypatch):
     monkeypatch.setattr("dnlcontrol.backends.exact.condensed.objective.DENSE", 10_000)
     dense = dnl.solve(problem(), 12, formulation="condensed")
     lifted = dnl.solve(problem(), 12, formulation="lifted")
-    assert products.success and dense.success and lifted.success
+    assert products.success
+    assert dense.success
+    assert lifted.success
     assert dense.stationarity <= 1e-8
     for other in (products, lifted):
         assert other.value == pytest.approx(dense.value, rel=1e-10)
@@ -79,7 +81,8 @@ def test_bounds():
     from problems.double_integrator_bang_bang import DISCRETE_VALUE_100, problem
 
     solution = dnl.solve(problem(), 100, formulation="condensed")
-    assert solution.success and solution.value == pytest.approx(DISCRETE_VALUE_100, abs=1e-8)
+    assert solution.success
+    assert solution.value == pytest.approx(DISCRETE_VALUE_100, abs=1e-8)
 
 
 def test_auto_takes_what_the_forecast_calls_cheaper():

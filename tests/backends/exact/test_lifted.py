@@ -147,7 +147,8 @@ def test_active_newton_gives_up_where_multipliers_are_not_determined():
 
 def test_solutions_of_the_lifted_program_are_exact_to_rounding():
     solution = dnl.solve(o4_bryson_denham.problem(), 200)
-    assert solution.formulation == "lifted" and solution.success
+    assert solution.formulation == "lifted"
+    assert solution.success
     # one Newton step from a distance of 1e-8 leaves rounding alone
     assert max(solution.stationarity, solution.feasibility, solution.complementarity) <= 1e-12
 

@@ -55,7 +55,8 @@ def test_one_flat_vector_holds_all_controls():
     L = 4
     space = dnl.ControlSpace(mixed(), dnl.Grid(L, HORIZON))
     sizes = {"W": 10 * 4, "b": 10 * 2, "k": 4 * 2, "v": 5, "c": 2}
-    assert {b.name: b.size for b in space} == sizes and space.size == sum(sizes.values())
+    assert {b.name: b.size for b in space} == sizes
+    assert space.size == sum(sizes.values())
     w = np.arange(space.size, dtype=float)
     parts = space.split(w)
     assert {k: v.shape for k, v in parts.items()} == {
@@ -124,7 +125,8 @@ def test_initial_guesses_are_sampled_at_the_sites_and_clipped():
     for i, (l, s) in enumerate(sites("triangle", L)):
         t, r = (l - 0.5) * tau, (s + 0.5) * tau
         assert parts["W"][i] == pytest.approx(np.array([[t, r], [0.0, t * r]]), rel=1e-14)
-    assert np.all(parts["b"] == 0.5) and np.array_equal(parts["c"], [[3.0, 4.0]])
+    assert np.all(parts["b"] == 0.5)
+    assert np.array_equal(parts["c"], [[3.0, 4.0]])
     assert parts["k"] == pytest.approx(
         np.clip(2 * (np.arange(L) + 0.5) * tau, -1, 1)[:, None] * np.ones(2)
     )

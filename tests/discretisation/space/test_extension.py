@@ -42,7 +42,8 @@ def test_extension_on_the_triangle_is_bilinear(L, shape):
     assert np.array_equal(control.piecewise_constant(t, s), a[i, j])
     # arrays broadcast; numbers give the control's shape
     assert control(t[:, None], np.zeros(4)).shape == (60, 4, *shape)
-    assert control(1.0, 0.5).shape == shape and control.piecewise_constant(1.0, 0.5).shape == shape
+    assert control(1.0, 0.5).shape == shape
+    assert control.piecewise_constant(1.0, 0.5).shape == shape
 
 
 @pytest.mark.parametrize("shape", [(), (2,)])
@@ -62,7 +63,8 @@ def test_extension_on_the_path_is_piecewise_linear(L, place, shape):
 
 def test_constants_take_no_argument():
     control = Extension("c", Layout(dnl.Grid(3, HORIZON), "const"), np.array([[1.0, 2.0]]))
-    assert control().tolist() == [1.0, 2.0] and control.array().tolist() == [1.0, 2.0]
+    assert control().tolist() == [1.0, 2.0]
+    assert control.array().tolist() == [1.0, 2.0]
     with pytest.raises(dnl.InputError, match="no argument"):
         control(0.5)
 

@@ -33,7 +33,8 @@ def test_a_column_is_one_block(L):
     found, end = layout("triangle", L), 0
     for s in range(L):
         column = found.column(s)
-        assert column.start == end and column.step is None
+        assert column.start == end
+        assert column.step is None
         expected = [(l, s) for l in range(s + 1, L + 1)]
         assert list(zip(found.layers[column], found.sources[column], strict=True)) == expected
         end = column.stop
@@ -100,7 +101,8 @@ def test_the_mirrored_array_is_symmetric_and_packs_again(L):
     found = layout("triangle", L)
     w = draw(found.count, 2)
     a = found.mirrored(w)
-    assert np.array_equal(a, flip(L, w)) and np.array_equal(a, a.transpose(1, 0, 2))
+    assert np.array_equal(a, flip(L, w))
+    assert np.array_equal(a, a.transpose(1, 0, 2))
     for i in range(L):
         assert np.array_equal(a[i, i], w[found.index(i + 1, i)])
     assert np.array_equal(found.packed(a), w)

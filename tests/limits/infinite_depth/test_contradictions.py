@@ -147,7 +147,8 @@ def test_true_declarations_do_not_contradict(norm, residual):
                 case, np.ones(3), depth=2, norm=norm, tail=tail, minorant=least, hypotheses=given
             )
             if size(W) <= 0.9:
-                assert report.network == "converges" and report.degenerate
+                assert report.network == "converges"
+                assert report.degenerate
                 limit = np.ones(3)
                 for _ in range(400):
                     limit = np.maximum(W @ limit + b, 0)

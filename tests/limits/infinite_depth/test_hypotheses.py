@@ -27,7 +27,8 @@ def test_necessary_conditions_of_residual_blocks():
     assert necessary(lambda k: ([-1.0], [2.0]), D.PositiveLimits(), minorant=away)[0] == "violated"
     told, text = necessary(lambda k: ([1.0, 1.0], None), D.PositiveLimits(), minorant=away)
     # W² σ(W¹ x) may vanish with ‖W²‖ ‖W¹‖ = 1
-    assert told == "undecidable" and "not W^{n,m} -> 0" in text
+    assert told == "undecidable"
+    assert "not W^{n,m} -> 0" in text
     grows = [D.PositiveLimits(), D.NonnegativeTail(increments=ONE)]
     assert necessary(lambda k: ([1.0, 1.0], None), grows)[0] == "violated"
     assert (
@@ -35,7 +36,8 @@ def test_necessary_conditions_of_residual_blocks():
     )
     points = D.RegularDomain([[1.0], [2.0]])
     told, text = necessary(lambda k: ([1 / k, 1 / k], None), points, tail=gone)
-    assert told == "satisfied" and "A_n" in text
+    assert told == "satisfied"
+    assert "A_n" in text
     apart = D.RegularDomain([[1.0], [-2.0]])
     assert necessary(lambda k: ([1 / k, 1 / k], None), apart, tail=gone)[0] == "hypothesis fails"
 
@@ -53,7 +55,8 @@ def test_necessary_conditions_only_under_their_hypothesis():
     high = D.RegularDomain([[10.0], [20.0]])
     # W = I, b = -1: products are I, yet N_n does not converge
     report = D.certify(falls, 9.0, depth=5, hypotheses=high)
-    assert report.necessary == "violated" and "cannot converge" in report.assumptions[-2]
+    assert report.necessary == "violated"
+    assert "cannot converge" in report.assumptions[-2]
     assert (
         D.certify(forgets, 1.0, depth=5, hypotheses=D.RegularDomain(points)).necessary
         == "hypothesis fails"
@@ -109,15 +112,19 @@ def test_layers_beyond_may_differ_from_the_first():
         return report.necessary, report.assumptions[-2]
 
     text = necessary(lambda k: (np.eye(2), None))[1]
-    assert "W_n -> I" in text and "W_n -> 0" not in text
+    assert "W_n -> I" in text
+    assert "W_n -> 0" not in text
     text = necessary(lambda k: (np.eye(2), None) if k % 2 else ([half / k], None))[1]
-    assert "W_n -> I" in text and "W_n -> 0" in text
+    assert "W_n -> I" in text
+    assert "W_n -> 0" in text
     text = necessary(deeper)[1]
-    assert "W_n -> 0" in text and "along the paths" in text  # layer 1 is one of those looked at
+    assert "W_n -> 0" in text
+    assert "along the paths" in text
     # 0.5 I in plain layers, a contraction there too: N_n forgets x, so that the limits are not
     # independent
     told, text = necessary(lambda k: (0.5 * np.eye(2), None), D.Contraction(0.5 * np.eye(2)))
-    assert told == "hypothesis fails" and "same for every input" in text
+    assert told == "hypothesis fails"
+    assert "same for every input" in text
     assert necessary(lambda k: (2 * np.eye(2), None), D.Contraction(2 * np.eye(2)))[0] == "violated"
     with pytest.raises(dnl.InputError, match="the width 3 of W"):
         necessary(lambda k: (np.eye(2), None), D.Contraction(np.eye(3)))

@@ -98,7 +98,8 @@ def test_from_residual_modules(case):
     torch.manual_seed(0)
     net, shape, blocks, depth = residual_nets()[case]
     stack = D.from_module(net, input_size=shape[1:] or None, tail=D.Zero())
-    assert stack.residual and stack.depth == depth
+    assert stack.residual
+    assert stack.depth == depth
     assert sum(type(stack.layer(n)).__name__ == "Block" for n in range(1, depth + 1)) == blocks
     x = np.random.default_rng(3).standard_normal(shape)
     kept = net[:-1] if case != 1 else net
@@ -231,7 +232,8 @@ def test_the_stack_is_tried_against_the_module():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)).train()
     D.from_module(net)
-    assert net.training and net[0].weight.dtype == torch.float32
+    assert net.training
+    assert net[0].weight.dtype == torch.float32
     net[0].register_forward_hook(lambda module, inputs, output: 2 * output)
     with pytest.raises(dnl.InputError, match="differs from its recorded layers"):
         D.from_module(net)

@@ -16,10 +16,15 @@ from dnlcontrol.limits import infinite_depth as D
 def test_report_is_json_and_readable():
     report = D.certify(D.Stack([np.eye(2)]), np.ones(2), norm=np.inf)
     told = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert told["condition"] == "undecidable" and told["norm"] == "inf" and told["bound"] == "inf"
-    assert "undecidable" in str(report) and "1." in str(report)
+    assert told["condition"] == "undecidable"
+    assert told["norm"] == "inf"
+    assert told["bound"] == "inf"
+    assert "undecidable" in str(report)
+    assert "1." in str(report)
     bare = D.certify(D.Stack([np.eye(2)], tail=D.Zero()))
-    assert bare.network == "converges" and bare.bound == np.inf and bare.depth_for(1.0) is None
+    assert bare.network == "converges"
+    assert bare.bound == np.inf
+    assert bare.depth_for(1.0) is None
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,9 @@ def test_verdicts_of_the_scalar_examples_are_true(name):
             assert (report.condition, report.network) == verdicts
         if not any(kept):
             assert (report.condition, report.network) == ("undecidable", "undecided")
-            assert report.bound == np.inf and report.vacuous and report.depth_for(1e-3) is None
+            assert report.bound == np.inf
+            assert report.vacuous
+            assert report.depth_for(1e-3) is None
         assert report.degenerate <= (report.network == "converges")
 
 
@@ -165,10 +167,8 @@ def test_verdicts_of_residual_blocks_are_true(name):
 def test_a_finite_prefix_extends_both_ways():
     stack = D.Stack([np.eye(2)] * 5)
     x = np.ones(2)
-    assert (
-        D.certify(stack, x).condition == "undecidable"
-        and D.certify(stack, x).network == "undecided"
-    )
+    assert D.certify(stack, x).condition == "undecidable"
+    assert D.certify(stack, x).network == "undecided"
     assert D.certify(stack, x, tail=D.PowerLaw(1, 2)).network == "converges"
     growing = D.certify(stack, x, minorant=D.Tail(weights=HARMONIC), hypotheses=D.NonnegativeTail())
     assert (growing.condition, growing.network) == ("violated", "diverges")
@@ -176,7 +176,8 @@ def test_a_finite_prefix_extends_both_ways():
     # an infinite majorant says nothing
     assert D.certify(stack, x, tail=D.PowerLaw(1, 1)).condition == "undecidable"
     half = D.certify(stack, x, tail=D.Tail(weights=D.Zero()))
-    assert half.condition == "undecidable" and any("p_k <= 0" in text for text in half.assumptions)
+    assert half.condition == "undecidable"
+    assert any("p_k <= 0" in text for text in half.assumptions)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5])

@@ -172,14 +172,16 @@ class _Callbacks:
         """What tells ``casadi.nlpsol`` to use these derivatives and form no others."""
         return {**self.derivatives, "no_nlp_grad": True, "calc_lam_p": False}
 
-    def _gradient(self, x: Flat, p: np.ndarray) -> tuple[float, Flat]:
+    def _gradient(self, x: Flat, _p: np.ndarray) -> tuple[float, Flat]:
         return self.evaluator.value_and_gradient(x)
 
-    def _jacobian(self, x: Flat, p: np.ndarray) -> tuple[RowVector, np.ndarray]:
+    def _jacobian(self, x: Flat, _p: np.ndarray) -> tuple[RowVector, np.ndarray]:
         at = self.evaluator.point(x)
         return at.constraints, at.jacobian
 
-    def _hessian(self, x: Flat, p: np.ndarray, lam_f: np.ndarray, lam_g: RowVector) -> tuple[ca.DM]:
+    def _hessian(
+        self, x: Flat, _p: np.ndarray, lam_f: np.ndarray, lam_g: RowVector
+    ) -> tuple[ca.DM]:
         hessian, sigma = self.evaluator.hessian, float(lam_f[0])
         # only the constraints: their Hessians are the difference of two Lagrangians
         if sigma == 0.0:
