@@ -6,6 +6,7 @@ Is a point a minimiser, which directions are stiff?
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -57,17 +58,37 @@ def ritz_pairs(
     return values, vectors.T @ Q, beta * np.abs(vectors[-1])
 
 
-def lowest_curvature(product: Map, face: Face) -> tuple[float, Flat]:
-    """The smallest Ritz value of H v = λ A v on the free entries, with its vector (‖v‖_A = 1).
+@dataclass(frozen=True)
+class Ends:
+    """Both ends of a spectrum as a few Lanczos steps saw it, and the lowest Ritz vector (size,)."""
 
-    From a seeded random vector; 0 with a zero vector where λ is not negative beyond SIGN_NOISE.
-    """
+    low: float
+    high: float
+    lowest: Flat
+
+    @property
+    def negative(self) -> bool:
+        """Whether the low end is below zero beyond rounding."""
+        return self.low < -SIGN_NOISE * max(abs(self.low), abs(self.high))
+
+
+def curvatures(product: Map, face: Face) -> Ends:
+    """Ends of the spectrum of H v = λ A v on the free entries, from a seeded random vector."""
     size = face.space.size
     start = face.riesz(face.restrict(np.random.default_rng(24).standard_normal(size)))
     steps = min(LANCZOS_STEPS, int(np.count_nonzero(face.free)))
     values, vectors, _ = ritz_pairs(
         lambda v: face.restrict(product(v)), face.riesz, face.space.metric, start, steps
     )
-    if not len(values) or values[0] >= -SIGN_NOISE * np.abs(values).max():
-        return 0.0, np.zeros(size)
-    return float(values[0]), vectors[0]
+    if not len(values):
+        return Ends(np.inf, 0.0, np.zeros(size))
+    return Ends(float(values[0]), float(values[-1]), vectors[0])
+
+
+def lowest_curvature(product: Map, face: Face) -> tuple[float, Flat]:
+    """The smallest Ritz value of H v = λ A v on the free entries, with its vector (‖v‖_A = 1).
+
+    0 with a zero vector where λ is not negative beyond SIGN_NOISE.
+    """
+    ends = curvatures(product, face)
+    return (ends.low, ends.lowest) if ends.negative else (0.0, np.zeros(face.space.size))

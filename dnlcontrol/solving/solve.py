@@ -19,6 +19,7 @@ from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
 from dnlcontrol.results.solution import Solution
+from dnlcontrol.solving.gate import Gate
 from dnlcontrol.solving.learnt import Learnt, recall, remember
 from dnlcontrol.solving.request import (
     Request,
@@ -103,14 +104,20 @@ def solve_level(
     checkpoint = checkpoint_of(request.options, discrete)
     begin = starting_point(discrete, start, request.warm, learnt)
     began = time.perf_counter()
-    found = _found(discrete, begin, request, checkpoint)
+    gate = Gate(
+        discrete,
+        lambda start: _found(discrete, start, request, None),
+        request.goal.tolerance,
+        learnt.lowest,
+    )
+    found, at, lowest = gate.passed(_found(discrete, begin, request, checkpoint))
     seconds = time.perf_counter() - began
     if checkpoint and checkpoint.resumed:
         seconds += checkpoint.earlier
         since = f"continued from a checkpoint after {checkpoint.since} iterations"
         found = replace(found, message=f"{found.message} ({since})")
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
-    solution = assembled(discrete, found, record, seconds)
+    solution = assembled(discrete, found, record, seconds, at)
     note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
     if note:
         solution = replace(solution, message=f"{solution.message}; {note}")
@@ -119,7 +126,7 @@ def solve_level(
     if not solution.success:
         text = f"{problem.name}, {request.options.name}, L={depth}: {solution.message}"
         warnings.warn(text, checks.ConvergenceWarning, stacklevel=3)
-    return solution, Learnt(found.preconditioner)
+    return solution, Learnt(found.preconditioner, lowest)
 
 
 def _found(
