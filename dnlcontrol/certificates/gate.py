@@ -100,7 +100,8 @@ def krylov(
     def riesz(r: Flat) -> Flat:
         return tangent.project(face.riesz(r))
 
-    steps = min(most, int(np.count_nonzero(face.free)))
+    # a step beyond the dimension would normalise rounding
+    steps = min(most, tangent.dimension)
     values, vectors, _ = ritz_pairs(product, riesz, space.metric, start, steps)
     if not len(values):
         return Spectrum(np.inf, 0.0, 0, np.zeros(space.size), "Lanczos")
