@@ -102,7 +102,9 @@ def krylov(
 
     # a step beyond the dimension would normalise rounding
     steps = min(most, tangent.dimension)
-    values, vectors, _ = ritz_pairs(product, riesz, space.metric, start, steps)
+    values, vectors, _ = ritz_pairs(
+        product, riesz, space.metric, start, steps, project=tangent.project
+    )
     if not len(values):
         return Spectrum(np.inf, 0.0, 0, np.zeros(space.size), "Lanczos")
     if known is not None and values[0] < 0:  # what the coarser level knew no longer holds

@@ -22,14 +22,22 @@ Map = Callable[[Flat], Flat]
 
 
 def ritz_pairs(
-    product: Map, riesz: Map, metric: Map, start: Flat, steps: int, enough: float = 0.0
+    product: Map,
+    riesz: Map,
+    metric: Map,
+    start: Flat,
+    steps: int,
+    *,
+    enough: float = 0.0,
+    project: Map | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ritz pairs of H v = θ B v: values θ, vectors v and residuals ‖Hv - θBv‖_{B^{-1}}.
 
     They are k <= ``steps``: the values, (k,), ascend, the vectors, (k, size), have ‖v‖_B = 1, and
     the residuals are (k,). Lanczos with full orthogonalisation, B the ``metric`` and B^{-1} its
     ``riesz`` map; it ends early where the Krylov space is invariant, or its coupling β to the rest
-    is at most ``enough``.
+    is at most ``enough``. ``project``: onto the subspace that all of it stays in; what rounding
+    adds off it would grow where the coupling is small.
     """
     basis: list[Flat] = []
     duals: list[Flat] = []
@@ -49,6 +57,8 @@ def ritz_pairs(
         Q, D = np.stack(basis), np.stack(duals)
         for _ in range(2):
             q = q - Q.T @ (D @ q)
+            if project is not None:
+                q = project(q)
     if not basis:
         return np.zeros(0), np.zeros((0, len(start))), np.zeros(0)
     beta = float(np.sqrt(max(float(q @ metric(q)), 0.0)))
