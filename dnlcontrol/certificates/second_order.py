@@ -41,7 +41,7 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class Curvature:
+class LowestCurvature:
     """The lowest curvature on the critical cone, what is allowed, and the direction it is along."""
 
     low: float
@@ -60,7 +60,7 @@ def second_order(
     products: BackendEvaluator,
     rng: np.random.Generator,
     spectrum: Callable[..., Spectrum] | None = None,
-) -> Curvature:
+) -> LowestCurvature:
     """The lowest curvature at a point; ``products`` forms the Hessian products.
 
     ``spectrum``: of (point, products, cone, rng), in place of the whole spectrum.
@@ -74,7 +74,7 @@ def second_order(
         found = (spectrum or (_dense if dense else _lanczos))(point, products, cone, rng)
     except RuntimeError as error:  # ARPACK's
         what = f"undecided: the eigenvalues did not converge ({' '.join(str(error).split())[:80]})"
-        return Curvature(np.nan, 0.0, np.zeros(len(cone.face.free)), what)
+        return LowestCurvature(np.nan, 0.0, np.zeros(len(cone.face.free)), what)
     allowed = -point.tolerance * max(1.0, abs(found.high))
     low, direction = found.low, found.lowest
     if cone.weak and low < allowed:
@@ -84,7 +84,7 @@ def second_order(
         note += ", searched in the cone"
     elif cone.weak:
         note += " let free"
-    return Curvature(low, allowed, direction, _words(found, low, allowed) + note)
+    return LowestCurvature(low, allowed, direction, _words(found, low, allowed) + note)
 
 
 def _words(found: Spectrum, low: float, allowed: float) -> str:

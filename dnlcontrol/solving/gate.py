@@ -1,6 +1,6 @@
 """No route says "solved" at a saddle: a point that is no minimiser is left, and the solve goes on.
 
-Where a backend stops at a stationary point that certificates/gate.py refuses, the lowest curvature
+Where a backend stops at a stationary point that certificates/verdict.py refuses, the lowest curvature
 of the critical cone is followed to a lower value of the Lagrangian, and the backend starts again
 there. Where that leads nowhere lower, the result says so (status NO_MINIMISER).
 """
@@ -14,8 +14,8 @@ import numpy as np
 
 from dnlcontrol.backends.found import NO_MINIMISER, BackendResult
 from dnlcontrol.backends.starting_point import StartingPoint
-from dnlcontrol.certificates.gate import Verdict, examine
 from dnlcontrol.certificates.point import StoredPoint
+from dnlcontrol.certificates.verdict import Verdict, examine
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.prolongation import Samples

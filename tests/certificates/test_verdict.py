@@ -8,8 +8,8 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.certificates.critical_cone import critical_cone, lowest_in_cone
-from dnlcontrol.certificates.gate import examine
 from dnlcontrol.certificates.point import StoredPoint
+from dnlcontrol.certificates.verdict import examine
 from dnlcontrol.minimise.multipliers import Multipliers
 
 SCALAR = {"u": dnl.Control((1,))}

@@ -1,8 +1,7 @@
-"""The gate before success is said: is a stationary point a local minimiser, as far as it is seen?
+"""Before success is said: whether a stationary point is a local minimiser, as far as it is seen.
 
-First order: the gradient is that of the value, from one side too (at a kink it is not). Second
-order: second_order.py, as a certificate has it, with as many Hessian products as the solve can
-afford. ``certify`` asks the same with all that it takes.
+Second order as a certificate has it (second_order.py), with as many Hessian products as the solve
+can afford; ``certify`` asks the same with all that it takes.
 """
 
 from __future__ import annotations
