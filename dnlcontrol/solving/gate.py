@@ -1,8 +1,8 @@
 """No route says "solved" at a saddle: a point that is no minimiser is left, and the solve goes on.
 
-Where a backend stops at a stationary point that certificates/verdict.py refuses, the lowest curvature
-of the critical cone is followed to a lower value of the Lagrangian, and the backend starts again
-there. Where that leads nowhere lower, the result says so (status NO_MINIMISER).
+Where a backend stops at a stationary point that certificates/verdict.py refuses, the lowest
+curvature of the critical cone is followed to a lower value of the Lagrangian, and the backend
+starts again there. Where that leads nowhere lower, the result says so (status NO_MINIMISER).
 """
 
 from __future__ import annotations
