@@ -65,16 +65,20 @@ def one_case(task: tuple[int, list[str] | None]) -> list[Attempt]:
 
 
 def _progress(made: list[Attempt], k: int, of: int) -> None:
+    """One line for a case, with the routes that broke a rule."""
     if not made:
         return
-    unproved, above = sum(a.unproved for a in made), len(above_others(made))
+    kinds = {
+        "unproved": [a for a in made if a.unproved],
+        "above": above_others(made),
+        "no success": [a for a in made if not a.success],
+    }
+    told = [
+        f"{kind}: {', '.join(a.route for a in group)}" for kind, group in kinds.items() if group
+    ]
     seconds = sum(a.seconds for a in made)
-    told = (
-        f"{sum(a.success for a in made)}/{len(made)} succeeded, {unproved} unproved, {above} above"
-    )
-    print(
-        f"{k}/{of} {made[0].name} (seed {made[0].seed}): {told}, {seconds:.1f} s", file=sys.stderr
-    )
+    about = f"{k}/{of} {made[0].name} (seed {made[0].seed}, {made[0].setting}), {seconds:.1f} s"
+    print("; ".join([about, *(told or ["sound"])]), file=sys.stderr, flush=True)
 
 
 def table(found: Results, key: Callable[[Attempt], str], title: str) -> None:

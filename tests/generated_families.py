@@ -61,6 +61,7 @@ def odd(rng: Rng) -> Plain:
         {"u": 0.0},
         terminal=lambda x, c: total((4 * x * x - 1.0) ** 2),
         weights=energy(beta, "u"),
+        depths=(4,),
     )
 
 
