@@ -1,8 +1,8 @@
 """success implies certify(...).passed, on every route.
 
-One case of every family on every route; what fails today is marked with its family, strictly: the
-mark is an error as soon as the route is mended, and goes then. With ``-m slow`` all 400 cases, cold
-and warm.
+One case of every family on two routes; what fails today is marked with its family, strictly: the
+mark is an error as soon as the route is mended, and goes then. With ``-m slow`` all 400 cases on
+every route, cold and warm.
 """
 
 from __future__ import annotations
@@ -21,7 +21,19 @@ from tests.generated_routes import COLD, Attempt, above_others, attempts
 
 CASES = 400
 SUCCESS = 0.95  # the least share of all solves
-UNPROVED: dict[str, tuple[str, ...]] = {}
+# family -> routes that say success there today and should not
+UNPROVED: dict[str, tuple[str, ...]] = {
+    "wells": ("exact lifted",),
+    "wells far from bounds": ("exact condensed", "gauss-newton"),
+    "odd": ("exact lifted", "lbfgs"),
+    "even kernel": ("exact lifted", "msa"),
+    "products": ("emsa",),
+    "relu network": ("exact condensed", "adam"),
+    "abs network": ("exact condensed", "emsa"),
+    "unit energy": ("exact condensed",),
+    "concave over a bound": ("newton",),
+    "concave over rows": ("exact condensed", "gauss-newton"),
+}
 
 
 @cache
@@ -30,15 +42,16 @@ def case(seed: int) -> Case:
 
 
 def quick() -> list[object]:
-    """Every family with every route that takes it."""
+    """Every family with one exact route and one adjoint one, which change from family to family."""
     found = []
     for seed, family in enumerate(FAMILIES):
-        for route in case(seed).routes:
-            if route in COLD:
-                marks = (
-                    [pytest.mark.xfail(reason=family)] if route in UNPROVED.get(family, ()) else []
-                )
-                found.append(pytest.param(seed, route, marks=marks, id=f"{family}, {route}"))
+        routes = [name for name in case(seed).routes if name in COLD]
+        exact = [name for name in routes if name.startswith("exact")]
+        adjoint = [name for name in routes if not name.startswith("exact")]
+        for route in (exact[seed % len(exact)], adjoint[seed % len(adjoint)]):
+            expected = route in UNPROVED.get(family, ())
+            marks = [pytest.mark.xfail(reason=family)] if expected else []
+            found.append(pytest.param(seed, route, marks=marks, id=f"{family}, {route}"))
     return found
 
 
