@@ -22,7 +22,7 @@ from tests.generated_problems import Case
 ABOVE = 1e-6  # of the unit of the cost: what a value may be above the best other route's
 FEASIBLE = 1e-6  # of the row's unit: the violation of a point whose value counts as reached
 CERTIFICATE_SEED = 0
-WARM = ", warm"
+WARM = " warm"
 
 
 @dataclass(frozen=True)
