@@ -73,14 +73,14 @@ def error_constant(solution: Solution) -> ErrorConstant:
 
     Raises
     ------
-    InputError where the expansion is not known: k(t, t) infinite or undefined; a formula that jumps;
-    a triangular control without H1 or L2; an L2 penalty alone where a terminal load acts on the
-    control's own last row (ill-posed);
-    state bounds or path constraints that act on a triangular control through measures; a solution
-    that is not converged or has lost its problem. By the trapezoidal rule also: a kernel with
-    a kink in its times, or whose slope in s is infinite at s = t; a triangular control without H1; a bound on a control, a state
-    or a path constraint that begins or ceases to hold on the way (the kink falls anywhere within a
-    cell, so that L² (J_L - J*) has no limit).
+    InputError where the expansion is not known: k(t, t) infinite or undefined; a formula that
+    jumps; a triangular control without H1 or L2; an L2 penalty alone where a terminal load acts on
+    the control's own last row (ill-posed); state bounds or path constraints that act on a
+    triangular control through measures; a solution that is not converged or has lost its problem.
+    By the trapezoidal rule also: a kernel with a kink in its times, or whose slope in s is infinite
+    at s = t; a triangular control without H1; a bound on a control, a state or a path constraint
+    that begins or ceases to hold on the way (the kink falls anywhere within a cell, so that
+    L² (J_L - J*) has no limit).
 
     Source: derived for this project; the formulas are in the docstrings of the expansions.
 

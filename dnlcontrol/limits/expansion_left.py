@@ -69,9 +69,7 @@ def refuse(at: Optimum) -> None:
     """
     loaded = [block.name for block in at.on_last_layer if _loaded_at_the_end(at, block)]
     if loaded:
-        seen = (
-            f"a terminal load on control {loaded[0]!r}, which has an L2 penalty alone or none"
-        )
+        seen = f"a terminal load on control {loaded[0]!r}, which has an L2 penalty alone or none"
         checks.reject(
             "error_constant", seen, "H1 there (else the limit is ill-posed), or no terminal load"
         )

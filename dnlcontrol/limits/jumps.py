@@ -2,17 +2,18 @@
 
 The expansions of the value hold for formulas without a jump. Only a comparison, a ``where``, a
 ``sign`` or a division can make one, so that most problems are done after one evaluation. For the
-others the formulas are followed along the piecewise-linear path of the optimum: the kernel on lines t = const,
-s = const and near the diagonal, the rest over [0, T]. Between two neighbouring points the larger
-half of the change is halved again and again: the change of a continuous formula goes to 0, a jump
-stays.
+others the formulas are followed along the piecewise-linear path of the optimum: the kernel on lines
+t = const, s = const and near the diagonal, the rest over [0, T]. Between two neighbouring points
+the larger half of the change is halved again and again: the change of a continuous formula goes to
+0, a jump stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -178,36 +179,31 @@ class _Path:
 def _along_the_path(path: _Path) -> Iterator[tuple[str, Along]]:
     """The formulas of one time that can jump, by name, as functions of it."""
     at, formulas = path.at, path.at.problem.formulas
-    T, engine = at.problem.horizon, numpy_engine()
-
-    def point(formula: Formula, t: float, n: int) -> list[Native]:
-        x = path.between(at.states[:, n], t)
-        return [np.asarray(t), x, path.controls(formula, t)]
-
-    free, running, cost = formulas.free_term, formulas.running, at.problem.running
-    if free is not None and _chooses(free, T):
-        x0 = at.problem.x0
-        yield (
-            "free_term",
-            lambda t: np.stack([free(engine, np.asarray(t), x0[n]) for n in path.samples]),
-        )
-    if running is not None and cost is not None and _chooses(running, T):
-        extra = [[] if cost.target is None else [cost.target[n]] for n in range(len(at.problem.x0))]
-        yield (
-            "running",
-            lambda t: np.stack(
-                [running(engine, *point(running, t, n), *extra[n]) for n in path.samples]
-            ),
-        )
+    T, cost = at.problem.horizon, at.problem.running
+    if formulas.free_term is not None and _chooses(formulas.free_term, T):
+        yield "free_term", partial(_free_term, path, formulas.free_term)
+    if formulas.running is not None and cost is not None and _chooses(formulas.running, T):
+        yield "running", partial(_rate, path, formulas.running, cost.target)
     for block in at.discrete.rows.blocks:
         rate = block.formula
         if block.constraint.kind == "integral" and rate is not None and _chooses(rate, T):
-            yield (
-                block.constraint.name,
-                lambda t, rate=rate: np.stack(
-                    [rate(engine, *point(rate, t, n)) for n in path.samples]
-                ),
-            )
+            yield block.constraint.name, partial(_rate, path, rate, None)
+
+
+def _free_term(path: _Path, formula: Formula, t: float) -> np.ndarray:
+    """g(t, x0) of the samples that are followed."""
+    x0 = path.at.problem.x0
+    return np.stack([formula(numpy_engine(), np.asarray(t), x0[n]) for n in path.samples])
+
+
+def _rate(path: _Path, formula: Formula, target: np.ndarray | None, t: float) -> np.ndarray:
+    """ℓ or h(t, x(t), v(t)) of the samples that are followed."""
+    u, values = path.controls(formula, t), []
+    for n in path.samples:
+        extra = [] if target is None else [target[n]]
+        x = path.between(path.at.states[:, n], t)
+        values.append(formula(numpy_engine(), np.asarray(t), x, u, *extra))
+    return np.asarray(values, dtype=float)
 
 
 # -- lines in the triangle -------------------------------------------------------------------------
@@ -276,7 +272,7 @@ def _jump(
     """A place between the points where the function jumps."""
     values = [along(float(q)) for q in points]
     scale = max((float(np.max(np.abs(v))) for v in values if np.all(np.isfinite(v))), default=0.0)
-    changes = np.array([_gap(a, b) for a, b in zip(values, values[1:], strict=False)])
+    changes = np.array([_gap(a, b) for a, b in pairwise(values)])
     least = max(rounding * scale, UNUSUAL * float(np.median(changes)))
     for k in np.argsort(-changes, kind="stable")[:SUSPECTS]:
         if changes[k] > least:
