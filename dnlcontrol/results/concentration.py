@@ -46,11 +46,12 @@ def _jumps(solution: Solution, cell: int) -> bool:
 
 def _words(solution: Solution, name: str, cell: int, share: float) -> str:
     t = float(solution.controls[name].positions[0][cell])
-    charged = (
-        ", which the left rule charges at its lower end only" if solution.rule == "left" else ""
-    )
-    remedy = "compare rule='trapezoid'" if solution.rule == "left" else "compare other depths"
+    charged, remedy = "", "compare other depths"
+    if solution.rule == "left":
+        charged = ", which the left rule charges at its lower end only"
+        remedy = "compare rule='trapezoid'"
     return (
-        f"doubtful limit: {100 * share:.0f} % of control {name!r} stand in one cell, at t = "
-        f"{t:.3g}, where the state jumps{charged}; {remedy}, bound the control or penalise it (L2, H1)"
+        f"doubtful limit: {100 * share:.0f} % of control {name!r} stand in one cell, "
+        f"at t = {t:.3g}, where the state jumps{charged}; {remedy}, bound the control or "
+        "penalise it (L2, H1)"
     )

@@ -18,7 +18,9 @@ from dnlcontrol.studies.rates import DISTANCE_NOISE, VALUE_NOISE, Row, limit_of
 
 FAR = 0.3  # a fitted exponent is far from one that differs by more
 FAR_ALONE = 0.5  # where one set of three levels shows it, which may be too coarse
-SETTLED = 0.25  # two sets of three levels that differ by less have one exponent
+# two sets of three levels that differ by less have one exponent: between L^-p and L^-(p+1) in equal
+# parts it moves by a quarter for each level
+SETTLED = 0.1
 NO_RATE = 0.05  # steps that shrink more slowly do not shrink
 GROWS = 0.7  # exponent of a sup norm: that of a jump is 1, of (T - t)^{-1/2} it is 1/2
 RESOLVED = 100.0  # differences of values above so many roundings have a rate
@@ -39,12 +41,16 @@ class Rate:
         return abs(self.last - self.before) < SETTLED
 
     def far_from(self, orders: Sequence[float]) -> bool:
-        """Whether both are far from every one of the exponents, and not above all of them."""
+        """Whether they are slower than every exponent, or settled between two of them.
+
+        Between two they may else come from both terms together.
+        """
         seen = [p for p in (self.last, self.before) if np.isfinite(p)]
         far = FAR if len(seen) > 1 else FAR_ALONE
-        return bool(seen) and all(
-            p < orders[-1] and min(abs(p - order) for order in orders) > far for p in seen
-        )
+        if seen and max(seen) < orders[0] - far:
+            return True
+        near = min(abs(self.last - order) for order in orders)
+        return self.settled and self.last < orders[-1] and near > FAR
 
 
 def rate_of_values(rows: Sequence[Row]) -> Rate:
@@ -180,7 +186,7 @@ def _rounding(rows: Sequence[Row], rates: Mapping[str, float]) -> str:
     names = [
         name
         for name, (seen, least) in steps.items()
-        if len(seen) > 1 and np.all(np.isfinite(seen)) and np.isnan(rates[name])
+        if len(seen) > 1 and np.all(np.isfinite([*seen, *values])) and np.isnan(rates[name])
         if np.sum(seen > least) < 2
     ]
     if not names:

@@ -201,6 +201,11 @@ class Study:
         """The rows of the branch that the finest level is on."""
         return self.rows[self.first_of_branch :]
 
+    @property
+    def _solved(self) -> list[dict[str, Any]]:
+        """Those of them whose solve converged; all where none did."""
+        return [row for row in self._branch if row["success"]] or self._branch
+
     @cached_property
     def rates(self) -> dict[str, float]:
         """Exponents p in C·L^{-p} on the last branch.
@@ -238,12 +243,12 @@ class Study:
         known = self.reference is not None and self.levels[-1].solution.rule == "left"
         if self.orders_given is not None or known:
             return self._assumed
-        return fitted_orders(self._branch, self._assumed)
+        return fitted_orders(self._solved, self._assumed)
 
     @property
     def extrapolated_value(self) -> float:
-        """The limit of J_L by Richardson extrapolation over the levels of the last branch."""
-        return limit_of(self._branch, self.orders)
+        """The limit of J_L by Richardson extrapolation, over the last branch's solved levels."""
+        return limit_of(self._solved, self.orders)
 
     @property
     def statements(self) -> list[str]:
@@ -257,8 +262,9 @@ class Study:
             said.append(f"{words}; rates start there")
         for level in self.levels:
             said += level.statements
-        branch = [level.solution for level in self.levels[self.first_of_branch :]]
-        return said + doubts(self._branch, branch, self._assumed, self.orders, self.rates)
+        solved = [r["depth"] for r in self._solved]
+        followed = [level.solution for level in self.levels if level.depth in solved]
+        return said + doubts(self._solved, followed, self._assumed, self.orders, self.rates)
 
     def summary(self) -> dict[str, Any]:
         """The JSON object of ``dnlcontrol study --json``."""
