@@ -86,15 +86,16 @@ def study(
     exponents = None if orders is None else check_orders(orders)
     _check_arguments(problem, reference, progress, follow)
     goal = Goal(tolerance, max_iterations)
-    name, reason = _primary(problem, ladder[-1], rule, backend, shorthand, bool(exact_to))
+    own = {k: v for k, v in shorthand.items() if not (exact_to and OWNER.get(k) is Exact)}
+    name, reason = _primary(problem, ladder[-1], rule, backend, own)
     both = _options(name, shorthand, bool(exact_to), directory is not None, follow)
+    if exact_to and len(both) == 1 and not reason:
+        checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
     folder = None if directory is None else prepare(directory, problem, ladder, rule)
     kept = Directory(folder, dict(source or {}))
     requests = [Request(options, goal, rule, warm, reason) for options in both]
     chains = [Ladder(problem, request, start, kept, progress) for request in requests]
     levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
-    if exact_to and len(both) == 1 and not reason:
-        checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
     said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
     result = Study(
         problem.name,
@@ -221,15 +222,13 @@ def _primary(
     rule: str,
     backend: str | Exact | Adjoint,
     shorthand: Mapping[str, Any],
-    with_exact: bool,
 ) -> tuple[str | Exact | Adjoint, str]:
     """The backend of every level, chosen once by the deepest; why, where "auto" chose."""
     if isinstance(backend, str):
         checks.choice("backend", backend, (*BACKENDS, AUTO))
     if not isinstance(backend, str) or backend != AUTO:
         return backend, ""
-    own = {k: v for k, v in shorthand.items() if not (with_exact and OWNER.get(k) is Exact)}
-    return chosen(discretise(problem, depth, rule), own)
+    return chosen(discretise(problem, depth, rule), shorthand)
 
 
 def _options(
