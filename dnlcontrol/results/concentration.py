@@ -23,10 +23,11 @@ def concentration_note(solution: Solution) -> str:
     for name, control in solution.controls.items():
         if control.layout.on != "t" or len(control.values) < LEAST_DEPTH:
             continue
-        sizes = np.abs(control.values.reshape(len(control.values), -1)).sum(axis=1)
-        cell, total = int(np.argmax(sizes)), float(np.sum(sizes))
-        share = float(sizes[cell]) / total if total > 0 else 0.0
-        if share > SHARE and _alone(sizes, cell) and _jumps(solution, cell):
+        sizes = np.abs(control.values.reshape(len(control.values), -1))
+        shares = sizes / np.maximum(np.sum(sizes, axis=0), np.finfo(float).tiny)
+        cell, entry = (int(k) for k in np.unravel_index(np.argmax(shares), shares.shape))
+        share = float(shares[cell, entry])
+        if share > SHARE and _alone(sizes[:, entry], cell) and _jumps(solution, cell):
             return _words(solution, name, cell, share)
     return ""
 

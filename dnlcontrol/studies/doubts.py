@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dnlcontrol.discretisation.rules import RULES
 from dnlcontrol.results.concentration import concentration_note
 from dnlcontrol.results.extrapolation import corrections, local_rate
 from dnlcontrol.results.solution import Solution
@@ -25,7 +26,8 @@ NO_RATE = 0.05  # steps that shrink more slowly do not shrink
 GROWS = 0.7  # exponent of a sup norm: that of a jump is 1, of (T - t)^{-1/2} it is 1/2
 RESOLVED = 100.0  # differences of values above so many roundings have a rate
 PART = 0.05  # of the whole correction: what a further term may move without a doubt
-REST = 3.0  # J_L - c/L at depths L and L/2 differ by at most so many errors of the finer one
+# what J_L - c/L^p converges faster than L^-p by, at least: 1 for smooth kernels, β near (t - s)^β
+GAIN = 0.25
 LASTING = 0.75  # c that falls by less per level does not tend to 0
 
 
@@ -41,16 +43,16 @@ class Rate:
         return abs(self.last - self.before) < SETTLED
 
     def far_from(self, orders: Sequence[float]) -> bool:
-        """Whether they are slower than every exponent, or settled between two of them.
+        """Whether they are slower than every exponent, or settled elsewhere.
 
-        Between two they may else come from both terms together.
+        Between two exponents they may else come from both terms together.
         """
         seen = [p for p in (self.last, self.before) if np.isfinite(p)]
         far = FAR if len(seen) > 1 else FAR_ALONE
         if seen and max(seen) < orders[0] - far:
             return True
         near = min(abs(self.last - order) for order in orders)
-        return self.settled and self.last < orders[-1] and near > FAR
+        return self.settled and near > FAR
 
 
 def rate_of_values(rows: Sequence[Row]) -> Rate:
@@ -88,7 +90,11 @@ def doubts(
     ``assumed``: the exponents of the rule, the reference or the user; ``used``: those that the
     limit comes from.
     """
-    said = [_order(rows, assumed, used), _moves(rows, used), *_constant(rows, used)]
+    said = [
+        _order(rows, assumed, used),
+        _moves(rows, used),
+        *_constant(rows, used, solutions[-1].rule),
+    ]
     said += [*_growth(solutions), concentration_note(solutions[-1])]
     said += [_not_falling(rates), _rounding(rows, rates)]
     return [sentence for sentence in said if sentence]
@@ -121,7 +127,7 @@ def _moves(rows: Sequence[Row], used: Sequence[float]) -> str:
     )
 
 
-def _constant(rows: Sequence[Row], used: Sequence[float]) -> list[str]:
+def _constant(rows: Sequence[Row], used: Sequence[float], rule: str) -> list[str]:
     """The limit against J_L - c/L^p, and c/L^p against J_L itself."""
     known = [r for r in rows if np.isfinite(r["constant"]) and np.isfinite(r["value"])]
     if not known or known[-1] is not rows[-1]:
@@ -141,7 +147,8 @@ def _constant(rows: Sequence[Row], used: Sequence[float]) -> list[str]:
     limit = limit_of(rows, used)
     apart, rest = abs(limit - last["corrected"]), abs(last["corrected"] - before["corrected"])
     noise = RESOLVED * VALUE_NOISE * max(abs(r["value"]) for r in rows)
-    if apart > REST * rest + PART * error + noise:
+    finer = (last["depth"] / before["depth"]) ** (RULES[rule].exponents[0] + GAIN)
+    if apart > rest / (finer - 1) + PART * error + noise:
         said.append(
             f"doubtful limit: the extrapolated value {limit:.10g} contradicts the error constant: "
             f"J_L - c/L^p = {last['corrected']:.10g} at L={last['depth']}, "

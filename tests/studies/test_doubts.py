@@ -99,7 +99,7 @@ def test_the_trapezoidal_rule_finds_the_arc_without_a_doubt_of_its_jump():
     assert not any(concentration_note(level.solution) for level in found.levels)
 
 
-@pytest.mark.parametrize("p", [0.3, 0.5, 1.5])
+@pytest.mark.parametrize("p", [0.3, 0.5, 1.5, 5.0])
 def test_another_rate_is_said_and_extrapolated_with(p: float, quiet):
     """J_L = 2 + 3 L^{-p}: the fitted exponent gives the limit, the assumed ones do not."""
     rows = rows_of([2 + 3 * L**-p for L in (4, 8, 16, 32)])
@@ -110,8 +110,8 @@ def test_another_rate_is_said_and_extrapolated_with(p: float, quiet):
     ]
 
 
-@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, 5.0])
-def test_an_assumed_rate_and_a_better_one_are_not_doubted(p: float, quiet):
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_an_assumed_rate_is_not_doubted(p: float, quiet):
     rows = rows_of([2 + 3 * L**-p for L in (4, 8, 16, 32)])
     assert fitted_orders(rows, LEFT) == LEFT
     assert said(rows, quiet) == []
@@ -153,7 +153,7 @@ def test_a_first_order_term_above_the_value(quiet):
     )
     assert said(tracking, quiet) == []
     lasting = rows_of([0.1 + 1 / L for L in (4, 8, 16, 32)], constants=[20, 21, 22, 22])
-    assert any("is larger than the value 0.1312 itself" in s for s in said(lasting, quiet))
+    assert any("is larger than the value 0.131" in s for s in said(lasting, quiet))
 
 
 def test_rates_that_say_nothing_are_said(quiet):
