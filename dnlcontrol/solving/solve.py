@@ -18,6 +18,7 @@ from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
+from dnlcontrol.results.diagnosis import explained, untrusted
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.solving.learnt import Learnt, recall, remember
 from dnlcontrol.solving.request import (
@@ -110,7 +111,7 @@ def solve_level(
         since = f"continued from a checkpoint after {checkpoint.since} iterations"
         found = replace(found, message=f"{found.message} ({since})")
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
-    solution = assembled(discrete, found, record, seconds)
+    solution = explained(assembled(discrete, found, record, seconds), discrete, found, begin.w)
     note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
     if note:
         solution = replace(solution, message=f"{solution.message}; {note}")
@@ -122,6 +123,7 @@ def solve_level(
     return solution, Learnt(found.preconditioner)
 
 
+@np.errstate(all="ignore")  # what is not finite is told in words
 def _found(
     discrete: DiscreteProblem, begin: StartingPoint, request: Request, checkpoint: Checkpoint | None
 ) -> BackendResult:
@@ -144,7 +146,8 @@ def simulate(
 ) -> np.ndarray:
     """The states (L+1, N, *state shape) of a forward solve.
 
-    ``controls`` as ``start`` in :func:`solve`.
+    ``controls`` as ``start`` in :func:`solve`. A ConvergenceWarning says where states are not
+    finite (a formula, or a step that has no root) or grow because the steps are too long.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> growth = dnl.ControlProblem(x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: x))
@@ -154,4 +157,11 @@ def simulate(
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
     discrete = discretise(problem, depth, rule)
-    return Evaluator(discrete, device).states(starting_point(discrete, controls).w)
+    w = starting_point(discrete, controls).w
+    with np.errstate(all="ignore"):
+        x = Evaluator(discrete, device).states(w)
+        doubt = untrusted(discrete, w, x)
+    if doubt:
+        text = f"{problem.name}, simulate, L={depth}: {doubt}"
+        warnings.warn(text, checks.ConvergenceWarning, stacklevel=2)
+    return x

@@ -1,0 +1,121 @@
+"""Why a solve failed, in words that lead on: stiff, not finite, float32, a missing H¹ term.
+
+A reason that was found takes the place of what the minimiser said, since that may contradict it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dnlcontrol.backends.found import INFEASIBLE, STALLED, BackendResult
+from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.problem.problem import ControlProblem
+from dnlcontrol.problem.regularisers import H1
+from dnlcontrol.results.not_finite import not_differentiable, not_finite
+from dnlcontrol.results.solution import Solution
+from dnlcontrol.results.stiffness import stiff, tame
+
+# advice that leads the wrong way where the steps are too long
+MISLEADING = ("unbounded", "loosen the tolerance", "rescale")
+NOT_A_NUMBER = ("not finite", "NaN or infinity")  # how minimisers say it
+
+
+@np.errstate(all="ignore")
+def explained(
+    solution: Solution, discrete: DiscreteProblem, found: BackendResult, start: Flat
+) -> Solution:
+    """The same solution, the message of a failed one with the reason that can be seen.
+
+    ``found`` is what the backend said, from controls ``start`` (size,).
+    """
+    if solution.success:
+        return solution
+    said = _reason(solution, discrete, found, start) or found.message
+    parts = [solution.message.replace(found.message, said, 1)]
+    if np.isfinite(solution.value):
+        parts += filter(None, [_single(solution), missing_h1(discrete.problem)])
+    return replace(solution, message="; ".join(parts))
+
+
+def untrusted(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> str:
+    """Why states x (L+1, N, *state) at controls w are not to be trusted; '' where they may be."""
+    if tame(discrete, x) == len(x):
+        return ""
+    reason = stiff(discrete, w, x)
+    if reason:
+        seen = np.nanmax(np.abs(x[np.isfinite(x)]), initial=0.0)
+        return f"states up to {seen:.1e}; {reason}"
+    return not_finite(discrete, w, x)
+
+
+def missing_h1(problem: ControlProblem) -> str:
+    """That a terminal cost reads a triangular control without an H¹ term; '' if none does."""
+    if problem.formulas.terminal is None:
+        return ""
+    names = [
+        name
+        for name, control in problem.controls.items()
+        if control.on == "ts" and not any(isinstance(r, H1) for r in problem.regularisers_of(name))
+    ]
+    if not names:
+        return ""
+    return (
+        f"the triangular control {names[0]!r} has no H1 term: the terminal cost reads it on the "
+        f"row t = T, which costs nothing as the depth grows; add dnl.H1({names[0]!r}, ...)"
+    )
+
+
+def _reason(
+    solution: Solution, discrete: DiscreteProblem, found: BackendResult, start: Flat
+) -> str:
+    """What to say in place of the backend's words; '' where those stand."""
+    w = found.w
+    reason = stiff(discrete, w, solution.states)
+    wild = tame(discrete, solution.states) < len(solution.states)
+    if reason and (wild or any(words in found.message for words in MISLEADING)):
+        infeasible = solution.status == INFEASIBLE
+        return f"{found.message}; {reason}" if infeasible and not wild else reason
+    return _not_a_number(solution, discrete, found, start)
+
+
+def _not_a_number(
+    solution: Solution, discrete: DiscreteProblem, found: BackendResult, start: Flat
+) -> str:
+    """The formula that is not finite, or has no derivative, at the start or on the way."""
+    figures = (solution.value, solution.stationarity, solution.complementarity)
+    told = any(words in found.message for words in NOT_A_NUMBER)
+    if np.all(np.isfinite(figures)) and not told:
+        return ""
+    at_start = found.evaluator.states(start)
+    what = not_finite(discrete, start, at_start)
+    if what:
+        return (
+            f"the cost is not finite at the start: {what}; {_remedy(what, 'start elsewhere or ')}"
+        )
+    what = not_finite(discrete, found.w, solution.states)
+    if what:
+        return f"the cost is not finite on the way: {what}; {_remedy(what)}"
+    what = not_differentiable(discrete, start, at_start)
+    if what:
+        return f"the gradient is not finite at the start: {what}; {_remedy(what, 'start inside, ')}"
+    what = not_differentiable(discrete, found.w, solution.states)
+    return f"the gradient is not finite on the way: {what}; {_remedy(what)}" if what else ""
+
+
+def _remedy(what: str, first: str = "") -> str:
+    if "no root" in what:
+        return f"{first}take a larger depth, whose steps are shorter"
+    return f"{first}bound the controls or the states so that it is defined"
+
+
+def _single(solution: Solution) -> str:
+    """The limit of float32, where a solve in it stalled."""
+    if solution.options.get("dtype") != "float32" or solution.status != STALLED:
+        return ""
+    return (
+        f"float32 holds seven digits, too few for the tolerance {solution.tolerance:.0e}; "
+        "dtype='float64' goes on"
+    )
