@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dnlcontrol.backends.found import INFEASIBLE, STALLED, BackendResult
+from dnlcontrol.backends.found import STALLED, BackendResult
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.problem.problem import ControlProblem
@@ -33,22 +33,24 @@ def explained(
     """
     if solution.success:
         return solution
-    said = _reason(solution, discrete, found, start) or found.message
+    reason = _too_long(solution, discrete, found) or _not_a_number(solution, discrete, found, start)
+    # "infeasible" and "out of iterations" were said of numbers that mean nothing
+    status = STALLED if reason else solution.status
+    said = reason or _told(solution, discrete, found)
     parts = [solution.message.replace(found.message, said, 1)]
-    if np.isfinite(solution.value):
+    if np.isfinite(solution.value) and not reason:
         parts += filter(None, [_single(solution), missing_h1(discrete.problem)])
-    return replace(solution, message="; ".join(parts))
+    return replace(solution, status=status, message="; ".join(parts))
 
 
 def untrusted(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> str:
     """Why states x (L+1, N, *state) at controls w are not to be trusted; '' where they may be."""
-    if tame(discrete, x) == len(x):
+    if tame(x) == len(x):
         return ""
     reason = stiff(discrete, w, x)
     if reason:
-        seen = np.nanmax(np.abs(x[np.isfinite(x)]), initial=0.0)
-        return f"states up to {seen:.1e}; {reason}"
-    return not_finite(discrete, w, x)
+        return f"states up to {np.max(np.abs(x[np.isfinite(x)])):.1e}; {reason}"
+    return "" if np.all(np.isfinite(x)) else not_finite(discrete, w, x)
 
 
 def missing_h1(problem: ControlProblem) -> str:
@@ -68,17 +70,20 @@ def missing_h1(problem: ControlProblem) -> str:
     )
 
 
-def _reason(
-    solution: Solution, discrete: DiscreteProblem, found: BackendResult, start: Flat
-) -> str:
-    """What to say in place of the backend's words; '' where those stand."""
-    w = found.w
-    reason = stiff(discrete, w, solution.states)
-    wild = tame(discrete, solution.states) < len(solution.states)
-    if reason and (wild or any(words in found.message for words in MISLEADING)):
-        infeasible = solution.status == INFEASIBLE
-        return f"{found.message}; {reason}" if infeasible and not wild else reason
-    return _not_a_number(solution, discrete, found, start)
+def _too_long(solution: Solution, discrete: DiscreteProblem, found: BackendResult) -> str:
+    """That the problem is stiff, where states or words show it; '' where they do not."""
+    wild = tame(solution.states) < len(solution.states)
+    misled = any(words in found.message for words in MISLEADING)
+    return stiff(discrete, found.w, solution.states) if wild or misled else ""
+
+
+def _told(solution: Solution, discrete: DiscreteProblem, found: BackendResult) -> str:
+    """What the backend said; float32 by its name, steps that are too long beside it."""
+    said = found.message
+    if solution.options.get("dtype") == "float32":
+        said = said.replace("in float64", "in float32")
+    reason = stiff(discrete, found.w, solution.states) if solution.status == STALLED else ""
+    return f"{said}; {reason}" if reason else said
 
 
 def _not_a_number(
@@ -108,6 +113,8 @@ def _not_a_number(
 def _remedy(what: str, first: str = "") -> str:
     if "no root" in what:
         return f"{first}take a larger depth, whose steps are shorter"
+    if "grows beyond" in what or " inf" in what:
+        return f"{first}bound the controls or the states"
     return f"{first}bound the controls or the states so that it is defined"
 
 

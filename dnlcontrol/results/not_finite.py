@@ -80,7 +80,7 @@ def not_differentiable(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> str
     """The first formula on the edge of its domain, at finite states x; '' where none is."""
     every = chain(costs(discrete, w, x), constraints(discrete, w, x))
     for l in range(discrete.depth):
-        every = chain(every, _sources(discrete, w, x, l + 1, 0, first=l))
+        every = chain(every, _source(discrete, w, x[l, 0], (l + 1, l, 0)))
     for at in every:
         if at.on_an_edge:
             return f"the formula {at.words(discrete)} stands on the edge of where it is defined"
@@ -98,32 +98,35 @@ def _state(discrete: DiscreteProblem, x: np.ndarray, where: tuple[int, ...]) -> 
 
 def _why(discrete: DiscreteProblem, w: Flat, x: np.ndarray, l: int, n: int) -> str:
     """What made the state of sample n not finite at layer l, all before it finite."""
-    for at in chain(_free(discrete, l, n), _sources(discrete, w, x, l, n)):
+    for at in _reads(discrete, w, x, l, n):
         value = at.value
         if not _finite(value):
             return f"the formula {at.words(discrete)} is {value[~np.isfinite(value)][0]}"
-    if not discrete.grid.own[l]:
-        return "it is larger than float64 holds, or its outer map is not finite"
-    for at in _source(discrete, w, x[l - 1, n], (l, l, n)):
-        value = at.value
-        if not _finite(value):
-            return f"the formula {at.words(discrete)} is {value[~np.isfinite(value)][0]}"
-    return f"the implicit step of the rule {discrete.grid.rule!r} has no root beside the state before"
+    if discrete.grid.own[l]:
+        return f"the implicit step of the rule {discrete.grid.rule!r} has no root beside x^{l - 1}"
+    return "it grows beyond what float64 holds"
 
 
-def _free(discrete: DiscreteProblem, l: int, n: int) -> Iterator[Evaluation]:
-    p = discrete.problem
-    if p.formulas.free_term:
-        yield Evaluation(p.formulas.free_term, (discrete.grid.nodes[l], p.x0[n]), n, l)
-
-
-def _sources(
-    discrete: DiscreteProblem, w: Flat, x: np.ndarray, l: int, n: int, first: int = 0
+def _reads(
+    discrete: DiscreteProblem, w: Flat, x: np.ndarray, l: int, n: int
 ) -> Iterator[Evaluation]:
-    """Feature and kernel of the sources first..l-1 that layer l sums."""
-    for s in range(first, l):
-        to = s + 1 if discrete.problem.markov else l
-        yield from _source(discrete, w, x[s, n], (to, s, n))
+    """All that layer l computes of sample n; in an implicit one from the state before."""
+    grid, p = discrete.grid, discrete.problem
+    free, outer = p.formulas.free_term, p.formulas.outer
+    g, z = p.x0[n], np.zeros(p.integral_shape)
+    if free:
+        at = Evaluation(free, (grid.nodes[l], g), n, l)
+        yield at
+        g = at.value
+    pairs = [(s, x[s, n], grid.later[s]) for s in range(l)]
+    pairs += [(l, x[l - 1, n], grid.own[l])] if grid.own[l] else []
+    for s, state, weight in pairs:
+        for at in _source(discrete, w, state, (s + 1 if p.markov and s < l else l, s, n)):
+            yield at
+        z = z + weight * at.value
+    if outer:
+        controls = discrete.controls_at(w, outer, l)
+        yield Evaluation(outer, (grid.nodes[l], g, z, controls), n, l)
 
 
 def _source(

@@ -18,7 +18,7 @@ from dnlcontrol.problem.engines import numpy_engine
 # of an explicit step: |1 + τλ| <= 1 needs τ|λ| <= 2
 STABLE = 2.0
 MARGIN = 0.01  # of the depth that is named: at τ|λ| = 2 itself nothing decays
-# states that are so many times the data are not tame: formulas there say nothing of the problem
+# states that are so many times the first ones may have grown by instability alone
 TAME = 1e3
 MOST_LAYERS = 6
 MOST_SAMPLES = 3
@@ -41,10 +41,15 @@ class Rate:
     sample: int
 
 
-def tame(discrete: DiscreteProblem, x: np.ndarray) -> int:
-    """The number of first layers whose states are finite and of the data's size; at least 1."""
-    largest = TAME * (1.0 + np.max(np.abs(discrete.problem.x0)))
-    over = ~(np.max(np.abs(x).reshape(len(x), -1), axis=1) <= largest)
+def tame(x: np.ndarray) -> int:
+    """The number of first layers whose states x (L+1, N, *state) are finite and of one size.
+
+    That size is the one of the first two layers that are not 0; at least 1.
+    """
+    sizes = np.max(np.abs(x).reshape(len(x), -1), axis=1)
+    first = sizes[sizes > 0][:2]
+    usual = np.max(first[np.isfinite(first)], initial=0.0) or 1.0
+    over = ~(sizes <= TAME * usual)
     return max(int(np.argmax(over)) if np.any(over) else len(x), 1)
 
 
@@ -68,7 +73,7 @@ def stiff(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> str:
 @np.errstate(all="ignore")
 def fastest(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> Rate:
     """The largest |λ| with a negative real part at a few tame layers and samples."""
-    last = min(tame(discrete, x), discrete.depth) - 1
+    last = min(tame(x), discrete.depth) - 1
     best = Rate(0.0, 0, 0)
     for l in np.unique(np.linspace(0, last, MOST_LAYERS).astype(int)).tolist():
         for n in np.unique(np.linspace(0, x.shape[1] - 1, MOST_SAMPLES).astype(int)).tolist():
