@@ -52,12 +52,13 @@ def own_scale(*states: np.ndarray) -> np.ndarray:
 def doubtful(steps: Sequence[np.ndarray], start: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Where Newton's steps (n, d) from ``start`` to ``x`` did not halve from one to the next.
 
-    True also for what is not finite; (n,).
+    True also where x is not finite from a start that is; (n,).
     """
     scale = own_scale(start, x)
     sizes = np.array([np.max(np.abs(step) / scale, axis=-1) for step in steps])
     grew = (sizes[1:] > CONTRACTION * sizes[:-1]) & (sizes[1:] > NEAR)
-    return np.asarray(np.any(grew, axis=0) | ~np.all(np.isfinite(x), axis=-1))
+    lost = np.any(grew, axis=0) | ~np.all(np.isfinite(x), axis=-1)
+    return np.asarray(lost & np.all(np.isfinite(start), axis=-1))
 
 
 def rough(steps: Sequence[np.ndarray], x: np.ndarray, eps: float) -> np.ndarray:
@@ -94,7 +95,8 @@ def chosen(newton: np.ndarray, continued: np.ndarray, start: np.ndarray) -> np.n
 @np.errstate(all="ignore")
 def continued_root(linearised: Linearised, start: np.ndarray, eps: float) -> np.ndarray:
     """The root of x = r(x) that continues ``start`` (n, d); NaN in samples where none does."""
-    theta, increment = np.zeros(len(start)), np.ones(len(start))
+    theta = np.zeros(len(start))
+    increment = np.where(np.all(np.isfinite(start), axis=-1), 1.0, 0.0)
     x = start
     for _ in range(MOST_INCREMENTS):
         ahead = np.minimum(theta + increment, 1.0)

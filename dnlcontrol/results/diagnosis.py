@@ -119,10 +119,15 @@ def _remedy(what: str, first: str = "") -> str:
 
 
 def _single(solution: Solution) -> str:
-    """The limit of float32, where a solve in it stalled."""
-    if solution.options.get("dtype") != "float32" or solution.status != STALLED:
+    """The limit of float32, where a solve in it stalled or went on at one stationarity."""
+    if solution.options.get("dtype") != "float32":
+        return ""
+    norms = [line[2] for line in solution.log]
+    half = len(norms) // 2
+    stands = half > 0 and min(norms[half:]) > 0.5 * min(norms[:half])
+    if solution.status != STALLED and not stands:
         return ""
     return (
-        f"float32 holds seven digits, too few for the tolerance {solution.tolerance:.0e}; "
+        f"float32 holds seven digits, too few for the tolerance {solution.tolerance:.0e} here; "
         "dtype='float64' goes on"
     )
