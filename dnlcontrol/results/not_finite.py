@@ -54,7 +54,7 @@ class Evaluation:
         return Evaluation(self.formula, tuple(moved), self.sample, self.layer, self.source)
 
     def words(self, discrete: DiscreteProblem) -> str:
-        """ "'kernel' at t = 0.5, s = 0.25 (layer 2, source 1), sample 0"."""
+        """As in: 'kernel' at t = 0.5, s = 0.25 (layer 2, source 1), sample 0."""
         t = discrete.grid.nodes
         time, layer = f"t = {t[self.layer]:.6g}", f"layer {self.layer}"
         if self.source is not None:
@@ -88,7 +88,7 @@ def not_differentiable(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> str
 
 
 def _state(discrete: DiscreteProblem, x: np.ndarray, where: tuple[int, ...]) -> str:
-    """ "the state is nan at layer 3 (t = 0.3), sample 0, entry 1"."""
+    """As in: the state is nan at layer 3 (t = 0.3), sample 0, entry 1."""
     l, n, *entry = where
     of = f", entry {', '.join(map(str, entry))}" if entry else ""
     return (
