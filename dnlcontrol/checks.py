@@ -18,7 +18,7 @@ class InputTypeError(InputError, TypeError):
 
 
 class ConvergenceWarning(UserWarning):
-    """A solve stopped before its tolerance; it returns its best iterate, with ``success=False``."""
+    """A solve stopped before its tolerance (``success=False``), or states are not to be trusted."""
 
 
 def reject(argument: str, seen: object, allowed: str) -> NoReturn:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.constraint_rows import Rows
+from dnlcontrol.discretisation.diagonal import refuse_singular
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
@@ -179,8 +180,11 @@ class DiscreteProblem:
 def discretise(problem: ControlProblem, depth: int, rule: str = "left") -> DiscreteProblem:
     """The problem at one depth L with step T/L.
 
-    Raises InputError for what is no problem, a depth below 1 or an unknown rule.
+    Raises InputError for what is no problem, a depth below 1, an unknown rule, or a kernel that is
+    not finite where the rule evaluates it.
     """
     if not isinstance(problem, ControlProblem):
         checks.reject_type("problem", problem, "a ControlProblem")
-    return DiscreteProblem(problem, Grid(depth, problem.horizon, rule))
+    grid = Grid(depth, problem.horizon, rule)
+    refuse_singular(problem, grid)
+    return DiscreteProblem(problem, grid)

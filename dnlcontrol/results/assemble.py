@@ -52,6 +52,7 @@ class Measures:
         return ", ".join(f"{k} {v:.1e}" for k, v in vars(self).items() if not v <= tolerance)
 
 
+@np.errstate(all="ignore")  # what is not finite is told in words
 def assembled(
     discrete: DiscreteProblem,
     found: BackendResult,

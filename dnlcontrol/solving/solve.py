@@ -19,6 +19,7 @@ from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
 from dnlcontrol.results.concentration import concentration_note
+from dnlcontrol.results.diagnosis import explained, untrusted
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.solving.choice import resolved_for
 from dnlcontrol.solving.gate import Gate
@@ -126,6 +127,7 @@ def solve_level(
         found = replace(found, message=f"{found.message} ({since})")
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
     solution = assembled(discrete, found, record, seconds, at)
+    solution = explained(solution, discrete, found, begin.w)
     note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
     if note:
         solution = replace(solution, message=f"{solution.message}; {note}")
@@ -140,6 +142,7 @@ def solve_level(
     return solution, Learnt(found.preconditioner, lowest)
 
 
+@np.errstate(all="ignore")  # what is not finite is told in words
 def _found(
     discrete: DiscreteProblem, begin: StartingPoint, request: Request, checkpoint: Checkpoint | None
 ) -> BackendResult:
@@ -162,7 +165,8 @@ def simulate(
 ) -> np.ndarray:
     """The states (L+1, N, *state shape) of a forward solve.
 
-    ``controls`` as ``start`` in :func:`solve`.
+    ``controls`` as ``start`` in :func:`solve`. A ConvergenceWarning says where states are not
+    finite (a formula, or a step that has no root) or grow because the steps are too long.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> growth = dnl.ControlProblem(x0=np.ones(1), dynamics=dnl.ODE(lambda t, x, u: x))
@@ -172,4 +176,11 @@ def simulate(
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
     discrete = discretise(problem, depth, rule)
-    return Evaluator(discrete, device).states(starting_point(discrete, controls).w)
+    w = starting_point(discrete, controls).w
+    with np.errstate(all="ignore"):
+        x = Evaluator(discrete, device).states(w)
+        doubt = untrusted(discrete, w, x)
+    if doubt:
+        text = f"{problem.name}, simulate, L={depth}: {doubt}"
+        warnings.warn(text, checks.ConvergenceWarning, stacklevel=2)
+    return x

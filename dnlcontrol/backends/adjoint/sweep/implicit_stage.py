@@ -1,7 +1,8 @@
 """One layer of the state equation, x = r(x, z, controls), solved for x and pulled back.
 
 Explicit where the layer's own source has no weight: then r does not read x. Otherwise Newton's
-method, sample by sample, and the implicit function theorem:
+method, sample by sample, to the root that continues the state before (stage_root.py), and the
+implicit function theorem:
 
     dx = (I - r_x)^{-1} (r_z dz + r_u du),      λ = (I - r_x)^{-T} x̄,   z̄ = r_zᵀ λ,   ū = r_uᵀ λ
 """
@@ -13,11 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch.utils._pytree import tree_map
 
 from dnlcontrol.backends.adjoint.sweep.vectorised import Pull, Tensor, Tree, value_and_pull
+from dnlcontrol.discretisation.stage_root import (
+    chosen,
+    continued_root,
+    doubtful,
+    rough,
+    unsettled,
+)
 
 # Newton's method doubles its digits once it is close; more means that the stage has no root nearby
 NEWTON_STEPS = 50
@@ -26,6 +35,8 @@ NEWTON_STEPS = 50
 KEEPS_SLOPE = 1e-2
 # a Newton step of so many units of rounding of the state is noise
 NOISE_UNITS = 4.0
+# further steps for entries that are small beside the largest: each doubles their digits
+REFINEMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -54,18 +65,38 @@ class Stage:
             x = x - _solve(slope, x - self.right(x, z, *self.controls))
         return x
 
-    def _root(self, x: Tensor, z: Tensor, controls: tuple[Tree, ...]) -> Tensor:
+    def _root(self, start: Tensor, z: Tensor, controls: tuple[Tree, ...]) -> Tensor:
+        """Newton's root; the one that continues ``start`` where that may be another."""
+        x, steps = self._newton(start, z, controls)
+        rows = _rows(start), _rows(x)
+        if not np.any(doubtful([_rows(step) for step in steps], *rows)):
+            return self._refined(x, z, controls, steps)
+
+        def linearised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            value, slope = self._linearised(_like(rows, start), z, controls)
+            return _rows(value), slope.cpu().numpy()
+
+        found = continued_root(linearised, rows[0], torch.finfo(x.dtype).eps)
+        further, steps = self._newton(_like(found, start), z, controls)
+        further = self._refined(further, z, controls, steps)
+        return _like(chosen(rows[1], _rows(further), rows[0]), start)
+
+    def _newton(
+        self, x: Tensor, z: Tensor, controls: tuple[Tree, ...]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The state where Newton's method settles, NaN where it does not, and its steps."""
         eps = torch.finfo(x.dtype).eps
         slope = None
         before = None
+        steps: list[Tensor] = []
         for _ in range(NEWTON_STEPS):
             if slope is None:
                 value, slope = self._linearised(x, z, controls)
             else:
                 value = self.right(x, z, *controls)
-            step = _solve(slope, x - value)
-            x = x - step
-            size, scale = _size(step), 1.0 + _size(x)
+            steps.append(_solve(slope, x - value))
+            x = x - steps[-1]
+            size, scale = _size(steps[-1]), 1.0 + _size(x)
             noise = NOISE_UNITS * eps * scale
             # with the ratio of two steps, the next one would be size²/before
             moved = (
@@ -74,12 +105,27 @@ class Stage:
                 else (size > noise) & (size * size > noise * before)
             )
             if not bool(moved.any()):  # NaN compares as settled, and stays NaN
-                return x
+                return x, steps
             if bool((size > KEEPS_SLOPE * (scale if before is None else before)).any()):
                 slope, before = None, None
             else:
                 before = size
-        return torch.where(moved.reshape(-1, *[1] * (x.dim() - 1)), torch.nan, x)
+        return torch.where(moved.reshape(-1, *[1] * (x.dim() - 1)), torch.nan, x), steps
+
+    def _refined(
+        self, x: Tensor, z: Tensor, controls: tuple[Tree, ...], steps: list[Tensor]
+    ) -> Tensor:
+        """Newton steps until every entry, the small ones too, solves its row to rounding."""
+        eps = torch.finfo(x.dtype).eps
+        if not np.any(rough([_rows(step) for step in steps], _rows(x), eps)):
+            return x
+        for _ in range(REFINEMENTS):
+            value, slope = self._linearised(x, z, controls)
+            rows = _rows(x - value), _rows(value), slope.cpu().numpy(), _rows(x)
+            if not np.any(unsettled(*rows, eps)):
+                break
+            x = x - _solve(slope, x - value)
+        return x
 
     def _linearised(
         self, x: Tensor, z: Tensor, controls: tuple[Tree, ...]
@@ -113,6 +159,16 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     """matrix^{-1} right, sample by sample; not finite where a matrix is singular or not finite."""
     solution = torch.linalg.solve_ex(matrix, right.reshape(*matrix.shape[:2], 1))[0]
     return solution.squeeze(-1).reshape(right.shape)
+
+
+def _rows(x: Tensor) -> np.ndarray:
+    """(n, d), the states of the samples as NumPy rows."""
+    return np.asarray(x.reshape(len(x), math.prod(x.shape[1:])).cpu().numpy())
+
+
+def _like(rows: np.ndarray, x: Tensor) -> Tensor:
+    """NumPy rows (n, d) as a tensor like x."""
+    return torch.as_tensor(rows, dtype=x.dtype, device=x.device).reshape(x.shape)
 
 
 def _size(x: Tensor) -> Tensor:

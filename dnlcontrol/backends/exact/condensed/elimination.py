@@ -19,14 +19,11 @@ from functools import cached_property
 import numpy as np
 
 from dnlcontrol.backends.exact.condensed.assembly import HessianBuilder
+from dnlcontrol.backends.exact.condensed.implicit_layer import ImplicitLayer
 from dnlcontrol.backends.exact.condensed.structure import Reduced, Term
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 
 Second = tuple[np.ndarray, np.ndarray, np.ndarray]
-# Newton's method for an implicit layer converges quadratically or, after 50 steps, not at all; it
-# has settled where a step is a few units of rounding
-LAYER_STEPS = 50
-LAYER_ROUNDING = 4.0
 
 
 @dataclass(frozen=True)
@@ -111,31 +108,11 @@ class ReducedPoint:
     def _implicit(self, l: int) -> None:
         """x = G(t_l, g, z + d_l k(t_l, t_l, F(x))) by Newton's method from the layer before.
 
-        Sets x^l and z^l; NaN in x^l where the steps do not settle.
+        Sets x^l and z^l; NaN in x^l where no root continues that state.
         """
-        r, one = self.reduced, np.array([l])
-        assert r.pairs.own is not None
-        pair = slice(r.pairs.own[l], r.pairs.own[l] + 1)
-        q = self.w[r.pair_index[pair]]
-        p = self.w[r.node_index[one]]
-        x = self.x[l - 1]
-        z = self.z[l]
-        eye = np.eye(self.x.shape[-1])
-        for _ in range(LAYER_STEPS):
-            first = r.nodes.kernel.first(r.pair_data(pair), x[None], q)
-            k, kx = (r.grid.own[l] * v[0] for v in first[:2])
-            if r.nodes.outer is not None:
-                outer = r.nodes.outer.first(r.node_data(one), (z + k)[None], p)
-                kx = outer[1][0] @ kx
-            step = np.linalg.solve(eye - kx, (x - self._outer(l, z + k))[..., None])[..., 0]
-            x = x - step
-            small = LAYER_ROUNDING * np.finfo(float).eps * (1.0 + np.abs(x).max(-1))
-            if not np.any(np.abs(step).max(-1) > small):
-                break
-        else:
-            x = np.full_like(x, np.nan)
-        self.x[l] = x
-        self.z[l] += r.grid.own[l] * r.nodes.kernel.value(r.pair_data(pair), x[None], q)[0]
+        stage = ImplicitLayer(self.reduced, l, self.w, self.z[l])
+        self.x[l] = stage.root(self.x[l - 1])
+        self.z[l] += stage.source(self.x[l])
 
     # -- values ----------------------------------------------------------------------------------
     @cached_property
