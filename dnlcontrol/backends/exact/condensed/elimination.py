@@ -84,7 +84,7 @@ class ReducedPoint:
             return
         self.x = np.zeros((r.depth + 1, r.samples, dx))
         self.z = np.zeros((r.depth + 1, r.samples, dz))
-        for l in range(r.depth + 1):
+        for l in range(self._marched(), r.depth + 1):
             before = self.z[l].copy()
             if r.grid.own[l]:
                 self._implicit(l)
@@ -97,6 +97,20 @@ class ReducedPoint:
                 k = r.nodes.kernel.value(r.pair_data(column), x, q)
                 k = r.pairs.weights[column, None, None] * k
                 self.z[r.pairs.reached(l)] += k + before if r.markov else k
+
+    def _marched(self) -> int:
+        """How many implicit layers of a one-step recursion were found at once, in x and z."""
+        r = self.reduced
+        if r.implicit_march is None or r.pairs.own is None:
+            return 0
+        weights = np.stack([r.grid.later, r.grid.own[1:]])
+        own = r.pairs.own
+        data = r.pair_data(own)[:, 0]
+        found = r.implicit_march(weights, data, r.free, self.w[r.pair_index[own]])
+        self.x[: found.settled] = found.x[: found.settled]
+        self.z[: found.settled] = found.z[: found.settled]
+        self.z[found.settled : found.settled + 1] = found.base[found.settled : found.settled + 1]
+        return found.settled
 
     def _outer(self, l: int, z: np.ndarray) -> np.ndarray:
         """G(t_l, g, z), (N, dx)."""

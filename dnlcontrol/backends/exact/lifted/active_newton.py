@@ -249,17 +249,11 @@ def _toggled(bounds: Bounds, side: np.ndarray, values: np.ndarray, wrong: np.nda
 
 
 def _solve(matrix: sparse.csc_matrix, right: np.ndarray) -> np.ndarray | None:
-    """The solution, None where the matrix is singular.
-
-    Structurally so is asked first: SuperLU may crash on it.
-    """
-    from scipy.sparse.csgraph import structural_rank
+    """The solution, None where the factorisation finds the matrix singular."""
     from scipy.sparse.linalg import splu
 
     if not matrix.shape[0]:
         return right
-    if structural_rank(matrix) < matrix.shape[0]:
-        return None
     try:
         solved = splu(matrix).solve(right)
     except RuntimeError:  # exactly singular
@@ -279,11 +273,15 @@ def _triplets(pattern: ca.Sparsity) -> tuple[np.ndarray, np.ndarray]:
 def _restricted(
     places: tuple[np.ndarray, ...], entries: np.ndarray, kept: np.ndarray
 ) -> sparse.csc_matrix:
-    """The kept rows and columns of a symmetric matrix, without entries that are zero."""
+    """The kept rows and columns of a symmetric matrix, with its diagonal even where that is zero.
+
+    Other zeros are left out. With a whole diagonal SuperLU tells a singular matrix by a pivot that
+    is zero; without, it may fail on one that is so by its pattern.
+    """
     number = np.cumsum(kept) - 1
     rows, columns = places
     here = kept[rows] & kept[columns] & (entries != 0.0)
     size = int(np.count_nonzero(kept))
-    return sparse.csc_matrix(
-        (entries[here], (number[rows[here]], number[columns[here]])), shape=(size, size)
-    )
+    diagonal = np.arange(size)
+    i, j = (np.append(number[k[here]], diagonal) for k in (rows, columns))
+    return sparse.csc_matrix((np.append(entries[here], np.zeros(size)), (i, j)), shape=(size, size))
