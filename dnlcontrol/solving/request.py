@@ -53,7 +53,7 @@ DEFAULT: dict[str, object] = {
 }
 
 
-COMMON = ("rule", "start", "tolerance", "max_iterations", "warm")  # keywords of their own
+COMMON = ("rule", "start", "tolerance", "max_iterations", "max_seconds", "warm")  # keywords of their own
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Request:
             "rule": self.rule,
             "tolerance": self.goal.tolerance,
             "max_iterations": self.goal.max_iterations,
+            "max_seconds": self.goal.max_seconds,
             "warm": self.warm,
             **self.options.record(),
         }

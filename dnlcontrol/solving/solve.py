@@ -39,6 +39,7 @@ def solve(
     start: StartLike = None,
     tolerance: float = 1e-8,
     max_iterations: int | None = None,
+    max_seconds: float | None = None,
     warm: Literal["duals", "controls"] = "duals",
     **shorthand: Unpack[Shorthand],
 ) -> Solution:
@@ -54,7 +55,9 @@ def solve(
         branch by increasing depth (extrapolated; the message says so where the minimiser is on
         another branch), a mapping name -> number, array or callable, or a flat vector (size,).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
-    max_iterations : at most so many; None: the method's own.
+    max_iterations : at most so many, of all phases together; None: the method's own.
+    max_seconds : the solve stops after about so many seconds, with the best iterate seen and status
+        1; None: no limit.
     warm : what is taken over from a Solution given as ``start``: "duals", its controls and, if it
         converged, the multipliers of its constraints, prolonged too; "controls", its controls
         alone.
@@ -84,7 +87,7 @@ def solve(
     >>> round(dnl.solve(problem, depth=4, backend="adjoint").value, 12)
     0.25
     """
-    goal = Goal(tolerance, max_iterations)
+    goal = Goal(tolerance, max_iterations, max_seconds)
     request = Request(resolved(backend, shorthand), goal, rule, warm)
     solution, learnt = solve_level(problem, depth, request, start, recall(origin_of(start)))
     remember(solution, learnt)

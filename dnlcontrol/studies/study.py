@@ -42,6 +42,7 @@ def study(
     rule: str = "left",
     tolerance: float = 1e-8,
     max_iterations: int | None = None,
+    max_seconds: float | None = None,
     warm: Literal["duals", "controls"] = "duals",
     source: Mapping[str, Any] | None = None,
     progress: Say | None = None,
@@ -63,7 +64,7 @@ def study(
         ``every`` so many seconds; a study that was killed continues from them.
     reference : the closed form that levels are measured against, else the finest level.
     start : the first level's start, as in :func:`solve`.
-    rule, tolerance, max_iterations, warm : of every level, as in :func:`solve`.
+    rule, tolerance, max_iterations, max_seconds, warm : of every level, as in :func:`solve`.
     progress, follow : called with a line for each level, and with each iterate of the adjoint
         levels.
     shorthand : options of the adjoint levels, as in :func:`solve`, and of the exact ones
@@ -77,7 +78,7 @@ def study(
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
     _check_arguments(problem, reference, progress, follow)
-    goal = Goal(tolerance, max_iterations)
+    goal = Goal(tolerance, max_iterations, max_seconds)
     both = _options(backend, shorthand, bool(exact_to), directory is not None, follow)
     folder = None if directory is None else prepare(directory, problem, ladder, rule)
     kept = Directory(folder, dict(source or {}))

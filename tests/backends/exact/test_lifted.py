@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
+from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.condensed.structure import Reduced
 from dnlcontrol.backends.exact.lifted.active_newton import ActiveNewton
@@ -58,7 +59,7 @@ def interior(
     problem: dnl.ControlProblem, depth: int, rule: str = "left"
 ) -> tuple[InteriorPoint, ReducedEvaluator]:
     evaluator = ReducedEvaluator(dnl.discretise(problem, depth, rule))
-    return InteriorPoint(NodeProgram(evaluator.reduced), 1e-8, 3000), evaluator
+    return InteriorPoint(NodeProgram(evaluator.reduced), 1e-8, Budget()), evaluator
 
 
 @pytest.mark.parametrize("depth", [24, 200])

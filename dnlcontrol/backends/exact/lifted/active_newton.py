@@ -60,6 +60,7 @@ class ActiveNewton:
 
     def __init__(self, solver: InteriorPoint) -> None:
         self.program = solver.program
+        self.budget = solver.budget
         self.first, self.jacobian, self.second = (
             solver.solver.get_function(name) for name in ("nlp_grad_f", "nlp_jac_g", "nlp_hess_l")
         )
@@ -77,9 +78,11 @@ class ActiveNewton:
     def refine(self, point: LiftedPoint, tolerance: float) -> LiftedPoint | None:
         """The minimiser near an interior point, its residuals far below ``tolerance``.
 
-        None where the steps fail or lead elsewhere.
+        None where the steps fail, lead elsewhere or use up the solver's budget.
         """
         start = np.concatenate([point.w, point.x.ravel()])
+        if not np.all(np.isfinite(start)):
+            return None
         rows = np.concatenate(
             [-point.costates.ravel(), point.multipliers[self.program.sides.row_index]]
         )
@@ -98,9 +101,10 @@ class ActiveNewton:
         """Where the steps and the active sets come to rest; None where they do not."""
         seen: set[bytes] = set()
         for _ in range(NEWTON_STEPS):
-            stepped = self._step(at, bound, side)
-            if stepped is None:
+            stepped = None if self.budget.over else self._step(at, bound, side)
+            if stepped is None or not np.all(np.isfinite(stepped.residual)):
                 return None
+            self.budget.take()
             at = stepped
             wrong = np.concatenate(
                 [
