@@ -13,6 +13,8 @@ from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.outcome import Iterate, Outcome
 
+TIME_LIMIT = "raise max_seconds"  # what every message of a solve that ran out of time says
+
 
 class OutOfTime(Exception):
     """Raised by a :class:`Watch` inside a minimiser; the backend that set the watch catches it."""
@@ -46,7 +48,7 @@ class Deadline:
     @property
     def words(self) -> str:
         """The message of a solve that it stopped."""
-        return f"stopped after {self.seconds:g} s; raise max_seconds or start closer"
+        return f"stopped after {self.seconds:g} s; {TIME_LIMIT} or start closer"
 
 
 @dataclass(frozen=True)
