@@ -46,6 +46,7 @@ class Measures:
         return ", ".join(f"{k} {v:.1e}" for k, v in vars(self).items() if not v <= tolerance)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def assembled(
     discrete: DiscreteProblem, found: BackendResult, options: Mapping[str, Any], seconds: float
 ) -> Solution:

@@ -32,7 +32,7 @@ def settle(
 
     Each takes what the solver's budget has left; the point so far where that is nothing.
     """
-    if not np.all(np.isfinite(point.w)):
+    if not np.isfinite(evaluator.value(point.w)):
         return point
     refined = ActiveNewton(solver).refine(point, tolerance)
     if refined is not None and worst(evaluator, refined.w, refined.multipliers) <= 0.5 * tolerance:
@@ -120,7 +120,7 @@ def polish(
         w = outcome.w
         mu = point.multipliers
         reached = outcome.stationarity
-        if reached >= norm:
+        if not reached < norm:
             return point
     at = evaluator.trajectory(w, Multipliers(mu))
     costates = at.integral_costates if solver.program.one_step else at.costates

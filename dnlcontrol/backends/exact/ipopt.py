@@ -98,6 +98,11 @@ def words_of(status: str, budget: Budget) -> str:
     return WORDS.get(status, f"IPOPT stopped: {status}")
 
 
+def iterations_of(stats: Mapping[str, Any]) -> int:
+    """Iterations made; where IPOPT refuses a program before the first, its count is not set."""
+    return int(stats["iter_count"]) if stats.get("iterations") else 0
+
+
 def ipopt_log(stats: Mapping[str, Any]) -> tuple[LogLine, ...]:
     """IPOPT's iterations: number, value, dual infeasibility, barrier parameter, 0."""
     seen = stats.get("iterations") or {}

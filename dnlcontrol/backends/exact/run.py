@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dnlcontrol import checks
 from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.clean_up import settle
@@ -22,9 +24,11 @@ from dnlcontrol.backends.options import Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.sizes import Forecast, forecast
+from dnlcontrol.discretisation.space.flat import Flat
 
 MEMORY_LIMIT_MB = 8000.0
 SECONDS_LIMIT = 3600.0
+LARGEST_START = 1e8  # relative to the free term: a start beyond has been lost by the rule
 
 
 def run(
@@ -90,8 +94,7 @@ def lifted(
             point = None
     if point is None:
         solver = InteriorPoint(program, goal.tolerance, budget, verbose)
-        shape = (discrete.depth + 1, discrete.problem.samples, -1)
-        point = solver.solve(w, evaluator.states(w).reshape(shape))
+        point = solver.solve(w, starting_states(evaluator, w))
     if not point.infeasible and not point.at_limit:
         point = settle(solver, evaluator, point, goal.tolerance)
     ended = verdict(evaluator, w, point, goal.tolerance, budget)
@@ -108,6 +111,19 @@ def lifted(
         one_step=program.one_step,
         formulation="lifted",
     )
+
+
+def starting_states(evaluator: ReducedEvaluator, w: Flat) -> np.ndarray:
+    """The states of w (size,), (L+1, N, entries); the free term where they have left float64.
+
+    States are unknowns of the lifted program: its start need not fulfil the state equation.
+    """
+    free = evaluator.discrete.free_terms
+    states = evaluator.states(w).reshape(free.shape)
+    with np.errstate(invalid="ignore"):
+        lost = ~(np.abs(states) <= LARGEST_START * (1.0 + np.abs(free)))
+    gone = np.logical_or.accumulate(lost.any(axis=2), axis=0)
+    return np.where(gone[:, :, None], free, states)
 
 
 def condensed(

@@ -10,6 +10,7 @@ from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.clean_up import worst
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator, quiet
 from dnlcontrol.backends.exact.condensed.solver import CondensedOutcome
+from dnlcontrol.backends.exact.ipopt import WORDS
 from dnlcontrol.backends.exact.lifted.interior_point import LiftedPoint
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, STALLED
 from dnlcontrol.discretisation.space.flat import Flat
@@ -18,6 +19,7 @@ from dnlcontrol.discretisation.space.flat import Flat
 DOUBLINGS = 20
 # the same, relative to 1 + |side|: rows that grow by rounding alone
 ROW_ROUNDING = 1e-9
+LARGEST_STATE = 1e100  # beyond, squares and products leave float64
 
 UNBOUNDED = (
     "the cost falls without bound along a direction; add a regulariser, or bounds on the controls"
@@ -27,6 +29,12 @@ NOT_REFINED = (
     "weakly determined controls or multipliers; add a regulariser, start closer, or take a larger "
     "depth"
 )
+LOST = {
+    "left": "the states leave float64: the step is too long for these dynamics (stiff, or growing "
+    "fast); take a larger depth or rule='trapezoid'",
+    "trapezoid": "the states are not finite: a stage has no root, or they grow beyond float64; "
+    "bound the controls, start closer, or take a larger depth",
+}
 STOPPED_AT_MINIMISER = "a limit was reached at a point that meets the tolerance"
 
 
@@ -49,13 +57,17 @@ def verdict(
     if worst(evaluator, point.w, point.multipliers) <= tolerance:
         solved = not (point.at_limit or point.infeasible)
         return Verdict(STALLED, point.message if solved else STOPPED_AT_MINIMISER)
+    if not np.all(np.abs(evaluator.states(point.w)) <= LARGEST_STATE):
+        rule = "trapezoid" if evaluator.discrete.grid.implicit else "left"
+        return Verdict(STALLED, LOST[rule])
     if point.infeasible:
         return Verdict(INFEASIBLE, point.message)
     if falls_without_bound(evaluator, start, point.w):
         return Verdict(STALLED, UNBOUNDED)
     if point.at_limit or budget.over:
         return Verdict(LIMIT, budget.words)
-    return Verdict(STALLED, NOT_REFINED if point.converged else point.message)
+    ipopt_converged = point.message.startswith(WORDS["Solve_Succeeded"])
+    return Verdict(STALLED, NOT_REFINED if ipopt_converged else point.message)
 
 
 @quiet

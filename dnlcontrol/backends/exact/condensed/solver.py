@@ -22,6 +22,7 @@ from dnlcontrol.backends.exact.ipopt import (
     first_barrier,
     ipopt_log,
     ipopt_options,
+    iterations_of,
     on_control_bounds,
     words_of,
 )
@@ -30,7 +31,9 @@ from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.active_set import MOST_STEPS, KKTPoint, Patience, newton_on_active
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.newton import newton
-from dnlcontrol.minimise.outcome import Outcome
+from dnlcontrol.minimise.outcome import Iterate, Outcome
+
+LARGEST_CONTROL = 1e20  # beyond, iterates diverge: IPOPT's own bound
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,10 @@ def _unconstrained(
     )
 
 
+class Diverged(Exception):
+    """Raised by :func:`newton_in_time` inside Newton's method, and caught there."""
+
+
 def newton_in_time(
     evaluator: ReducedEvaluator,
     w: Flat,
@@ -101,16 +108,24 @@ def newton_in_time(
 ) -> Outcome:
     """Newton's method from w (size,), at most ``most`` iterations, until the budget is over.
 
-    Its last iterate where the time is.
+    Its last iterate where the time is, or where the controls are beyond LARGEST_CONTROL.
     """
     evaluator.watch = watch = Watch(budget.deadline)
     iterations = min(most, budget.left)
     objective = ReducedObjective(evaluator)
+
+    def tell(iterate: Iterate) -> None:
+        watch.told(iterate)
+        if watch.current is not None and np.abs(watch.current.w).max() > LARGEST_CONTROL:
+            raise Diverged
+
     try:
         with watch.armed():
-            outcome = newton(objective, w, tolerance, iterations, watch.told, cold=cold)
+            outcome = newton(objective, w, tolerance, iterations, tell, cold=cold)
     except OutOfTime:
         outcome = watch.outcome(w)
+    except Diverged:
+        outcome = replace(watch.outcome(w), message=WORDS["Diverging_Iterates"])
     budget.take(outcome.iterations)
     return outcome
 
@@ -274,7 +289,7 @@ def interior_point(
     result = solver(x0=w, lbx=lower, ubx=upper, lbg=low, ubg=high, **duals)
     stats = solver.stats()
     status = str(stats["return_status"])
-    budget.take(int(stats["iter_count"]))
+    budget.take(iterations_of(stats))
     point, lam_g = (np.array(result[k]).ravel() for k in ("x", "lam_g"))
     best = follower.best if status in LIMITS else None
     if best is not None:
@@ -286,6 +301,6 @@ def interior_point(
         message=words_of(status, budget),
         infeasible=status in INFEASIBLE_STATUS,
         at_limit=status in LIMITS,
-        iterations=int(stats["iter_count"]),
+        iterations=iterations_of(stats),
         log=ipopt_log(stats),
     )

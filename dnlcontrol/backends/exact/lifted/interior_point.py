@@ -18,6 +18,7 @@ from dnlcontrol.backends.exact.ipopt import (
     LogLine,
     ipopt_log,
     ipopt_options,
+    iterations_of,
     on_control_bounds,
     words_of,
 )
@@ -133,7 +134,7 @@ class InteriorPoint:
         stats = self.solver.stats()
         point, lam_x, lam_g = (np.array(result[k]).ravel() for k in ("x", "lam_x", "lam_g"))
         status = str(stats["return_status"])
-        self.budget.take(int(stats["iter_count"]))
+        self.budget.take(iterations_of(stats))
         best = self._follower.best if status in LIMITS else None
         if best is not None:
             point, lam_x, lam_g = best.x, best.lam_x, best.lam_g
@@ -145,7 +146,7 @@ class InteriorPoint:
             message=words_of(status, self.budget),
             infeasible=status in INFEASIBLE_STATUS,
             at_limit=status in LIMITS,
-            iterations=int(stats["iter_count"]),
+            iterations=iterations_of(stats),
             evaluations=int(stats["n_call_nlp_f"]),
             on_bounds=lam_x,
             log=ipopt_log(stats),
