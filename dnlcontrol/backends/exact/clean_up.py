@@ -37,7 +37,22 @@ def settle(
     refined = ActiveNewton(solver).refine(point, tolerance)
     if refined is not None and worst(evaluator, refined.w, refined.multipliers) <= 0.5 * tolerance:
         return refined
-    return polish(solver, evaluator, clean_up(solver, evaluator, point), tolerance)
+    polished = polish(solver, evaluator, clean_up(solver, evaluator, point), tolerance)
+    if _distance(evaluator, polished) <= tolerance:
+        return polished
+    found = [point, polished]
+    found += [stabilised(solver, p, tolerance) or p for p in (polished, point)]
+    best = min(found, key=lambda p: _distance(evaluator, p))
+    spent = {k: getattr(polished, k) for k in ("iterations", "evaluations", "log")}
+    return replace(best, **spent)
+
+
+def stabilised(solver: InteriorPoint, point: LiftedPoint, tolerance: float) -> LiftedPoint | None:
+    """By active-set Newton with multipliers that need not be unique; None where that fails."""
+    refined = ActiveNewton(solver, stabilised=True).refine(point, tolerance)
+    if refined is None:
+        return None
+    return replace(refined, message=f"{point.message}; steps with stabilised multipliers")
 
 
 @quiet

@@ -21,11 +21,12 @@ from tests.constrained_problems import constrained
 from tests.random_problems import CASES, build
 
 
+@pytest.mark.parametrize("rule", ["left", "trapezoid"])
 @pytest.mark.parametrize("name", CASES)
-def test_node_derivatives_are_those_of_the_symbolic_graph(name):
+def test_node_derivatives_are_those_of_the_symbolic_graph(name, rule):
     """Values, gradient, Jacobian and Lagrangian's Hessian against CasADi's on the whole graph."""
     made = build(name, 8)
-    discrete = dnl.discretise(constrained(made.problem), made.depth)
+    discrete = dnl.discretise(constrained(made.problem), made.depth, rule)
     if not applies(discrete):
         assert made.problem.formulas.outer is not None
         return

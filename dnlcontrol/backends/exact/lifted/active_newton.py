@@ -35,6 +35,8 @@ OBJECTIVE_RISE = 1e-9
 BOUND_DISTANCE = 1e-3
 # times the metric: curvatures down to 1e-6 of the metric's still converge by two digits a step
 PROXIMAL = 1e-8
+# of the multipliers of stabilised steps: dependent rows keep theirs, others lose 1e-8 of a change
+DUAL_PROXIMAL = 1e-8
 
 Bounds = tuple[np.ndarray, np.ndarray]
 """Lower and upper bounds of a vector."""
@@ -56,9 +58,14 @@ class _State:
 
 
 class ActiveNewton:
-    """Objective, rows and derivatives of an interior-point solver's program, with all bounds."""
+    """Objective, rows and derivatives of an interior-point solver's program, with all bounds.
 
-    def __init__(self, solver: InteriorPoint) -> None:
+    ``stabilised``: with -δ (λ - λ_before) in the active rows, so that rows that depend on each other
+    and on bounds (a state that its equation alone puts on its bound) leave the system regular.
+    """
+
+    def __init__(self, solver: InteriorPoint, stabilised: bool = False) -> None:
+        self.stabilised = stabilised
         self.program = solver.program
         self.budget = solver.budget
         self.first, self.jacobian, self.second = (
@@ -187,10 +194,14 @@ class ActiveNewton:
             minlength=len(kept),
         )
         right = (np.concatenate([-at.gradient, np.nan_to_num(side) - at.values]) - moved)[kept]
-        solved = _solve(_restricted(self._K, entries, kept), right)
+        solved = None
+        if not self.stabilised:
+            solved = _solve(_restricted(self._K, entries, kept), right)
         if solved is None:
-            places = tuple(np.append(k, np.arange(n)) for k in self._K)
-            diagonal = np.append(entries, self.proximal)
+            dual = np.full(len(side), -DUAL_PROXIMAL if self.stabilised else 0.0)
+            places = tuple(np.append(k, np.arange(n + len(side))) for k in self._K)
+            diagonal = np.concatenate([entries, self.proximal, dual])
+            right[int(np.count_nonzero(free)) :] += (dual * at.rows)[kept[n:]]
             solved = _solve(_restricted(places, diagonal, kept), right)
         if solved is None:
             return None
