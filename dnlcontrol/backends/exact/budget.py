@@ -5,7 +5,8 @@ from __future__ import annotations
 from dnlcontrol.backends.options import Goal
 from dnlcontrol.backends.watch import Deadline
 
-ITERATIONS = 3000  # IPOPT's own default
+ITERATIONS = 3000  # of one interior-point solve: IPOPT's own default
+AFTERWARDS = 500  # for what follows it, where no max_iterations is given
 
 
 class Budget:
@@ -17,7 +18,7 @@ class Budget:
     (2, False)
     """
 
-    def __init__(self, iterations: int = ITERATIONS, deadline: Deadline | None = None) -> None:
+    def __init__(self, iterations: int = ITERATIONS + AFTERWARDS, deadline: Deadline | None = None) -> None:
         self.iterations = iterations
         self.deadline = deadline or Deadline()
         self._spent = 0
@@ -25,7 +26,8 @@ class Budget:
     @staticmethod
     def of(goal: Goal) -> Budget:
         """That of a goal, from now on."""
-        return Budget(goal.max_iterations or ITERATIONS, Deadline.after(goal.max_seconds))
+        most = goal.max_iterations or ITERATIONS + AFTERWARDS
+        return Budget(most, Deadline.after(goal.max_seconds))
 
     def take(self, iterations: int = 1) -> None:
         """So many iterations were made."""
@@ -46,6 +48,5 @@ class Budget:
         """The message of a solve that it stopped."""
         if self.deadline.passed:
             return self.deadline.words
-        return (
-            f"stopped after {self.iterations} iterations; raise max_iterations or start closer"
-        )
+        spent = min(self._spent, self.iterations)
+        return f"stopped after {spent} iterations; raise max_iterations or start closer"

@@ -7,6 +7,7 @@ bang-bang solutions look unconverged.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from dnlcontrol.minimise.multipliers import Multipliers
 CLEAN_UP_ROUNDS = 3
 # Newton steps beside a minimiser, where they converge quadratically
 POLISH_ITERATIONS = 50
+# of the tolerance: large multipliers of dependent rows magnify what their residuals keep
+TIGHTER = 0.1
 
 
 @quiet
@@ -40,9 +43,13 @@ def settle(
     polished = polish(solver, evaluator, clean_up(solver, evaluator, point), tolerance)
     if _distance(evaluator, polished) <= tolerance:
         return polished
-    found = [point, polished]
-    found += [stabilised(solver, p, tolerance) or p for p in (polished, point)]
-    best = min(found, key=lambda p: _distance(evaluator, p))
+    best = polished
+    for begin, share in product((polished, point), (1.0, TIGHTER)):
+        found = stabilised(solver, begin, share * tolerance)
+        if found is not None and _distance(evaluator, found) < _distance(evaluator, best):
+            best = found
+        if _distance(evaluator, best) <= tolerance:
+            break
     spent = {k: getattr(polished, k) for k in ("iterations", "evaluations", "log")}
     return replace(best, **spent)
 

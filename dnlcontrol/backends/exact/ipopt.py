@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dnlcontrol.backends.exact.budget import Budget
+from dnlcontrol.backends.exact.budget import ITERATIONS, Budget
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.evaluator import Products
@@ -56,7 +56,7 @@ def ipopt_options(
     # A hundredth of the tolerance leaves room between IPOPT's max-norm and the dual norm that is
     # reported.
     tight = min(1e-2 * tolerance, 1e-9)
-    iterations = budget.left if barrier is None else min(budget.left, WARM_ITERATIONS)
+    iterations = min(budget.left, ITERATIONS if barrier is None else WARM_ITERATIONS)
     options: dict[str, Any] = {
         "ipopt.tol": tight,
         "ipopt.dual_inf_tol": tight,

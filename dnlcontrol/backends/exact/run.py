@@ -95,7 +95,7 @@ def lifted(
     if point is None:
         solver = InteriorPoint(program, goal.tolerance, budget, verbose)
         point = solver.solve(w, starting_states(evaluator, w))
-    if not point.infeasible and not point.at_limit:
+    if not point.infeasible and not budget.over:
         point = settle(solver, evaluator, point, goal.tolerance)
     ended = verdict(evaluator, w, point, goal.tolerance, budget)
     return BackendResult(

@@ -35,7 +35,7 @@ LOST = {
     "trapezoid": "the states are not finite: a stage has no root, or they grow beyond float64; "
     "bound the controls, start closer, or take a larger depth",
 }
-STOPPED_AT_MINIMISER = "a limit was reached at a point that meets the tolerance"
+REFINED = "IPOPT stopped short, Newton steps on the active constraints reached the tolerance"
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def verdict(
 ) -> Verdict:
     """What to say of the point that was found from ``start``, (size,)."""
     if worst(evaluator, point.w, point.multipliers) <= tolerance:
-        solved = not (point.at_limit or point.infeasible)
-        return Verdict(STALLED, point.message if solved else STOPPED_AT_MINIMISER)
+        plain = not (point.at_limit or point.infeasible)
+        return Verdict(STALLED, point.message if plain else REFINED)
     if not np.all(np.abs(evaluator.states(point.w)) <= LARGEST_STATE):
         rule = "trapezoid" if evaluator.discrete.grid.implicit else "left"
         return Verdict(STALLED, LOST[rule])

@@ -170,7 +170,7 @@ def _constrained(
             iterations=spent.iterations + point.iterations,
             log=(*spent.log, *point.log),
         )
-    if point.infeasible or point.at_limit or not np.all(np.isfinite(point.w)):
+    if point.infeasible or budget.over or not np.all(np.isfinite(point.w)):
         return point
     exact = on_active(evaluator, point.w, point.multipliers, tolerance, budget)
     return point if exact is None else replace(point, w=exact.w, multipliers=exact.mu)
