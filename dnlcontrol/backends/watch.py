@@ -52,7 +52,7 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Formed:
     """Controls w (size,) at which the Lagrangian was formed, its value, and μ (rows.size,)."""
 
     w: Flat
@@ -70,9 +70,9 @@ class Watch:
 
     def __init__(self, deadline: Deadline | None = None) -> None:
         self.deadline = deadline or Deadline()
-        self.current: Seen | None = None
+        self.current: Formed | None = None
         self.log: list[Iterate] = []
-        self._last: Seen | None = None
+        self._last: Formed | None = None
         self._armed = False
 
     @contextmanager
@@ -91,22 +91,20 @@ class Watch:
 
     def saw(self, w: Flat, value: float, multipliers: Multipliers | None = None) -> None:
         """The Lagrangian was formed at w."""
-        self._last = Seen(w, value, None if multipliers is None else multipliers.mu)
+        self._last = Formed(w, value, None if multipliers is None else multipliers.mu)
 
     def told(self, iterate: Iterate) -> None:
         """The minimiser is at an iterate: the controls seen last, unless it fell back."""
         self.log.append(iterate)
         if iterate.controls is not None:
-            self.current = Seen(iterate.controls, iterate.value, None)
-        elif self._last is not None and (
-            self.current is None or iterate.value == self._last.value
-        ):
+            self.current = Formed(iterate.controls, iterate.value, None)
+        elif self._last is not None and (self.current is None or iterate.value == self._last.value):
             self.current = self._last
         self.check()
 
     def outcome(self, start: Flat) -> Outcome:
         """The last iterate as a minimiser returns it, not converged; ``start`` where none was."""
-        at = self.current or Seen(start, np.nan, None)
+        at = self.current or Formed(start, np.nan, None)
         return Outcome(
             w=at.w,
             value=at.value,

@@ -53,7 +53,14 @@ DEFAULT: dict[str, object] = {
 }
 
 
-COMMON = ("rule", "start", "tolerance", "max_iterations", "max_seconds", "warm")  # keywords of their own
+COMMON = (
+    "rule",
+    "start",
+    "tolerance",
+    "max_iterations",
+    "max_seconds",
+    "warm",
+)  # keywords of their own
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ def run(
 
     Returns
     -------
-    BackendResult with the status SOLVED, LIMIT (of iterations or time), INFEASIBLE (with rows, as far as
-    the method of multipliers sees) or STALLED.
+    BackendResult with the status SOLVED, LIMIT (of iterations or time), INFEASIBLE (with rows, as
+    far as the method of multipliers sees) or STALLED.
     """
     if options.distributed:
         return _distributed(discrete, start, options, goal, checkpoint)
@@ -257,7 +257,12 @@ def _distributed(
         try:
             with watch.armed():
                 return minimiser(
-                    objective, start.w, goal.tolerance, task.max_iterations, progress, checkpoint=here
+                    objective,
+                    start.w,
+                    goal.tolerance,
+                    task.max_iterations,
+                    progress,
+                    checkpoint=here,
                 )
         except OutOfTime:
             return watch.outcome(start.w)

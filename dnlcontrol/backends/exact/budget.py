@@ -18,7 +18,9 @@ class Budget:
     (2, False)
     """
 
-    def __init__(self, iterations: int = ITERATIONS + AFTERWARDS, deadline: Deadline | None = None) -> None:
+    def __init__(
+        self, iterations: int = ITERATIONS + AFTERWARDS, deadline: Deadline | None = None
+    ) -> None:
         self.iterations = iterations
         self.deadline = deadline or Deadline()
         self._spent = 0

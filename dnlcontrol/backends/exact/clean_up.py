@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator, quiet
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.condensed.solver import newton_in_time, on_active
 from dnlcontrol.backends.exact.lifted.active_newton import ActiveNewton
 from dnlcontrol.backends.exact.lifted.interior_point import InteriorPoint, LiftedPoint
@@ -27,7 +27,6 @@ POLISH_ITERATIONS = 50
 TIGHTER = 0.1
 
 
-@quiet
 def settle(
     solver: InteriorPoint, evaluator: ReducedEvaluator, point: LiftedPoint, tolerance: float
 ) -> LiftedPoint:
@@ -35,7 +34,7 @@ def settle(
 
     Each takes what the solver's budget has left; the point so far where that is nothing.
     """
-    if not np.isfinite(evaluator.value(point.w)):
+    if solver.budget.over or not np.isfinite(evaluator.value(point.w)):
         return point
     refined = ActiveNewton(solver).refine(point, tolerance)
     if refined is not None and worst(evaluator, refined.w, refined.multipliers) <= 0.5 * tolerance:
@@ -62,7 +61,6 @@ def stabilised(solver: InteriorPoint, point: LiftedPoint, tolerance: float) -> L
     return replace(refined, message=f"{point.message}; steps with stabilised multipliers")
 
 
-@quiet
 def worst(evaluator: ReducedEvaluator, w: Flat, mu: RowVector) -> float:
     """The largest measure at w and μ, states recomputed from w; infinite where one is not finite.
 

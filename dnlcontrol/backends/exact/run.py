@@ -7,7 +7,7 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.clean_up import settle
-from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator, quiet
 from dnlcontrol.backends.exact.condensed.solver import minimise
 from dnlcontrol.backends.exact.ipopt import LogLine, first_barrier
 from dnlcontrol.backends.exact.lifted.interior_point import (
@@ -31,6 +31,7 @@ SECONDS_LIMIT = 3600.0
 LARGEST_START = 1e8  # relative to the free term: a start beyond has been lost by the rule
 
 
+@quiet
 def run(
     discrete: DiscreteProblem, start: StartingPoint, options: Exact, goal: Goal
 ) -> BackendResult:

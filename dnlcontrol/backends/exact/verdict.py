@@ -8,7 +8,7 @@ import numpy as np
 
 from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.clean_up import worst
-from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator, quiet
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.condensed.solver import CondensedOutcome
 from dnlcontrol.backends.exact.ipopt import WORDS
 from dnlcontrol.backends.exact.lifted.interior_point import LiftedPoint
@@ -19,7 +19,7 @@ from dnlcontrol.discretisation.space.flat import Flat
 DOUBLINGS = 20
 # the same, relative to 1 + |side|: rows that grow by rounding alone
 ROW_ROUNDING = 1e-9
-LARGEST_STATE = 1e100  # beyond, squares and products leave float64
+LARGEST_STATE = 1e50  # beyond, the square of a cost of squares, and of its gradient, overflow
 
 UNBOUNDED = (
     "the cost falls without bound along a direction; add a regulariser, or bounds on the controls"
@@ -57,20 +57,19 @@ def verdict(
     if worst(evaluator, point.w, point.multipliers) <= tolerance:
         plain = not (point.at_limit or point.infeasible)
         return Verdict(STALLED, point.message if plain else REFINED)
+    if not point.infeasible and falls_without_bound(evaluator, start, point.w):
+        return Verdict(STALLED, UNBOUNDED)
     if not np.all(np.abs(evaluator.states(point.w)) <= LARGEST_STATE):
         rule = "trapezoid" if evaluator.discrete.grid.implicit else "left"
         return Verdict(STALLED, LOST[rule])
     if point.infeasible:
         return Verdict(INFEASIBLE, point.message)
-    if falls_without_bound(evaluator, start, point.w):
-        return Verdict(STALLED, UNBOUNDED)
     if point.at_limit or budget.over:
         return Verdict(LIMIT, budget.words)
     ipopt_converged = point.message.startswith(WORDS["Solve_Succeeded"])
     return Verdict(STALLED, NOT_REFINED if ipopt_converged else point.message)
 
 
-@quiet
 def falls_without_bound(evaluator: ReducedEvaluator, start: Flat, w: Flat) -> bool:
     """Whether J goes on falling from ``start`` through w, at least as fast, within all constraints.
 

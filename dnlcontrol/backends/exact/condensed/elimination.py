@@ -100,17 +100,13 @@ class ReducedPoint:
 
     def _marched(self) -> int:
         """How many implicit layers of a one-step recursion were found at once, in x and z."""
-        r = self.reduced
-        if r.implicit_march is None or r.pairs.own is None:
+        found = self.reduced.stages(self.w)
+        if found is None:
             return 0
-        weights = np.stack([r.grid.later, r.grid.own[1:]])
-        own = r.pairs.own
-        data = r.pair_data(own)[:, 0]
-        found = r.implicit_march(weights, data, r.free, self.w[r.pair_index[own]])
-        self.x[: found.settled] = found.x[: found.settled]
-        self.z[: found.settled] = found.z[: found.settled]
-        self.z[found.settled : found.settled + 1] = found.base[found.settled : found.settled + 1]
-        return found.settled
+        n = found.settled
+        self.x[:n], self.z[:n] = found.x[:n], found.z[:n]
+        self.z[n : n + 1] = found.base[n : n + 1]
+        return n
 
     def _outer(self, l: int, z: np.ndarray) -> np.ndarray:
         """G(t_l, g, z), (N, dx)."""

@@ -110,9 +110,10 @@ class ImplicitMarch:
 
         Data (L+1, k), free terms (L+1, N, dx), controls (L+1, m).
         """
-        N, n, L = self.kernel.samples, self.kernel.outputs, self.depth
+        N, L = self.kernel.samples, self.depth
+        n = self.kernel.outputs
         g = free.transpose(1, 2, 0)[:, :, 1:]
-        results = self._all(
+        arguments = [
             ca.DM.zeros(n, N),
             free[0].T,
             weights[:1],
@@ -122,10 +123,8 @@ class ImplicitMarch:
             g.transpose(1, 0, 2).reshape(n, N * L),
             q[:-1].T,
             q[1:].T,
-        )
-        base, x, z, sizes, last = (
-            v.full().T.reshape(N, L, -1).transpose(1, 0, 2) for v in results
-        )
+        ]
+        base, x, z, sizes, last = (v.full().T.reshape(N, L, -1).transpose(1, 0, 2) for v in results)
         good = _settled(x, free[1:] + base, sizes, last)
         settled = 1 + (L if good.all() else int(np.argmin(good)))
         first = free[:1]

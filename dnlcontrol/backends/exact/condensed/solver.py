@@ -143,9 +143,7 @@ def on_active(
     patience = Patience(steps=min(MOST_STEPS, budget.left))
     try:
         with watch.armed():
-            exact = newton_on_active(
-                evaluator, w, mu, 1.0, 0.1 * tolerance, patience=patience
-            )
+            exact = newton_on_active(evaluator, w, mu, 1.0, 0.1 * tolerance, patience=patience)
     except OutOfTime:
         return None
     budget.take(patience.steps if exact is None else len(exact.log))

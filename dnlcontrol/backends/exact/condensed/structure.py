@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.march import MOST_ENTRIES, ImplicitMarch, March
+from dnlcontrol.backends.exact.condensed.march import MOST_ENTRIES, ImplicitMarch, March, Stages
 from dnlcontrol.backends.exact.condensed.node_function import NodeFunction, count
 from dnlcontrol.backends.exact.condensed.nodes import Nodes
 from dnlcontrol.discretisation.constraint_rows import RowBlock
@@ -87,6 +87,15 @@ class Reduced:
         return (
             ImplicitMarch(kernel, self.depth) if plain and kernel.inputs <= MOST_ENTRIES else None
         )
+
+    def stages(self, w: Flat) -> Stages | None:
+        """All implicit layers of a one-step recursion at w, None where they are not marched."""
+        if self.implicit_march is None or self.pairs.own is None:
+            return None
+        weights = np.stack([self.grid.later, self.grid.own[1:]])
+        own = self.pairs.own
+        data = self.pair_data(own)[:, 0]
+        return self.implicit_march(weights, data, self.free, w[self.pair_index[own]])
 
     # -- the Lagrangian's terms ------------------------------------------------------------------
     def _terms(self) -> list[Term]:

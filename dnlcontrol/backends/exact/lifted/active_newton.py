@@ -60,8 +60,9 @@ class _State:
 class ActiveNewton:
     """Objective, rows and derivatives of an interior-point solver's program, with all bounds.
 
-    ``stabilised``: with -δ (λ - λ_before) in the active rows, so that rows that depend on each other
-    and on bounds (a state that its equation alone puts on its bound) leave the system regular.
+    ``stabilised``: with -δ (λ - λ_before) in the active rows, so that rows that depend on each
+    other and on bounds (a state that its equation alone puts on its bound) leave the system
+    regular.
     """
 
     def __init__(self, solver: InteriorPoint, stabilised: bool = False) -> None:

@@ -107,7 +107,7 @@ class InteriorPoint:
     ) -> LiftedPoint:
         """From controls w (size,) and states x (L+1, N, entries), and the multipliers of ``warm``.
 
-        ``held`` (size,) marks entries that stay fixed at w. At a limit the best iterate is returned.
+        ``held`` (size,) marks entries that stay fixed at w. At a limit: the best iterate.
         """
         space = self.program.discrete.space
         sides = self.program.sides
