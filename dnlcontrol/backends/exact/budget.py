@@ -35,6 +35,10 @@ class Budget:
         """So many iterations were made."""
         self._spent += iterations
 
+    def part(self, most: int) -> Budget:
+        """A budget of at most so many of the iterations left, and the same time."""
+        return Budget(min(most, self.left), self.deadline)
+
     @property
     def left(self) -> int:
         """Iterations left, at least 0."""

@@ -136,7 +136,9 @@ def polish(
         mu = exact.mu
         reached = exact.stationarity
     else:
-        outcome = newton_in_time(evaluator, point.w, tolerance, POLISH_ITERATIONS, solver.budget)
+        part = solver.budget.part(POLISH_ITERATIONS)
+        outcome = newton_in_time(evaluator, point.w, tolerance, part)
+        solver.budget.take(outcome.iterations)
         w = outcome.w
         mu = point.multipliers
         reached = outcome.stationarity

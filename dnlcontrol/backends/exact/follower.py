@@ -60,7 +60,7 @@ class Follower(ca.Callback):
     def get_name_in(self, i: int) -> str:
         return str(ca.nlpsol_out(i))
 
-    def get_name_out(self, i: int) -> str:
+    def get_name_out(self, _i: int) -> str:
         return "stop"
 
     def get_sparsity_in(self, i: int) -> ca.Sparsity:

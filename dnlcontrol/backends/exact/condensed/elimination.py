@@ -104,8 +104,7 @@ class ReducedPoint:
         if found is None:
             return 0
         n = found.settled
-        self.x[:n], self.z[:n] = found.x[:n], found.z[:n]
-        self.z[n : n + 1] = found.base[n : n + 1]
+        self.x[:n], self.z[: n + 1] = found.x[:n], found.z[: n + 1]
         return n
 
     def _outer(self, l: int, z: np.ndarray) -> np.ndarray:

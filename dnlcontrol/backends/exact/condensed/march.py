@@ -60,14 +60,13 @@ class March:
 class Stages:
     """What :class:`ImplicitMarch` found, up to the first layer whose steps did not settle.
 
-    ``settled``: how many layers did, 0 counted; x (L+1, N, dx), z and b (L+1, N, dz) hold beyond
-    them what was found, but b^settled is right.
+    ``settled``: how many layers did, 0 counted. x (L+1, N, dx) and z (L+1, N, dz) hold there, and
+    z^settled is what it is without its own source.
     """
 
     settled: int
     x: np.ndarray
     z: np.ndarray
-    base: np.ndarray
 
 
 class ImplicitMarch:
@@ -124,17 +123,14 @@ class ImplicitMarch:
             q[:-1].T,
             q[1:].T,
         ]
-        base, x, z, sizes, last = (v.full().T.reshape(N, L, -1).transpose(1, 0, 2) for v in results)
+        results = [v.full().T.reshape(N, L, -1).transpose(1, 0, 2) for v in self._all(*arguments)]
+        base, x, z, sizes, last = results
         good = _settled(x, free[1:] + base, sizes, last)
         settled = 1 + (L if good.all() else int(np.argmin(good)))
-        first = free[:1]
-        nothing = np.zeros((1, N, n))
-        return Stages(
-            settled,
-            x=np.concatenate([first, x]),
-            z=np.concatenate([nothing, z]),
-            base=np.concatenate([nothing, base]),
-        )
+        start = np.zeros((1, N, n))
+        z = np.concatenate([start, z])
+        z[settled : settled + 1] = base[settled - 1 : settled]
+        return Stages(settled, np.concatenate([free[:1], x]), z)
 
 
 def _settled(x: np.ndarray, right: np.ndarray, sizes: np.ndarray, last: np.ndarray) -> np.ndarray:

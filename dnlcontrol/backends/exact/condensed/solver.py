@@ -81,7 +81,7 @@ def _unconstrained(
     evaluator: ReducedEvaluator, w: Flat, tolerance: float, budget: Budget, cold: bool
 ) -> CondensedOutcome:
     """Newton's method in the bounds of the controls."""
-    outcome = newton_in_time(evaluator, w, tolerance, budget.left, budget, cold)
+    outcome = newton_in_time(evaluator, w, tolerance, budget, cold)
     log = ((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
     return CondensedOutcome(
         w=outcome.w,
@@ -102,16 +102,14 @@ def newton_in_time(
     evaluator: ReducedEvaluator,
     w: Flat,
     tolerance: float,
-    most: int,
     budget: Budget,
     cold: bool = False,
 ) -> Outcome:
-    """Newton's method from w (size,), at most ``most`` iterations, until the budget is over.
+    """Newton's method from w (size,) until the budget is over.
 
     Its last iterate where the time is, or where the controls are beyond LARGEST_CONTROL.
     """
     evaluator.watch = watch = Watch(budget.deadline)
-    iterations = min(most, budget.left)
     objective = ReducedObjective(evaluator)
 
     def tell(iterate: Iterate) -> None:
@@ -121,7 +119,7 @@ def newton_in_time(
 
     try:
         with watch.armed():
-            outcome = newton(objective, w, tolerance, iterations, tell, cold=cold)
+            outcome = newton(objective, w, tolerance, budget.left, tell, cold=cold)
     except OutOfTime:
         outcome = watch.outcome(w)
     except Diverged:
