@@ -53,6 +53,24 @@ def test_layers_that_do_not_settle_are_left_to_newton_s_method():
     np.testing.assert_array_equal(evaluator.point(w).x, layer_by_layer(evaluator, w).x)
 
 
+def test_the_march_is_left_where_a_layer_does_not_settle():
+    """The first layers at once, the others by Newton's method from there: one path."""
+    problem = dnl.ControlProblem(
+        x0=[0.1],
+        dynamics=dnl.ODE(lambda t, x, u: u.u - x**3),
+        controls={"u": dnl.Control(())},
+        terminal=lambda x, c: x**2,
+    )
+    evaluator = ReducedEvaluator(dnl.discretise(problem, 10, "trapezoid"))
+    w = np.where(np.arange(evaluator.space.size) < 6, 0.1, 1e6)
+    stages = evaluator.reduced.stages(w)
+    assert stages is not None
+    assert 1 < stages.settled < 11
+    x = evaluator.point(w).x
+    assert np.all(np.isfinite(x))
+    np.testing.assert_allclose(x, layer_by_layer(evaluator, w).x, rtol=1e-13, atol=0)
+
+
 def scalar() -> dnl.ControlProblem:
     """min ½ ∫ x² + u², x' = u - x³."""
     return dnl.ControlProblem(
