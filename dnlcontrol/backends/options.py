@@ -316,16 +316,24 @@ class Adjoint:
 
 @dataclass(frozen=True)
 class Goal:
-    """When a solve may stop: ``tolerance`` on stationarity, feasibility and complementarity."""
+    """When a solve may stop: ``tolerance`` on stationarity, feasibility and complementarity.
+
+    ``max_iterations``: of all phases together, None: the method's own; ``max_seconds``: None: no
+    limit.
+    """
 
     tolerance: float = 1e-8
-    max_iterations: int | None = None  # None: the method's own
+    max_iterations: int | None = None
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tolerance", checks.positive("tolerance", self.tolerance))
         if self.max_iterations is not None:
             most = checks.whole("max_iterations", self.max_iterations)
             object.__setattr__(self, "max_iterations", most)
+        if self.max_seconds is not None:
+            limit = checks.positive("max_seconds", self.max_seconds)
+            object.__setattr__(self, "max_seconds", limit)
 
 
 def _flag(argument: str, value: object) -> None:

@@ -37,6 +37,8 @@ GROW_FACTOR = 4.0
 VALUE_NOISE = 1e-13
 # a radius below this, relative to 1 + ‖w‖_A, is some fifty units of rounding of w
 LEAST_RADIUS = 1e-14
+# its square, and the value of a cost that falls without bound up to there, are numbers
+LARGEST_RADIUS = 1e100
 MOST_PRODUCTS = 500  # of one model
 # reduction asked of one model: the next one is better preconditioned by what this one learns
 LEAST_REDUCTION = 2e-2
@@ -171,7 +173,7 @@ def _accept(objective: SmoothFunction, at: State, step: Step, norm: float) -> St
     if ratio < SHRINK_RATIO:
         radius = SHRINK_FACTOR * min(radius, length)
     elif ratio > GROW_RATIO and step.at_radius:
-        radius = GROW_FACTOR * radius
+        radius = min(GROW_FACTOR * radius, LARGEST_RADIUS)
     after = replace(at, radius=radius, inner=step.inner)
     if ratio > ACCEPT_RATIO:
         rate = at.quadratic_rate

@@ -73,6 +73,8 @@ def _options(sub: argparse.ArgumentParser, *without: str) -> None:
             sub.add_argument(f"--{name}", default=argparse.SUPPRESS, **how)
     sub.add_argument("--tolerance", type=float, default=1e-8)
     sub.add_argument("--max-iterations", type=int)
+    text = "stop after about so many seconds (a study: at each level), with the best iterate"
+    sub.add_argument("--max-seconds", type=float, metavar="SECONDS", help=text)
     sub.add_argument("--out", metavar="DIR", help="save the run there")
 
 

@@ -64,6 +64,7 @@ def run_solve(given: argparse.Namespace) -> int:
             start=start,
             tolerance=given.tolerance,
             max_iterations=given.max_iterations,
+            max_seconds=given.max_seconds,
             **shorthand(given),
             **follow,
         )
@@ -94,6 +95,7 @@ def run_study(given: argparse.Namespace) -> int:
             rule=given.rule,
             tolerance=given.tolerance,
             max_iterations=given.max_iterations,
+            max_seconds=given.max_seconds,
             source=file.source,
             progress=line and line.say,
             follow=line,

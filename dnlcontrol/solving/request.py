@@ -53,7 +53,14 @@ DEFAULT: dict[str, object] = {
 }
 
 
-COMMON = ("rule", "start", "tolerance", "max_iterations", "warm")  # keywords of their own
+COMMON = (
+    "rule",
+    "start",
+    "tolerance",
+    "max_iterations",
+    "max_seconds",
+    "warm",
+)  # keywords of their own
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Request:
             "rule": self.rule,
             "tolerance": self.goal.tolerance,
             "max_iterations": self.goal.max_iterations,
+            "max_seconds": self.goal.max_seconds,
             "warm": self.warm,
             **({"chosen": self.chosen} if self.chosen else {}),
             **self.options.record(),

@@ -42,6 +42,7 @@ def solve(
     start: StartLike = None,
     tolerance: float = 1e-8,
     max_iterations: int | None = None,
+    max_seconds: float | None = None,
     warm: Literal["duals", "controls"] = "duals",
     **shorthand: Unpack[Shorthand],
 ) -> Solution:
@@ -59,7 +60,9 @@ def solve(
         branch by increasing depth (extrapolated; the message says so where the minimiser is on
         another branch), a mapping name -> number, array or callable, or a flat vector (size,).
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
-    max_iterations : at most so many; None: the method's own.
+    max_iterations : at most so many, of all phases together; None: the method's own.
+    max_seconds : the solve stops after about so many seconds, with the best iterate seen and status
+        1; None: no limit.
     warm : what is taken over from a Solution given as ``start``: "duals", its controls and, if it
         converged, the multipliers of its constraints, prolonged too; "controls", its controls
         alone.
@@ -90,7 +93,7 @@ def solve(
     >>> round(dnl.solve(problem, depth=4, backend="adjoint").value, 12)
     0.25
     """
-    goal = Goal(tolerance, max_iterations)
+    goal = Goal(tolerance, max_iterations, max_seconds)
     options, reason = resolved_for(problem, depth, rule, backend, shorthand)
     request = Request(options, goal, rule, warm, reason)
     solution, learnt = solve_level(problem, depth, request, start, recall(origin_of(start)))

@@ -44,6 +44,7 @@ def study(
     rule: str = "left",
     tolerance: float = 1e-8,
     max_iterations: int | None = None,
+    max_seconds: float | None = None,
     warm: Literal["duals", "controls"] = "duals",
     source: Mapping[str, Any] | None = None,
     progress: Say | None = None,
@@ -68,7 +69,7 @@ def study(
         ``every`` so many seconds; a study that was killed continues from them.
     reference : the closed form that levels are measured against, else the finest level.
     start : the first level's start, as in :func:`solve`.
-    rule, tolerance, max_iterations, warm : of every level, as in :func:`solve`.
+    rule, tolerance, max_iterations, max_seconds, warm : of every level, as in :func:`solve`.
     progress, follow : called with a line for each level, and with each iterate of the adjoint
         levels.
     orders : increasing exponents of 1/L that the values are extrapolated with, such as (0.5, 1);
@@ -85,7 +86,7 @@ def study(
     exact_to = checks.whole("exact_to", exact_to, 0)
     exponents = None if orders is None else check_orders(orders)
     _check_arguments(problem, reference, progress, follow)
-    goal = Goal(tolerance, max_iterations)
+    goal = Goal(tolerance, max_iterations, max_seconds)
     own = {k: v for k, v in shorthand.items() if not (exact_to and OWNER.get(k) is Exact)}
     name, reason = _primary(problem, ladder[-1], rule, backend, own)
     both = _options(name, shorthand, bool(exact_to), directory is not None, follow)

@@ -53,6 +53,7 @@ WRONG = {
     "factory": (lambda: dnl.TorchOptimiser("adam"), "TorchOptimiser.factory: got 'adam'"),
     "tolerance": (lambda: Goal(tolerance=0), "tolerance: got 0"),
     "iterations": (lambda: Goal(max_iterations=0), "max_iterations: got 0"),
+    "seconds": (lambda: Goal(max_seconds=0), "max_seconds: got 0"),
 }
 
 
@@ -99,7 +100,8 @@ def test_an_object_and_its_words_are_the_same_solve(name: str):
     assert by_object.value == by_words.value
     assert by_object.options == by_words.options
     np.testing.assert_array_equal(by_object.controls["u"].values, by_words.controls["u"].values)
-    common = {"backend", "rule", "tolerance", "max_iterations", "warm", "start", "seeds"}
+    limits = {"tolerance", "max_iterations", "max_seconds"}
+    common = {"backend", "rule", "warm", "start", "seeds"} | limits
     own = {f.name for f in fields(OBJECTS[name])} - {"progress", "every"}
     batches = {"batches"} if "adam" in name else set()
     assert set(by_object.options) == common | own | batches

@@ -186,6 +186,7 @@ def test_options_are_kept_and_reloaded(backend: str, tmp_path):
         "backend": backend,
         "rule": "left",
         "max_iterations": 50,
+        "max_seconds": None,
         "tolerance": 1e-8,
         "warm": "duals",
         "seeds": {"u": 7},

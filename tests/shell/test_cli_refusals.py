@@ -48,6 +48,7 @@ BAD = {
     "formulation of a study": ("study o1_hager --depths 2 --formulation lifted", "--formulation"),
     "no tolerance": ("solve o1_hager --depth 2 --tolerance 0", "tolerance: got 0.0"),
     "NaN as tolerance": ("study o1_hager --depths 2 --tolerance nan", "tolerance: got nan"),
+    "no seconds": ("solve o1_hager --depth 2 --max-seconds 0", "max_seconds: got 0"),
     "no iterations": ("solve o1_hager --depth 2 --max-iterations 0", "max_iterations: got 0"),
     "unknown problem": ("solve no_such_problem --depth 2", "no_such_problem (no such file)"),
     "missing file": ("check {runs}/no_such.py --depth 2", "no_such.py (no such file)"),

@@ -12,6 +12,7 @@ from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, Vector
 from dnlcontrol.backends.adjoint.vectors import Vectors, to_numpy
 from dnlcontrol.backends.adjoint.way import way_of
 from dnlcontrol.backends.found import Counts
+from dnlcontrol.backends.watch import Watch
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.evaluator import Trajectory
@@ -63,6 +64,7 @@ class Evaluator:
         )
         self.lagrangian = Lagrangian(self.sweep)
         self.counts = Counts()
+        self.watch = Watch()  # told what is formed; stops a minimiser in time
         self.vectors = Vectors(self.space, self.device, self.dtype, self.sweep.columns)
         self.way = way_of(self.sweep, self.lagrangian, self.vectors, stored)
 
@@ -95,6 +97,7 @@ class Evaluator:
     # -- reports ---------------------------------------------------------------------------------
     def trajectory(self, w: Flat, multipliers: Multipliers | None = None) -> Trajectory:
         """Everything known at one control, with the multipliers' Lagrangian."""
+        self.watch.check()
         gradient = self.vectors.zeros()
         u, out = self.vectors.controls(w), self.vectors.views(gradient)
         values: list[float] = []
@@ -114,6 +117,7 @@ class Evaluator:
             np.concatenate([to_numpy(p) for p in parts], axis=1)
             for parts in zip(*pieces, strict=True)
         )
+        self.watch.saw(w, sum(values) + penalty, multipliers)
         return Trajectory(
             value=sum(values) + penalty,
             gradient=g,

@@ -48,6 +48,7 @@ class GaussNewtonObjective(Objective):
 
     def product(self, w: Flat, d: Flat) -> Flat:
         """H_GN d (size,), timed and counted as a Hessian product."""
+        self.evaluator.watch.check()
         counts, began = self.evaluator.counts, time.perf_counter()
         found = gauss_newton_product(self.evaluator, w, d, self.multipliers)
         counts.hessians += 1

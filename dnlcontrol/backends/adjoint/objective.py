@@ -36,12 +36,15 @@ class Objective:
         return self.evaluator.space
 
     def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
+        self.evaluator.watch.check()
         began = time.perf_counter()
         found = self.evaluator.value_and_gradient(w, self.multipliers)
         self.evaluator.counts.gradient_seconds += time.perf_counter() - began
+        self.evaluator.watch.saw(w, found[0], self.multipliers)
         return found
 
     def hessian_product(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
+        self.evaluator.watch.check()
         began = time.perf_counter()
         found = self.evaluator.hessian_product(w, d, self.multipliers)
         self.evaluator.counts.hessian_seconds += time.perf_counter() - began

@@ -28,13 +28,14 @@ from dnlcontrol.backends.options import (
     TorchOptimiser,
 )
 from dnlcontrol.backends.starting_point import StartingPoint
+from dnlcontrol.backends.watch import TIME_LIMIT, Deadline, OutOfTime, Watch
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.minimise.augmented_lagrangian import Minimiser, augmented_lagrangian
 from dnlcontrol.minimise.lbfgs import lbfgs
 from dnlcontrol.minimise.newton import newton
-from dnlcontrol.minimise.outcome import Outcome, Progress, lines
+from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress, lines
 from dnlcontrol.minimise.preconditioner import Preconditioner, learner
 
 CONSTRAINED_LIMIT = 1000  # iterations over all multiplier updates together
@@ -55,17 +56,26 @@ def run(
 
     Returns
     -------
-    BackendResult with the status SOLVED, LIMIT (of iterations), INFEASIBLE (with rows, as far as
-    the method of multipliers sees) or STALLED.
+    BackendResult with the status SOLVED, LIMIT (of iterations or time), INFEASIBLE (with rows, as
+    far as the method of multipliers sees) or STALLED.
     """
     if options.distributed:
         return _distributed(discrete, start, options, goal, checkpoint)
     evaluator = Evaluator(discrete, options.device, options.dtype, options.chunk)
     if checkpoint:
         checkpoint.open(evaluator.counts)
-    told = replace(options, progress=_with_work(options.progress, evaluator))
+    progress = _with_work(options.progress, evaluator)
+    if goal.max_seconds is None:
+        task = Task(evaluator, start, replace(options, progress=progress), goal, checkpoint)
+        return MINIMISE[type(options.method)](task)
+    evaluator.watch = watch = Watch(Deadline.after(goal.max_seconds))
+    told = replace(options, progress=_watched(progress, watch))
     task = Task(evaluator, start, told, goal, checkpoint)
-    return MINIMISE[type(options.method)](task)
+    try:
+        with watch.armed():
+            return MINIMISE[type(options.method)](task)
+    except OutOfTime:
+        return task.out_of_time(watch)
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,8 @@ class Task:
         self, outcome: Outcome, most: int, preconditioner: Preconditioner | None = None
     ) -> BackendResult:
         """Of a minimiser without constraint rows that may have made ``most`` iterations."""
-        stopped = LIMIT if outcome.iterations >= most else STALLED
+        late = TIME_LIMIT in outcome.message
+        stopped = LIMIT if late or outcome.iterations >= most else STALLED
         return BackendResult(
             self.evaluator,
             outcome.w,
@@ -102,6 +113,20 @@ class Task:
             log=lines(outcome.log),
             preconditioner=preconditioner,
             ends=outcome.ends,
+        )
+
+    def out_of_time(self, watch: Watch) -> BackendResult:
+        """The last iterate before the deadline."""
+        outcome = watch.outcome(self.start.w)
+        mu = watch.current.mu if watch.current is not None else None
+        return BackendResult(
+            self.evaluator,
+            outcome.w,
+            np.zeros(self.evaluator.rows.size) if mu is None else mu,
+            outcome.message,
+            LIMIT,
+            outcome.iterations,
+            log=lines(outcome.log),
         )
 
 
@@ -225,15 +250,36 @@ def _distributed(
     evaluator = distributed.SharedEvaluator(discrete, options.device, options.dtype, options.chunk)
     task = Task(evaluator, start, options, goal, checkpoint)
     minimiser = partial(newton, cold=start.cold) if isinstance(options.method, Newton) else lbfgs
-    progress = _with_work(options.progress, evaluator)
+    evaluator.watch = watch = Watch(Deadline.after(goal.max_seconds))
+    progress = _watched(_with_work(options.progress, evaluator), watch)
 
     def minimise_here(objective: Objective) -> Outcome:
         here = checkpoint.open(evaluator.counts) if checkpoint else None
-        return minimiser(
-            objective, start.w, goal.tolerance, task.max_iterations, progress, checkpoint=here
-        )
+        try:
+            with watch.armed():
+                return minimiser(
+                    objective,
+                    start.w,
+                    goal.tolerance,
+                    task.max_iterations,
+                    progress,
+                    checkpoint=here,
+                )
+        except OutOfTime:
+            return watch.outcome(start.w)
 
     return task.result(distributed.minimise(evaluator, minimise_here), task.max_iterations)
+
+
+def _watched(progress: Progress | None, watch: Watch) -> Progress:
+    """The caller's progress, and then the watch's, which may raise OutOfTime."""
+
+    def tell(iterate: Iterate) -> None:
+        if progress is not None:
+            progress(iterate)
+        watch.told(iterate)
+
+    return tell
 
 
 def _with_work(progress: Progress | None, evaluator: Evaluator) -> Progress | None:

@@ -126,6 +126,7 @@ def partition(rng: np.random.Generator, samples: int, size: int) -> list[np.ndar
 
 def batch_gradient(evaluator: Evaluator, w: Flat, rows: np.ndarray) -> tuple[float, Flat]:
     """Unbiased estimates of J and dJ/dw (size,) from the samples ``rows`` (m,), with penalties."""
+    evaluator.watch.check()
     u = evaluator.vectors.controls(w)
     flat = evaluator.vectors.zeros()
     total = 0.0

@@ -82,6 +82,7 @@ class FrozenHamiltonian:
         return self.evaluator.space
 
     def value_and_gradient(self, w: Flat) -> tuple[float, Flat]:
+        self.evaluator.watch.check()
         self.evaluator.counts.gradients += 1
         flat = self.evaluator.vectors.tensor(w)
         with torch.no_grad():
@@ -90,6 +91,7 @@ class FrozenHamiltonian:
         return value + self.space.add_penalty_gradient(w, gradient), gradient
 
     def hessian_product(self, w: Flat, d: Flat) -> np.ndarray:
+        self.evaluator.watch.check()
         self.evaluator.counts.hessians += 1
         flat, along = self.evaluator.vectors.tensor(w), self.evaluator.vectors.tensor(d)
         product = np.asarray(jvp(grad(self._value), (flat,), (along,))[1].double().cpu())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dnlcontrol.backends.exact.budget import ITERATIONS, Budget
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.evaluator import Products
@@ -16,17 +17,25 @@ from dnlcontrol.minimise.multipliers import Multipliers
 WORDS = {
     "Solve_Succeeded": "IPOPT converged",
     "Solved_To_Acceptable_Level": "IPOPT converged to its acceptable level",
-    "Maximum_Iterations_Exceeded": "IPOPT used up its iterations; raise max_iterations or start "
-    "closer",
     "Infeasible_Problem_Detected": "IPOPT found the constraints locally infeasible; loosen a "
     "bound or start elsewhere",
     "Search_Direction_Becomes_Too_Small": "IPOPT could make no more progress in float64",
     "Restoration_Failed": "IPOPT could not restore feasibility; start from a feasible control",
-    "Diverging_Iterates": "the iterates diverge: the problem seems unbounded; add a regulariser "
-    "or bounds",
+    "Diverging_Iterates": "the iterates diverge; bound the controls, add a regulariser, start "
+    "closer, or take a larger depth",
     "Invalid_Number_Detected": "a formula gave NaN or infinity; bound the controls or the states",
     "Not_Enough_Degrees_Of_Freedom": "there are more equality constraints than controls; drop some",
+    "Invalid_Problem_Definition": "two constraints contradict each other: a lower side lies above "
+    "an upper one; loosen one of them",
 }
+# iterations (IPOPT's count, or the calls that a :class:`Follower` counts) or time
+LIMITS = {
+    "Maximum_Iterations_Exceeded",
+    "Maximum_CpuTime_Exceeded",
+    "Maximum_WallTime_Exceeded",
+    "User_Requested_Stop",
+}
+INFEASIBLE_STATUS = {"Infeasible_Problem_Detected", "Invalid_Problem_Definition"}
 
 # A start with multipliers: a small first barrier parameter, and a start that is hardly moved off
 # its bounds. Where it has not converged after WARM_ITERATIONS, the multipliers were of no use.
@@ -34,19 +43,20 @@ WORDS = {
 WARM_BARRIER = 1e-6
 WARM_PUSH = 1e-13
 WARM_ITERATIONS = 100
+LEAST_SECONDS = 1e-3  # IPOPT takes no time limit of 0
 
 LogLine = tuple[int, float, float, float, int]
 """One iteration: number, value, dual infeasibility, barrier parameter (or radius), inner steps."""
 
 
 def ipopt_options(
-    tolerance: float, max_iterations: int, verbose: bool, barrier: float | None = None
+    tolerance: float, budget: Budget, verbose: bool, barrier: float | None = None
 ) -> dict[str, Any]:
     """What both formulations ask of IPOPT; with a first ``barrier`` parameter it starts warm."""
     # A hundredth of the tolerance leaves room between IPOPT's max-norm and the dual norm that is
     # reported.
     tight = min(1e-2 * tolerance, 1e-9)
-    iterations = max_iterations if barrier is None else min(max_iterations, WARM_ITERATIONS)
+    iterations = min(budget.left, ITERATIONS if barrier is None else WARM_ITERATIONS)
     options: dict[str, Any] = {
         "ipopt.tol": tight,
         "ipopt.dual_inf_tol": tight,
@@ -56,7 +66,11 @@ def ipopt_options(
         "ipopt.max_iter": iterations,
         "ipopt.bound_relax_factor": 0.0,
         "error_on_fail": False,
+        # it would print of equality constraints that outnumber the unknowns
+        "inputs_check": False,
     }
+    if np.isfinite(budget.deadline.end):
+        options["ipopt.max_wall_time"] = max(budget.deadline.left, LEAST_SECONDS)
     if barrier is not None:
         options |= {"ipopt.warm_start_init_point": "yes", "ipopt.mu_init": barrier}
         for name in (
@@ -75,6 +89,18 @@ def ipopt_options(
             "show_eval_warnings": False,
         }
     return options
+
+
+def words_of(status: str, budget: Budget) -> str:
+    """The message of a solve that ended with a status of IPOPT's."""
+    if status in LIMITS:
+        return budget.words
+    return WORDS.get(status, f"IPOPT stopped: {status}")
+
+
+def iterations_of(stats: Mapping[str, Any]) -> int:
+    """Iterations made; where IPOPT refuses a program before the first, its count is not set."""
+    return int(stats["iter_count"]) if stats.get("iterations") else 0
 
 
 def ipopt_log(stats: Mapping[str, Any]) -> tuple[LogLine, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dnlcontrol import checks
+from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.clean_up import settle
-from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator, quiet
 from dnlcontrol.backends.exact.condensed.solver import minimise
 from dnlcontrol.backends.exact.ipopt import LogLine, first_barrier
 from dnlcontrol.backends.exact.lifted.interior_point import (
@@ -15,17 +18,20 @@ from dnlcontrol.backends.exact.lifted.interior_point import (
 )
 from dnlcontrol.backends.exact.lifted.node_program import NodeProgram, applies
 from dnlcontrol.backends.exact.lifted.transcription import Transcription
-from dnlcontrol.backends.found import INFEASIBLE, LIMIT, STALLED, BackendResult
+from dnlcontrol.backends.exact.verdict import verdict
+from dnlcontrol.backends.found import BackendResult
 from dnlcontrol.backends.options import Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.sizes import Forecast, forecast
+from dnlcontrol.discretisation.space.flat import Flat
 
-ITERATIONS = 3000
 MEMORY_LIMIT_MB = 8000.0
 SECONDS_LIMIT = 3600.0
+LARGEST_START = 1e8  # relative to the free term: a start beyond has been lost by the rule
 
 
+@quiet
 def run(
     discrete: DiscreteProblem, start: StartingPoint, options: Exact, goal: Goal
 ) -> BackendResult:
@@ -69,36 +75,36 @@ def lifted(
 
     Without multipliers where those do not help.
     """
+    budget = Budget.of(goal)
     evaluator = ReducedEvaluator(discrete)
     program: Program = (
         NodeProgram(evaluator.reduced) if applies(discrete) else Transcription(discrete)
     )
     w, mu = start.w, start.mu
-    max_iterations = goal.max_iterations or ITERATIONS
     spent = 0
     lines: tuple[LogLine, ...] = ()
     point: LiftedPoint | None = None
     if mu is not None:
         carried = carried_point(evaluator, program, w, mu)
         barrier = first_barrier(evaluator, w, mu)
-        solver = InteriorPoint(program, goal.tolerance, max_iterations, verbose, barrier)
+        solver = InteriorPoint(program, goal.tolerance, budget, verbose, barrier)
         point = solver.solve(w, carried.x, warm=carried)
-        if not point.converged and point.iterations < max_iterations:
+        if not point.converged and not budget.over:
             spent = point.iterations
             lines = point.log
             point = None
     if point is None:
-        solver = InteriorPoint(program, goal.tolerance, max_iterations, verbose)
-        shape = (discrete.depth + 1, discrete.problem.samples, -1)
-        point = solver.solve(w, evaluator.states(w).reshape(shape))
-    if not point.infeasible and not point.out_of_iterations:
+        solver = InteriorPoint(program, goal.tolerance, budget, verbose)
+        point = solver.solve(w, starting_states(evaluator, w))
+    if not point.infeasible and not budget.over:
         point = settle(solver, evaluator, point, goal.tolerance)
+    ended = verdict(evaluator, w, point, goal.tolerance, budget)
     return BackendResult(
         evaluator,
         point.w,
         point.multipliers,
-        point.message,
-        INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED,
+        ended.message,
+        ended.status,
         spent + point.iterations,
         log=(*lines, *point.log),
         nfev=point.evaluations,
@@ -108,23 +114,37 @@ def lifted(
     )
 
 
+def starting_states(evaluator: ReducedEvaluator, w: Flat) -> np.ndarray:
+    """The states of w (size,), (L+1, N, entries); the free term where they have left float64.
+
+    States are unknowns of the lifted program: its start need not fulfil the state equation.
+    """
+    free = evaluator.discrete.free_terms
+    states = evaluator.states(w).reshape(free.shape)
+    with np.errstate(invalid="ignore"):
+        lost = ~(np.abs(states) <= LARGEST_START * (1.0 + np.abs(free)))
+    gone = np.logical_or.accumulate(lost.any(axis=2), axis=0)
+    return np.where(gone[:, :, None], free, states)
+
+
 def condensed(
     discrete: DiscreteProblem, start: StartingPoint, goal: Goal, verbose: bool
 ) -> BackendResult:
     """States eliminated: dense Newton, or IPOPT on the reduced functions with constraints."""
+    budget = Budget.of(goal)
     reduced = ReducedEvaluator(discrete)
-    max_iterations = goal.max_iterations or ITERATIONS
     point = minimise(
-        reduced, start.w, goal.tolerance, max_iterations, verbose, cold=start.cold, mu=start.mu
+        reduced, start.w, goal.tolerance, budget, verbose, cold=start.cold, mu=start.mu
     )
+    ended = verdict(reduced, start.w, point, goal.tolerance, budget)
     lam, zbar, _ = reduced.point(point.w).adjoint(point.multipliers)
     one_step = discrete.problem.dynamics.is_ode
     return BackendResult(
         reduced,
         point.w,
         point.multipliers,
-        point.message,
-        INFEASIBLE if point.infeasible else LIMIT if point.out_of_iterations else STALLED,
+        ended.message,
+        ended.status,
         point.iterations,
         log=point.log,
         costates=zbar if one_step else lam,

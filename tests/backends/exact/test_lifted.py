@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
+from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.condensed.structure import Reduced
 from dnlcontrol.backends.exact.lifted.active_newton import ActiveNewton
@@ -20,11 +21,12 @@ from tests.constrained_problems import constrained
 from tests.random_problems import CASES, build
 
 
+@pytest.mark.parametrize("rule", ["left", "trapezoid"])
 @pytest.mark.parametrize("name", CASES)
-def test_node_derivatives_are_those_of_the_symbolic_graph(name):
+def test_node_derivatives_are_those_of_the_symbolic_graph(name, rule):
     """Values, gradient, Jacobian and Lagrangian's Hessian against CasADi's on the whole graph."""
     made = build(name, 8)
-    discrete = dnl.discretise(constrained(made.problem), made.depth)
+    discrete = dnl.discretise(constrained(made.problem), made.depth, rule)
     if not applies(discrete):
         assert made.problem.formulas.outer is not None
         return
@@ -58,7 +60,7 @@ def interior(
     problem: dnl.ControlProblem, depth: int, rule: str = "left"
 ) -> tuple[InteriorPoint, ReducedEvaluator]:
     evaluator = ReducedEvaluator(dnl.discretise(problem, depth, rule))
-    return InteriorPoint(NodeProgram(evaluator.reduced), 1e-8, 3000), evaluator
+    return InteriorPoint(NodeProgram(evaluator.reduced), 1e-8, Budget()), evaluator
 
 
 @pytest.mark.parametrize("depth", [24, 200])

@@ -81,7 +81,7 @@ class ReducedPoint:
             return
         self.x = np.zeros((r.depth + 1, r.samples, dx))
         self.z = np.zeros((r.depth + 1, r.samples, dz))
-        for l in range(r.depth + 1):
+        for l in range(self._marched(), r.depth + 1):
             before = self.z[l].copy()
             if r.grid.own[l]:
                 self._implicit(l)
@@ -94,6 +94,15 @@ class ReducedPoint:
                 k = r.nodes.kernel.value(r.pair_data(column), x, q)
                 k = r.pairs.weights[column, None, None] * k
                 self.z[r.pairs.reached(l)] += k + before if r.markov else k
+
+    def _marched(self) -> int:
+        """How many implicit layers of a one-step recursion were found at once, in x and z."""
+        found = self.reduced.stages(self.w)
+        if found is None:
+            return 0
+        n = found.settled
+        self.x[:n], self.z[: n + 1] = found.x[:n], found.z[: n + 1]
+        return n
 
     def _outer(self, l: int, z: np.ndarray) -> np.ndarray:
         """G(t_l, g, z), (N, dx)."""

@@ -10,20 +10,30 @@ import casadi as ca
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.condensed.objective import ReducedObjective
+from dnlcontrol.backends.exact.follower import Follower
 from dnlcontrol.backends.exact.ipopt import (
+    INFEASIBLE_STATUS,
+    LIMITS,
     WORDS,
     LogLine,
     first_barrier,
     ipopt_log,
     ipopt_options,
+    iterations_of,
     on_control_bounds,
+    words_of,
 )
+from dnlcontrol.backends.watch import OutOfTime, Watch
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
-from dnlcontrol.minimise.active_set import newton_on_active
+from dnlcontrol.minimise.active_set import MOST_STEPS, KKTPoint, Patience, newton_on_active
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.newton import newton
+from dnlcontrol.minimise.outcome import Iterate, Outcome
+
+LARGEST_CONTROL = 1e20  # beyond, iterates diverge: IPOPT's own bound
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class CondensedOutcome:
     multipliers: RowVector
     message: str
     infeasible: bool
-    out_of_iterations: bool
+    at_limit: bool
     iterations: int
     log: tuple[LogLine, ...] = ()
 
@@ -48,7 +58,7 @@ def minimise(
     evaluator: ReducedEvaluator,
     w: Flat,
     tolerance: float,
-    max_iterations: int,
+    budget: Budget,
     verbose: bool = False,
     cold: bool = True,
     mu: RowVector | None = None,
@@ -63,48 +73,102 @@ def minimise(
     """
     with threadpool_limits(limits=1, user_api="blas"):
         if evaluator.rows.size:
-            return _constrained(evaluator, w, tolerance, max_iterations, verbose, mu)
-        return _unconstrained(evaluator, w, tolerance, max_iterations, cold)
+            return _constrained(evaluator, w, tolerance, budget, verbose, mu)
+        return _unconstrained(evaluator, w, tolerance, budget, cold)
 
 
 def _unconstrained(
-    evaluator: ReducedEvaluator, w: Flat, tolerance: float, max_iterations: int, cold: bool
+    evaluator: ReducedEvaluator, w: Flat, tolerance: float, budget: Budget, cold: bool
 ) -> CondensedOutcome:
     """Newton's method in the bounds of the controls."""
-    outcome = newton(ReducedObjective(evaluator), w, tolerance, max_iterations, cold=cold)
+    outcome = newton_in_time(evaluator, w, tolerance, budget, cold)
     log = ((i.iteration, i.value, i.stationarity, i.radius, i.inner) for i in outcome.log)
     return CondensedOutcome(
         w=outcome.w,
         multipliers=np.zeros(0),
         message=outcome.message,
         infeasible=False,
-        out_of_iterations=outcome.iterations >= max_iterations and not outcome.converged,
+        at_limit=budget.over and not outcome.converged,
         iterations=outcome.iterations,
         log=tuple(log),
     )
+
+
+class Diverged(Exception):
+    """Raised by :func:`newton_in_time` inside Newton's method, and caught there."""
+
+
+def newton_in_time(
+    evaluator: ReducedEvaluator,
+    w: Flat,
+    tolerance: float,
+    budget: Budget,
+    cold: bool = False,
+) -> Outcome:
+    """Newton's method from w (size,) until the budget is over.
+
+    Its last iterate where the time is, or where the controls are beyond LARGEST_CONTROL.
+    """
+    evaluator.watch = watch = Watch(budget.deadline)
+    objective = ReducedObjective(evaluator)
+
+    def tell(iterate: Iterate) -> None:
+        watch.told(iterate)
+        if watch.current is not None and np.abs(watch.current.w).max() > LARGEST_CONTROL:
+            raise Diverged
+
+    try:
+        with watch.armed():
+            outcome = newton(objective, w, tolerance, budget.left, tell, cold=cold)
+    except OutOfTime:
+        outcome = watch.outcome(w)
+    except Diverged:
+        outcome = replace(watch.outcome(w), message=WORDS["Diverging_Iterates"])
+    budget.take(outcome.iterations)
+    return outcome
+
+
+def on_active(
+    evaluator: ReducedEvaluator, w: Flat, mu: RowVector, tolerance: float, budget: Budget
+) -> KKTPoint | None:
+    """Newton steps on the active rows, to a tenth of the tolerance; None where they fail.
+
+    Or where the budget is over first.
+    """
+    if budget.over:
+        return None
+    evaluator.watch = watch = Watch(budget.deadline)
+    patience = Patience(steps=min(MOST_STEPS, budget.left))
+    try:
+        with watch.armed():
+            exact = newton_on_active(evaluator, w, mu, 1.0, 0.1 * tolerance, patience=patience)
+    except OutOfTime:
+        return None
+    budget.take(patience.steps if exact is None else len(exact.log))
+    return exact
 
 
 def _constrained(
     evaluator: ReducedEvaluator,
     w: Flat,
     tolerance: float,
-    max_iterations: int,
+    budget: Budget,
     verbose: bool,
     mu: RowVector | None,
 ) -> CondensedOutcome:
     """IPOPT, again without μ where it was of no use, then steps on the active rows."""
-    point = interior_point(evaluator, w, tolerance, max_iterations, verbose, mu)
-    if mu is not None and not point.converged and point.iterations < max_iterations:
+    point = interior_point(evaluator, w, tolerance, budget, verbose, mu)
+    if mu is not None and not point.converged and not budget.over:
         spent = point
-        point = interior_point(evaluator, w, tolerance, max_iterations, verbose)
+        point = interior_point(evaluator, w, tolerance, budget, verbose)
         point = replace(
             point,
             iterations=spent.iterations + point.iterations,
             log=(*spent.log, *point.log),
         )
-    if point.infeasible or point.out_of_iterations:
+    if point.infeasible or budget.over or not np.all(np.isfinite(point.w)):
         return point
-    exact = newton_on_active(evaluator, point.w, point.multipliers, 1.0, 0.1 * tolerance)
+    exact = on_active(evaluator, point.w, point.multipliers, tolerance, budget)
     return point if exact is None else replace(point, w=exact.w, multipliers=exact.mu)
 
 
@@ -196,21 +260,24 @@ def interior_point(
     evaluator: ReducedEvaluator,
     w: Flat,
     tolerance: float,
-    max_iterations: int,
+    budget: Budget,
     verbose: bool,
     mu: RowVector | None = None,
 ) -> CondensedOutcome:
-    """IPOPT on J(w), c(w); from w and μ.
+    """IPOPT on J(w), c(w); from w and μ. At a limit the best iterate.
 
     With exact first derivatives and the exact dense Hessian of the Lagrangian.
     """
     barrier = None if mu is None else first_barrier(evaluator, w, mu)
     callbacks = _Callbacks(evaluator)
-    options = ipopt_options(tolerance, max_iterations, verbose, barrier) | callbacks.options
+    follower = Follower(evaluator.space.size, evaluator.rows.size, budget, tolerance)
+    options = ipopt_options(tolerance, budget, verbose, barrier) | callbacks.options
+    options["iteration_callback"] = follower
     solver = ca.nlpsol("condensed", "ipopt", callbacks.nlp, options)
     space = evaluator.space
     lower, upper = space.bounds
     low, high = evaluator.rows.bounds
+    follower.begin(low, high)
     duals = {}
     if mu is not None:
         at = evaluator.trajectory(w, Multipliers(mu))
@@ -218,12 +285,18 @@ def interior_point(
     result = solver(x0=w, lbx=lower, ubx=upper, lbg=low, ubg=high, **duals)
     stats = solver.stats()
     status = str(stats["return_status"])
+    budget.take(iterations_of(stats))
+    point, lam_g = (np.array(result[k]).ravel() for k in ("x", "lam_g"))
+    best = follower.best if status in LIMITS else None
+    if best is not None:
+        point = best.x
+        lam_g = best.lam_g
     return CondensedOutcome(
-        w=np.clip(np.array(result["x"]).ravel(), lower, upper),
-        multipliers=np.array(result["lam_g"]).ravel(),
-        message=WORDS.get(status, f"IPOPT stopped: {status}"),
-        infeasible=status == "Infeasible_Problem_Detected",
-        out_of_iterations=status == "Maximum_Iterations_Exceeded",
-        iterations=int(stats["iter_count"]),
+        w=np.clip(point, lower, upper),
+        multipliers=lam_g,
+        message=words_of(status, budget),
+        infeasible=status in INFEASIBLE_STATUS,
+        at_limit=status in LIMITS,
+        iterations=iterations_of(stats),
         log=ipopt_log(stats),
     )

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.march import March
+from dnlcontrol.backends.exact.condensed.march import MOST_ENTRIES, ImplicitMarch, March, Stages
 from dnlcontrol.backends.exact.condensed.node_function import NodeFunction, count
 from dnlcontrol.backends.exact.condensed.nodes import Nodes
 from dnlcontrol.discretisation.constraint_rows import RowBlock
@@ -47,6 +47,7 @@ class Reduced:
         self.discrete = discrete
         self.problem = discrete.problem
         self.grid = discrete.grid
+        self._times = discrete.grid.nodes
         self.depth = discrete.depth
         self.samples = discrete.problem.samples
         self.size = discrete.space.size
@@ -61,9 +62,9 @@ class Reduced:
         self.free = discrete.free_terms
         self.terms = self._terms()
 
-    def pair_data(self, part: slice) -> np.ndarray:
+    def pair_data(self, part: slice | np.ndarray) -> np.ndarray:
         """(t_l, t_s) for each pair of a part of the table and each sample, (pairs, N, 2)."""
-        nodes = self.grid.nodes
+        nodes = self._times
         t = np.stack([nodes[self.pairs.layers[part]], nodes[self.pairs.sources[part]]], axis=1)
         return np.repeat(t[:, None], self.samples, axis=1)
 
@@ -77,6 +78,24 @@ class Reduced:
         """The whole forward recursion where it is one step each and explicit, else None."""
         explicit = self.markov and self.nodes.outer is None and self.grid.rule == "left"
         return March(self.nodes.kernel, self.depth) if explicit else None
+
+    @cached_property
+    def implicit_march(self) -> ImplicitMarch | None:
+        """The same where a rule's layers are implicit and their states small, else None."""
+        kernel = self.nodes.kernel
+        plain = self.markov and self.nodes.outer is None and self.pairs.own is not None
+        return (
+            ImplicitMarch(kernel, self.depth) if plain and kernel.inputs <= MOST_ENTRIES else None
+        )
+
+    def stages(self, w: Flat) -> Stages | None:
+        """All implicit layers of a one-step recursion at w, None where they are not marched."""
+        if self.implicit_march is None or self.pairs.own is None:
+            return None
+        weights = np.stack([self.grid.later, self.grid.own[1:]])
+        own = self.pairs.own
+        data = self.pair_data(own)[:, 0]
+        return self.implicit_march(weights, data, self.free, w[self.pair_index[own]])
 
     # -- the Lagrangian's terms ------------------------------------------------------------------
     def _terms(self) -> list[Term]:

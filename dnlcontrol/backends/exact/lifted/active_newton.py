@@ -35,6 +35,8 @@ OBJECTIVE_RISE = 1e-9
 BOUND_DISTANCE = 1e-3
 # times the metric: curvatures down to 1e-6 of the metric's still converge by two digits a step
 PROXIMAL = 1e-8
+# of the multipliers of stabilised steps: dependent rows keep theirs, others lose 1e-8 of a change
+DUAL_PROXIMAL = 1e-8
 
 Bounds = tuple[np.ndarray, np.ndarray]
 """Lower and upper bounds of a vector."""
@@ -56,10 +58,17 @@ class _State:
 
 
 class ActiveNewton:
-    """Objective, rows and derivatives of an interior-point solver's program, with all bounds."""
+    """Objective, rows and derivatives of an interior-point solver's program, with all bounds.
 
-    def __init__(self, solver: InteriorPoint) -> None:
+    ``stabilised``: with -δ (λ - λ_before) in the active rows, so that rows that depend on each
+    other and on bounds (a state that its equation alone puts on its bound) leave the system
+    regular.
+    """
+
+    def __init__(self, solver: InteriorPoint, stabilised: bool = False) -> None:
+        self.stabilised = stabilised
         self.program = solver.program
+        self.budget = solver.budget
         self.first, self.jacobian, self.second = (
             solver.solver.get_function(name) for name in ("nlp_grad_f", "nlp_jac_g", "nlp_hess_l")
         )
@@ -77,9 +86,11 @@ class ActiveNewton:
     def refine(self, point: LiftedPoint, tolerance: float) -> LiftedPoint | None:
         """The minimiser near an interior point, its residuals far below ``tolerance``.
 
-        None where the steps fail or lead elsewhere.
+        None where the steps fail, lead elsewhere or use up the solver's budget.
         """
         start = np.concatenate([point.w, point.x.ravel()])
+        if not np.all(np.isfinite(start)):
+            return None
         rows = np.concatenate(
             [-point.costates.ravel(), point.multipliers[self.program.sides.row_index]]
         )
@@ -98,9 +109,10 @@ class ActiveNewton:
         """Where the steps and the active sets come to rest; None where they do not."""
         seen: set[bytes] = set()
         for _ in range(NEWTON_STEPS):
-            stepped = self._step(at, bound, side)
-            if stepped is None:
+            stepped = None if self.budget.over else self._step(at, bound, side)
+            if stepped is None or not np.all(np.isfinite(stepped.residual)):
                 return None
+            self.budget.take()
             at = stepped
             wrong = np.concatenate(
                 [
@@ -183,10 +195,14 @@ class ActiveNewton:
             minlength=len(kept),
         )
         right = (np.concatenate([-at.gradient, np.nan_to_num(side) - at.values]) - moved)[kept]
-        solved = _solve(_restricted(self._K, entries, kept), right)
+        solved = None
+        if not self.stabilised:
+            solved = _solve(_restricted(self._K, entries, kept), right)
         if solved is None:
-            places = tuple(np.append(k, np.arange(n)) for k in self._K)
-            diagonal = np.append(entries, self.proximal)
+            dual = np.full(len(side), -DUAL_PROXIMAL if self.stabilised else 0.0)
+            places = tuple(np.append(k, np.arange(n + len(side))) for k in self._K)
+            diagonal = np.concatenate([entries, self.proximal, dual])
+            right[int(np.count_nonzero(free)) :] += (dual * at.rows)[kept[n:]]
             solved = _solve(_restricted(places, diagonal, kept), right)
         if solved is None:
             return None
@@ -249,17 +265,11 @@ def _toggled(bounds: Bounds, side: np.ndarray, values: np.ndarray, wrong: np.nda
 
 
 def _solve(matrix: sparse.csc_matrix, right: np.ndarray) -> np.ndarray | None:
-    """The solution, None where the matrix is singular.
-
-    Structurally so is asked first: SuperLU may crash on it.
-    """
-    from scipy.sparse.csgraph import structural_rank
+    """The solution, None where the factorisation finds the matrix singular."""
     from scipy.sparse.linalg import splu
 
     if not matrix.shape[0]:
         return right
-    if structural_rank(matrix) < matrix.shape[0]:
-        return None
     try:
         solved = splu(matrix).solve(right)
     except RuntimeError:  # exactly singular
@@ -279,11 +289,15 @@ def _triplets(pattern: ca.Sparsity) -> tuple[np.ndarray, np.ndarray]:
 def _restricted(
     places: tuple[np.ndarray, ...], entries: np.ndarray, kept: np.ndarray
 ) -> sparse.csc_matrix:
-    """The kept rows and columns of a symmetric matrix, without entries that are zero."""
+    """The kept rows and columns of a symmetric matrix, with its diagonal even where that is zero.
+
+    Other zeros are left out. With a whole diagonal SuperLU tells a singular matrix by a pivot that
+    is zero; without, it may fail on one that is so by its pattern.
+    """
     number = np.cumsum(kept) - 1
     rows, columns = places
     here = kept[rows] & kept[columns] & (entries != 0.0)
     size = int(np.count_nonzero(kept))
-    return sparse.csc_matrix(
-        (entries[here], (number[rows[here]], number[columns[here]])), shape=(size, size)
-    )
+    diagonal = np.arange(size)
+    i, j = (np.append(number[k[here]], diagonal) for k in (rows, columns))
+    return sparse.csc_matrix((np.append(entries[here], np.zeros(size)), (i, j)), shape=(size, size))

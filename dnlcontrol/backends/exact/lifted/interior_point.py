@@ -8,13 +8,19 @@ from typing import Any, Protocol
 import casadi as ca
 import numpy as np
 
+from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.backends.exact.follower import Follower
 from dnlcontrol.backends.exact.ipopt import (
+    INFEASIBLE_STATUS,
+    LIMITS,
     WORDS,
     LogLine,
     ipopt_log,
     ipopt_options,
+    iterations_of,
     on_control_bounds,
+    words_of,
 )
 from dnlcontrol.backends.exact.lifted.sides import Sides
 from dnlcontrol.discretisation.discrete import DiscreteProblem
@@ -55,7 +61,7 @@ class LiftedPoint:
     multipliers: RowVector
     message: str
     infeasible: bool
-    out_of_iterations: bool
+    at_limit: bool
     iterations: int
     evaluations: int
     on_bounds: np.ndarray
@@ -71,19 +77,24 @@ class InteriorPoint:
     """IPOPT with exact first and second derivatives on a lifted program; silent unless ``verbose``.
 
     ``barrier``: the first barrier parameter of solves that start from the multipliers of the point
-    they are given.
+    they are given. All solves take their iterations and their time from the ``budget``.
     """
 
     def __init__(
         self,
         program: Program,
         tolerance: float,
-        max_iterations: int,
+        budget: Budget,
         verbose: bool = False,
         barrier: float | None = None,
     ) -> None:
         self.program = program
-        options = ipopt_options(tolerance, max_iterations, verbose, barrier) | program.derivatives
+        self.budget = budget
+        rows = program.sides.rows[0].size + program.sides.states[0].size
+        unknowns = program.discrete.space.size + program.sides.states[0].size
+        self._follower = Follower(unknowns, rows, budget, tolerance)
+        options = ipopt_options(tolerance, budget, verbose, barrier) | program.derivatives
+        options["iteration_callback"] = self._follower
         options |= {"ipopt.honor_original_bounds": "yes", "ipopt.mumps_pivot_order": 5}
         self.solver = ca.nlpsol("lifted", "ipopt", program.nlp, options)
 
@@ -96,7 +107,7 @@ class InteriorPoint:
     ) -> LiftedPoint:
         """From controls w (size,) and states x (L+1, N, entries), and the multipliers of ``warm``.
 
-        ``held`` (size,) marks entries that stay fixed at w.
+        ``held`` (size,) marks entries that stay fixed at w. At a limit: the best iterate.
         """
         space = self.program.discrete.space
         sides = self.program.sides
@@ -118,19 +129,24 @@ class InteriorPoint:
                 [-warm.costates.ravel(), warm.multipliers[sides.row_index]]
             )
             arguments["lam_x0"] = warm.on_bounds
+        self._follower.begin(arguments["lbg"], arguments["ubg"])
         result = self.solver(**arguments)
         stats = self.solver.stats()
         point, lam_x, lam_g = (np.array(result[k]).ravel() for k in ("x", "lam_x", "lam_g"))
         status = str(stats["return_status"])
+        self.budget.take(iterations_of(stats))
+        best = self._follower.best if status in LIMITS else None
+        if best is not None:
+            point, lam_x, lam_g = best.x, best.lam_x, best.lam_g
         return LiftedPoint(
             w=np.clip(point[:n_w], *space.bounds),
             x=point[n_w:].reshape(x.shape),
             costates=-lam_g[: x.size].reshape(x.shape),
             multipliers=sides.multipliers(lam_x[n_w:], lam_g[x.size :]),
-            message=WORDS.get(status, f"IPOPT stopped: {status}"),
-            infeasible=status == "Infeasible_Problem_Detected",
-            out_of_iterations=status == "Maximum_Iterations_Exceeded",
-            iterations=int(stats["iter_count"]),
+            message=words_of(status, self.budget),
+            infeasible=status in INFEASIBLE_STATUS,
+            at_limit=status in LIMITS,
+            iterations=iterations_of(stats),
             evaluations=int(stats["n_call_nlp_f"]),
             on_bounds=lam_x,
             log=ipopt_log(stats),
@@ -160,7 +176,7 @@ def carried_point(
         multipliers=mu,
         message="",
         infeasible=False,
-        out_of_iterations=False,
+        at_limit=False,
         iterations=0,
         evaluations=0,
         on_bounds=on_bounds,

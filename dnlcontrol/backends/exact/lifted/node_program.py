@@ -1,4 +1,4 @@
-"""The lifted program from derivatives at the nodes, for the outer map g + z and the left rule.
+"""The lifted program from derivatives at the nodes, for the outer map g + z.
 
 The same unknowns (w, x), objective and rows as :class:`Transcription`, but no symbolic graph of the
 whole problem: each formula is differentiated once, mapped over its nodes and samples, and its
@@ -27,8 +27,8 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem
 
 
 def applies(discrete: DiscreteProblem) -> bool:
-    """Whether the rows are linear in the kernel's values: no outer map, an explicit rule."""
-    return discrete.problem.formulas.outer is None and discrete.grid.rule == "left"
+    """Whether the rows are linear in the kernel's values: no outer map."""
+    return discrete.problem.formulas.outer is None
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,17 @@ class NodeProgram:
         return both.reshape(-1, both.shape[2])
 
     def _kernel(self) -> Piece:
-        """-ω k(t_l, t_s, F(t_s, x^s, q), q) in the rows of layer l."""
+        """-ω k(t_l, t_s, F(t_s, x^s, q), q) in the rows of layer l; pairs without weight left out.
+
+        In a recursion of one step ω is the weight in z^l - z^{l-1}.
+        """
         r, everyone = self.reduced, np.arange(self.reduced.samples)
-        index = self._index(r.pair_index, r.pairs.sources, everyone)
-        rows = (self._x[r.pairs.layers] - r.size).reshape(len(index), -1)
-        weights = np.broadcast_to(-np.repeat(r.pairs.weights, r.samples)[:, None], rows.shape)
-        data = r.pair_data(slice(None)).reshape(len(index), -1).T
+        omega = r.pairs.increments if self.one_step else r.pairs.weights
+        used = np.flatnonzero(omega)
+        index = self._index(r.pair_index[used], r.pairs.sources[used], everyone)
+        rows = (self._x[r.pairs.layers[used]] - r.size).reshape(len(index), -1)
+        weights = np.broadcast_to(-np.repeat(omega[used], r.samples)[:, None], rows.shape)
+        data = r.pair_data(slice(None))[used].reshape(len(index), -1).T
         return Piece(r.nodes.kernel, index, data, rows, weights)
 
     def _terms(self) -> list[Piece]:
@@ -287,6 +292,8 @@ class _Part:
 
 def _assembled(shape: tuple[int, int], parts: list[_Part]) -> ca.MX:
     """The sum of all parts as one sparse matrix; a constant matrix adds entries that meet."""
+    if not parts:
+        return ca.MX(*shape)
     rows, columns = (np.concatenate([getattr(p, k) for p in parts]) for k in ("rows", "columns"))
     keys, place = np.unique(columns * shape[0] + rows, return_inverse=True)
     pattern = ca.Sparsity.triplet(*shape, _numbers(keys % shape[0]), _numbers(keys // shape[0]))
