@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from dnlcontrol import checks
@@ -325,6 +325,17 @@ class Goal:
     tolerance: float = 1e-8
     max_iterations: int | None = None
     max_seconds: float | None = None
+
+    def left(self, iterations: int, seconds: float) -> Goal | None:
+        """What remains of it after so much was spent; None where nothing does."""
+        most, time = self.max_iterations, self.max_seconds
+        if most is not None:
+            most -= iterations
+        if time is not None:
+            time -= seconds
+        if (most is not None and most <= 0) or (time is not None and time <= 0):
+            return None
+        return replace(self, max_iterations=most, max_seconds=time)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tolerance", checks.positive("tolerance", self.tolerance))

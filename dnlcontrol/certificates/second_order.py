@@ -148,7 +148,8 @@ def _lanczos(
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    space, face, C = point.evaluator.space, cone.face, cone.C
+    space = point.evaluator.space
+    face, C = cone.face, cone.C
     tangent, product = Tangent.of(face, C), _product(point, products)
     free = np.flatnonzero(face.free)
     n = len(free)

@@ -33,7 +33,7 @@ Product = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Rate:
+class StateRate:
     """The fastest decay |λ| that was seen along a path, and where."""
 
     size: float
@@ -71,15 +71,15 @@ def stiff(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> str:
 
 
 @np.errstate(all="ignore")
-def fastest(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> Rate:
+def fastest(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> StateRate:
     """The largest |λ| with a negative real part at a few tame layers and samples."""
     last = min(tame(x), discrete.depth) - 1
-    best = Rate(0.0, 0, 0)
+    best = StateRate(0.0, 0, 0)
     for l in np.unique(np.linspace(0, last, MOST_LAYERS).astype(int)).tolist():
         for n in np.unique(np.linspace(0, x.shape[1] - 1, MOST_SAMPLES).astype(int)).tolist():
             size = _decay(x.shape[2:], _jacobian(discrete, w, x[: l + 1, n], n))
             if size > best.size:
-                best = Rate(size, l, n)
+                best = StateRate(size, l, n)
     return best
 
 

@@ -23,7 +23,8 @@ from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.results.assemble import Measures
 
-Run = Callable[[StartingPoint], BackendResult]
+# from a start, with what so many iterations leave of the goal; None where nothing is left
+Run = Callable[[StartingPoint, int], BackendResult | None]
 
 ESCAPES = 5  # points left in one solve
 TRIALS = 3  # solves from beside one such point
@@ -78,7 +79,10 @@ class Gate:
         for tried, w in enumerate(self._beside(point, verdict)):
             if tried == TRIALS:
                 break
-            again = merged(before, self.run(StartingPoint(w)))
+            then = self.run(StartingPoint(w), before.nit)
+            if then is None:
+                break
+            again = merged(before, then)
             at = again.evaluator.trajectory(again.w, Multipliers(again.multipliers))
             here = cost(found, point.at)
             lower = cost(again, at) < here - LOWER * (1 + abs(here))

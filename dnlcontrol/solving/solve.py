@@ -116,12 +116,14 @@ def solve_level(
     checkpoint = checkpoint_of(request.options, discrete)
     begin = starting_point(discrete, start, request.warm, learnt)
     began = time.perf_counter()
-    gate = Gate(
-        discrete,
-        lambda start: _found(discrete, start, request, None),
-        request.goal.tolerance,
-        learnt.lowest,
-    )
+
+    def again(start: StartingPoint, spent: int) -> BackendResult | None:
+        goal = request.goal.left(spent, time.perf_counter() - began)
+        if goal is None:
+            return None
+        return _found(discrete, start, replace(request, goal=goal), None)
+
+    gate = Gate(discrete, again, request.goal.tolerance, learnt.lowest)
     found, at, lowest = gate.passed(_found(discrete, begin, request, checkpoint))
     seconds = time.perf_counter() - began
     if checkpoint and checkpoint.resumed:

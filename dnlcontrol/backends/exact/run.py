@@ -9,6 +9,7 @@ from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.clean_up import settle
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator, quiet
 from dnlcontrol.backends.exact.condensed.solver import minimise
+from dnlcontrol.backends.exact.ending import verdict
 from dnlcontrol.backends.exact.ipopt import LogLine, first_barrier
 from dnlcontrol.backends.exact.lifted.interior_point import (
     InteriorPoint,
@@ -18,7 +19,6 @@ from dnlcontrol.backends.exact.lifted.interior_point import (
 )
 from dnlcontrol.backends.exact.lifted.node_program import NodeProgram, applies
 from dnlcontrol.backends.exact.lifted.transcription import Transcription
-from dnlcontrol.backends.exact.verdict import verdict
 from dnlcontrol.backends.found import BackendResult
 from dnlcontrol.backends.options import Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint

@@ -9,7 +9,7 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
-from dnlcontrol.backends.exact.verdict import falls_without_bound
+from dnlcontrol.backends.exact.ending import falls_without_bound
 
 RULES = ("left", "trapezoid")
 FORMULATIONS = ("lifted", "condensed")

@@ -30,7 +30,8 @@ class ImplicitLayer:
     def __init__(self, reduced: Reduced, l: int, w: Flat, z: np.ndarray) -> None:
         assert reduced.pairs.own is not None
         pair = slice(reduced.pairs.own[l], reduced.pairs.own[l] + 1)
-        self.nodes, self.z, self.l = reduced.nodes, z, l
+        self.nodes, self.z = reduced.nodes, z
+        self.l = l
         self.free, self.weight = reduced.free[l], reduced.grid.own[l]
         self.pair_data, self.pair_reads = reduced.pair_data(pair), w[reduced.pair_index[pair]]
         one = np.array([l])

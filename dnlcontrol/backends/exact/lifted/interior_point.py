@@ -137,7 +137,8 @@ class InteriorPoint:
         self.budget.take(iterations_of(stats))
         best = self._follower.best if status in LIMITS else None
         if best is not None:
-            point, lam_x, lam_g = best.x, best.lam_x, best.lam_g
+            point = best.x
+            lam_x, lam_g = best.lam_x, best.lam_g
         return LiftedPoint(
             w=np.clip(point[:n_w], *space.bounds),
             x=point[n_w:].reshape(x.shape),

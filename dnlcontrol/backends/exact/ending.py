@@ -39,7 +39,7 @@ REFINED = "IPOPT stopped short, Newton steps on the active constraints reached t
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Ending:
     """Status and message of a solve."""
 
     status: int
@@ -52,22 +52,22 @@ def verdict(
     point: LiftedPoint | CondensedOutcome,
     tolerance: float,
     budget: Budget,
-) -> Verdict:
+) -> Ending:
     """What to say of the point that was found from ``start``, (size,)."""
     if worst(evaluator, point.w, point.multipliers) <= tolerance:
         plain = not (point.at_limit or point.infeasible)
-        return Verdict(STALLED, point.message if plain else REFINED)
+        return Ending(STALLED, point.message if plain else REFINED)
     if not point.infeasible and falls_without_bound(evaluator, start, point.w):
-        return Verdict(STALLED, UNBOUNDED)
+        return Ending(STALLED, UNBOUNDED)
     if not np.all(np.abs(evaluator.states(point.w)) <= LARGEST_STATE):
         rule = "trapezoid" if evaluator.discrete.grid.implicit else "left"
-        return Verdict(STALLED, LOST[rule])
+        return Ending(STALLED, LOST[rule])
     if point.infeasible:
-        return Verdict(INFEASIBLE, point.message)
+        return Ending(INFEASIBLE, point.message)
     if point.at_limit or budget.over:
-        return Verdict(LIMIT, budget.words)
+        return Ending(LIMIT, budget.words)
     ipopt_converged = point.message.startswith(WORDS["Solve_Succeeded"])
-    return Verdict(STALLED, NOT_REFINED if ipopt_converged else point.message)
+    return Ending(STALLED, NOT_REFINED if ipopt_converged else point.message)
 
 
 def falls_without_bound(evaluator: ReducedEvaluator, start: Flat, w: Flat) -> bool:
