@@ -38,7 +38,7 @@ from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.results.assemble import costates_of
 from dnlcontrol.results.natural_sizes import natural_sizes
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.results.units import LOOSEST, in_own_units, looseness
+from dnlcontrol.results.rescaled import LOOSEST, in_own_units, looseness
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator

@@ -2,7 +2,7 @@
 
     u = D v,    x = S ξ,    J/J0,    c/r
 
-with powers of two, exact in float64. The formulas are the user's own, wrapped; penalties, bounds
+The formulas are the user's own, wrapped; penalties, bounds
 and the data x0 change with them. Where nothing has a scale the problem is the user's object itself,
 and where nothing that the state equation reads has one it keeps its dynamics, with their batched
 and affine kernels.
@@ -89,9 +89,7 @@ class Scaling:
         if not all(isinstance(p, Mapping) for p in parts):
             checks.reject("solution.scales", record, "what a solve has written")
         controls, rows = (
-            {str(k): _positive(k, v) for k, v in p.items()}
-            for p in parts
-            if isinstance(p, Mapping)
+            {str(k): _positive(k, v) for k, v in p.items()} for p in parts if isinstance(p, Mapping)
         )
         return Scaling(
             float(_positive("cost", record.get("cost"))),

@@ -26,7 +26,9 @@ from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.outcome import finite
 from dnlcontrol.problem.controls import smooth_random
 
-PROMISE = 1e-3  # of what a step promises: the model is the start's, and J is rarely smaller by chance
+PROMISE = (
+    1e-3  # of what a step promises: the model is the start's, and J is rarely smaller by chance
+)
 WAY = 1 / 8  # of a first step: at a start of all zeros a network hides its curvature
 FAR = 8.0  # times J0: a step that changes J by more has left the region of its model
 HALVINGS = 40  # quarterings of a step: by 1e-24, through any explosion on the way
@@ -39,7 +41,8 @@ SEED = 26  # of the directions of curvatures
 class NaturalSizes:
     """Of the cost, and by component of each control, of each constraint and of the state.
 
-    ``controls`` and ``rows``: name -> an array of the shape of the control or the constraint.
+    ``controls`` and ``rows``: name -> an array of the shape of the control or the constraint; state
+    bounds have the sizes of the state.
     """
 
     cost: float
@@ -85,7 +88,6 @@ class _Piece:
             return float(min(np.sqrt(cost / self.curvature), self.box))
         return self.plain
 
-
     def seen_from(self, evaluator: BackendEvaluator, w: Flat) -> _Piece:
         """With the curvature at w where that is larger."""
         w = np.clip(w, *evaluator.space.bounds)
@@ -99,7 +101,9 @@ def natural_sizes(evaluator: BackendEvaluator, w: Flat) -> NaturalSizes | None:
     if not finite(value, gradient):
         return None
     samples = [_Rows.of(evaluator, w, block) for block in evaluator.rows.blocks]
-    pieces = [p for block in evaluator.space for p in _pieces(evaluator, block, w, gradient, samples)]
+    pieces = [
+        p for block in evaluator.space for p in _pieces(evaluator, block, w, gradient, samples)
+    ]
     cost = _cost(value, pieces)
     if not np.isfinite(cost):
         return None
@@ -111,7 +115,11 @@ def natural_sizes(evaluator: BackendEvaluator, w: Flat) -> NaturalSizes | None:
     return NaturalSizes(
         cost or 1.0,
         {b.name: b.values(flat)[0].copy() for b in evaluator.space},
-        {r.block.constraint.name: r.sizes(evaluator, flat) for r in samples},
+        {
+            r.block.constraint.name: r.sizes(evaluator, flat, w + step)
+            for r in samples
+            if r.block.formula is not None
+        },
         _states(evaluator, w, step),
     )
 
@@ -142,8 +150,10 @@ def _flat(evaluator: BackendEvaluator, pieces: list[_Piece], cost: float) -> Fla
 
 def _step(evaluator: BackendEvaluator, pieces: list[_Piece], cost: float) -> Flat:
     """A step of natural size of every control."""
-    flat = _flat(evaluator, pieces, cost)
-    return flat * sum((p.direction for p in pieces), np.zeros_like(flat))
+    step = np.zeros(evaluator.space.size)
+    for piece in pieces:
+        step += piece.direction
+    return _flat(evaluator, pieces, cost) * step
 
 
 def shared(sizes: np.ndarray) -> np.ndarray:
@@ -181,7 +191,7 @@ def _pieces(
     number = np.arange(space.size)[block.part].reshape(block.layout.count, count)
     single = block.penalty is None and 1 < count <= SINGLE
     smooth = sample(block, smooth_random(SEED)).reshape(number.shape)
-    for part in ([slice(i, i + 1) for i in range(count)] if single else [slice(None)]):
+    for part in [slice(i, i + 1) for i in range(count)] if single else [slice(None)]:
         entries = number[:, part].ravel()
         d = np.zeros(space.size)
         d[entries] = smooth[:, part].ravel()
@@ -216,12 +226,14 @@ def _dual(evaluator: BackendEvaluator, r: Flat, entries: np.ndarray) -> float:
 class _Rows:
     """A few rows of one constraint: the first sample's last, for every component.
 
-    ``values`` and ``gradients`` (components, space.size) at the start.
+    ``numbers`` among all rows, (components,), their gradients at the start (components, space.size)
+    and the largest violation of each component there.
     """
 
     block: RowBlock
-    violations: np.ndarray
+    numbers: np.ndarray
     gradients: np.ndarray
+    violations: np.ndarray
 
     @staticmethod
     def of(evaluator: BackendEvaluator, w: Flat, block: RowBlock) -> _Rows:
@@ -229,12 +241,8 @@ class _Rows:
         chosen = number[-1, 0, :SINGLE] + block.offset
         c = evaluator.constraint_values(w)
         outside = evaluator.rows.violation(c)[block.part].reshape(number.shape)
-        gradients = []
-        for i in chosen:
-            unit = np.zeros(evaluator.rows.size)
-            unit[i] = 1.0
-            gradients.append(evaluator.constraint_gradient(w, unit))
-        return _Rows(block, np.max(outside, axis=(0, 1))[:SINGLE], np.array(gradients))
+        gradients = np.array([_gradient(evaluator, w, i) for i in chosen])
+        return _Rows(block, chosen, gradients, np.max(outside, axis=(0, 1))[:SINGLE])
 
     def asked(self, evaluator: BackendEvaluator, entries: np.ndarray) -> float:
         """The step along some entries that the violated rows ask for, to first order."""
@@ -245,15 +253,27 @@ class _Rows:
                 steps.append(float(violation) / slope)
         return max(steps)
 
-    def sizes(self, evaluator: BackendEvaluator, flat: Flat) -> np.ndarray:
-        """What a step of natural size changes, by component, (*shape)."""
+    def sizes(self, evaluator: BackendEvaluator, flat: Flat, beside: Flat) -> np.ndarray:
+        """What a step of natural size changes, by component, (*shape).
+
+        Of a row that is stationary at the start: at the controls ``beside`` it.
+        """
         every = np.arange(len(flat))
-        norms = np.array([_dual(evaluator, flat * g, every) for g in self.gradients])
-        seen = np.where(norms > 0, norms, self.violations)
+        beside = np.clip(beside, *evaluator.space.bounds)
         sizes = np.zeros(int(np.prod(self.block.shape, dtype=int)))
-        sizes[: len(seen)] = seen
-        sizes = np.where(np.isfinite(sizes), sizes, 0.0)
+        for k, (i, gradient) in enumerate(zip(self.numbers, self.gradients, strict=True)):
+            size = _dual(evaluator, flat * gradient, every)
+            size = size or _dual(evaluator, flat * _gradient(evaluator, beside, i), every)
+            size = size or float(self.violations[k])
+            sizes[k] = size if np.isfinite(size) else 0.0
         return shared(sizes).reshape(self.block.shape)
+
+
+def _gradient(evaluator: BackendEvaluator, w: Flat, i: int) -> Flat:
+    """That of the row i."""
+    unit = np.zeros(evaluator.rows.size)
+    unit[i] = 1.0
+    return evaluator.constraint_gradient(w, unit)
 
 
 def _states(evaluator: BackendEvaluator, w: Flat, step: Flat) -> np.ndarray:

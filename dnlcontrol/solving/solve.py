@@ -20,7 +20,7 @@ from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.results.units import in_users_units
+from dnlcontrol.results.rescaled import in_users_units
 from dnlcontrol.solving.learnt import Learnt, recall, remember
 from dnlcontrol.solving.request import (
     Request,
@@ -112,8 +112,8 @@ def solve_level(
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
     began = time.perf_counter()
     scaling = handed_on(problem, origin_of(start)) or scaling_of(discrete, begin.w, request.options)
-    level = Level(Scaled(scaling, discrete), request, record)
-    solution, learnt = level.solved(begin, began)
+    level = OneSolve(Scaled(scaling, discrete), request, record)
+    solution, learnt = level.solved(begin, origin_of(start), began)
     solution, learnt = in_tighter_units(level, solution, learnt)
     note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
     if note:
@@ -125,19 +125,21 @@ def solve_level(
 
 
 @dataclass(frozen=True)
-class Level:
+class OneSolve:
     """A discrete problem in the units that it is solved in, and what is kept with its solution."""
 
     scaled: Scaled
     request: Request
     record: Mapping[str, Any]
 
-    def solved(self, start: StartingPoint, began: float) -> tuple[Solution, Learnt]:
+    def solved(
+        self, start: StartingPoint, origin: Solution | None, began: float
+    ) -> tuple[Solution, Learnt]:
         """The solution in the user's units; ``began``: since when its seconds are counted."""
         request = replace(self.request, options=self.scaled.told(self.request.options))
         discrete = self.scaled.discrete
         checkpoint = checkpoint_of(request.options, discrete)
-        found = _found(discrete, self.scaled.begin(start), request, checkpoint)
+        found = _found(discrete, self.scaled.begin(start, origin), request, checkpoint)
         seconds = time.perf_counter() - began
         if checkpoint and checkpoint.resumed:
             seconds += checkpoint.earlier
@@ -152,7 +154,7 @@ class Level:
 
 
 def in_tighter_units(
-    level: Level, solution: Solution, learnt: Learnt
+    level: OneSolve, solution: Solution, learnt: Learnt
 ) -> tuple[Solution, Learnt]:
     """Gone on with where the units of its start make the tolerance too loose at the solution."""
     users, options = level.scaled.users, level.request.options
@@ -163,7 +165,7 @@ def in_tighter_units(
         again = replace(level, scaled=Scaled(scaling, users))
         began = time.perf_counter() - solution.seconds
         before = solution.nit
-        solution, learnt = again.solved(starting_point(users, solution), began)
+        solution, learnt = again.solved(starting_point(users, solution), solution, began)
         solution = replace(solution, nit=before + solution.nit)
     if tighter(users, solution, options) is None:
         return solution, learnt

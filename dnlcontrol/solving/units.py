@@ -1,4 +1,4 @@
-"""The units in which a problem is solved: from its natural sizes, in powers of two.
+"""The units in which a problem is solved: from its natural sizes, in powers of a thousand.
 
 A problem whose sizes lie within a band around 1 is solved as it is. The sizes are measured where
 the solve starts, at a shallow level with few samples; where they ask for other units, once more at
@@ -24,19 +24,22 @@ from dnlcontrol.problem.losses import Cost
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.natural_sizes import NaturalSizes, natural_sizes
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.results.units import LOOSEST, looseness
+from dnlcontrol.results.rescaled import LOOSEST, looseness
 
 SHALLOW = 8  # layers of the level at which sizes are measured first
 FEW = 16  # samples there
+# Units are powers of it, like milli, kilo, mega: a problem in units a thousand apart is then the
+# same scaled problem, step by step. Finer units gain nothing: a trust region's path changes with a
+# factor of 2 already.
+UNIT = 1000.0
 # (least, largest) size that keeps its unit: sizes of the reference and test problems lie within,
-# their costs between 0.04 and 170, controls 0.08 and 4, rows 0.3 and 3, states 0.1 and 10
-COST_BAND = (1 / 64, 256.0)
-CONTROL_BAND = (1 / 16, 16.0)
-ROW_BAND = (1 / 16, 16.0)
-STATE_BAND = (1 / 32, 32.0)
+# their costs between 0.005 and 170, controls 0.05 and 10, rows 0.1 and 3, states 0.1 and 10
+COST_BAND = (1 / 256, 256.0)
+BAND = (1 / 32, 32.0)
 # a network's control, small in the data but large where the penalty alone bounds it (up to 35), is
 # worth no loss of its fast kernels
 FAST_BAND = (1 / 64, 64.0)
+COST_CENTRE = 2.5  # of the costs that keep their unit, and so of those of every other
 RESCALED = 2  # times that a solve goes on in tighter units
 
 
@@ -67,25 +70,25 @@ def rounded(sizes: NaturalSizes, problem: ControlProblem) -> Scaling:
     Fast kernels of a dynamics are for states as they are: those keep their unit.
     """
     fast = problem.dynamics.affine is not None or problem.dynamics.batched is not None
-    states = None if fast else _units(sizes.states, STATE_BAND)
-    band = FAST_BAND if fast else CONTROL_BAND
+    states = None if fast else _units(sizes.states, BAND)
+    band = FAST_BAND if fast else BAND
     controls = {k: _units(v, band) for k, v in sizes.controls.items()}
     rows = {
-        c.name: _units(sizes.rows[c.name], ROW_BAND)
+        c.name: _units(sizes.rows[c.name], BAND)
         for c in problem.constraints
         if c.function is not None
     }
     return Scaling(
-        float(_power(np.array(sizes.cost), COST_BAND)),
+        float(_power(np.array(sizes.cost), COST_BAND, COST_CENTRE)),
         {k: v for k, v in controls.items() if v is not None},
         {k: v for k, v in rows.items() if v is not None},
         states,
     )
 
 
-def _power(size: np.ndarray, band: tuple[float, float]) -> np.ndarray:
-    """The power of two nearest to a size, 1 within the band."""
-    power = np.exp2(np.round(np.log2(size)))
+def _power(size: np.ndarray, band: tuple[float, float], centre: float = 1.0) -> np.ndarray:
+    """The power of UNIT nearest to a size (that of the centre is 1), 1 within the band."""
+    power = UNIT ** np.round(np.log(size / centre) / np.log(UNIT))
     return np.where((size >= band[0]) & (size <= band[1]), 1.0, power)
 
 
@@ -157,8 +160,10 @@ class Scaled:
         grid = self.users.grid
         return discretise(self.scaling.applied(self.users.problem), grid.depth, grid.rule)
 
-    def begin(self, start: StartingPoint) -> StartingPoint:
-        """Controls over D, multipliers times r/J0."""
+    def begin(self, start: StartingPoint, origin: Solution | None) -> StartingPoint:
+        """Controls over D, multipliers times r/J0; what was learnt in other units is forgotten."""
+        if origin is not None and origin.scales != self.scaling.record():
+            start = replace(start, quadratic_rate=np.inf, preconditioner=None)
         if self.scaling.trivial:
             return start
         controls = self.scaling.controls
@@ -167,9 +172,7 @@ class Scaled:
             for s in start.levels
         )
         mu = None if start.mu is None else start.mu * self._rows() / self.scaling.cost
-        return replace(
-            start, w=start.w / self.scaling.flat(self.users.space), levels=levels, mu=mu
-        )
+        return replace(start, w=start.w / self.scaling.flat(self.users.space), levels=levels, mu=mu)
 
     def _rows(self) -> np.ndarray:
         """r of every row, (rows.size,)."""

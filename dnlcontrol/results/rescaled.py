@@ -16,6 +16,7 @@ from dnlcontrol.results.solution import Solution
 # How many times looser than the sizes at a solution its units may make the tolerance: a cost that
 # falls by so much is an error of (1e-8)² times as much, relative to what is left of it
 LOOSEST = 2.0**15
+ROUNDING = 4 * np.finfo(float).eps  # of a bound, divided by a unit and multiplied by it
 
 
 def in_users_units(solution: Solution, scaling: Scaling, problem: ControlProblem) -> Solution:
@@ -48,7 +49,7 @@ def in_own_units(solution: Solution, problem: ControlProblem) -> Solution:
 
 
 def _moved(solution: Solution, scaling: Scaling, problem: ControlProblem) -> Solution:
-    """Every figure times its scale; ``problem``: one with the constraints, in any unit."""
+    """Every figure times its scale, for ``problem``, which is in the units reached."""
     cost, states = scaling.cost, 1.0 if scaling.states is None else scaling.states
     rows = {c.name: scaling.of_row(c) for c in problem.constraints}
     return replace(
@@ -58,7 +59,7 @@ def _moved(solution: Solution, scaling: Scaling, problem: ControlProblem) -> Sol
         costates=solution.costates * cost / states,
         terminal_gradient=solution.terminal_gradient * cost / states,
         controls={
-            k: Extension(k, c.layout, c.values * scaling.controls.get(k, 1.0))
+            k: Extension(k, c.layout, _within(c.values * scaling.controls.get(k, 1.0), problem, k))
             for k, c in solution.controls.items()
         },
         multipliers={
@@ -66,6 +67,16 @@ def _moved(solution: Solution, scaling: Scaling, problem: ControlProblem) -> Sol
         },
         log=tuple((line[0], line[1] * cost, *line[2:]) for line in solution.log),
     )
+
+
+def _within(values: np.ndarray, problem: ControlProblem, name: str) -> np.ndarray:
+    """Values on a bound again that the rounding of a product moved off it."""
+    if name not in problem.controls or problem.controls[name].shape != values.shape[1:]:
+        return values
+    for bound in (problem.controls[name].lower, problem.controls[name].upper):
+        near = np.abs(values - bound) <= ROUNDING * np.abs(bound)
+        values = np.where(near & np.isfinite(bound), bound, values)
+    return values
 
 
 def _inverse(scales: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -78,4 +89,6 @@ def looseness(scaling: Scaling, sizes: NaturalSizes) -> float:
         np.max(size / scaling.controls.get(name, 1.0)) for name, size in sizes.controls.items()
     ]
     rows = [np.max(scaling.rows.get(name, 1.0) / size) for name, size in sizes.rows.items()]
+    if scaling.states is not None:
+        rows.append(np.max(scaling.states / sizes.states))
     return float(max(scaling.cost / sizes.cost * max([1.0, *controls]), *rows, 1.0))
