@@ -37,8 +37,8 @@ from dnlcontrol.minimise.faces import complementarity, held_entries, stationarit
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.results.assemble import costates_of
 from dnlcontrol.results.natural_sizes import natural_sizes
-from dnlcontrol.results.solution import Solution
 from dnlcontrol.results.rescaled import LOOSEST, in_own_units, looseness
+from dnlcontrol.results.solution import Solution
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator

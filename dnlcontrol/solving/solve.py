@@ -19,8 +19,8 @@ from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
-from dnlcontrol.results.solution import Solution
 from dnlcontrol.results.rescaled import in_users_units
+from dnlcontrol.results.solution import Solution
 from dnlcontrol.solving.learnt import Learnt, recall, remember
 from dnlcontrol.solving.request import (
     Request,

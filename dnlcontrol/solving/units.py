@@ -23,8 +23,8 @@ from dnlcontrol.minimise.outcome import Iterate, Progress
 from dnlcontrol.problem.losses import Cost
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.natural_sizes import NaturalSizes, natural_sizes
-from dnlcontrol.results.solution import Solution
 from dnlcontrol.results.rescaled import LOOSEST, looseness
+from dnlcontrol.results.solution import Solution
 
 SHALLOW = 8  # layers of the level at which sizes are measured first
 FEW = 16  # samples there
