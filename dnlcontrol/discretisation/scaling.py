@@ -30,6 +30,9 @@ from dnlcontrol.problem.regularisers import Regulariser
 
 Scales = Mapping[str, np.ndarray]
 
+State = tuple[int, str]
+"""Which argument of a formula is a state (or x0, or a free term that is x0), and its name."""
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -120,8 +123,8 @@ class Scaling:
             x0=problem.x0 if self.states is None else problem.x0 / self.states,
             dynamics=units.dynamics(),
             controls={k: units.control(k, c) for k, c in problem.controls.items()},
-            terminal=units.cost(problem.terminal, problem.formulas.terminal, 0),
-            running=units.cost(problem.running, problem.formulas.running, 1),
+            terminal=units.cost(problem.terminal, problem.formulas.terminal, (0, "x")),
+            running=units.cost(problem.running, problem.formulas.running, (1, "x")),
             regularisers=[units.penalty(r) for r in problem.regularisers],
             constraints=[
                 units.constraint(c, f)
@@ -150,11 +153,11 @@ class _Units:
         scale = np.max(self.scaling.controls.get(item.name, np.ones(1)))
         return replace(item, weight=float(item.weight * scale**2 / self.scaling.cost))
 
-    def cost(self, cost: Cost | None, formula: Formula | None, place: int) -> Cost | None:
-        """Over J0; ``place``: where x stands among the arguments."""
+    def cost(self, cost: Cost | None, formula: Formula | None, state: State) -> Cost | None:
+        """Over J0."""
         if cost is None or formula is None:
             return None
-        function = self.wrapped(cost.function, formula, place, "x", self.scaling.cost)
+        function = self.wrapped(cost.function, formula, state, self.scaling.cost)
         return Cost(function, cost.target, {}, cost.name)
 
     def constraint(self, item: Constraint, formula: Formula | None) -> Constraint:
@@ -163,10 +166,8 @@ class _Units:
         sides = {"lower": item.lower / scale, "upper": item.upper / scale}
         if item.function is None or formula is None:
             return replace(item, **sides)
-        place = 0 if item.kind == "terminal" else 1
-        return replace(
-            item, **sides, function=self.wrapped(item.function, formula, place, "x", scale)
-        )
+        state = (0, "x") if item.kind == "terminal" else (1, "x")
+        return replace(item, **sides, function=self.wrapped(item.function, formula, state, scale))
 
     def dynamics(self) -> Dynamics:
         """The user's own unless the state or a control of the state equation has a scale."""
@@ -175,63 +176,55 @@ class _Units:
         read = set().union(*(f.reads for f in equation if f is not None))
         if self.scaling.states is None and not read & set(self.scaling.controls):
             return own
-        after = 1.0 if own.outer is None or self.scaling.states is None else self.scaling.states
-        through = 1.0 if own.outer is not None else _or_one(self.scaling.states)
-        plain = formulas.feature is None
+        states = 1.0 if self.scaling.states is None else self.scaling.states
+        inside, outside = (states, 1.0) if own.outer is None else (1.0, states)
+        y = None if formulas.feature is not None else (2, "y")
+        g = None if formulas.free_term is not None else (1, "g")
         return _Wrapped(
-            kernel=self.wrapped(own.kernel, formulas.kernel, 2 if plain else None, "y", through),
-            free_term=_optional(self, own.free_term, formulas.free_term, 1, "x0", through),
-            feature=_optional(self, own.feature, formulas.feature, 1, "x", 1.0),
-            outer=_optional(
-                self, own.outer, formulas.outer, 1 if own.free_term is None else None, "g", after
-            ),
+            kernel=self.wrapped(own.kernel, formulas.kernel, y, inside),
+            free_term=self.optional(own.free_term, formulas.free_term, (1, "x0"), inside),
+            feature=self.optional(own.feature, formulas.feature, (1, "x"), 1.0),
+            outer=self.optional(own.outer, formulas.outer, g, outside),
             is_ode=own.is_ode,
         )
+
+    def optional(
+        self,
+        function: UserFormula | None,
+        formula: Formula | None,
+        state: State | None,
+        over: float | np.ndarray,
+    ) -> UserFormula | None:
+        """:meth:`wrapped` where there is such a function."""
+        if function is None or formula is None:
+            return None
+        return self.wrapped(function, formula, state, over)
 
     def wrapped(
         self,
         function: UserFormula,
         formula: Formula,
-        place: int | None,
-        name: str,
+        state: State | None,
         over: float | np.ndarray,
     ) -> UserFormula:
-        """The function of scaled controls, over a scale.
+        """The function of scaled controls and of a scaled ``state``, over a scale.
 
-        ``place``: the argument that is a state, called ``name``; None for none. What a formula does
-        not read is not touched, so that it still does not read it.
+        What a formula does not read is not touched, so that it still does not read it.
         """
         states, controls = self.scaling.states, self.scaling.controls
-        if place is not None and (states is None or name not in formula.reads):
-            place = None
+        if state is not None and (states is None or state[1] not in formula.reads):
+            state = None
         where = [i for i, k in enumerate(formula.shapes) if k in ("u", "c")]
 
         def inside(*arguments: FormulaArray) -> FormulaArray:
             given = list(arguments)
             for i in where:
                 given[i] = _InUnits(given[i], controls)
-            if place is not None and states is not None:
-                given[place] = times(given[place], states)
+            if state is not None and states is not None:
+                given[state[0]] = times(given[state[0]], states)
             return times(function(*given), 1.0 / np.asarray(over))
 
         return inside
-
-
-def _optional(
-    units: _Units,
-    function: UserFormula | None,
-    formula: Formula | None,
-    place: int | None,
-    name: str,
-    over: float | np.ndarray,
-) -> UserFormula | None:
-    if function is None or formula is None:
-        return None
-    return units.wrapped(function, formula, place, name, over)
-
-
-def _or_one(scale: np.ndarray | None) -> float | np.ndarray:
-    return 1.0 if scale is None else scale
 
 
 @dataclass(frozen=True)

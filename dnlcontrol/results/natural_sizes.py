@@ -201,11 +201,11 @@ def _pieces(
             block.name,
             entries,
             d,
-            _dual(evaluator, gradient, entries),
-            _curvature(evaluator, w, d),
-            float(np.max(np.abs(w[entries]))),
-            0.5 * float(np.max(high - low)),
-            max((r.asked(evaluator, entries) for r in rows), default=0.0),
+            slope=_dual(evaluator, gradient, entries),
+            curvature=_curvature(evaluator, w, d),
+            guess=float(np.max(np.abs(w[entries]))),
+            box=0.5 * float(np.max(high - low)),
+            asked=max((r.asked(evaluator, entries) for r in rows), default=0.0),
         )
 
 

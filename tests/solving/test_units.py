@@ -156,6 +156,28 @@ def test_a_scaled_problem_is_the_users_at_every_control():
     np.testing.assert_allclose(scaled["effort"], rows["effort"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("outer", [None, lambda t, g, z, u: g + z * z + u.v])
+@pytest.mark.parametrize("free", [None, lambda t, x0: x0 * (1 + t)])
+@pytest.mark.parametrize("feature", [None, lambda s, x, u: x * x + u.v * s])
+def test_every_function_of_a_state_equation_is_scaled(feature, free, outer):
+    problem = dnl.ControlProblem(
+        x0=np.array([[1.0, -0.5], [0.2, 0.3]]),
+        dynamics=dnl.Volterra(
+            lambda t, s, y, u: u.w * dnl.namespace(y).sin(y) + u.v * t,
+            free_term=free,
+            feature=feature,
+            outer=outer,
+        ),
+        controls={"w": dnl.Control((), on="ts"), "v": dnl.Control((), on="t")},
+        terminal=lambda x, c: dnl.namespace(x).sum(x * x),
+    )
+    scaling = Scaling(1.0, {"w": np.array(3.0), "v": np.array(0.2)}, {}, np.array([4.0, 0.5]))
+    ours, theirs = dnl.discretise(problem, 3), dnl.discretise(scaling.applied(problem), 3)
+    v = np.random.default_rng(6).standard_normal(theirs.space.size)
+    x = ours.states(v * scaling.flat(ours.space))
+    np.testing.assert_allclose(theirs.states(v) * scaling.states, x, rtol=1e-12)
+
+
 def test_there_and_back_is_the_same_solution():
     problem = MADE["bounded"](Units())
     found = dnl.solve(problem, DEPTH, "exact")
