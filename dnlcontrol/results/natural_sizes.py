@@ -128,12 +128,14 @@ def _trusted(
     evaluator: BackendEvaluator, w: Flat, step: Flat, value: float, cost: float
 ) -> Flat | None:
     """The step, shortened until J changes by no more than a few J0; None where it never does."""
+    if not cost:
+        return step
     for _ in range(HALVINGS):
         change = abs(evaluator.value(np.clip(w + step, *evaluator.space.bounds)) - value)
         if change <= FAR * cost:
             return step
         step = 0.25 * step
-    return None if cost else step
+    return None
 
 
 def _flat(evaluator: BackendEvaluator, pieces: list[_Piece], cost: float) -> Flat:
@@ -149,10 +151,11 @@ def _flat(evaluator: BackendEvaluator, pieces: list[_Piece], cost: float) -> Fla
 
 
 def _step(evaluator: BackendEvaluator, pieces: list[_Piece], cost: float) -> Flat:
-    """A step of natural size of every control."""
+    """A step of natural size of every control whose size is known."""
     step = np.zeros(evaluator.space.size)
     for piece in pieces:
-        step += piece.direction
+        if piece.size(cost) > 0:
+            step += piece.direction
     return _flat(evaluator, pieces, cost) * step
 
 
