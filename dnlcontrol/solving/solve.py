@@ -19,15 +19,17 @@ from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
+from dnlcontrol.results.concentration import concentration_note
 from dnlcontrol.results.rescaled import in_users_units
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.solving.learnt import Learnt, recall, remember
+from dnlcontrol.solving.choice import resolved_for
+from dnlcontrol.solving.gate import Gate
+from dnlcontrol.solving.learnt import NOTHING, Learnt, recall, remember
 from dnlcontrol.solving.request import (
     Request,
     Shorthand,
     check_distributed,
     checkpoint_of,
-    resolved,
 )
 from dnlcontrol.solving.starts import StartLike, in_words, origin_of, seeds, starting_point
 from dnlcontrol.solving.units import RESCALED, Scaled, handed_on, scaling_of, tighter
@@ -56,7 +58,9 @@ def solve(
     ----------
     problem, depth : the problem and the number of layers L; the step is τ = T/L.
     backend : "exact" (CasADi and IPOPT, every constraint, small depth), "adjoint" (PyTorch, large
-        depth), or an object that carries its options, :class:`Exact` or :class:`Adjoint`.
+        depth), "auto" (by a forecast of sizes: constrained problems and small differential
+        equations exact, deep networks adjoint; an option that one backend alone has decides), or an
+        object that carries its options, :class:`Exact` or :class:`Adjoint`.
     rule : "left" or "trapezoid".
     start : None (the controls' own guesses), a Solution of any depth (prolonged), several of one
         branch by increasing depth (extrapolated; the message says so where the minimiser is on
@@ -74,7 +78,8 @@ def solve(
     Returns
     -------
     Solution. A solve that does not converge returns its best iterate with ``success=False`` and a
-    ConvergenceWarning. Its ``options`` are those of the backend that ran.
+    ConvergenceWarning. Its ``options`` are those of the backend that ran; with "auto" the message
+    and ``options["chosen"]`` say why that one.
 
     Raises
     ------
@@ -93,8 +98,12 @@ def solve(
     0.25
     """
     goal = Goal(tolerance, max_iterations)
-    request = Request(resolved(backend, shorthand), goal, rule, warm)
+    options, reason = resolved_for(problem, depth, rule, backend, shorthand)
+    request = Request(options, goal, rule, warm, reason)
     solution, learnt = solve_level(problem, depth, request, start, recall(origin_of(start)))
+    if reason:
+        why = f"backend={options.name!r} chosen: {reason}"
+        solution = replace(solution, message=f"{solution.message}; {why}")
     remember(solution, learnt)
     return solution
 
@@ -113,11 +122,14 @@ def solve_level(
     began = time.perf_counter()
     scaling = handed_on(problem, origin_of(start)) or scaling_of(discrete, begin.w, request.options)
     level = OneSolve(Scaled(scaling, discrete), request, record)
-    solution, learnt = level.solved(begin, origin_of(start), began)
+    solution, learnt = level.solved(begin, origin_of(start), learnt, began)
     solution, learnt = in_tighter_units(level, solution, learnt)
     note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
     if note:
         solution = replace(solution, message=f"{solution.message}; {note}")
+    doubt = concentration_note(solution) if solution.success else ""
+    if doubt:
+        solution = replace(solution, message=f"{solution.message}; {doubt}")
     if not solution.success:
         text = f"{problem.name}, {request.options.name}, L={depth}: {solution.message}"
         warnings.warn(text, checks.ConvergenceWarning, stacklevel=3)
@@ -133,24 +145,34 @@ class OneSolve:
     record: Mapping[str, Any]
 
     def solved(
-        self, start: StartingPoint, origin: Solution | None, began: float
+        self, start: StartingPoint, origin: Solution | None, learnt: Learnt, began: float
     ) -> tuple[Solution, Learnt]:
-        """The solution in the user's units; ``began``: since when its seconds are counted."""
+        """The solution in the user's units; ``began``: since when its seconds are counted.
+
+        ``learnt`` from ``origin``, which is forgotten where that had other units.
+        """
         request = replace(self.request, options=self.scaled.told(self.request.options))
         discrete = self.scaled.discrete
         checkpoint = checkpoint_of(request.options, discrete)
-        found = _found(discrete, self.scaled.begin(start, origin), request, checkpoint)
+        begin = self.scaled.begin(start, origin)
+        gate = Gate(
+            discrete,
+            lambda start: _found(discrete, start, request, None),
+            request.goal.tolerance,
+            learnt.lowest if self.scaled.same_units(origin) else None,
+        )
+        found, at, lowest = gate.passed(_found(discrete, begin, request, checkpoint))
         seconds = time.perf_counter() - began
         if checkpoint and checkpoint.resumed:
             seconds += checkpoint.earlier
             since = f"continued from a checkpoint after {checkpoint.since} iterations"
             found = replace(found, message=f"{found.message} ({since})")
-        solution = assembled(discrete, found, self.record, seconds)
+        solution = assembled(discrete, found, self.record, seconds, at)
         if checkpoint:
             checkpoint.close(solution.success)
         users = self.scaled.users.problem
         moved = in_users_units(solution, self.scaled.scaling, users)
-        return moved, Learnt(found.preconditioner)
+        return moved, Learnt(found.preconditioner, lowest)
 
 
 def in_tighter_units(
@@ -165,7 +187,7 @@ def in_tighter_units(
         again = replace(level, scaled=Scaled(scaling, users))
         began = time.perf_counter() - solution.seconds
         before = solution.nit
-        solution, learnt = again.solved(starting_point(users, solution), solution, began)
+        solution, learnt = again.solved(starting_point(users, solution), solution, NOTHING, began)
         solution = replace(solution, nit=before + solution.nit)
     if tighter(users, solution, options) is None:
         return solution, learnt

@@ -162,7 +162,7 @@ class Scaled:
 
     def begin(self, start: StartingPoint, origin: Solution | None) -> StartingPoint:
         """Controls over D, multipliers times r/J0; what was learnt in other units is forgotten."""
-        if origin is not None and origin.scales != self.scaling.record():
+        if not self.same_units(origin):
             start = replace(start, quadratic_rate=np.inf, preconditioner=None)
         if self.scaling.trivial:
             return start
@@ -173,6 +173,10 @@ class Scaled:
         )
         mu = None if start.mu is None else start.mu * self._rows() / self.scaling.cost
         return replace(start, w=start.w / self.scaling.flat(self.users.space), levels=levels, mu=mu)
+
+    def same_units(self, origin: Solution | None) -> bool:
+        """Whether what was learnt from that solution is in these units."""
+        return origin is None or origin.scales == self.scaling.record()
 
     def _rows(self) -> np.ndarray:
         """r of every row, (rows.size,)."""
