@@ -11,6 +11,7 @@ Everything is computed again from its controls and multipliers.
     Pontryagin        control by control, see pontryagin.py
     second order      the Hessian on the critical cone's linear hull, see second_order.py
     Taylor            the orders of the remainders at the solution itself
+    units             where the solution has scales: all rows are measured in them, if they fit
 
 The evaluator recomputes every column from the formulas, with no batched kernel and no stored
 derivatives; where it takes at most LOOPS kernel values, states, cost and constraints come from the
@@ -30,10 +31,13 @@ from dnlcontrol.certificates.pontryagin import SUMMED_OTHERWISE, pontryagin
 from dnlcontrol.certificates.second_order import second_order
 from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.discretisation.scaling import Scaling
 from dnlcontrol.discretisation.space.control_space import sample
 from dnlcontrol.minimise.faces import complementarity, held_entries, stationarity
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.results.assemble import costates_of
+from dnlcontrol.results.natural_sizes import natural_sizes
+from dnlcontrol.results.rescaled import LOOSEST, in_own_units, looseness
 from dnlcontrol.results.solution import Solution
 
 if TYPE_CHECKING:
@@ -90,6 +94,8 @@ def certify(
         if seed is None
         else checks.whole("certify.seed", seed, 0)
     )
+    users = solution
+    solution = in_own_units(solution, problem_of(solution))
     discrete = discretise(problem_of(solution), solution.depth, solution.rule)
     w, mu = stored_point(solution, discrete)
 
@@ -108,6 +114,7 @@ def certify(
             *_costates(solution, point),
             *_constraint_signs(point),
             *_bound_signs(point),
+            *_units(users),
         ]
         if discrete.space.size and np.all(np.isfinite(point.at.gradient)):
             rng, products = np.random.default_rng(seed), Evaluator(discrete)
@@ -269,6 +276,20 @@ def _bound_signs(point: StoredPoint) -> list[Check]:
             at_most(f"sign at bounds: {block.name}", sign, SUMMED_OTHERWISE * eps, outwards)
         )
     return found
+
+
+def _units(solution: Solution) -> list[Check]:
+    """The units in which all of this is measured are not far too large for the solution."""
+    if not solution.scales:
+        return []
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+
+    discrete = discretise(problem_of(solution), solution.depth, solution.rule)
+    sizes = natural_sizes(Evaluator(discrete), stored_point(solution, discrete)[0])
+    scaling = Scaling.restored(solution.scales)
+    seen = np.nan if sizes is None else looseness(scaling, sizes)
+    what = f"how much looser than the sizes there its units make the tolerance ({scaling.words()})"
+    return [at_most("units", seen, LOOSEST, what)]
 
 
 def _taylor(point: StoredPoint, products: Evaluator, rng: np.random.Generator) -> list[Check]:

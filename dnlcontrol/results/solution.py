@@ -45,6 +45,10 @@ class Solution:
         inner iterations); with constraints those of the last multipliers and of the steps on active
         rows. IPOPT: (iteration, value, dual infeasibility, barrier parameter, 0).
     multiplier_nodes : constraint name -> [layers, samples] of its rows; see :meth:`multiplier`.
+    scales : {} where the user's units serve. Else those in which stationarity, feasibility and
+        complementarity (and the log's) are measured, and to which the tolerance is relative: "cost"
+        a number J0, "controls", "rows" and "states" by component. Every other figure is in the
+        user's units.
     options, versions, environment : the keywords of the solve, seeds of random guesses among them;
         versions of the libraries; Python, platform and threads.
     nit, nfev, njev, nhev : iterations, values, gradients, Hessian products (exact backend: IPOPT's
@@ -80,6 +84,7 @@ class Solution:
     multiplier_nodes: Mapping[str, list[list[int]]] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     work: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, Any] = field(default_factory=dict)
     problem: ControlProblem | None = None
 
     @property

@@ -20,6 +20,7 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.scaling import Scaling
 from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.files.atomic import make_directory, write_atomic
@@ -48,7 +49,7 @@ SCALARS = (
 )
 
 # files written before these were kept have none
-ADDED = ("options", "environment", "multiplier_nodes", "work")
+ADDED = ("options", "environment", "multiplier_nodes", "work", "scales")
 LEARNT = "hessian.npz"
 
 
@@ -82,6 +83,7 @@ def save_solution(
         "versions": dict(solution.versions),
         "options": dict(solution.options),
         "work": dict(solution.work),
+        "scales": dict(solution.scales),
         "environment": dict(solution.environment),
         "multiplier_nodes": dict(solution.multiplier_nodes),
         "source": dict(source or solution.source),
@@ -151,7 +153,8 @@ def load_learnt(
     with np.load(path, allow_pickle=False) as stored:
         if "shifts" not in stored:  # kept by an earlier version in another form: learn it again
             return None
-        space = discretise(problem, solution.depth, solution.rule).space
+        solved = Scaling.restored(solution.scales).applied(problem)
+        space = discretise(solved, solution.depth, solution.rule).space
         return Preconditioner.restored(space, dict(stored))
 
 

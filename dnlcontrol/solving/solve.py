@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import replace
-from typing import Literal, Unpack
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Unpack
 
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.backends.found import BackendResult
+from dnlcontrol.backends.found import STALLED, BackendResult
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
@@ -20,10 +21,11 @@ from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
 from dnlcontrol.results.concentration import concentration_note
 from dnlcontrol.results.diagnosis import explained, untrusted
+from dnlcontrol.results.rescaled import in_users_units
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.solving.choice import resolved_for
 from dnlcontrol.solving.gate import Gate
-from dnlcontrol.solving.learnt import Learnt, recall, remember
+from dnlcontrol.solving.learnt import NOTHING, Learnt, recall, remember
 from dnlcontrol.solving.request import (
     Request,
     Shorthand,
@@ -31,6 +33,12 @@ from dnlcontrol.solving.request import (
     checkpoint_of,
 )
 from dnlcontrol.solving.starts import StartLike, in_words, origin_of, seeds, starting_point
+from dnlcontrol.solving.units import RESCALED, Scaled, handed_on, scaling_of, tighter
+
+TOO_LOOSE = (
+    "the cost or a control is far smaller there than at the start, to which the tolerance is "
+    "relative; start closer"
+)
 
 
 def solve(
@@ -113,38 +121,86 @@ def solve_level(
     """
     check_distributed(request.options, problem)
     discrete = discretise(problem, depth, request.rule)
-    checkpoint = checkpoint_of(request.options, discrete)
     begin = starting_point(discrete, start, request.warm, learnt)
-    began = time.perf_counter()
-
-    def again(start: StartingPoint, spent: int) -> BackendResult | None:
-        goal = request.goal.left(spent, time.perf_counter() - began)
-        if goal is None:
-            return None
-        return _found(discrete, start, replace(request, goal=goal), None)
-
-    gate = Gate(discrete, again, request.goal.tolerance, learnt.lowest)
-    found, at, lowest = gate.passed(_found(discrete, begin, request, checkpoint))
-    seconds = time.perf_counter() - began
-    if checkpoint and checkpoint.resumed:
-        seconds += checkpoint.earlier
-        since = f"continued from a checkpoint after {checkpoint.since} iterations"
-        found = replace(found, message=f"{found.message} ({since})")
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
-    solution = assembled(discrete, found, record, seconds, at)
-    solution = explained(solution, discrete, found, begin.w)
+    began = time.perf_counter()
+    scaling = handed_on(problem, origin_of(start)) or scaling_of(discrete, begin.w, request.options)
+    level = OneSolve(Scaled(scaling, discrete), request, record)
+    solution, learnt = level.solved(begin, origin_of(start), learnt, began)
+    solution, learnt = in_tighter_units(level, solution, learnt)
     note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
     if note:
         solution = replace(solution, message=f"{solution.message}; {note}")
     doubt = concentration_note(solution) if solution.success else ""
     if doubt:
         solution = replace(solution, message=f"{solution.message}; {doubt}")
-    if checkpoint:
-        checkpoint.close(solution.success)
     if not solution.success:
         text = f"{problem.name}, {request.options.name}, L={depth}: {solution.message}"
         warnings.warn(text, checks.ConvergenceWarning, stacklevel=3)
-    return solution, Learnt(found.preconditioner, lowest)
+    return solution, learnt
+
+
+@dataclass(frozen=True)
+class OneSolve:
+    """A discrete problem in the units that it is solved in, and what is kept with its solution."""
+
+    scaled: Scaled
+    request: Request
+    record: Mapping[str, Any]
+
+    def solved(
+        self, start: StartingPoint, origin: Solution | None, learnt: Learnt, began: float
+    ) -> tuple[Solution, Learnt]:
+        """The solution in the user's units; ``began``: since when its seconds are counted.
+
+        ``learnt`` from ``origin``, which is forgotten where that had other units.
+        """
+        request = replace(self.request, options=self.scaled.told(self.request.options))
+        discrete = self.scaled.discrete
+        checkpoint = checkpoint_of(request.options, discrete)
+        begin = self.scaled.begin(start, origin)
+
+        def again(start: StartingPoint, spent: int) -> BackendResult | None:
+            goal = request.goal.left(spent, time.perf_counter() - began)
+            if goal is None:
+                return None
+            return _found(discrete, start, replace(request, goal=goal), None)
+
+        known = learnt.lowest if self.scaled.same_units(origin) else None
+        gate = Gate(discrete, again, request.goal.tolerance, known)
+        found, at, lowest = gate.passed(_found(discrete, begin, request, checkpoint))
+        seconds = time.perf_counter() - began
+        if checkpoint and checkpoint.resumed:
+            seconds += checkpoint.earlier
+            since = f"continued from a checkpoint after {checkpoint.since} iterations"
+            found = replace(found, message=f"{found.message} ({since})")
+        solution = assembled(discrete, found, self.record, seconds, at)
+        solution = explained(solution, discrete, found, begin.w)
+        if checkpoint:
+            checkpoint.close(solution.success)
+        users = self.scaled.users.problem
+        moved = in_users_units(solution, self.scaled.scaling, users)
+        return moved, Learnt(found.preconditioner, lowest)
+
+
+def in_tighter_units(
+    level: OneSolve, solution: Solution, learnt: Learnt
+) -> tuple[Solution, Learnt]:
+    """Gone on with where the units of its start make the tolerance too loose at the solution."""
+    users, options = level.scaled.users, level.request.options
+    for _ in range(RESCALED):
+        scaling = tighter(users, solution, options)
+        if scaling is None:
+            return solution, learnt
+        again = replace(level, scaled=Scaled(scaling, users))
+        began = time.perf_counter() - solution.seconds
+        before = solution.nit
+        solution, learnt = again.solved(starting_point(users, solution), solution, NOTHING, began)
+        solution = replace(solution, nit=before + solution.nit)
+    if tighter(users, solution, options) is None:
+        return solution, learnt
+    text = f"{solution.message}; {TOO_LOOSE}"
+    return replace(solution, status=STALLED, message=text), learnt
 
 
 @np.errstate(all="ignore")  # what is not finite is told in words
