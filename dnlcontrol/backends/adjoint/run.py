@@ -10,6 +10,7 @@ import numpy as np
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.gauss_newton import GaussNewtonObjective
+from dnlcontrol.backends.adjoint.lifted import run as lifted
 from dnlcontrol.backends.adjoint.nested import Nested
 from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.backends.adjoint.stochastic import refuse_constraints, stochastic
@@ -118,6 +119,9 @@ def _nested(task: Task) -> BackendResult:
     known = (
         learner(discrete.space) if start.cold else nested.preconditioner(w, start.preconditioner)
     )
+    if lifted.takes(evaluator, start, isinstance(task.method, Newton) and not task.checkpoint):
+        most = task.goal.max_iterations or CONSTRAINED_LIMIT
+        return lifted.run(evaluator, start, w, task.goal.tolerance, most, task.options.progress)
     if discrete.rows.size:
         return _constrained(task, minimiser, kind, w, known)
     outcome = minimiser(

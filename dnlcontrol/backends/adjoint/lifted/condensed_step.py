@@ -1,0 +1,184 @@
+"""The lifted problem's linearisation with the states eliminated: dense in the controls.
+
+The linearised steps give δx = S δw + s, s from the defects; S is formed once, by one recursion over
+the steps for all controls together, and with it the Hessian of the Lagrangian on the linearised
+states, exactly: H = Sᵀ L_xx S + Sᵀ L_xw + L_wx S + L_ww + Q. The costates λ are those that make the
+derivative in x vanish, by the recursion backwards.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.lifted.derivatives import Derivatives, RowJacobian, step_weights
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
+
+
+class CondensedStep:
+    """What a step needs at controls w and states x, with multipliers μ and ``cost`` times J.
+
+    Attributes
+    ----------
+    hessian : H, (space.size, space.size).
+    jacobian : C = c_x S + c_w, (rows.size, space.size).
+    """
+
+    def __init__(self, at: Derivatives, cost: float, mu: RowVector, penalty: np.ndarray) -> None:
+        self.at, self.cost, self.mu = at, cost, mu
+        self.penalty = penalty
+        self.sweep = at.sweep
+        self.index = at.terms.controls.index
+        self.alpha, self.beta = step_weights(self.sweep)
+        self.cost_x, self.cost_q = (cost * part for part in at.cost_gradient())
+        self._right = _whole(at.right_jacobian(), self.sweep.depth)
+        self._rows = at.row_jacobians()
+        self.costates = self._costates(self.cost_x + self._rows_pulled(mu))
+        nu = self.alpha[:, None, None] * _shifted(self.costates) + (
+            self.beta[:, None, None] * self.costates
+        )
+        side = self.sweep.grid.side
+        self.xx, self.qx, self.qq = at.lagrangian_hessian(cost, mu, -nu[:side])
+
+    # -- the steps -------------------------------------------------------------------------------
+    @cached_property
+    def _slopes(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """I + α f_x at every node, and (I - β f_x)⁻¹ or None where the steps are explicit."""
+        fx, one = self._right[0], np.eye(self._right[0].shape[-1])
+        from_here = one + self.alpha[:, None, None, None] * fx
+        if not self.beta.any():
+            return from_here, None
+        return from_here, np.linalg.inv(one - self.beta[:, None, None, None] * fx)
+
+    def _costates(self, direct: np.ndarray) -> np.ndarray:
+        """λ (L+1, N, d), λ^0 = 0: (I - β f_x)ᵀ λ^l = (I + α f_x)ᵀ λ^{l+1} - direct^l."""
+        lam = np.zeros_like(direct)
+        from_here, solved = self._slopes
+        for l in range(self.sweep.depth, 0, -1):
+            right = -direct[l]
+            if l < self.sweep.depth:
+                right = right + (lam[l + 1][:, None] @ from_here[l])[:, 0]
+            lam[l] = right if solved is None else (right[:, None] @ solved[l])[:, 0]
+        return lam
+
+    @cached_property
+    def sensitivity(self) -> np.ndarray:
+        """S, (L+1, N, d, space.size)."""
+        from_here, solved = self._slopes
+        fq, index = self._right[1], self.index
+        L, N, d = self.sweep.depth, *from_here.shape[1:3]
+        S = np.zeros((L + 1, N, d, self.sweep.space.size))
+        for l in range(L):
+            np.matmul(from_here[l], S[l], out=S[l + 1])
+            S[l + 1][..., index[l]] += self.alpha[l] * fq[l]
+            if solved is not None:
+                S[l + 1][..., index[l + 1]] += self.beta[l + 1] * fq[l + 1]
+                S[l + 1] = solved[l + 1] @ S[l + 1]
+        return S
+
+    def offset(self, defects: np.ndarray) -> np.ndarray:
+        """s (L+1, N, d), what the linearised steps make of the defects (L, N, d)."""
+        from_here, solved = self._slopes
+        s = np.zeros_like(self.cost_x)
+        for l in range(self.sweep.depth):
+            s[l + 1] = (from_here[l] @ s[l][..., None])[..., 0] - defects[l]
+            if solved is not None:
+                s[l + 1] = (solved[l + 1] @ s[l + 1][..., None])[..., 0]
+        return s
+
+    def states(self, dw: Flat, s: np.ndarray) -> np.ndarray:
+        """δx = S δw + s."""
+        return np.asarray(self.sensitivity @ dw + s)
+
+    # -- the controls ----------------------------------------------------------------------------
+    def _gathered(self, q: np.ndarray) -> Flat:
+        """The transpose of what the nodes read, summed over samples; q is (L+1, N, e)."""
+        out = np.zeros(self.sweep.space.size)
+        np.add.at(out, self.index, q.sum(1))
+        return out
+
+    def _flat(self) -> np.ndarray:
+        return self.sensitivity.reshape(-1, self.sweep.space.size)
+
+    def gradient(self, s: np.ndarray) -> Flat:
+        """The linear part of J in δw where the states are off by s: Sᵀ(J_x + L_xx s) + J_w + L_wx s."""
+        x, q = self.cost_x, self.cost_q
+        if s.any():
+            x = x + (self.xx @ s[..., None])[..., 0]
+            q = q + (self.qx @ s[..., None])[..., 0]
+        penalty = self.cost * self.sweep.space.penalty_gradient(self.at.w)
+        return self._flat().T @ x.reshape(-1) + self._gathered(q) + penalty
+
+    def slope(self, dw: Flat, dx: np.ndarray) -> float:
+        """The derivative of J along (δw, δx)."""
+        penalty = self.cost * self.sweep.space.penalty_gradient(self.at.w)
+        direct = self._gathered(self.cost_q) + penalty
+        return float(np.vdot(self.cost_x, dx) + direct @ dw)
+
+    @cached_property
+    def hessian(self) -> np.ndarray:
+        S, n = self._flat(), self.sweep.space.size
+        H = S.T @ (self.xx @ self.sensitivity).reshape(S.shape)
+        cross = np.zeros((n, n))
+        np.add.at(cross, self.index, (self.qx @ self.sensitivity).sum(1))
+        H += cross + cross.T
+        i, j = np.broadcast_arrays(self.index[:, :, None], self.index[:, None, :])
+        np.add.at(H, (i, j), self.qq.sum(1))
+        return H + self.cost * self.penalty
+
+    # -- the rows --------------------------------------------------------------------------------
+    def _rows_pulled(self, mu: RowVector) -> np.ndarray:
+        """c_xᵀ μ, (L+1, N, d)."""
+        out = np.zeros_like(self.cost_x)
+        for weights, block in self._weighted(mu):
+            here = np.ix_(block.term.nodes, block.term.samples)
+            out[here] += np.einsum("mkr,mkrd->mkd", weights, block.x)
+        return out
+
+    def _weighted(self, mu: RowVector) -> list[tuple[np.ndarray, RowJacobian]]:
+        """Each block's Jacobian with its weights (m, k, r)."""
+        found = []
+        for block, rows in zip(self.sweep.discrete.rows.blocks, self._rows, strict=True):
+            weights = mu[block.part].reshape(*block.full_shape[:2], -1)
+            if block.constraint.kind == "integral":
+                weights = self.at.path_weights[:, None, None] * weights
+            found.append((weights, rows))
+        return found
+
+    @cached_property
+    def jacobian(self) -> np.ndarray:
+        n = self.sweep.space.size
+        C = np.zeros((self.sweep.discrete.rows.size, n))
+        for block, rows in zip(self.sweep.discrete.rows.blocks, self._rows, strict=True):
+            nodes, samples = rows.term.nodes, rows.term.samples
+            part = rows.x @ self.sensitivity[np.ix_(nodes, samples)]
+            for m, l in enumerate(nodes):
+                part[m][..., self.index[l]] += rows.q[m]
+            if block.constraint.kind == "integral":
+                part = np.tensordot(self.at.path_weights, part, 1)
+            C[block.part] = part.reshape(-1, n)
+        return C
+
+    def row_offset(self, s: np.ndarray) -> RowVector:
+        """c_x s, (rows.size,)."""
+        out = np.zeros(self.sweep.discrete.rows.size)
+        for block, rows in zip(self.sweep.discrete.rows.blocks, self._rows, strict=True):
+            here = np.ix_(rows.term.nodes, rows.term.samples)
+            values = np.einsum("mkrd,mkd->mkr", rows.x, s[here])
+            if block.constraint.kind == "integral":
+                values = np.tensordot(self.at.path_weights, values, 1)
+            out[block.part] = values.reshape(-1)
+        return out
+
+
+def _whole(jacobian: RowJacobian, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """f_x and f_q at every node, zero at T where f does not stand there."""
+    missing = depth + 1 - len(jacobian.x)
+    pad = [(0, missing), (0, 0), (0, 0), (0, 0)]
+    return np.pad(jacobian.x, pad), np.pad(jacobian.q, pad)
+
+
+def _shifted(lam: np.ndarray) -> np.ndarray:
+    """λ^{l+1} at l, zero at T."""
+    return np.concatenate([lam[1:], np.zeros_like(lam[:1])])

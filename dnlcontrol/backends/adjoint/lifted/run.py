@@ -1,0 +1,117 @@
+"""One-step problems with constraint rows or bounded controls: states as unknowns, then condensed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.lifted.program import OneStepProgram, applies
+from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, BackendResult
+from dnlcontrol.backends.starting_point import StartingPoint
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
+from dnlcontrol.minimise.active_set import KKTPoint, Patience, newton_on_active
+from dnlcontrol.minimise.barrier import iterate
+from dnlcontrol.minimise.barrier.solve import LiftedOutcome, solve_lifted
+from dnlcontrol.minimise.outcome import Iterate, Progress, lines
+
+# Multipliers of another depth: Newton steps on the rows that they hold active come first.
+BRIEF = Patience(steps=10, growth=2.0)
+FINISHING = 0.1  # of the tolerance, in the measures of the controls
+
+STATUS = {"converged": SOLVED, "iterations": LIMIT, "stuck": STALLED, "infeasible": INFEASIBLE}
+
+
+def takes(evaluator: Evaluator, start: StartingPoint, plain: bool) -> bool:
+    """Whether this way is taken: rows, or a cold start with bounded controls, and it applies.
+
+    ``plain``: Newton's method without a checkpoint to go on from.
+    """
+    bounded = start.cold and evaluator.space.bounded
+    return bool(plain and (evaluator.rows.size or bounded) and applies(evaluator))
+
+
+def run(
+    evaluator: Evaluator,
+    start: StartingPoint,
+    w: Flat,
+    tolerance: float,
+    max_iterations: int,
+    progress: Progress | None = None,
+) -> BackendResult:
+    """To a minimiser: the interior-point method, then Newton steps on what is active there."""
+    program = OneStepProgram(evaluator)
+    log: list[Iterate] = []
+
+    def told(at: iterate.Iterate, error: float, barrier: float) -> None:
+        log.append(Iterate(len(log), at.values.cost, error, barrier, 1))
+        if progress is not None:
+            progress(log[-1])
+
+    if start.mu is not None and evaluator.rows.size:
+        exact = newton_on_active(
+            evaluator,
+            w,
+            start.mu,
+            0.0,
+            FINISHING * tolerance,
+            patience=BRIEF,
+            dense=program.at_states,
+        )
+        if exact is not None:
+            return _result(evaluator, exact, log, tolerance)
+    found = solve_lifted(program, w, tolerance, max_iterations, told)
+    exact = None
+    if found.why in ("converged", "stuck"):
+        exact = finished(evaluator, program, found, tolerance)
+    if exact is not None:
+        return _result(evaluator, exact, log, tolerance)
+    return BackendResult(
+        evaluator,
+        found.w,
+        found.mu,
+        _words(evaluator, found),
+        STATUS[found.why],
+        max(len(log) - 1, 0),
+        log=lines(log),
+    )
+
+
+def finished(
+    evaluator: Evaluator, program: OneStepProgram, found: LiftedOutcome, tolerance: float
+) -> KKTPoint | None:
+    """The minimiser beside an interior point."""
+    return newton_on_active(
+        evaluator, found.w, found.mu, 1.0, FINISHING * tolerance, dense=program.at_states
+    )
+
+
+def _result(
+    evaluator: Evaluator, exact: KKTPoint, log: list[Iterate], tolerance: float
+) -> BackendResult:
+    """The solution, its Newton steps after the lines of the interior-point method."""
+    steps = [
+        Iterate(len(log) + k, value, norm, 0.0, used)
+        for k, (value, norm, used) in enumerate(exact.log)
+    ]
+    violation = f", violation {exact.residual:.1e}" if evaluator.rows.size else ""
+    message = f"stationarity {exact.stationarity:.1e}{violation} <= {tolerance:.0e}"
+    every = [*log, *steps]
+    return BackendResult(
+        evaluator, exact.w, exact.mu, message, SOLVED, len(every) - 1, log=lines(every)
+    )
+
+
+def _words(evaluator: Evaluator, found: LiftedOutcome) -> str:
+    """Why there is no solution, and what to do."""
+    if found.why == "infeasible":
+        worst = evaluator.rows.worst(evaluator.constraint_values(found.w))
+        return (
+            f"locally infeasible: the violation is stationary at {found.certificates} points, at "
+            f"least {found.violation:.1e} ({worst}); loosen that constraint or start elsewhere"
+        )
+    if found.why == "iterations":
+        return "stopped after the iterations allowed; raise max_iterations or start closer"
+    return (
+        "no further progress could be made in float64; loosen the tolerance, rescale the cost or "
+        "start elsewhere"
+    )
