@@ -8,12 +8,14 @@ ends at a stationary point of the violation, the problem is locally infeasible.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
+from dnlcontrol.minimise.active_set import KKTPoint
 from dnlcontrol.minimise.barrier.iterate import Elastic, Frame, Iterate
 from dnlcontrol.minimise.barrier.method import FIRST_BARRIER, Ended, InteriorPointMethod, Told
 from dnlcontrol.minimise.barrier.program import LiftedProgram
@@ -21,7 +23,10 @@ from dnlcontrol.minimise.faces import Face
 
 # The cost is scaled only where the dual norm of its gradient at the start lies outside this range.
 GRADIENT_RANGE = (1e-2, 1e2)
-INNER_ACCURACY = 0.1  # of the tolerance; what follows takes the last digits
+# Of the tolerance, for the interior-point method: the sides that are active show in the first as a
+# rule, singular arcs of an implicit rule need the second.
+ACCURACIES = (1e-3, 1e-5)
+NEAR_ERROR = 1e-5  # a run that is stuck at a larger error is not near a solution
 # a restoration ends at violations that a run from there takes to zero
 RESTORED = 1e-3
 RESTORATION_ACCURACY = 1e-6
@@ -39,7 +44,7 @@ class LiftedOutcome:
     """Controls and multipliers where a program's solve ended.
 
     ``why``: "converged", "iterations", "stuck" or "infeasible"; then ``violation`` is the least
-    seen, at ``certificates`` stationary points of it.
+    seen, at ``certificates`` stationary points of it. ``exact``: what the finish made of it.
     """
 
     w: Flat
@@ -49,6 +54,11 @@ class LiftedOutcome:
     iterations: int
     violation: float = 0.0
     certificates: int = 0
+    exact: KKTPoint | None = None
+
+
+Finish = Callable[[LiftedOutcome, bool], KKTPoint | None]
+"""The minimiser beside an interior point, or None; the flag asks for patience."""
 
 
 @dataclass
@@ -67,37 +77,79 @@ def solve_lifted(
     start: Flat,
     tolerance: float,
     max_iterations: int,
+    finish: Finish,
     told: Told | None = None,
 ) -> LiftedOutcome:
-    """Minimise from ``start``, (space.size,), to INNER_ACCURACY of the tolerance."""
-    frame = Frame(program, cost_scale(program, start))
-    accuracy = INNER_ACCURACY * tolerance
-    w, spent, largest = start, 0, np.inf
+    """Minimise from ``start``, (space.size,): to what ``finish`` makes of an interior point.
+
+    It is tried at the accuracies ACCURACIES of the tolerance, the last time patiently.
+    """
+    frame = Frame(program)
+    zero = np.zeros(program.rows.size)
+    w, spent, cap = start, 0, np.inf
     for attempt in range(MOST_RESTORATIONS + 1):
-        method = InteriorPointMethod(frame, accuracy, max_iterations - spent, told)
-        method.cap = largest
-        zero = np.zeros(program.rows.size)
-        ended = method.run(frame.at(w, None, zero, FIRST_BARRIER))
-        spent += ended.iterations
-        violation = _violated(program, ended.at)
-        if ended.why != "stuck" or violation <= tolerance or not program.rows.size:
-            return _outcome(frame, ended, spent)
+        at = frame.at(w, None, zero, FIRST_BARRIER)
+        if not attempt:
+            frame.scale = cost_scale(program, at)
+        run = Run(frame, max_iterations - spent, finish, told, cap)
+        found = run.minimised(at, tolerance)
+        spent += found.iterations
+        found = replace(found, iterations=spent)
+        if found.why != "stuck" or found.violation <= tolerance or not program.rows.size:
+            return found
         if attempt == MOST_RESTORATIONS or spent >= max_iterations:
             break
-        found = restore(program, [ended.at.w.at, start], max_iterations - spent, attempt)
-        spent += found.iterations
-        if found.start is None:
-            return _infeasible(frame, found, ended, spent)
-        w, largest = found.start, 0.5 * max(ended.at.violation, RESTORED)
-    return _outcome(frame, ended, spent)
+        restored = restore(program, [found.w, start], max_iterations - spent, attempt)
+        spent += restored.iterations
+        if restored.start is None:
+            return _infeasible(restored, found, spent)
+        w, cap = restored.start, 0.5 * max(found.violation, RESTORED)
+    return found
 
 
-def cost_scale(program: LiftedProgram, w: Flat) -> float:
+@dataclass(frozen=True)
+class Run:
+    """One run from one start, and its finish; ``cap``: see :class:`InteriorPointMethod`."""
+
+    frame: Frame
+    max_iterations: int
+    finish: Finish
+    told: Told | None
+    cap: float
+
+    def minimised(self, at: Iterate, tolerance: float) -> LiftedOutcome:
+        """The interior-point method to each accuracy, and the finish from there."""
+        spent, barrier = 0, FIRST_BARRIER
+        for k, accuracy in enumerate(ACCURACIES):
+            last = k == len(ACCURACIES) - 1
+            method = InteriorPointMethod(
+                self.frame, accuracy * tolerance, self.max_iterations - spent, self.told
+            )
+            method.cap = self.cap
+            ended = method.run(at, barrier)
+            spent += ended.iterations
+            at, barrier = ended.at, ended.barrier
+            found = _outcome(self.frame, ended, spent)
+            if ended.why == "iterations" or (ended.why == "stuck" and not _near(ended)):
+                return found
+            exact = self.finish(found, last or ended.why == "stuck")
+            if exact is not None:
+                return replace(found, why="converged", exact=exact)
+            if ended.why == "stuck":
+                return found
+        return found
+
+
+def _near(ended: Ended) -> bool:
+    """Whether a stuck run ended where a finish may succeed."""
+    return ended.error <= NEAR_ERROR
+
+
+def cost_scale(program: LiftedProgram, at: Iterate) -> float:
     """What brings the dual norm of the cost's gradient into GRADIENT_RANGE."""
-    x = program.states(w)
-    model = program.model(w, x, np.zeros(program.rows.size), 1.0)
+    model = program.model(at.w.at, at.x, np.zeros_like(at.mu), 1.0)
     whole = Face(program.space, np.zeros(program.space.size, dtype=bool))
-    norm = whole.dual_norm(model.gradient(np.zeros_like(x)))
+    norm = whole.dual_norm(model.gradient(np.zeros_like(at.x)))
     if not np.isfinite(norm) or norm == 0:
         return 1.0
     return float(np.clip(norm, *GRADIENT_RANGE) / norm)
@@ -114,12 +166,13 @@ def _outcome(frame: Frame, ended: Ended, spent: int) -> LiftedOutcome:
     )
 
 
-def _infeasible(frame: Frame, found: Restored, ended: Ended, spent: int) -> LiftedOutcome:
-    if found.at is None or found.certificates < CERTIFYING:
-        return _outcome(frame, ended, spent)
-    at = found.at
+def _infeasible(restored: Restored, found: LiftedOutcome, spent: int) -> LiftedOutcome:
+    """With the certificate where there is one."""
+    at = restored.at
+    if at is None or restored.certificates < CERTIFYING:
+        return replace(found, iterations=spent)
     return LiftedOutcome(
-        at.w.at, at.x, at.mu, "infeasible", spent, found.least, found.certificates
+        at.w.at, at.x, at.mu, "infeasible", spent, restored.least, restored.certificates
     )
 
 

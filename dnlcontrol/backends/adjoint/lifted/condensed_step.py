@@ -16,6 +16,56 @@ from dnlcontrol.backends.adjoint.lifted.derivatives import Derivatives, RowJacob
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 
 
+class StepSlopes:
+    """The linearised steps (I - β f_x) δx^{l+1} = (I + α f_x) δx^l + f_q's part - defect^l.
+
+    ``fx`` (L+1, N, d, d) and ``fq`` (L+1, N, d, e) are zero at T where f does not stand there.
+    """
+
+    def __init__(self, at: Derivatives) -> None:
+        self.depth = at.sweep.depth
+        self.alpha, self.beta = step_weights(at.sweep)
+        jacobian = at.right_jacobian()
+        missing = self.depth + 1 - len(jacobian.x)
+        pad = [(0, missing), (0, 0), (0, 0), (0, 0)]
+        self.fx, self.fq = np.pad(jacobian.x, pad), np.pad(jacobian.q, pad)
+        one = np.eye(self.fx.shape[-1])
+        self.from_here = one + self.alpha[:, None, None, None] * self.fx
+        self.solved = None
+        if self.beta.any():
+            self.solved = np.linalg.inv(one - self.beta[:, None, None, None] * self.fx)
+
+    def costates(self, direct: np.ndarray) -> np.ndarray:
+        """λ (L+1, N, d), λ^0 = 0: (I - β f_x)ᵀ λ^l = (I + α f_x)ᵀ λ^{l+1} - direct^l."""
+        lam = np.zeros_like(direct)
+        for l in range(self.depth, 0, -1):
+            right = -direct[l]
+            if l < self.depth:
+                right = right + (lam[l + 1][:, None] @ self.from_here[l])[:, 0]
+            lam[l] = right if self.solved is None else (right[:, None] @ self.solved[l])[:, 0]
+        return lam
+
+    def offset(self, defects: np.ndarray) -> np.ndarray:
+        """s (L+1, N, d), what the steps make of the defects (L, N, d)."""
+        s = np.zeros((self.depth + 1, *defects.shape[1:]))
+        for l in range(self.depth):
+            s[l + 1] = (self.from_here[l] @ s[l][..., None])[..., 0] - defects[l]
+            if self.solved is not None:
+                s[l + 1] = (self.solved[l + 1] @ s[l + 1][..., None])[..., 0]
+        return s
+
+    def sensitivity(self, index: np.ndarray, size: int) -> np.ndarray:
+        """S (L+1, N, d, size), of controls that node l reads at ``index[l]``."""
+        S = np.zeros((*self.fx.shape[:3], size))
+        for l in range(self.depth):
+            np.matmul(self.from_here[l], S[l], out=S[l + 1])
+            S[l + 1][..., index[l]] += self.alpha[l] * self.fq[l]
+            if self.solved is not None:
+                S[l + 1][..., index[l + 1]] += self.beta[l + 1] * self.fq[l + 1]
+                S[l + 1] = self.solved[l + 1] @ S[l + 1]
+        return S
+
+
 class CondensedStep:
     """What a step needs at controls w and states x, with multipliers μ and ``cost`` times J.
 
@@ -30,62 +80,24 @@ class CondensedStep:
         self.penalty = penalty
         self.sweep = at.sweep
         self.index = at.terms.controls.index
-        self.alpha, self.beta = step_weights(self.sweep)
+        self.steps = StepSlopes(at)
         self.cost_x, self.cost_q = (cost * part for part in at.cost_gradient())
-        self._right = _whole(at.right_jacobian(), self.sweep.depth)
         self._rows = at.row_jacobians()
-        self.costates = self._costates(self.cost_x + self._rows_pulled(mu))
-        nu = self.alpha[:, None, None] * _shifted(self.costates) + (
-            self.beta[:, None, None] * self.costates
-        )
+        self.costates = self.steps.costates(self.cost_x + self._rows_pulled(mu))
+        alpha, beta = (v[:, None, None] for v in (self.steps.alpha, self.steps.beta))
+        nu = alpha * _shifted(self.costates) + beta * self.costates
         side = self.sweep.grid.side
         self.xx, self.qx, self.qq = at.lagrangian_hessian(cost, mu, -nu[:side])
 
     # -- the steps -------------------------------------------------------------------------------
     @cached_property
-    def _slopes(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """I + α f_x at every node, and (I - β f_x)⁻¹ or None where the steps are explicit."""
-        fx, one = self._right[0], np.eye(self._right[0].shape[-1])
-        from_here = one + self.alpha[:, None, None, None] * fx
-        if not self.beta.any():
-            return from_here, None
-        return from_here, np.linalg.inv(one - self.beta[:, None, None, None] * fx)
-
-    def _costates(self, direct: np.ndarray) -> np.ndarray:
-        """λ (L+1, N, d), λ^0 = 0: (I - β f_x)ᵀ λ^l = (I + α f_x)ᵀ λ^{l+1} - direct^l."""
-        lam = np.zeros_like(direct)
-        from_here, solved = self._slopes
-        for l in range(self.sweep.depth, 0, -1):
-            right = -direct[l]
-            if l < self.sweep.depth:
-                right = right + (lam[l + 1][:, None] @ from_here[l])[:, 0]
-            lam[l] = right if solved is None else (right[:, None] @ solved[l])[:, 0]
-        return lam
-
-    @cached_property
     def sensitivity(self) -> np.ndarray:
         """S, (L+1, N, d, space.size)."""
-        from_here, solved = self._slopes
-        fq, index = self._right[1], self.index
-        L, N, d = self.sweep.depth, *from_here.shape[1:3]
-        S = np.zeros((L + 1, N, d, self.sweep.space.size))
-        for l in range(L):
-            np.matmul(from_here[l], S[l], out=S[l + 1])
-            S[l + 1][..., index[l]] += self.alpha[l] * fq[l]
-            if solved is not None:
-                S[l + 1][..., index[l + 1]] += self.beta[l + 1] * fq[l + 1]
-                S[l + 1] = solved[l + 1] @ S[l + 1]
-        return S
+        return self.steps.sensitivity(self.index, self.sweep.space.size)
 
     def offset(self, defects: np.ndarray) -> np.ndarray:
         """s (L+1, N, d), what the linearised steps make of the defects (L, N, d)."""
-        from_here, solved = self._slopes
-        s = np.zeros_like(self.cost_x)
-        for l in range(self.sweep.depth):
-            s[l + 1] = (from_here[l] @ s[l][..., None])[..., 0] - defects[l]
-            if solved is not None:
-                s[l + 1] = (solved[l + 1] @ s[l + 1][..., None])[..., 0]
-        return s
+        return self.steps.offset(defects)
 
     def states(self, dw: Flat, s: np.ndarray) -> np.ndarray:
         """δx = S δw + s."""
@@ -170,13 +182,6 @@ class CondensedStep:
                 values = np.tensordot(self.at.path_weights, values, 1)
             out[block.part] = values.reshape(-1)
         return out
-
-
-def _whole(jacobian: RowJacobian, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """f_x and f_q at every node, zero at T where f does not stand there."""
-    missing = depth + 1 - len(jacobian.x)
-    pad = [(0, missing), (0, 0), (0, 0), (0, 0)]
-    return np.pad(jacobian.x, pad), np.pad(jacobian.q, pad)
 
 
 def _shifted(lam: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.lifted.condensed_step import CondensedStep
+from dnlcontrol.backends.adjoint.lifted.condensed_step import CondensedStep, StepSlopes
 from dnlcontrol.backends.adjoint.lifted.derivatives import Derivatives, step_weights
 from dnlcontrol.backends.adjoint.lifted.node_terms import NodeTerms
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
@@ -18,6 +18,10 @@ from dnlcontrol.minimise.barrier.program import LiftedValues
 MOST_CONTROLS = 1500  # their dense matrices are factorised in half a second
 LARGEST_SENSITIVITY = 8_000_000  # entries of S, 64 MB
 MOST_ROWS = 6000
+# Newton's method on all steps gains digits by squares from states that are near; in units of
+# rounding the last change is a few
+NEARBY_STEPS = 8
+STATE_ROUNDING = 1e-14
 
 
 def applies(evaluator: Evaluator) -> bool:
@@ -78,9 +82,25 @@ class OneStepProgram:
         counts.hessian_seconds += time.perf_counter() - began
         return found
 
-    def at_states(self, w: Flat, states: np.ndarray, mu: RowVector) -> CondensedStep:
-        """The model at states (L+1, N, *state shape) of the sweep."""
-        return self.model(w, states.reshape(*states.shape[:2], -1), mu)
+    def values_at(self, model: CondensedStep) -> LiftedValues:
+        """J, c and the defects where a model was formed."""
+        return self._values(model.at)
+
+    def states_near(self, w: Flat, x: np.ndarray) -> np.ndarray:
+        """Those without defects, by Newton's method on all steps at once from the states x.
+
+        Where it does not converge quickly, those of the forward sweep.
+        """
+        for _ in range(NEARBY_STEPS):
+            at = Derivatives(self.terms, w, x)
+            defects = self._defects(at)
+            if not np.all(np.isfinite(defects)):
+                break
+            change = StepSlopes(at).offset(defects)
+            x = x + change
+            if np.max(np.abs(change)) <= STATE_ROUNDING * (1.0 + np.max(np.abs(x))):
+                return x
+        return self.states(w)
 
     @cached_property
     def penalty(self) -> np.ndarray:

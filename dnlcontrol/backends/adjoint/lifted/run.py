@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.lifted.products import NearbyProducts
 from dnlcontrol.backends.adjoint.lifted.program import OneStepProgram, applies
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, BackendResult
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
-from dnlcontrol.minimise.active_set import KKTPoint, Patience, newton_on_active
+from dnlcontrol.minimise.active_set import PATIENT, KKTPoint, Patience, newton_on_active
 from dnlcontrol.minimise.barrier import iterate
 from dnlcontrol.minimise.barrier.solve import LiftedOutcome, solve_lifted
 from dnlcontrol.minimise.outcome import Iterate, Progress, lines
 
 # Multipliers of another depth: Newton steps on the rows that they hold active come first.
 BRIEF = Patience(steps=10, growth=2.0)
+# Beside an interior point: where the active sides are told wrongly, the stationarity jumps at once.
+QUICK = Patience(steps=15, growth=30.0)
 FINISHING = 0.1  # of the tolerance, in the measures of the controls
 
 STATUS = {"converged": SOLVED, "iterations": LIMIT, "stuck": STALLED, "infeasible": INFEASIBLE}
@@ -48,23 +51,19 @@ def run(
             progress(log[-1])
 
     if start.mu is not None and evaluator.rows.size:
-        exact = newton_on_active(
-            evaluator,
-            w,
-            start.mu,
-            0.0,
-            FINISHING * tolerance,
-            patience=BRIEF,
-            dense=program.at_states,
-        )
+        near = NearbyProducts(program, program.states(w))
+        carried = LiftedOutcome(w, near.states(w), start.mu, "", 0)
+        exact = _on_active(near, carried, 0.0, tolerance, BRIEF)
         if exact is not None:
             return _result(evaluator, exact, log, tolerance)
-    found = solve_lifted(program, w, tolerance, max_iterations, told)
-    exact = None
-    if found.why in ("converged", "stuck"):
-        exact = finished(evaluator, program, found, tolerance)
-    if exact is not None:
-        return _result(evaluator, exact, log, tolerance)
+
+    def finish(found: LiftedOutcome, patient: bool) -> KKTPoint | None:
+        near = NearbyProducts(program, found.x)
+        return _on_active(near, found, 1.0, tolerance, PATIENT if patient else QUICK)
+
+    found = solve_lifted(program, w, tolerance, max_iterations, finish, told)
+    if found.exact is not None:
+        return _result(evaluator, found.exact, log, tolerance)
     return BackendResult(
         evaluator,
         found.w,
@@ -76,12 +75,12 @@ def run(
     )
 
 
-def finished(
-    evaluator: Evaluator, program: OneStepProgram, found: LiftedOutcome, tolerance: float
+def _on_active(
+    near: NearbyProducts, at: LiftedOutcome, rho: float, tolerance: float, patience: Patience
 ) -> KKTPoint | None:
-    """The minimiser beside an interior point."""
+    """Newton steps on what is active at a point."""
     return newton_on_active(
-        evaluator, found.w, found.mu, 1.0, FINISHING * tolerance, dense=program.at_states
+        near, at.w, at.mu, rho, FINISHING * tolerance, patience=patience, dense=near.at_states
     )
 
 
