@@ -110,7 +110,7 @@ def newton_on_active(
         largest = max(patience.growth * log[0][1], tolerance)
         if not np.isfinite(here.norm + here.residual) or here.norm > largest:
             return None
-        if here.solved(tolerance):
+        if here.solved(tolerance, 0.0 if dense is not None else tolerance):
             wrong = _wrong(bounds, side, here.at.constraints, here.mu, tolerance)
             if not wrong.any():
                 return here.kkt(bounds, log)
@@ -179,16 +179,12 @@ class _Here:
         """The largest distance of an active row to its side."""
         return float(np.max(np.abs(self.at.constraints - self.side)[self.index], initial=0.0))
 
-    def solved(self, tolerance: float) -> bool:
-        """Whether the conditions of the present active set hold."""
+    def solved(self, tolerance: float, reach: float) -> bool:
+        """Whether the conditions of the present active set hold, held entries within ``reach``."""
         lower, upper = self.face.space.bounds
         distance = np.minimum(self.w - lower, upper - self.w)[self.held]
         off = float(np.max(distance, initial=0.0))
-        return (
-            self.norm <= tolerance
-            and self.residual <= ROW_ACCURACY * tolerance
-            and off <= tolerance
-        )
+        return self.norm <= tolerance and self.residual <= ROW_ACCURACY * tolerance and off <= reach
 
     def kkt(
         self, bounds: tuple[RowVector, RowVector], log: list[tuple[float, float, int]]

@@ -55,9 +55,7 @@ class Iterate:
     @property
     def violation(self) -> float:
         """θ, the sum of all residuals."""
-        return float(
-            np.abs(self.values.defects).sum() + np.abs(self.residuals(self.values)).sum()
-        )
+        return float(np.abs(self.values.defects).sum() + np.abs(self.residuals(self.values)).sum())
 
 
 @dataclass(frozen=True)

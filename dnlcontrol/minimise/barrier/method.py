@@ -156,7 +156,7 @@ class InteriorPointMethod:
         slope: float,
         length: float,
     ) -> str:
-        """"merit" or "violation" for what a trial point improves, "" where it is refused."""
+        """ "merit" or "violation" for what a trial point improves, "" where it is refused."""
         if not trial.values.finite:
             return ""
         violation, merit = trial.violation, self.frame.merit(trial, barrier)

@@ -33,9 +33,10 @@ RESTORATION_ACCURACY = 1e-6
 RESTORATION_NEAR = 1e-4
 RESTORATION_ITERATIONS = 100
 MOST_RESTORATIONS = 4
-SEEDED_STARTS = 4
-# two stationary points of the violation are asked for before a problem is called infeasible
-CERTIFYING = 2
+SEEDED_STARTS = 3
+# so many stationary points of the violation, from as many starts, before a problem is called
+# infeasible
+CERTIFYING = 3
 PIECES = 4  # of a seeded start in time
 
 
@@ -182,16 +183,14 @@ def _violated(program: LiftedProgram, at: Iterate) -> float:
     return float(max(rows, np.max(np.abs(at.values.defects), initial=0.0)))
 
 
-def restore(
-    program: LiftedProgram, starts: list[Flat], max_iterations: int, seed: int
-) -> Restored:
+def restore(program: LiftedProgram, starts: list[Flat], max_iterations: int, seed: int) -> Restored:
     """A feasible point by the elastic method: from ``starts``, then from seeded ones."""
     rng = np.random.default_rng(seed)
     seeded = [seeded_start(program.space, starts[0], rng) for _ in range(SEEDED_STARTS)]
     found = Restored(None, 0)
-    for start in [*starts, *seeded]:
+    for start in [starts[0], *seeded, *starts[1:]]:
         left = min(max_iterations - found.iterations, RESTORATION_ITERATIONS)
-        if left <= 0:
+        if left <= 0 or found.certificates >= CERTIFYING:
             break
         frame = Frame(program, elastic=Elastic(1.0, RESTORATION_NEAR, start))
         method = InteriorPointMethod(
