@@ -20,7 +20,7 @@ import numpy as np
 
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.barrier.dense_system import DenseSystem
-from dnlcontrol.minimise.barrier.program import CondensedModel
+from dnlcontrol.minimise.barrier.lifted_program import CondensedModel
 from dnlcontrol.minimise.evaluator import Products, Trajectory
 from dnlcontrol.minimise.faces import Face, held_entries
 from dnlcontrol.minimise.multipliers import Multipliers
@@ -88,8 +88,8 @@ def newton_on_active(
     Its residual is far below. The steps begin at the controls w, the multipliers μ and the sides
     that μ and ρ say are active.
 
-    ``preconditioner``: of the Lagrangian's Hessian; it learns from every step. ``dense``: where that
-    Hessian and the rows' Jacobian can be formed; each step then solves one dense system.
+    ``preconditioner``: of the Lagrangian's Hessian; it learns from every step. ``dense``: where
+    that Hessian and the rows' Jacobian can be formed; each step then solves one dense system.
 
     All wrong rows change sides at once; where such a set comes back, only the worst row does.
 

@@ -30,7 +30,7 @@ class Box:
 
         def push(side: np.ndarray) -> np.ndarray:
             size = np.where(np.isfinite(side), np.maximum(1.0, np.abs(side)), 1.0)
-            return PUSH * np.minimum(size, width)
+            return np.asarray(PUSH * np.minimum(size, width))
 
         at = np.maximum(at, np.where(np.isfinite(lower), lower + push(lower), -np.inf))
         at = np.minimum(at, np.where(np.isfinite(upper), upper - push(upper), np.inf))
@@ -41,16 +41,18 @@ class Box:
     @property
     def sigma(self) -> np.ndarray:
         """The primal-dual barrier's diagonal."""
-        return self.below / (self.at - self.lower) + self.above / (self.upper - self.at)
+        low, high = self.at - self.lower, self.upper - self.at
+        return np.asarray(self.below / low + self.above / high)
 
     @property
     def pressure(self) -> np.ndarray:
         """What the sides' multipliers add to a gradient."""
-        return self.above - self.below
+        return np.asarray(self.above - self.below)
 
     def gradient(self, barrier: float) -> np.ndarray:
         """Of the barrier function."""
-        return barrier / (self.upper - self.at) - barrier / (self.at - self.lower)
+        low, high = self.at - self.lower, self.upper - self.at
+        return np.asarray(barrier / high - barrier / low)
 
     def logs(self) -> float:
         """Σ log of the distances to finite sides."""
@@ -106,4 +108,4 @@ class Box:
 
 def _ranged(z: np.ndarray, barrier: float, distance: np.ndarray) -> np.ndarray:
     here = np.where(np.isfinite(distance), barrier / distance, 0.0)
-    return np.clip(z, here / MULTIPLIER_RANGE, here * MULTIPLIER_RANGE)
+    return np.asarray(np.clip(z, here / MULTIPLIER_RANGE, here * MULTIPLIER_RANGE))

@@ -23,8 +23,8 @@ LEAST_DIAGONAL = 1e-12
 class DenseSystem:
     """K on the null space of C, factorised; everything is scaled by ``scale``.
 
-    ``normal`` spans what the independent rows ``kept`` fix, ``null`` the rest (None: all); ``shift`` is what
-    made K positive definite there, times the diagonal it was given.
+    ``normal`` spans what the independent rows ``kept`` fix, ``null`` the rest (None: all);
+    ``shift`` times the metric made K positive definite there.
     """
 
     matrix: np.ndarray

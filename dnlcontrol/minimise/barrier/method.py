@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dnlcontrol.minimise.barrier.iterate import Frame, Iterate, Move, Newton
+from dnlcontrol.minimise.barrier.system import BarrierPoint, BarrierSystem, Frame, KKTStep
 
 # Numbers of the method as in Wächter, Biegler 2006, sections 2 and 3.
 FIRST_BARRIER = 0.1
@@ -51,17 +51,17 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Ended:
+class Stopped:
     """Where the method stopped: ``why`` is "converged", "iterations" or "stuck"."""
 
-    at: Iterate
+    at: BarrierPoint
     why: str
     iterations: int
     error: float
     barrier: float
 
 
-Told = Callable[[Iterate, float, float], None]
+Told = Callable[[BarrierPoint, float, float], None]
 """(iterate, error, barrier) after each iteration."""
 
 
@@ -77,11 +77,11 @@ class InteriorPointMethod:
     tolerance: float
     max_iterations: int
     told: Told | None = None
-    stop: Callable[[Iterate], bool] | None = None
+    stop: Callable[[BarrierPoint], bool] | None = None
     cap: float = np.inf
     shift: float = 0.0
 
-    def run(self, at: Iterate, barrier: float = FIRST_BARRIER) -> Ended:
+    def run(self, at: BarrierPoint, barrier: float = FIRST_BARRIER) -> Stopped:
         """From an iterate until the conditions hold, or no step is accepted."""
         self._restart(at)
         for k in range(self.max_iterations + 1):
@@ -90,7 +90,7 @@ class InteriorPointMethod:
             if self.told is not None:
                 self.told(at, error, barrier)
             if error <= self.tolerance or (self.stop is not None and self.stop(at)):
-                return Ended(at, "converged", k, error, barrier)
+                return Stopped(at, "converged", k, error, barrier)
             if k == self.max_iterations:
                 break
             while newton.error(barrier) <= BARRIER_ERROR * barrier:
@@ -101,22 +101,21 @@ class InteriorPointMethod:
                 self._restart(at)
             after = self._step(newton, barrier)
             if after is None:
-                return Ended(at, "stuck", k, error, barrier)
+                return Stopped(at, "stuck", k, error, barrier)
             at = after
-        return Ended(at, "iterations", self.max_iterations, error, barrier)
+        return Stopped(at, "iterations", self.max_iterations, error, barrier)
 
     def _smaller(self, barrier: float) -> float:
-        return max(
-            self.tolerance / BARRIER_ERROR, min(BARRIER_LINEAR * barrier, barrier**BARRIER_POWER)
-        )
+        following = min(BARRIER_LINEAR * barrier, float(barrier**BARRIER_POWER))
+        return max(self.tolerance / BARRIER_ERROR, following)
 
-    def _restart(self, at: Iterate) -> None:
+    def _restart(self, at: BarrierPoint) -> None:
         """A new filter, for a new barrier problem."""
         size = max(1.0, at.violation)
         self.filter = Filter(min(LARGEST_VIOLATION * size, max(self.cap, at.violation)))
         self.small = SMALL_VIOLATION * size
 
-    def _step(self, newton: Newton, barrier: float) -> Iterate | None:
+    def _step(self, newton: BarrierSystem, barrier: float) -> BarrierPoint | None:
         """The next iterate; None where no step is accepted."""
         if not newton.prepare(barrier, self.shift / SHIFT_FALL):
             return None
@@ -132,7 +131,7 @@ class InteriorPointMethod:
             trial = newton.trial(move, length)
             verdict = self._verdict(trial, barrier, (violation, merit), slope, length)
             if verdict:
-                return self._taken(newton, trial, move, length, share, verdict)
+                return self._taken(newton, trial, move, length, verdict)
             if length == longest and trial.values.finite and trial.violation >= violation:
                 corrected = self._corrected(newton, trial, move, longest, barrier)
                 if corrected is not None:
@@ -141,8 +140,14 @@ class InteriorPointMethod:
         return None
 
     def _taken(
-        self, newton: Newton, trial: Iterate, move: Move, length: float, share: float, verdict: str
-    ) -> Iterate:
+        self,
+        newton: BarrierSystem,
+        trial: BarrierPoint,
+        move: KKTStep,
+        length: float,
+        verdict: str,
+    ) -> BarrierPoint:
+        share = max(LEAST_SHARE, 1.0 - newton.barrier)
         if verdict == "violation":
             merit = self.frame.merit(newton.at, newton.barrier)
             self.filter.add(newton.at.violation, merit)
@@ -150,7 +155,7 @@ class InteriorPointMethod:
 
     def _verdict(
         self,
-        trial: Iterate,
+        trial: BarrierPoint,
         barrier: float,
         before: tuple[float, float],
         slope: float,
@@ -172,8 +177,13 @@ class InteriorPointMethod:
         return "violation" if better or lower else ""
 
     def _corrected(
-        self, newton: Newton, trial: Iterate, move: Move, longest: float, barrier: float
-    ) -> Iterate | None:
+        self,
+        newton: BarrierSystem,
+        trial: BarrierPoint,
+        move: KKTStep,
+        longest: float,
+        barrier: float,
+    ) -> BarrierPoint | None:
         """Second-order corrections of a full step that was refused for its violation."""
         at = newton.at
         share = max(LEAST_SHARE, 1.0 - barrier)
@@ -188,7 +198,7 @@ class InteriorPointMethod:
             trial = newton.trial(corrected, length)
             verdict = self._verdict(trial, barrier, before, slope, longest)
             if verdict:
-                return self._taken(newton, trial, corrected, length, share, verdict)
+                return self._taken(newton, trial, corrected, length, verdict)
             if not trial.values.finite or trial.violation > CORRECTION_DECREASE * last:
                 return None
             last = trial.violation

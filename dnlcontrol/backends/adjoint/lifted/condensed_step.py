@@ -12,7 +12,11 @@ from functools import cached_property
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.lifted.derivatives import Derivatives, RowJacobian, step_weights
+from dnlcontrol.backends.adjoint.lifted.derivatives import (
+    NodeDerivatives,
+    RowJacobian,
+    step_weights,
+)
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 
 
@@ -22,7 +26,7 @@ class StepSlopes:
     ``fx`` (L+1, N, d, d) and ``fq`` (L+1, N, d, e) are zero at T where f does not stand there.
     """
 
-    def __init__(self, at: Derivatives) -> None:
+    def __init__(self, at: NodeDerivatives) -> None:
         self.depth = at.sweep.depth
         self.alpha, self.beta = step_weights(at.sweep)
         jacobian = at.right_jacobian()
@@ -75,7 +79,9 @@ class CondensedStep:
     jacobian : C = c_x S + c_w, (rows.size, space.size).
     """
 
-    def __init__(self, at: Derivatives, cost: float, mu: RowVector, penalty: np.ndarray) -> None:
+    def __init__(
+        self, at: NodeDerivatives, cost: float, mu: RowVector, penalty: np.ndarray
+    ) -> None:
         self.at, self.cost, self.mu = at, cost, mu
         self.penalty = penalty
         self.sweep = at.sweep
@@ -114,7 +120,7 @@ class CondensedStep:
         return self.sensitivity.reshape(-1, self.sweep.space.size)
 
     def gradient(self, s: np.ndarray) -> Flat:
-        """The linear part of J in δw where the states are off by s: Sᵀ(J_x + L_xx s) + J_w + L_wx s."""
+        """Of J in δw where the states are off by s: Sᵀ(J_x + L_xx s) + J_w + L_wx s."""
         x, q = self.cost_x, self.cost_q
         if s.any():
             x = x + (self.xx @ s[..., None])[..., 0]

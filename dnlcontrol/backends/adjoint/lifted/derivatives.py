@@ -1,6 +1,6 @@
 """Values, Jacobians and the Lagrangian's Hessian at all nodes of a one-step problem.
 
-With f the right side, α_s and β_s its weights in the steps from and to node s, the lifted problem is
+With f the right side, α_s and β_s its weights in the steps from and to node s, the problem is
 
     min J(x, w)   subject to   x^{l+1} - x^l - (g^{l+1} - g^l) - α_l f^l - β_{l+1} f^{l+1} = 0
 
@@ -32,14 +32,14 @@ class NodeValues:
 
 @dataclass(frozen=True)
 class RowJacobian:
-    """Derivatives of the values of one block: in x (m, k, r, d) and in q (m, k, r, e)."""
+    """NodeDerivatives of the values of one block: in x (m, k, r, d) and in q (m, k, r, e)."""
 
     term: NodeTerm
     x: np.ndarray
     q: np.ndarray
 
 
-class Derivatives:
+class NodeDerivatives:
     """One tape over all nodes at states x (L+1, N, d) and controls w, (space.size,)."""
 
     def __init__(self, terms: NodeTerms, w: Flat, x: np.ndarray, second: bool = True) -> None:

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch.func import vmap
 
 from dnlcontrol.backends.adjoint.sweep.columnwise import Sweep
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
 from dnlcontrol.discretisation.constraint_rows import RowBlock
 from dnlcontrol.problem.formula import Formula
+from dnlcontrol.problem.losses import Cost
 
 
 class NodeControls:
@@ -88,8 +88,8 @@ class NodeTerms:
         f, p = self.problem.formulas, self.problem
         path, end = sweep.grid.path, np.array([sweep.depth])
         self.right = self._term(path, self._right, None)
-        self.running = f.running and self._of(f.running, path, p.running and p.running.target)
-        self.terminal = f.terminal and self._of(f.terminal, end, p.terminal and p.terminal.target)
+        self.running = f.running and self._of(f.running, path, _target(p.running))
+        self.terminal = f.terminal and self._of(f.terminal, end, _target(p.terminal))
         self.rows = [self._row(block) for block in sweep.discrete.rows.blocks]
 
     def _term(
@@ -135,3 +135,8 @@ class NodeTerms:
         if block.formula is None:
             return self._term(nodes, lambda t, x, q: x, None, block.samples)
         return self._of(block.formula, nodes, block.constraint.target, block.samples)
+
+
+def _target(cost: Cost | None) -> np.ndarray | None:
+    """The targets of a cost, one row a sample, where it has any."""
+    return None if cost is None else cost.target

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from dnlcontrol.backends.adjoint.lifted.condensed_step import CondensedStep
-from dnlcontrol.backends.adjoint.lifted.program import OneStepProgram
+from dnlcontrol.backends.adjoint.lifted.one_step_program import OneStepProgram
 from dnlcontrol.discretisation.constraint_rows import Rows
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat, RowVector

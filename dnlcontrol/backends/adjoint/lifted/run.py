@@ -1,18 +1,16 @@
-"""One-step problems with constraint rows or bounded controls: states as unknowns, then condensed."""
+"""One-step problems with constraint rows or bounded controls, by states as unknowns."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.lifted.one_step_program import OneStepProgram, applies
 from dnlcontrol.backends.adjoint.lifted.products import NearbyProducts
-from dnlcontrol.backends.adjoint.lifted.program import OneStepProgram, applies
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, BackendResult
 from dnlcontrol.backends.starting_point import StartingPoint
-from dnlcontrol.discretisation.space.flat import Flat, RowVector
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.active_set import PATIENT, KKTPoint, Patience, newton_on_active
-from dnlcontrol.minimise.barrier import iterate
-from dnlcontrol.minimise.barrier.solve import LiftedOutcome, solve_lifted
+from dnlcontrol.minimise.barrier.restored_runs import LiftedOutcome, solve_lifted
+from dnlcontrol.minimise.barrier.system import BarrierPoint
 from dnlcontrol.minimise.outcome import Iterate, Progress, lines
 
 # Multipliers of another depth: Newton steps on the rows that they hold active come first.
@@ -45,7 +43,7 @@ def run(
     program = OneStepProgram(evaluator)
     log: list[Iterate] = []
 
-    def told(at: iterate.Iterate, error: float, barrier: float) -> None:
+    def told(at: BarrierPoint, error: float, barrier: float) -> None:
         log.append(Iterate(len(log), at.values.cost, error, barrier, 1))
         if progress is not None:
             progress(log[-1])
@@ -63,14 +61,14 @@ def run(
 
     found = solve_lifted(program, w, tolerance, max_iterations, finish, told)
     if found.exact is not None:
-        return _result(evaluator, found.exact, log, tolerance)
+        return _result(evaluator, found.exact, log, tolerance, found.iterations)
     return BackendResult(
         evaluator,
         found.w,
         found.mu,
         _words(evaluator, found),
         STATUS[found.why],
-        max(len(log) - 1, 0),
+        found.iterations,
         log=lines(log),
     )
 
@@ -85,7 +83,7 @@ def _on_active(
 
 
 def _result(
-    evaluator: Evaluator, exact: KKTPoint, log: list[Iterate], tolerance: float
+    evaluator: Evaluator, exact: KKTPoint, log: list[Iterate], tolerance: float, spent: int = 0
 ) -> BackendResult:
     """The solution, its Newton steps after the lines of the interior-point method."""
     steps = [
@@ -94,10 +92,8 @@ def _result(
     ]
     violation = f", violation {exact.residual:.1e}" if evaluator.rows.size else ""
     message = f"stationarity {exact.stationarity:.1e}{violation} <= {tolerance:.0e}"
-    every = [*log, *steps]
-    return BackendResult(
-        evaluator, exact.w, exact.mu, message, SOLVED, len(every) - 1, log=lines(every)
-    )
+    every, nit = [*log, *steps], spent + len(steps) - 1
+    return BackendResult(evaluator, exact.w, exact.mu, message, SOLVED, nit, log=lines(every))
 
 
 def _words(evaluator: Evaluator, found: LiftedOutcome) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.active_set import KKTPoint
-from dnlcontrol.minimise.barrier.iterate import Elastic, Frame, Iterate
-from dnlcontrol.minimise.barrier.method import FIRST_BARRIER, Ended, InteriorPointMethod, Told
-from dnlcontrol.minimise.barrier.program import LiftedProgram
+from dnlcontrol.minimise.barrier.lifted_program import LiftedProgram
+from dnlcontrol.minimise.barrier.method import FIRST_BARRIER, InteriorPointMethod, Stopped, Told
+from dnlcontrol.minimise.barrier.system import BarrierPoint, Elastic, Frame
 from dnlcontrol.minimise.faces import Face
 
 # The cost is scaled only where the dual norm of its gradient at the start lies outside this range.
@@ -69,7 +69,7 @@ class Restored:
     start: Flat | None
     iterations: int
     least: float = np.inf
-    at: Iterate | None = None
+    at: BarrierPoint | None = None
     certificates: int = 0
 
 
@@ -118,7 +118,7 @@ class Run:
     told: Told | None
     cap: float
 
-    def minimised(self, at: Iterate, tolerance: float) -> LiftedOutcome:
+    def minimised(self, at: BarrierPoint, tolerance: float) -> LiftedOutcome:
         """The interior-point method to each accuracy, and the finish from there."""
         spent, barrier = 0, FIRST_BARRIER
         for k, accuracy in enumerate(ACCURACIES):
@@ -141,12 +141,12 @@ class Run:
         return found
 
 
-def _near(ended: Ended) -> bool:
+def _near(ended: Stopped) -> bool:
     """Whether a stuck run ended where a finish may succeed."""
     return ended.error <= NEAR_ERROR
 
 
-def cost_scale(program: LiftedProgram, at: Iterate) -> float:
+def cost_scale(program: LiftedProgram, at: BarrierPoint) -> float:
     """What brings the dual norm of the cost's gradient into GRADIENT_RANGE."""
     model = program.model(at.w.at, at.x, np.zeros_like(at.mu), 1.0)
     whole = Face(program.space, np.zeros(program.space.size, dtype=bool))
@@ -156,7 +156,7 @@ def cost_scale(program: LiftedProgram, at: Iterate) -> float:
     return float(np.clip(norm, *GRADIENT_RANGE) / norm)
 
 
-def _outcome(frame: Frame, ended: Ended, spent: int) -> LiftedOutcome:
+def _outcome(frame: Frame, ended: Stopped, spent: int) -> LiftedOutcome:
     return LiftedOutcome(
         ended.at.w.at,
         ended.at.x,
@@ -177,7 +177,7 @@ def _infeasible(restored: Restored, found: LiftedOutcome, spent: int) -> LiftedO
     )
 
 
-def _violated(program: LiftedProgram, at: Iterate) -> float:
+def _violated(program: LiftedProgram, at: BarrierPoint) -> float:
     """The largest violation of a row or a state equation."""
     rows = np.max(program.rows.violation(at.values.rows), initial=0.0)
     return float(max(rows, np.max(np.abs(at.values.defects), initial=0.0)))

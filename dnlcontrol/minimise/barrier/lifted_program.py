@@ -1,6 +1,6 @@
 """What the interior-point method asks of a program whose states are unknowns beside the controls.
 
-    min J(w, x)   subject to   the state equations' defects = 0,   lower <= c(w, x) <= upper,   w in its box
+    min J(w, x)   subject to   defects(w, x) = 0,   lower <= c(w, x) <= upper,   w in its box
 
 States and defects are arrays of the program's own shape; the method adds and scales them, no more.
 """

@@ -16,7 +16,7 @@ import numpy as np
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.barrier.box import Box
 from dnlcontrol.minimise.barrier.dense_system import DenseSystem
-from dnlcontrol.minimise.barrier.program import CondensedModel, LiftedProgram, LiftedValues
+from dnlcontrol.minimise.barrier.lifted_program import CondensedModel, LiftedProgram, LiftedValues
 
 MULTIPLIER_SIZE = 100.0  # above this mean size of the multipliers errors are relative to it
 
@@ -31,7 +31,7 @@ class Elastic:
 
 
 @dataclass(frozen=True)
-class Iterate:
+class BarrierPoint:
     """Controls w, states x, slacks s of all rows, elastic parts (or None), multipliers μ."""
 
     w: Box
@@ -59,7 +59,7 @@ class Iterate:
 
 
 @dataclass(frozen=True)
-class Move:
+class KKTStep:
     """A step in all unknowns, and the rows' new multipliers less the old."""
 
     w: Flat
@@ -82,7 +82,7 @@ class Frame:
         self.slack_upper = np.where(self.equal, np.inf, self.upper)
         self.metric = program.space.metric_diagonal
 
-    def at(self, w: Flat, x: np.ndarray | None, mu: RowVector, barrier: float) -> Iterate:
+    def at(self, w: Flat, x: np.ndarray | None, mu: RowVector, barrier: float) -> BarrierPoint:
         """The first iterate at controls w."""
         box = Box.inside(w, *self.program.space.bounds, barrier)
         # states without defects where the start had to be moved
@@ -91,7 +91,7 @@ class Frame:
         start = np.where(self.equal, self.lower, values.rows)
         s = Box.inside(start, self.slack_lower, self.slack_upper, barrier)
         elastic = None if self.elastic is None else self._parts(values.rows - s.at, barrier)
-        return Iterate(box, x, s, elastic, mu, values)
+        return BarrierPoint(box, x, s, elastic, mu, values)
 
     def _parts(self, r: RowVector, barrier: float) -> tuple[Box, Box]:
         """p, n > 0 with p - n = r that minimise the barrier function of the elastic part."""
@@ -108,7 +108,7 @@ class Frame:
 
         return box(np.where(r > 0, large, small)), box(np.where(r > 0, small, large))
 
-    def merit(self, at: Iterate, barrier: float) -> float:
+    def merit(self, at: BarrierPoint, barrier: float) -> float:
         """The barrier function φ."""
         total = self.scale * at.values.cost - barrier * sum(b.logs() for b in at.boxes)
         if self.elastic is None or at.elastic is None:
@@ -122,17 +122,17 @@ class Frame:
             + self.elastic.weight * float(sum(part.at.sum() for part in at.elastic))
         )
 
-    def model(self, at: Iterate) -> Newton:
+    def model(self, at: BarrierPoint) -> BarrierSystem:
         """The linearisation at an iterate."""
         cost = self.scale if self.elastic is None else 0.0
         model = self.program.model(at.w.at, at.x, at.mu, cost)
-        return Newton(self, at, model)
+        return BarrierSystem(self, at, model)
 
 
-class Newton:
+class BarrierSystem:
     """The primal-dual Newton system of the barrier problem at an iterate."""
 
-    def __init__(self, frame: Frame, at: Iterate, model: CondensedModel) -> None:
+    def __init__(self, frame: Frame, at: BarrierPoint, model: CondensedModel) -> None:
         self.frame, self.at, self.model = frame, at, model
         self.offset = model.offset(at.values.defects)
         self.shift = 0.0
@@ -204,7 +204,7 @@ class Newton:
         self.system, self.shift = system, system.shift
         return True
 
-    def move(self, defects: np.ndarray, residuals: RowVector) -> Move:
+    def move(self, defects: np.ndarray, residuals: RowVector) -> KKTStep:
         """The step that answers to these defects and residuals of the rows."""
         at, model = self.at, self.model
         s = self.offset if defects is at.values.defects else model.offset(defects)
@@ -223,9 +223,9 @@ class Newton:
             for sign, part in zip((1.0, -1.0), at.elastic, strict=True):
                 force = self.frame.elastic.weight + part.gradient(self.barrier)
                 boxes.append((sign * mu - force) / part.sigma)
-        return Move(dw, model.states(dw, s), tuple(boxes), mu - at.mu)
+        return KKTStep(dw, model.states(dw, s), tuple(boxes), mu - at.mu)
 
-    def slope(self, move: Move) -> float:
+    def slope(self, move: KKTStep) -> float:
         """The derivative of the barrier function along a move."""
         total = self.model.slope(move.w, move.x) + float(self._near() @ move.w)
         for box, d in zip(self.at.boxes, move.boxes, strict=True):
@@ -235,12 +235,12 @@ class Newton:
         return total
 
     # -- where a move leads ----------------------------------------------------------------------
-    def longest(self, move: Move, share: float) -> float:
+    def longest(self, move: KKTStep, share: float) -> float:
         """The largest step that stays inside."""
         pairs = zip(self.at.boxes, move.boxes, strict=True)
         return min(box.longest(d, share) for box, d in pairs)
 
-    def trial(self, move: Move, length: float) -> Iterate:
+    def trial(self, move: KKTStep, length: float) -> BarrierPoint:
         """The point there, with this point's multipliers."""
         at = self.at
         boxes = [b.moved(d, length) for b, d in zip(at.boxes, move.boxes, strict=True)]
@@ -249,7 +249,9 @@ class Newton:
         elastic = None if at.elastic is None else (boxes[2], boxes[3])
         return replace(at, w=boxes[0], s=boxes[1], elastic=elastic, x=x, values=values)
 
-    def accepted(self, trial: Iterate, move: Move, length: float, share: float) -> Iterate:
+    def accepted(
+        self, trial: BarrierPoint, move: KKTStep, length: float, share: float
+    ) -> BarrierPoint:
         """The trial point with moved multipliers."""
         pairs = list(zip(self.at.boxes, move.boxes, strict=True))
         dual = min(box.longest_dual(d, self.barrier, share) for box, d in pairs)

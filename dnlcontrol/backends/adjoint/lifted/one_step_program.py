@@ -10,10 +10,10 @@ import torch
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.lifted.condensed_step import CondensedStep, StepSlopes
-from dnlcontrol.backends.adjoint.lifted.derivatives import Derivatives, step_weights
+from dnlcontrol.backends.adjoint.lifted.derivatives import NodeDerivatives, step_weights
 from dnlcontrol.backends.adjoint.lifted.node_terms import NodeTerms
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
-from dnlcontrol.minimise.barrier.program import LiftedValues
+from dnlcontrol.minimise.barrier.lifted_program import LiftedValues
 
 MOST_CONTROLS = 1500  # their dense matrices are factorised in half a second
 LARGEST_SENSITIVITY = 8_000_000  # entries of S, 64 MB
@@ -54,13 +54,13 @@ class OneStepProgram:
     def values(self, w: Flat, x: np.ndarray) -> LiftedValues:
         """J, c and the defects, (L, N, d)."""
         self.evaluator.counts.values += 1
-        return self._values(Derivatives(self.terms, w, x, second=False))
+        return self._values(NodeDerivatives(self.terms, w, x, second=False))
 
-    def _values(self, at: Derivatives) -> LiftedValues:
+    def _values(self, at: NodeDerivatives) -> LiftedValues:
         cost = at.values.cost + self.space.penalty(at.w)
         return LiftedValues(cost, at.values.rows, self._defects(at))
 
-    def _defects(self, at: Derivatives) -> np.ndarray:
+    def _defects(self, at: NodeDerivatives) -> np.ndarray:
         alpha, beta = step_weights(self.evaluator.sweep)
         x, f = at.states, at.values.right
         side = self.evaluator.sweep.depth
@@ -74,7 +74,7 @@ class OneStepProgram:
     def model(self, w: Flat, x: np.ndarray, mu: RowVector, cost: float = 1.0) -> CondensedStep:
         """The linearisation, dense in the controls."""
         began = time.perf_counter()
-        at = Derivatives(self.terms, w, x)
+        at = NodeDerivatives(self.terms, w, x)
         found = CondensedStep(at, cost, mu, self.penalty)
         counts = self.evaluator.counts
         counts.gradients += 1
@@ -92,7 +92,7 @@ class OneStepProgram:
         Where it does not converge quickly, those of the forward sweep.
         """
         for _ in range(NEARBY_STEPS):
-            at = Derivatives(self.terms, w, x)
+            at = NodeDerivatives(self.terms, w, x)
             defects = self._defects(at)
             if not np.all(np.isfinite(defects)):
                 break
