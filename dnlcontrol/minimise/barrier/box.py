@@ -55,10 +55,13 @@ class Box:
         return np.asarray(barrier / high - barrier / low)
 
     def logs(self) -> float:
-        """Σ log of the distances to finite sides."""
+        """Σ log of the distances to finite sides, -inf where rounding left none."""
         total = 0.0
         for distance in (self.at - self.lower, self.upper - self.at):
-            total += float(np.sum(np.log(distance[np.isfinite(distance)])))
+            finite = distance[np.isfinite(distance)]
+            if not np.all(finite > 0):
+                return -np.inf
+            total += float(np.sum(np.log(finite)))
         return total
 
     def longest(self, d: np.ndarray, share: float) -> float:

@@ -85,15 +85,16 @@ def _on_active(
 def _result(
     evaluator: Evaluator, exact: KKTPoint, log: list[Iterate], tolerance: float, spent: int = 0
 ) -> BackendResult:
-    """The solution, its Newton steps after the lines of the interior-point method."""
+    """The solution; its Newton steps follow the ``spent`` iterations in the log."""
     steps = [
         Iterate(len(log) + k, value, norm, 0.0, used)
         for k, (value, norm, used) in enumerate(exact.log)
     ]
     violation = f", violation {exact.residual:.1e}" if evaluator.rows.size else ""
     message = f"stationarity {exact.stationarity:.1e}{violation} <= {tolerance:.0e}"
-    every, nit = [*log, *steps], spent + len(steps) - 1
-    return BackendResult(evaluator, exact.w, exact.mu, message, SOLVED, nit, log=lines(every))
+    return BackendResult(
+        evaluator, exact.w, exact.mu, message, SOLVED, spent, log=lines([*log, *steps])
+    )
 
 
 def _words(evaluator: Evaluator, found: LiftedOutcome) -> str:
