@@ -12,11 +12,14 @@ from dnlcontrol.minimise.evaluator import Products
 if TYPE_CHECKING:
     from dnlcontrol.discretisation.discrete import DiscreteProblem
     from dnlcontrol.discretisation.space.flat import Flat
+    from dnlcontrol.minimise.lanczos import Ends
+    from dnlcontrol.minimise.preconditioner import Preconditioner
 
 SOLVED = 0
 LIMIT = 1
 INFEASIBLE = 2
 STALLED = 3
+NO_MINIMISER = 4  # stationary, and the Lagrangian bends down along a direction that is free
 
 
 class BackendEvaluator(Products, Protocol):
@@ -53,7 +56,8 @@ class BackendResult:
     """Controls and multipliers, how the solver ended, and its own costates where it has them.
 
     ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are
-    ``one_step``, else λ. ``preconditioner`` may serve a finer level.
+    ``one_step``, else λ. ``preconditioner`` may serve a finer level; ``ends`` are the curvatures on
+    the free entries at w, where the minimiser looked at them.
     """
 
     evaluator: BackendEvaluator
@@ -67,7 +71,8 @@ class BackendResult:
     costates: np.ndarray | None = None
     one_step: bool = False
     formulation: str = ""
-    preconditioner: Any = None
+    preconditioner: Preconditioner | None = None
+    ends: Ends | None = None
 
 
 @dataclass

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.found import BackendEvaluator
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
 
 if TYPE_CHECKING:
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator
     from dnlcontrol.minimise.evaluator import Trajectory
     from dnlcontrol.minimise.multipliers import Multipliers
 
@@ -25,7 +25,7 @@ class StoredPoint:
     ``evaluator`` recomputes every column.
     """
 
-    evaluator: Evaluator
+    evaluator: BackendEvaluator
     w: np.ndarray
     multipliers: Multipliers
     at: Trajectory

@@ -36,8 +36,10 @@ SUMMED_OTHERWISE = 1.01  # the solver stopped on the same number, summed in anot
 
 def pontryagin(point: StoredPoint, rng: np.random.Generator) -> list[Check]:
     """One or two rows for each control."""
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
     from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
 
+    assert isinstance(point.evaluator, Evaluator)  # certify's own
     rows: list[Check] = []
     h: Hamiltonian | None = None
     for block in point.evaluator.space:

@@ -1,25 +1,22 @@
-"""The smallest eigenvalue of the Lagrangian's Hessian on the critical cone's linear hull.
+"""Second order: the smallest eigenvalue of the Lagrangian's Hessian, relative to the metric.
 
-It is relative to the metric. The hull holds the directions that leave strongly held controls alone
-and lie in the null space of the gradients of the strongly active constraints; weakly active ones
-(their multiplier is below the tolerance) restrict nothing in it. λ_min > 0 makes the point a strict
-local minimiser; λ_min < 0 with no weakly active side makes it none.
+On the hull of the critical cone (critical_cone.py) λ_min > 0 makes the point a strict local
+minimiser; λ_min < 0 with no weak side makes it none. With weak sides the cone itself is searched:
+a direction in it along which the Lagrangian bends down makes the point no minimiser.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dnlcontrol.backends.found import BackendEvaluator
 from dnlcontrol.certificates.certificate import Check, at_least
+from dnlcontrol.certificates.critical_cone import Cone, Tangent, critical_cone, lowest_in_cone
 from dnlcontrol.certificates.point import StoredPoint
-from dnlcontrol.minimise.faces import Face, held_entries
-
-if TYPE_CHECKING:
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.discretisation.space.flat import Flat
 
 DENSE = 400  # free entries up to which the whole Hessian is formed
 ROW_LIMIT = 1000  # active constraints whose gradients are held
@@ -29,153 +26,145 @@ LANCZOS_LIMIT = 300  # restarts of ARPACK
 RESOLVED = 1e-4
 
 
-def second_order(point: StoredPoint, products: Evaluator, rng: np.random.Generator) -> Check:
-    """One row; ``products`` forms the Hessian products. What cannot be decided does not pass."""
-    face, weak = critical_face(point)
-    rows, weak_rows = active_rows(point)
-    note = f", {weak + weak_rows} weakly active sides let free" if weak + weak_rows else ""
-    if len(rows) > ROW_LIMIT:
-        note += f", {len(rows)} active constraints left out"
-        rows = rows[:0]
-    gradients = constraint_gradients(point, products, face, rows)
-    dense = int(face.free.sum()) <= DENSE
-    try:
-        low, high, dimension = (_dense if dense else _lanczos)(
-            point, products, face, gradients, rng
-        )
-    except RuntimeError as error:  # ARPACK's
-        what = f"undecided: the eigenvalues did not converge ({' '.join(str(error).split())[:80]})"
-        return at_least("second order", np.nan, 0.0, what)
-    allowed = -point.tolerance * max(1.0, abs(high))
-    if dimension == 0:
-        what = "no direction is left free"
-    else:
-        kind = "dense" if dense else "Lanczos"
-        what = f"smallest eigenvalue of the Hessian in the metric, {dimension} directions, {kind}"
-        strict = low > (-allowed if dense else RESOLVED * abs(high))
-        what += ": strict" if strict else ": singular" if dense and low >= allowed else ""
-    return at_least("second order", low, allowed, what + note)
+@dataclass(frozen=True)
+class Spectrum:
+    """Both ends of the spectrum on the hull, and the eigenvector (size,) of the lowest.
 
-
-def critical_face(point: StoredPoint) -> tuple[Face, int]:
-    """All entries but the strongly held, and the number of the weakly held."""
-    space, r = point.evaluator.space, point.at.gradient
-    held = held_entries(space, point.w, r)
-    lower, upper = space.bounds
-    strong = held & (
-        (np.abs(r) > point.tolerance * np.sqrt(space.metric_diagonal)) | (lower == upper)
-    )
-    return Face(space, strong), int(np.count_nonzero(held & ~strong))
-
-
-def active_rows(point: StoredPoint) -> tuple[np.ndarray, int]:
-    """The equalities and strongly active constraints among the rows, as indices (k,).
-
-    Beside them the number of the weakly active.
+    ``how`` says how they were found; low is NaN where they were not.
     """
-    c, (lower, upper) = point.at.constraints, point.evaluator.rows.bounds
-    at_side = (np.abs(c - lower) <= point.tolerance) | (np.abs(c - upper) <= point.tolerance)
-    strong = (lower == upper) | (at_side & (np.abs(point.multipliers.mu) > point.tolerance))
-    return np.flatnonzero(strong), int(np.count_nonzero(at_side & ~strong))
 
-
-def constraint_gradients(
-    point: StoredPoint, products: Evaluator, face: Face, rows: np.ndarray
-) -> np.ndarray:
-    """∇c_i on the free entries, (rows, size)."""
-    C = np.zeros((len(rows), point.evaluator.space.size))
-    for k, i in enumerate(rows):
-        unit = np.zeros(point.evaluator.rows.size)
-        unit[i] = 1.0
-        C[k] = face.restrict(products.constraint_gradient(point.w, unit))
-    return C
-
-
-def _dense(
-    point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray, rng: np.random.Generator
-) -> tuple[float, float, int]:
-    """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, and its dimension.
-
-    Z is a basis of the directions.
-    """
-    from scipy.linalg import eigh, null_space
-
-    free = np.flatnonzero(face.free)
-    units = np.eye(len(face.free))[free]
-    H = np.array([products.hessian_product(point.w, e, point.multipliers)[free] for e in units])
-    A = np.array([point.evaluator.space.metric(e)[free] for e in units])
-    if not np.all(np.isfinite(H)):
-        return np.nan, np.nan, len(free)
-    Z = null_space(C[:, free]) if len(C) and len(free) else np.eye(len(free))
-    if not Z.shape[1]:
-        return np.inf, 0.0, 0
-    values = eigh(Z.T @ (0.5 * (H + H.T)) @ Z, Z.T @ A @ Z, eigvals_only=True)
-    return float(values[0]), float(values[-1]), len(values)
+    low: float
+    high: float
+    dimension: int
+    lowest: Flat
+    how: str
 
 
 @dataclass(frozen=True)
-class _Tangent:
-    """The directions d on the free entries with C d = 0, among flat vectors (size,).
+class LowestCurvature:
+    """The lowest curvature on the critical cone, what is allowed, and the direction it is along."""
 
-    P = I - Zᵀ (C Zᵀ)⁺ C projects onto them, orthogonally in the metric: the rows of Z are the Riesz
-    representatives of those of C, (rows, size) both.
-    """
-
-    face: Face
-    C: np.ndarray
-    Z: np.ndarray
-    inverse: np.ndarray
-
-    @classmethod
-    def of(cls, face: Face, C: np.ndarray) -> _Tangent:
-        Z = np.array([face.riesz(c) for c in C]).reshape(len(C), len(face.free))
-        if not len(C):
-            return cls(face, C, Z, np.zeros((0, 0)))
-        return cls(face, C, Z, np.linalg.pinv(C @ Z.T, rcond=1e-13, hermitian=True))
+    low: float
+    allowed: float
+    direction: Flat
+    what: str
 
     @property
-    def dimension(self) -> int:
-        free = int(np.count_nonzero(self.face.free))
-        return free - int(np.linalg.matrix_rank(self.C @ self.Z.T)) if len(self.C) else free
+    def check(self) -> Check:
+        """The row of a certificate; what cannot be decided does not pass."""
+        return at_least("second order", self.low, self.allowed, self.what)
 
-    def project(self, d: np.ndarray) -> np.ndarray:
-        """P d, (size,)."""
-        return d - self.Z.T @ (self.inverse @ (self.C @ d)) if len(self.C) else d
 
-    def pull(self, r: np.ndarray) -> np.ndarray:
-        """Pᵀ r, (size,), for r that is 0 off the free entries."""
-        return r - self.C.T @ (self.inverse @ (self.Z @ r)) if len(self.C) else r
+def second_order(
+    point: StoredPoint,
+    products: BackendEvaluator,
+    rng: np.random.Generator,
+    spectrum: Callable[..., Spectrum] | None = None,
+) -> LowestCurvature:
+    """The lowest curvature at a point; ``products`` forms the Hessian products.
+
+    ``spectrum``: of (point, products, cone, rng), in place of the whole spectrum.
+    """
+    cone = critical_cone(point, products, ROW_LIMIT)
+    note = f", {cone.weak} weakly active sides" if cone.weak else ""
+    if cone.left_out:
+        note += f", {cone.left_out} active constraints left out"
+    dense = int(cone.face.free.sum()) <= DENSE
+    try:
+        found = (spectrum or (_dense if dense else _lanczos))(point, products, cone, rng)
+    except RuntimeError as error:  # ARPACK's
+        what = f"undecided: the eigenvalues did not converge ({' '.join(str(error).split())[:80]})"
+        return LowestCurvature(np.nan, 0.0, np.zeros(len(cone.face.free)), what)
+    allowed = -point.tolerance * max(1.0, abs(found.high))
+    low, direction = found.low, found.lowest
+    if cone.weak and low < allowed:
+        low, direction = lowest_in_cone(
+            cone, _product(point, products), found.lowest, found.high, rng
+        )
+        note += ", searched in the cone"
+    elif cone.weak:
+        note += " let free"
+    return LowestCurvature(low, allowed, direction, _words(found, low, allowed) + note)
+
+
+def _words(found: Spectrum, low: float, allowed: float) -> str:
+    if found.dimension == 0:
+        return "no direction is left free"
+    what = "smallest eigenvalue of the Hessian in the metric"
+    resolved = -allowed if found.how == "dense" else RESOLVED * abs(found.high)
+    singular = found.how == "dense" and low >= allowed
+    kind = ": strict" if low > resolved else ": singular" if singular else ""
+    return f"{what}, {found.dimension} directions, {found.how}{kind}"
+
+
+def _product(point: StoredPoint, products: BackendEvaluator) -> Callable[[Flat], Flat]:
+    return lambda d: products.hessian_product(point.w, d, point.multipliers)
+
+
+def _dense(
+    point: StoredPoint, products: BackendEvaluator, cone: Cone, rng: np.random.Generator
+) -> Spectrum:
+    """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, Z a basis of the directions."""
+    free = np.flatnonzero(cone.face.free)
+    product = _product(point, products)
+    H = np.array([product(e)[free] for e in _units(cone)]).reshape(len(free), len(free))
+    return of_matrix(point, cone, H)
+
+
+def _units(cone: Cone) -> Iterator[Flat]:
+    """The unit vectors (size,) of the free entries, one by one."""
+    for i in np.flatnonzero(cone.face.free):
+        unit = np.zeros(len(cone.face.free))
+        unit[i] = 1.0
+        yield unit
+
+
+def of_matrix(point: StoredPoint, cone: Cone, H: np.ndarray) -> Spectrum:
+    """The same from the Hessian's free rows and columns H."""
+    from scipy.linalg import eigh, null_space
+
+    free = np.flatnonzero(cone.face.free)
+    size = len(cone.face.free)
+    metric, C = point.evaluator.space.metric, cone.C
+    if not np.all(np.isfinite(H)):
+        return Spectrum(np.nan, np.nan, len(free), np.zeros(size), "dense")
+    A = np.array([metric(e)[free] for e in _units(cone)]).reshape(len(free), len(free))
+    Z = null_space(C[:, free]) if len(C) and len(free) else np.eye(len(free))
+    if not Z.shape[1]:
+        return Spectrum(np.inf, 0.0, 0, np.zeros(size), "dense")
+    values, vectors = eigh(Z.T @ (0.5 * (H + H.T)) @ Z, Z.T @ A @ Z)
+    lowest = np.zeros(size)
+    lowest[free] = Z @ vectors[:, 0]
+    return Spectrum(float(values[0]), float(values[-1]), len(values), lowest, "dense")
 
 
 def _lanczos(
-    point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray, rng: np.random.Generator
-) -> tuple[float, float, int]:
-    """The same by Lanczos iterations in the metric.
+    point: StoredPoint, products: BackendEvaluator, cone: Cone, rng: np.random.Generator
+) -> Spectrum:
+    """The same by Lanczos iterations in the metric, with residuals below LANCZOS_ACCURACY.
 
-    The start is random, the residuals are below LANCZOS_ACCURACY. On the orthogonal complement of
-    the directions H is replaced by σA, σ a Rayleigh quotient on the directions: no smaller than
-    λ_min.
+    From a random start. On the orthogonal complement of the directions H is replaced by σA, σ a
+    Rayleigh quotient on the directions: no smaller than λ_min.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    space, tangent = point.evaluator.space, _Tangent.of(face, C)
+    space, face, C = point.evaluator.space, cone.face, cone.C
+    tangent, product = Tangent.of(face, C), _product(point, products)
     free = np.flatnonzero(face.free)
     n = len(free)
 
-    def full(v: np.ndarray) -> np.ndarray:
+    def full(v: np.ndarray) -> Flat:
         out = np.zeros(len(face.free))
         out[free] = np.ravel(v)
         return out
 
     start = tangent.project(face.riesz(full(rng.standard_normal(n))))
-    sigma = float(start @ products.hessian_product(point.w, start, point.multipliers)) / float(
-        start @ space.metric(start)
-    )
+    sigma = float(start @ product(start)) / float(start @ space.metric(start))
 
     def hessian(v: np.ndarray) -> np.ndarray:
         d = full(v)
         p = tangent.project(d)
-        Hp = products.hessian_product(point.w, p, point.multipliers)
+        Hp = product(p)
         if not len(C):
             return np.asarray(Hp[free])
         return np.asarray((tangent.pull(face.restrict(Hp)) + sigma * space.metric(d - p))[free])
@@ -183,7 +172,7 @@ def _lanczos(
     def operator(fn: Callable[[np.ndarray], np.ndarray]) -> LinearOperator:
         return LinearOperator((n, n), matvec=fn, dtype=float)
 
-    values = eigsh(
+    values, vectors = eigsh(
         operator(hessian),
         k=2,
         which="BE",
@@ -192,6 +181,6 @@ def _lanczos(
         tol=LANCZOS_ACCURACY,
         Minv=operator(lambda v: face.riesz(full(v))[free]),
         maxiter=LANCZOS_LIMIT,
-        return_eigenvectors=False,
     )
-    return float(min(values)), float(max(values)), tangent.dimension
+    lowest = full(vectors[:, int(np.argmin(values))])
+    return Spectrum(float(min(values)), float(max(values)), tangent.dimension, lowest, "Lanczos")

@@ -19,6 +19,7 @@ from dnlcontrol import checks
 from dnlcontrol.certificates.optimum import Optimum
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.limits import expansion_left, expansion_trapezoid
+from dnlcontrol.limits.jumps import Jump, first_jump, first_kink
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
 
@@ -64,20 +65,22 @@ def error_constant(solution: Solution) -> ErrorConstant:
     Returns
     -------
     ErrorConstant. Its estimate of c from one depth is first-order accurate, so J_L - c/L is
-    second-order accurate and the trapezoidal J_L - c/L² at least third-order. The kernel must be
+    second-order accurate and the trapezoidal J_L - c/L² at least third-order. No formula may jump
+    along the optimum (a kernel with a delay or a finite lifetime does). The kernel must be
     differentiable in s up to s = t: near a weak singularity of order r^β (for example (t-s)^{β}, 0
     < β < 1) the left rule's c is right with a remainder O(L^{-1-β}); the trapezoidal rule has no
     expansion of this kind then.
 
     Raises
     ------
-    InputError where the expansion is not known: k(t, t) infinite or undefined; a triangular control
-    without H1 or L2; an L2 penalty alone where a terminal load acts on the last row (ill-posed);
-    state bounds or path constraints that act on a triangular control through measures; a solution
-    that is not converged or has lost its problem. By the trapezoidal rule also: a kernel whose
-    slope in s is infinite at s = t; a triangular control without H1; a bound on a control, a state
-    or a path constraint that begins or ceases to hold on the way (the kink falls anywhere within a
-    cell, so that L² (J_L - J*) has no limit).
+    InputError where the expansion is not known: k(t, t) infinite or undefined; a formula that
+    jumps; a triangular control without H1 or L2; an L2 penalty alone where a terminal load acts on
+    the control's own last row (ill-posed); state bounds or path constraints that act on a
+    triangular control through measures; a solution that is not converged or has lost its problem.
+    By the trapezoidal rule also: a kernel with a kink in its times, or whose slope in s is infinite
+    at s = t; a triangular control without H1; a bound on a control, a state or a path constraint
+    that begins or ceases to hold on the way (the kink falls anywhere within a cell, so that
+    L² (J_L - J*) has no limit).
 
     Source: derived for this project; the formulas are in the docstrings of the expansions.
 
@@ -108,6 +111,7 @@ def error_constant(solution: Solution) -> ErrorConstant:
     at = Optimum(discrete, evaluator, evaluator.trajectory(w, Multipliers(mu)), w, mu)
     expansion, order = EXPANSIONS[solution.rule]
     expansion.refuse(at)
+    _refuse_jumps(at)
     with np.errstate(all="ignore"):
         terms = expansion.terms(at)
     terms = {name: problem.horizon**order * float(value) + 0.0 for name, value in terms.items()}
@@ -120,6 +124,21 @@ def error_constant(solution: Solution) -> ErrorConstant:
 
 
 # -- what is not covered
+def _refuse_jumps(at: Optimum) -> None:
+    """The sums are off by a share of each jump, at second order of each kink."""
+    jump = first_jump(at)
+    if jump is not None:
+        _refuse_at(jump, "jumps", "formulas without a jump (a delay, a finite lifetime, a switch)")
+    kink = first_kink(at) if at.discrete.grid.at_nodes else None
+    if kink is not None:
+        _refuse_at(kink, "has a kink", "a kernel that is differentiable in its times (rule 'left')")
+
+
+def _refuse_at(found: Jump, what: str, allowed: str) -> None:
+    seen = f"{found.formula} that {what} at {found.place}"
+    checks.reject("error_constant", seen, allowed)
+
+
 def _checked(solution: object) -> ControlProblem:
     """The problem of a solution that the expansion may hold for."""
     if not isinstance(solution, Solution):

@@ -25,8 +25,8 @@ with r = (α_2/2) |w|² for an L2 penalty of weight α_2 on a triangular control
   row: the differences of an H1 penalty leave out the half cell next to t = T. Where w(T, s) is free
   α q = -G, which gives -|G|²/(4α); where it is held at a bound, the sample reaches the bound half a
   cell before T.
-- A pure L2 penalty leaves the samples that only x^L reads at 0; values at T are then limits from l
-  < L.
+- A pure L2 penalty leaves the samples that only x^L reads at 0 where no terminal load acts on them
+  (k_w(T, s)ᵀ∇Φ = 0; otherwise the limit is ill-posed); values at T are then limits from l < L.
 - A path control read by the outer map has its samples at the nodes: with a difference penalty its
   mass is +½ [(α/2) |v(0)|² + (α/2) |v(T)|²].
 - A feature map belongs to the kernel, k(t, s, F(s, x, v), w).
@@ -67,12 +67,9 @@ def refuse(at: Optimum) -> None:
     ------
     InputError that says what has no expansion of this form.
     """
-    sizes = np.array([np.max(np.abs(load), initial=0.0) for load in at.loads])
-    if at.on_last_layer and sizes[-1] > NEGLIGIBLE * sizes.max():
-        seen = (
-            f"a terminal load on control {at.on_last_layer[0].name!r}, which has an L2 "
-            "penalty alone or none"
-        )
+    loaded = [block.name for block in at.on_last_layer if _loaded_at_the_end(at, block)]
+    if loaded:
+        seen = f"a terminal load on control {loaded[0]!r}, which has an L2 penalty alone or none"
         checks.reject(
             "error_constant", seen, "H1 there (else the limit is ill-posed), or no terminal load"
         )
@@ -90,6 +87,18 @@ def refuse(at: Optimum) -> None:
                 seen,
                 "state bounds and path constraints on x with path controls only",
             )
+
+
+def _loaded_at_the_end(at: Optimum, block: ControlBlock) -> bool:
+    """Whether the samples that only x^L reads feel ∇Φ: on the triangle k_w(T, s)ᵀ z̄^L.
+
+    The load is that on the control itself: a terminal cost may well act on other parts of the
+    state. Those samples are 0 then, and what they would miss of the running cost is O(τ).
+    """
+    load = np.abs(block.view(at.data_gradient))
+    ends = _end_sites(at, block) if block.layout.on == "ts" else [-1]
+    last = np.max(load[ends], initial=0.0)
+    return bool(last > NEGLIGIBLE * np.max(load, initial=0.0))
 
 
 def _running_cost(at: Optimum) -> float:

@@ -166,7 +166,7 @@ def resnet_limit_report(solutions: object, least: float = 1e-2) -> ResNetLimitRe
 def _ladder(solutions: object) -> list[Solution]:
     argument = "resnet_limit_report.solutions"
     levels = getattr(solutions, "levels", None)
-    found = [level.adjoint for level in levels] if levels is not None else solutions
+    found = [level.solution for level in levels] if levels is not None else solutions
     if not isinstance(found, (list, tuple)) or not all(isinstance(s, Solution) for s in found):
         checks.reject_type(argument, solutions, "a Study or a list of solutions")
     depths = [s.depth for s in found]

@@ -12,7 +12,7 @@ import numpy as np
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint, resumed
 from dnlcontrol.minimise.faces import Face, complementarity, stationarity
-from dnlcontrol.minimise.lanczos import lowest_curvature
+from dnlcontrol.minimise.lanczos import Ends, curvatures
 from dnlcontrol.minimise.outcome import (
     Iterate,
     Outcome,
@@ -111,10 +111,11 @@ def newton(
         if progress:
             progress(log[-1])
         if norm <= tolerance and complementarity(space, at.w, at.g) <= tolerance:
-            lower = _below(objective, at) if cold and at.escapes < ESCAPES else None
+            ends = _curvatures(objective, at) if cold and at.escapes < ESCAPES else None
+            lower = None if ends is None or not ends.negative else _below(objective, at, ends)
             if lower is None or k == max_iterations:
                 done = reached(norm, tolerance)
-                return Outcome(at.w, at.value, at.g, norm, True, done, log=tuple(log))
+                return Outcome(at.w, at.value, at.g, norm, True, done, log=tuple(log), ends=ends)
             at = _escaped(objective, at, lower)
             continue
         if k == max_iterations:
@@ -196,24 +197,21 @@ def _escaped(objective: SmoothFunction, at: State, lower: Flat) -> State:
     return replace(at, w=lower, value=value, g=g, radius=1.0, inner=0, escapes=at.escapes + 1)
 
 
-def _below(objective: SmoothFunction, at: State) -> Flat | None:
-    """A point with a lower value along the lowest curvature λ < 0.
+def _curvatures(objective: SmoothFunction, at: State) -> Ends:
+    face = Face(objective.space, binding(objective.space, at.w, at.g))
+    return curvatures(partial(objective.hessian_product, at.w), face)
 
-    None at a minimiser, as far as Lanczos sees.
+
+def _below(objective: SmoothFunction, at: State, ends: Ends) -> Flat | None:
+    """A point with a lower value along the lowest curvature λ < 0; None where none is found.
 
     A step of length h in the metric should lower J by ½|λ|h²; a quarter of that is asked for.
     """
-    space = objective.space
-    curvature, v = lowest_curvature(
-        partial(objective.hessian_product, at.w), Face(space, binding(space, at.w, at.g))
-    )
-    if curvature == 0.0:
-        return None
-    v = v if at.g @ v <= 0 else -v
+    v = ends.lowest if at.g @ ends.lowest <= 0 else -ends.lowest
     for h in 0.5 ** np.arange(ESCAPE_LENGTHS):
         for sign in (1.0, -1.0):
-            trial: Flat = np.clip(at.w + sign * h * v, *space.bounds)
-            if objective.value_and_gradient(trial)[0] < at.value + 0.125 * curvature * h**2:
+            trial: Flat = np.clip(at.w + sign * h * v, *objective.space.bounds)
+            if objective.value_and_gradient(trial)[0] < at.value + 0.125 * ends.low * h**2:
                 return trial
     return None
 

@@ -11,6 +11,7 @@ import numpy as np
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.faces import Face
+from dnlcontrol.minimise.lanczos import Ends
 from dnlcontrol.minimise.quadratic_model import Step
 
 NOT_FINITE = (
@@ -59,7 +60,8 @@ class Iterate:
 class Outcome:
     """Where a minimiser stopped, and why.
 
-    ``message`` is a sentence with a remedy unless it ``converged``.
+    ``message`` is a sentence with a remedy unless it ``converged``; ``ends`` are the curvatures on
+    the free entries at w, where they were looked at.
     """
 
     w: Flat
@@ -69,6 +71,7 @@ class Outcome:
     converged: bool
     message: str
     log: tuple[Iterate, ...]
+    ends: Ends | None = None
 
     @property
     def iterations(self) -> int:

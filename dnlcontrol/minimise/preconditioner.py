@@ -226,7 +226,7 @@ def correction(
         lambda v: scale * coarse.metric(v),
         start,
         min(COARSE_STEPS, coarse.size),
-        LEAST_COUPLING,
+        enough=LEAST_COUPLING,
     )
     if not len(values) or not np.all(np.isfinite(values)):
         return None

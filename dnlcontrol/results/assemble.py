@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dnlcontrol.backends.found import SOLVED, STALLED, BackendEvaluator, BackendResult
+from dnlcontrol.backends.found import (
+    NO_MINIMISER,
+    SOLVED,
+    STALLED,
+    BackendEvaluator,
+    BackendResult,
+)
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
@@ -47,14 +53,19 @@ class Measures:
 
 
 def assembled(
-    discrete: DiscreteProblem, found: BackendResult, options: Mapping[str, Any], seconds: float
+    discrete: DiscreteProblem,
+    found: BackendResult,
+    options: Mapping[str, Any],
+    seconds: float,
+    at: Trajectory | None = None,
 ) -> Solution:
     """The solution at the controls that a backend found; ``options`` are kept with it.
 
-    Value, stationarity, feasibility and costates are computed again, for both backends.
+    Value, stationarity, feasibility and costates are computed again, for both backends; ``at`` is
+    the trajectory there, if it is known.
     """
     problem, w, mu = discrete.problem, found.w, found.multipliers
-    at = found.evaluator.trajectory(w, Multipliers(mu))
+    at = at or found.evaluator.trajectory(w, Multipliers(mu))
     value = at.value - (float(mu @ at.constraints) if mu.any() else 0.0)
     measures = Measures.at(discrete, w, mu, at)
     above = measures.above(options["tolerance"]) or ("" if np.isfinite(value) else f"value {value}")
@@ -99,7 +110,7 @@ def assembled(
 def _verdict(found: BackendResult, above: str, worst: str, tolerance: float) -> tuple[int, str]:
     """Status and message: solved where nothing is ``above`` the tolerance."""
     if not above:
-        return SOLVED, found.message
+        return (found.status if found.status == NO_MINIMISER else SOLVED), found.message
     text = f"{found.message}; above the tolerance {tolerance:.0e}: {above}"
     status = STALLED if found.status == SOLVED else found.status
     return status, f"{text}; {worst}" if worst else text

@@ -31,8 +31,8 @@ class Solution:
     feasibility : the largest violation of a constraint or bound.
     complementarity : the largest distance of a held entry to its bound, or |μ_i| times the slack of
         row i.
-    success, status, message : status 0 solved, 1 iteration limit, 2 infeasible, 3 no further
-        progress.
+    success, status, message : status 0 solved (first and second order hold), 1 iteration limit, 2
+        infeasible, 3 no further progress, 4 stationary but no minimiser.
     states, costates : (L+1, N, *state shape). Costates per sample: ψ(t_l) for ODE dynamics, else
         the density p(t_l); ``terminal_gradient`` is ∇Φ, (N, *state shape).
     controls : name -> :class:`Extension`, callable, ``.at(l, s)``, ``.array()``.

@@ -79,7 +79,9 @@ def _options(sub: argparse.ArgumentParser, *without: str) -> None:
 def _solve(sub: argparse.ArgumentParser) -> None:
     _problem(sub)
     sub.add_argument("--depth", type=int, required=True, metavar="L")
-    sub.add_argument("--backend", default="exact", help="exact (CasADi) or adjoint (PyTorch)")
+    sub.add_argument(
+        "--backend", default="exact", help="exact (CasADi), adjoint (PyTorch), or auto"
+    )
     sub.add_argument("--start", metavar="RUN", help="a run directory to start from")
     _options(sub)
 
@@ -87,6 +89,10 @@ def _solve(sub: argparse.ArgumentParser) -> None:
 def _study(sub: argparse.ArgumentParser) -> None:
     _problem(sub)
     sub.add_argument("--depths", required=True, metavar="4,8,16")
+    text = "the backend of every level: adjoint (PyTorch), exact (CasADi), or auto"
+    sub.add_argument("--backend", default="adjoint", help=text)
+    text = "exponents of 1/L to extrapolate the values with"
+    sub.add_argument("--orders", metavar="0.5,1", help=text)
     text = "run the exact backend too up to this depth"
     sub.add_argument("--exact-to", type=int, default=0, metavar="L", help=text)
     _options(sub, "checkpoint", "formulation", "force")

@@ -87,6 +87,8 @@ def run_study(given: argparse.Namespace) -> int:
             file.problem(),
             depths,
             given.exact_to,
+            backend=given.backend,
+            orders=_orders(given.orders),
             directory=given.out,
             reference=file.reference(),
             rule=given.rule,
@@ -169,10 +171,17 @@ def _problem(given: argparse.Namespace) -> ProblemFile:
     return file
 
 
+def _orders(text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(p) for p in text.split(",")]
+    except ValueError:
+        reject("--orders", text, "increasing exponents separated by commas, such as 0.5,1")
+
+
 def _solution(run: str) -> Any:
-    """The solution of a run directory; of a study the finest adjoint one."""
+    """The solution of a run directory; of a study that of its finest level."""
     found = load(run)
-    return found.levels[-1].adjoint if isinstance(found, dnlcontrol.Study) else found
+    return found.levels[-1].solution if isinstance(found, dnlcontrol.Study) else found
 
 
 @contextlib.contextmanager

@@ -5,15 +5,20 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 
+from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.minimise.preconditioner import Preconditioner
 from dnlcontrol.results.solution import Solution
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """What the minimiser learnt of the Hessian; None where it learnt nothing."""
+    """What the minimiser learnt of the Hessian, and where its curvature is lowest.
+
+    None where nothing was learnt.
+    """
 
     preconditioner: Preconditioner | None = None
+    lowest: Samples | None = None
 
 
 NOTHING = Learnt()
@@ -22,7 +27,7 @@ _beside: dict[int, Learnt] = {}  # by id of the solution, which leaves with it
 
 def remember(solution: Solution, learnt: Learnt) -> None:
     """Keep what was learnt in finding this solution until the solution is gone."""
-    if learnt.preconditioner is None:
+    if learnt.preconditioner is None and learnt.lowest is None:
         forget(solution)
         return
     if id(solution) not in _beside:

@@ -58,12 +58,16 @@ COMMON = ("rule", "start", "tolerance", "max_iterations", "warm")  # keywords of
 
 @dataclass(frozen=True)
 class Request:
-    """How to solve: the backend's object, when to stop, the rule, and what a start hands over."""
+    """How to solve: the backend's object, when to stop, the rule, and what a start hands over.
+
+    ``chosen``: why backend="auto" took this backend, "" where it was named.
+    """
 
     options: Exact | Adjoint
     goal: Goal
     rule: str
     warm: Literal["duals", "controls"]
+    chosen: str = ""
 
     def __post_init__(self) -> None:
         checks.choice("warm", self.warm, WARM)
@@ -76,6 +80,7 @@ class Request:
             "tolerance": self.goal.tolerance,
             "max_iterations": self.goal.max_iterations,
             "warm": self.warm,
+            **({"chosen": self.chosen} if self.chosen else {}),
             **self.options.record(),
         }
 
@@ -95,7 +100,7 @@ def resolved(
     for name in shorthand:
         if name not in DEFAULT:
             _refuse_unknown(what, name)
-    given = {k: v for k, v in shorthand.items() if not _is_default(k, v)}
+    given = {k: v for k, v in shorthand.items() if not is_default(k, v)}
     if isinstance(backend, (Exact, Adjoint)):
         for name, value in given.items():
             beside = f"{checks.describe(value)} beside backend=dnl.{type(backend).__name__}(...)"
@@ -110,7 +115,8 @@ def resolved(
     return options if batches is None else _with_batches(options, batches)
 
 
-def _is_default(name: str, value: object) -> bool:
+def is_default(name: str, value: object) -> bool:
+    """Whether an option has the value that it has where it is not given."""
     default = DEFAULT[name]
     return value is default or (type(value) is type(default) and value == default)
 

@@ -18,14 +18,16 @@ from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
+from dnlcontrol.results.concentration import concentration_note
 from dnlcontrol.results.solution import Solution
+from dnlcontrol.solving.choice import resolved_for
+from dnlcontrol.solving.gate import Gate
 from dnlcontrol.solving.learnt import Learnt, recall, remember
 from dnlcontrol.solving.request import (
     Request,
     Shorthand,
     check_distributed,
     checkpoint_of,
-    resolved,
 )
 from dnlcontrol.solving.starts import StartLike, in_words, origin_of, seeds, starting_point
 
@@ -48,7 +50,9 @@ def solve(
     ----------
     problem, depth : the problem and the number of layers L; the step is τ = T/L.
     backend : "exact" (CasADi and IPOPT, every constraint, small depth), "adjoint" (PyTorch, large
-        depth), or an object that carries its options, :class:`Exact` or :class:`Adjoint`.
+        depth), "auto" (by a forecast of sizes: constrained problems and small differential
+        equations exact, deep networks adjoint; an option that one backend alone has decides), or an
+        object that carries its options, :class:`Exact` or :class:`Adjoint`.
     rule : "left" or "trapezoid".
     start : None (the controls' own guesses), a Solution of any depth (prolonged), several of one
         branch by increasing depth (extrapolated; the message says so where the minimiser is on
@@ -66,7 +70,8 @@ def solve(
     Returns
     -------
     Solution. A solve that does not converge returns its best iterate with ``success=False`` and a
-    ConvergenceWarning. Its ``options`` are those of the backend that ran.
+    ConvergenceWarning. Its ``options`` are those of the backend that ran; with "auto" the message
+    and ``options["chosen"]`` say why that one.
 
     Raises
     ------
@@ -85,8 +90,12 @@ def solve(
     0.25
     """
     goal = Goal(tolerance, max_iterations)
-    request = Request(resolved(backend, shorthand), goal, rule, warm)
+    options, reason = resolved_for(problem, depth, rule, backend, shorthand)
+    request = Request(options, goal, rule, warm, reason)
     solution, learnt = solve_level(problem, depth, request, start, recall(origin_of(start)))
+    if reason:
+        why = f"backend={options.name!r} chosen: {reason}"
+        solution = replace(solution, message=f"{solution.message}; {why}")
     remember(solution, learnt)
     return solution
 
@@ -103,23 +112,32 @@ def solve_level(
     checkpoint = checkpoint_of(request.options, discrete)
     begin = starting_point(discrete, start, request.warm, learnt)
     began = time.perf_counter()
-    found = _found(discrete, begin, request, checkpoint)
+    gate = Gate(
+        discrete,
+        lambda start: _found(discrete, start, request, None),
+        request.goal.tolerance,
+        learnt.lowest,
+    )
+    found, at, lowest = gate.passed(_found(discrete, begin, request, checkpoint))
     seconds = time.perf_counter() - began
     if checkpoint and checkpoint.resumed:
         seconds += checkpoint.earlier
         since = f"continued from a checkpoint after {checkpoint.since} iterations"
         found = replace(found, message=f"{found.message} ({since})")
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
-    solution = assembled(discrete, found, record, seconds)
+    solution = assembled(discrete, found, record, seconds, at)
     note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
     if note:
         solution = replace(solution, message=f"{solution.message}; {note}")
+    doubt = concentration_note(solution) if solution.success else ""
+    if doubt:
+        solution = replace(solution, message=f"{solution.message}; {doubt}")
     if checkpoint:
         checkpoint.close(solution.success)
     if not solution.success:
         text = f"{problem.name}, {request.options.name}, L={depth}: {solution.message}"
         warnings.warn(text, checks.ConvergenceWarning, stacklevel=3)
-    return solution, Learnt(found.preconditioner)
+    return solution, Learnt(found.preconditioner, lowest)
 
 
 def _found(

@@ -12,7 +12,7 @@ from dnlcontrol.problem.reference import Reference
 from dnlcontrol.results.records import read_json
 from dnlcontrol.results.solution_files import load_solution
 from dnlcontrol.studies.result import Level, Study
-from dnlcontrol.studies.study import check_depths
+from dnlcontrol.studies.study import check_depths, check_orders
 from dnlcontrol.studies.study_files import place
 
 
@@ -56,14 +56,18 @@ def load_study(directory: str | os.PathLike[str], reference: Reference | None = 
     folder = Path(directory)
     record = read_json(folder / "study.json", "study")
     constants = _stored_constants(record)
+    primary, orders = record.get("backend", "adjoint"), record.get("orders")
     levels = []
     for depth in check_depths(record.get("depths")):
         exact = place(folder, depth, "exact")
-        levels.append(
-            Level(
-                load_solution(place(folder, depth, "adjoint")),
-                load_solution(exact) if exact.is_dir() else None,
-                constants.get(depth),
-            )
-        )
-    return Study(str(record.get("name")), tuple(levels), reference, record.get("source", {}))
+        beside = load_solution(exact) if exact.is_dir() or primary == "exact" else None
+        found = None if primary == "exact" else load_solution(place(folder, depth, "adjoint"))
+        levels.append(Level(found, beside, constants.get(depth)))
+    return Study(
+        str(record.get("name")),
+        tuple(levels),
+        reference,
+        record.get("source", {}),
+        orders_given=None if orders is None else check_orders(orders),
+        choice=str(record.get("choice", "")),
+    )

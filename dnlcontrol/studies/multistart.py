@@ -24,8 +24,9 @@ from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
+from dnlcontrol.solving.choice import resolved_for
 from dnlcontrol.solving.learnt import NOTHING
-from dnlcontrol.solving.request import DEFAULT, Request, Shorthand, resolved
+from dnlcontrol.solving.request import DEFAULT, Request, Shorthand
 from dnlcontrol.solving.solve import solve_level
 from dnlcontrol.studies.symmetries import (
     Symmetry,
@@ -197,8 +198,8 @@ def multistart(
     for name in shorthand:
         if name not in DEFAULT:
             checks.reject_type("options", f"unknown option {name!r}", ", ".join(DEFAULT))
-    options = resolved(backend, shorthand)
-    request = Request(options, Goal(tolerance, max_iterations), rule, "duals")
+    options, reason = resolved_for(problem, depth, rule, backend, shorthand)
+    request = Request(options, Goal(tolerance, max_iterations), rule, "duals", reason)
     found = check_symmetries(symmetries)
     verify(discrete, found, scale)
     gathering = _Gathering(

@@ -67,8 +67,15 @@ def plot_convergence(study: Study, path: str | os.PathLike[str]) -> Path:
     left, right = figure.subplots(1, 2)
     rows = study.rows
     depths = [r["depth"] for r in rows]
-    left.plot(depths, [r["value"] for r in rows], "o-", color=COLOURS[0], label="adjoint")
-    exact = [(r["depth"], r["value_exact"]) for r in rows if np.isfinite(r["value_exact"])]
+    left.plot(
+        depths,
+        [r["value"] for r in rows],
+        "o-",
+        color=COLOURS[0],
+        label=study.levels[-1].solution.backend,
+    )
+    beside = [(level.adjoint, level.exact) for level in study.levels]
+    exact = [(e.depth, e.value) for a, e in beside if a is not None and e is not None]
     if exact:
         left.plot(*zip(*exact, strict=True), "x", color=COLOURS[1], markersize=10, label="exact")
     if len(depths) > 1:
@@ -113,7 +120,7 @@ def _depth_axis(axes: Axes, depths: list[int]) -> None:
 def plot_all(study: Study, folder: Path) -> list[Path]:
     """Every picture of a study, into one folder."""
     paths = [plot_convergence(study, folder / "convergence.png")]
-    solutions = [level.adjoint for level in study.levels][-PANELS:]
+    solutions = [level.solution for level in study.levels][-PANELS:]
     for name, control in solutions[-1].controls.items():
         target = folder / f"control_{name}.png"
         if control.layout.on == "ts":

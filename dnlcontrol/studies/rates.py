@@ -59,15 +59,16 @@ def errors(reference: Reference | None, solution: Solution) -> dict[str, float]:
     return found
 
 
-def gaps(solution: Solution, exact: Solution | None) -> dict[str, float]:
+def gaps(adjoint: Solution | None, exact: Solution | None) -> dict[str, float]:
     """The exact backend's value and stationarity, and how far it is from the adjoint solution."""
     found = {
         "value_exact": exact.value if exact else np.nan,
-        "value_gap": abs(exact.value - solution.value) if exact else np.nan,
+        "value_gap": abs(exact.value - adjoint.value) if adjoint and exact else np.nan,
         "exact_stationarity": exact.stationarity if exact else np.nan,
     }
     for name in GAPS:
-        found[f"{name}_gap"] = distance(solution, exact, *DISTANCES[name]) if exact else np.nan
+        apart = distance(adjoint, exact, *DISTANCES[name]) if adjoint and exact else np.nan
+        found[f"{name}_gap"] = apart
     return found
 
 

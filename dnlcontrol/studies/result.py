@@ -17,6 +17,7 @@ from dnlcontrol.problem.reference import Reference
 from dnlcontrol.results.branches import lost
 from dnlcontrol.results.records import write_json
 from dnlcontrol.results.solution import Solution
+from dnlcontrol.studies.doubts import doubts, fitted_orders
 from dnlcontrol.studies.rates import (
     corrected,
     distances,
@@ -54,15 +55,38 @@ SAME_VALUE = 1e-6  # values of one minimiser by both backends differ by less, re
 
 @dataclass(frozen=True)
 class Level:
-    """One depth: the adjoint solution, and the exact one where it ran."""
+    """One depth: the adjoint solution, and the exact one where it ran, or that alone.
 
-    adjoint: Solution
+    ``solution`` is the one that the table, the rates and the limit are of: the adjoint solution
+    where there is one.
+
+    Raises
+    ------
+    InputError : a level without a solution.
+    """
+
+    adjoint: Solution | None = None
     exact: Solution | None = None
     stored_constant: float | None = None  # read from files, which hold no problem
 
+    def __post_init__(self) -> None:
+        if self.adjoint is None and self.exact is None:
+            checks.reject("level", "no solution", "the solution of one backend, or of both")
+
+    @property
+    def solution(self) -> Solution:
+        found = self.adjoint or self.exact
+        assert found is not None
+        return found
+
+    @property
+    def solutions(self) -> list[Solution]:
+        """Those that there are."""
+        return [s for s in (self.adjoint, self.exact) if s is not None]
+
     @property
     def depth(self) -> int:
-        return self.adjoint.depth
+        return self.solution.depth
 
     @cached_property
     def constant(self) -> float:
@@ -73,7 +97,7 @@ class Level:
         if self.stored_constant is not None:
             return self.stored_constant
         try:
-            return error_constant(self.adjoint).constant
+            return error_constant(self.solution).constant
         except checks.InputError:
             return np.nan
 
@@ -82,10 +106,10 @@ class Level:
         """Which backend did not converge here, and whether they found different minimisers."""
         said = [
             f"not converged: {s.backend} at L={self.depth}: {s.message}"
-            for s in (self.adjoint, self.exact)
-            if s is not None and not s.success
+            for s in self.solutions
+            if not s.success
         ]
-        if self.exact is not None:
+        if self.adjoint is not None and self.exact is not None:
             value, exact = self.adjoint.value, self.exact.value
             if abs(exact - value) > SAME_VALUE * (1 + abs(value)):
                 said.append(
@@ -107,13 +131,16 @@ class Study:
     its measured cost), ``cg_per_step`` CG iterations for each Newton step. ``constant`` is c in J_L
     = J* + c/L (trapezoidal rule: c/L²) predicted from that level alone, ``corrected`` is J_L less
     that (NaN where c is not known). ``rates`` are fitted exponents p of C·L^{-p}; ``statements``
-    say in words what to trust.
+    say in words what to trust, and which backend was chosen where that was left to the study.
+    ``levels`` hold the solutions: ``level.solution`` is the one that all this is of.
     """
 
     name: str
     levels: tuple[Level, ...]
     reference: Reference | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
+    orders_given: tuple[float, ...] | None = None
+    choice: str = ""  # which backend "auto" took, and why
 
     @property
     def depths(self) -> list[int]:
@@ -121,12 +148,7 @@ class Study:
 
     @property
     def success(self) -> bool:
-        return all(
-            s.success
-            for level in self.levels
-            for s in (level.adjoint, level.exact)
-            if s is not None
-        )
+        return all(s.success for level in self.levels for s in level.solutions)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -135,19 +157,19 @@ class Study:
 
     def _row(self, k: int) -> dict[str, Any]:
         level = self.levels[k]
-        a = level.adjoint
-        previous = self.levels[k - 1].adjoint if k else None
+        a = level.solution
+        previous = self.levels[k - 1].solution if k else None
         return {
             "depth": a.depth,
             **{c: getattr(a, c) for c in COLUMNS},
             "controls": a.size,
             "work": a.work.get("units", np.nan),
             "product_cost": a.work.get("product_cost", np.nan),
-            **distances(a, previous, self.levels[-1].adjoint),
+            **distances(a, previous, self.levels[-1].solution),
             **errors(self.reference, a),
             "constant": level.constant,
             "corrected": corrected(a, level.constant),
-            **gaps(a, level.exact),
+            **gaps(level.adjoint, level.exact),
         }
 
     def table(self) -> pandas.DataFrame:
@@ -167,7 +189,7 @@ class Study:
     @cached_property
     def jumps(self) -> list[int]:
         """Indices of levels that left the branch of the level before."""
-        return jumps_of([level.adjoint for level in self.levels], self.rows)
+        return jumps_of([level.solution for level in self.levels], self.rows)
 
     @property
     def first_of_branch(self) -> int:
@@ -179,6 +201,11 @@ class Study:
         """The rows of the branch that the finest level is on."""
         return self.rows[self.first_of_branch :]
 
+    @property
+    def _solved(self) -> list[dict[str, Any]]:
+        """Those of them whose solve converged; all where none did."""
+        return [row for row in self._branch if row["success"]] or self._branch
+
     @cached_property
     def rates(self) -> dict[str, float]:
         """Exponents p in C·L^{-p} on the last branch.
@@ -189,27 +216,44 @@ class Study:
 
     @property
     def work(self) -> float:
-        """The cost of all adjoint levels together, in measured gradients of the finest level."""
-        unit = self.levels[-1].adjoint.work.get("gradient_seconds", np.nan)
-        every = [level.adjoint.work for level in self.levels]
+        """The cost of all adjoint levels together, in measured gradients of the finest level.
+
+        NaN for a study on the exact backend.
+        """
+        unit = self.levels[-1].solution.work.get("gradient_seconds", np.nan)
+        every = [level.solution.work for level in self.levels]
         return float(
             sum(w.get("units", np.nan) * w.get("gradient_seconds", np.nan) for w in every) / unit
         )
 
     @property
+    def _assumed(self) -> tuple[float, ...]:
+        """The exponents that are known before the levels: given, of the reference, of the rule."""
+        if self.orders_given is not None:
+            return self.orders_given
+        return orders_of(self.levels[-1].solution.rule, self.reference)
+
+    @cached_property
     def orders(self) -> tuple[float, ...]:
-        """The exponents of 1/L that the values are extrapolated with."""
-        return orders_of(self.levels[-1].adjoint.rule, self.reference)
+        """The exponents of 1/L that the values are extrapolated with.
+
+        Given, of the reference or of the rule; where the values agree on another one, far from
+        those of the rule, that one.
+        """
+        known = self.reference is not None and self.levels[-1].solution.rule == "left"
+        if self.orders_given is not None or known:
+            return self._assumed
+        return fitted_orders(self._solved, self._assumed)
 
     @property
     def extrapolated_value(self) -> float:
-        """The limit of J_L by Richardson extrapolation over the levels of the last branch."""
-        return limit_of(self._branch, self.orders)
+        """The limit of J_L by Richardson extrapolation, over the last branch's solved levels."""
+        return limit_of(self._solved, self.orders)
 
     @property
     def statements(self) -> list[str]:
         """What to trust and what not, in words."""
-        said = []
+        said = [self.choice] if self.choice else []
         for k in self.jumps:
             row, before = self.rows[k], self.rows[k - 1]
             words = lost(
@@ -218,7 +262,9 @@ class Study:
             said.append(f"{words}; rates start there")
         for level in self.levels:
             said += level.statements
-        return said
+        solved = [r["depth"] for r in self._solved]
+        followed = [level.solution for level in self.levels if level.depth in solved]
+        return said + doubts(self._solved, followed, self._assumed, self.orders, self.rates)
 
     def summary(self) -> dict[str, Any]:
         """The JSON object of ``dnlcontrol study --json``."""
@@ -226,7 +272,7 @@ class Study:
         for row, level in zip(self.rows, self.levels, strict=True):
             levels.append(
                 {
-                    **describe(level.adjoint),
+                    **describe(level.solution),
                     **{k: v for k, v in row.items() if k not in COLUMNS and k != "controls"},
                 }
             )
@@ -244,7 +290,7 @@ class Study:
         """Write every level and the table; ``dnlcontrol.load`` reads it."""
         folder = make_directory(directory)
         for level in self.levels:
-            save_level(folder, level.depth, (level.adjoint, level.exact), self.source)
+            save_level(folder, level.depth, level.solutions, self.source)
         write_json(
             folder / "study.json",
             {
@@ -252,6 +298,9 @@ class Study:
                 "kind": "study",
                 "name": self.name,
                 "depths": self.depths,
+                "backend": self.levels[-1].solution.backend,
+                "orders": None if self.orders_given is None else list(self.orders_given),
+                "choice": self.choice,
                 "source": dict(self.source),
                 "summary": self.summary(),
             },

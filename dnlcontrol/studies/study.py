@@ -1,4 +1,4 @@
-"""study: the same problem over a ladder of depths, both backends compared, rates and limits."""
+"""study: the same problem over a ladder of depths, one backend or both, rates and limits."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.backends.options import MSA, Adjoint, Exact, Goal, method_of
+from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.minimise.outcome import Progress
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.reference import Reference
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.results.solution_files import load_learnt, save_learnt, save_solution
+from dnlcontrol.solving.choice import AUTO, chosen
 from dnlcontrol.solving.learnt import Learnt, recall
-from dnlcontrol.solving.request import OWNER, LevelShorthand, Request, resolved
+from dnlcontrol.solving.request import BACKENDS, OWNER, LevelShorthand, Request, resolved
 from dnlcontrol.solving.solve import solve_level
 from dnlcontrol.solving.starts import StartLike, origin_of
 from dnlcontrol.studies.result import Level, Study
@@ -35,7 +37,7 @@ def study(
     depths: Sequence[int],
     exact_to: int = 0,
     *,
-    backend: str | Adjoint = "adjoint",
+    backend: str | Exact | Adjoint = "adjoint",
     directory: str | os.PathLike[str] | None = None,
     reference: Reference | None = None,
     start: StartLike = None,
@@ -46,6 +48,7 @@ def study(
     source: Mapping[str, Any] | None = None,
     progress: Say | None = None,
     follow: Progress | None = None,
+    orders: Sequence[float] | None = None,
     **shorthand: Unpack[LevelShorthand],
 ) -> Study:
     """Solve at every depth, each level started from the ones before.
@@ -56,9 +59,11 @@ def study(
     Parameters
     ----------
     depths : increasing depths, e.g. [4, 8, 16, 32].
-    exact_to : the exact backend runs too where depth <= exact_to; it follows its own chain of
-        prolongations, so neither backend is started from the other's solution.
-    backend : "adjoint", or an :class:`Adjoint` with its options.
+    exact_to : beside adjoint levels the exact backend runs too where depth <= exact_to; it follows
+        its own chain of prolongations, so neither backend is started from the other's solution.
+    backend : "adjoint", "exact", "auto" (one for the whole ladder, by the forecast of its deepest
+        level; the statements say which and why), or an :class:`Adjoint` or :class:`Exact` with its
+        options.
     directory : finished levels are kept there, and the checkpoint of an adjoint level, at most
         ``every`` so many seconds; a study that was killed continues from them.
     reference : the closed form that levels are measured against, else the finest level.
@@ -66,8 +71,10 @@ def study(
     rule, tolerance, max_iterations, warm : of every level, as in :func:`solve`.
     progress, follow : called with a line for each level, and with each iterate of the adjoint
         levels.
+    orders : increasing exponents of 1/L that the values are extrapolated with, such as (0.5, 1);
+        None: the reference's or the rule's, or the fitted one where that is far from them.
     shorthand : options of the adjoint levels, as in :func:`solve`, and of the exact ones
-        (formulation, force, verbose) where ``exact_to`` lets them run.
+        (formulation, force, verbose) where they run.
 
     Raises
     ------
@@ -76,23 +83,39 @@ def study(
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
+    exponents = None if orders is None else check_orders(orders)
     _check_arguments(problem, reference, progress, follow)
     goal = Goal(tolerance, max_iterations)
-    both = _options(backend, shorthand, bool(exact_to), directory is not None, follow)
+    own = {k: v for k, v in shorthand.items() if not (exact_to and OWNER.get(k) is Exact)}
+    name, reason = _primary(problem, ladder[-1], rule, backend, own)
+    both = _options(name, shorthand, bool(exact_to), directory is not None, follow)
+    if exact_to and len(both) == 1 and not reason:
+        checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
     folder = None if directory is None else prepare(directory, problem, ladder, rule)
     kept = Directory(folder, dict(source or {}))
-    requests = [Request(options, goal, rule, warm) for options in both]
+    requests = [Request(options, goal, rule, warm, reason) for options in both]
     chains = [Ladder(problem, request, start, kept, progress) for request in requests]
-    levels: list[Level] = []
-    for depth in ladder:
-        last = depth == ladder[-1]
-        found = chains[0].level(depth, last)
-        beside = chains[1].level(depth, last) if depth <= exact_to else None
-        levels.append(Level(found, beside))
-    result = Study(problem.name, tuple(levels), reference, dict(source or {}))
+    levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
+    said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
+    result = Study(
+        problem.name,
+        tuple(levels),
+        reference,
+        dict(source or {}),
+        orders_given=exponents,
+        choice=said,
+    )
     if folder is not None:
         result.save(folder)
     return result
+
+
+def _level(chains: Sequence[Ladder], depth: int, exact_to: int, last: bool) -> Level:
+    """One depth, by the chains that reach so far."""
+    found = chains[0].level(depth, last)
+    if isinstance(chains[0].request.options, Exact):
+        return Level(None, found)
+    return Level(found, chains[1].level(depth, last) if depth <= exact_to else None)
 
 
 class Ladder:
@@ -193,40 +216,80 @@ def _check_arguments(problem: object, *rest: object) -> None:
         checks.reject("problem", seen, "a problem with controls; use simulate")
 
 
+def _primary(
+    problem: ControlProblem,
+    depth: int,
+    rule: str,
+    backend: str | Exact | Adjoint,
+    shorthand: Mapping[str, Any],
+) -> tuple[str | Exact | Adjoint, str]:
+    """The backend of every level, chosen once by the deepest; why, where "auto" chose."""
+    if isinstance(backend, str):
+        checks.choice("backend", backend, (*BACKENDS, AUTO))
+    if not isinstance(backend, str) or backend != AUTO:
+        return backend, ""
+    return chosen(discretise(problem, depth, rule), shorthand)
+
+
 def _options(
-    backend: object,
+    backend: str | Exact | Adjoint,
     shorthand: Mapping[str, Any],
     with_exact: bool,
     keep: bool,
     follow: Progress | None,
-) -> tuple[Adjoint, Exact]:
-    """The objects of both backends; a shorthand goes to the one that has it.
+) -> tuple[Exact | Adjoint, ...]:
+    """The object of the levels' backend, and beside :class:`Adjoint` that of the exact levels.
 
-    The levels' checkpoints belong to the directory of the study (``keep``); successive
-    approximation has none.
+    A shorthand goes to the one that has it.
     """
     for name in ONE_SOLVE:
         own = shorthand.get(name) or getattr(backend, name, None)
         if own:
             allowed = "none in a study, which keeps its levels in directory= on one rank"
             checks.reject(STUDY, f"{name} = {own!r}", allowed)
+    if isinstance(backend, Exact) or (isinstance(backend, str) and backend == "exact"):
+        return (resolved(backend, shorthand, STUDY),)
     exact = {k: v for k, v in shorthand.items() if with_exact and OWNER.get(k) is Exact}
     adjoint = {k: v for k, v in shorthand.items() if k not in exact}
+    return _adjoint(backend, adjoint, keep, follow), Exact(**exact)
+
+
+def _adjoint(
+    backend: object, shorthand: Mapping[str, Any], keep: bool, follow: Progress | None
+) -> Adjoint:
+    """The object of the adjoint levels.
+
+    Their checkpoints belong to the directory of the study (``keep``); successive approximation has
+    none.
+    """
     if isinstance(backend, Adjoint):
-        resolved(backend, adjoint, STUDY)
+        resolved(backend, shorthand, STUDY)
         options = backend
     else:
-        continued = keep and not isinstance(method_of(adjoint.get("method", "newton")), MSA)
+        continued = keep and not isinstance(method_of(shorthand.get("method", "newton")), MSA)
         more = {"checkpoint": "here"} if continued else {}
-        found = resolved(backend, {**adjoint, **more}, STUDY)
+        found = resolved(backend, {**shorthand, **more}, STUDY)
         if not isinstance(found, Adjoint):
-            checks.reject("backend", backend, "'adjoint' or dnl.Adjoint(...)")
+            checks.reject("backend", backend, "'adjoint', 'exact', 'auto' or an object of theirs")
         options = found
     if keep and not isinstance(options.method, MSA):
         options = replace(options, checkpoint="here")
-    if follow is not None:
-        options = replace(options, progress=follow)
-    return options, Exact(**exact)
+    return options if follow is None else replace(options, progress=follow)
+
+
+def check_orders(orders: object) -> tuple[float, ...]:
+    """Strictly increasing positive exponents.
+
+    Raises
+    ------
+    InputError : anything else.
+    """
+    if isinstance(orders, str) or not isinstance(orders, Iterable):
+        checks.reject_type("orders", orders, "a list of increasing exponents > 0")
+    exponents = tuple(checks.positive("orders", p) for p in orders)
+    if not exponents or any(b <= a for a, b in pairwise(exponents)):
+        checks.reject("orders", list(exponents), "a non-empty, strictly increasing list")
+    return exponents
 
 
 def check_depths(depths: object) -> list[int]:

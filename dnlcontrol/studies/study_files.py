@@ -57,12 +57,10 @@ def finished(kept: Path, problem: ControlProblem, tolerance: float) -> Solution 
 
 
 def save_level(
-    folder: Path, depth: int, solutions: Iterable[Solution | None], source: Mapping[str, Any]
+    folder: Path, depth: int, solutions: Iterable[Solution], source: Mapping[str, Any]
 ) -> None:
     """Write the solutions of a level that are not there yet."""
     for solution in solutions:
-        if solution is None:
-            continue
         kept = place(folder, depth, solution.backend)
         if not (kept / "solution.json").is_file():
             save_solution(solution, kept, source)

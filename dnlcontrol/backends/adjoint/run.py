@@ -102,6 +102,7 @@ class Task:
             outcome.iterations,
             log=lines(outcome.log),
             preconditioner=preconditioner,
+            ends=outcome.ends,
         )
 
 

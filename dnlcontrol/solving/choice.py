@@ -1,0 +1,92 @@
+"""backend="auto": which backend solves a problem at a depth, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dnlcontrol import checks
+from dnlcontrol.backends.options import Adjoint, Exact
+from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.discretisation.sizes import forecast
+from dnlcontrol.problem.problem import ControlProblem
+from dnlcontrol.solving.request import BACKENDS, DEFAULT, OWNER, is_default, resolved
+
+AUTO = "auto"
+# forecasts above which a program is left to the adjoint backend: half of the memory that the exact
+# backend refuses at, and a coffee's time, which constraint rows are worth
+MOST_MEMORY_MB = 4000.0
+MOST_SECONDS = 600.0
+# without constraint rows: a state of an ordinary differential equation, not of a data set
+FEW_STATES = 16
+# and with memory, where every control touches all later states
+SMALL_SECONDS = 0.1
+
+
+def resolved_for(
+    problem: ControlProblem,
+    depth: int,
+    rule: str,
+    backend: object,
+    shorthand: Mapping[str, Any],
+) -> tuple[Exact | Adjoint, str]:
+    """The backend's object as in :func:`resolved`, and why "auto" took it ("" where named).
+
+    Raises
+    ------
+    InputError : no backend, an option that it does not use, or options of both beside "auto".
+    """
+    if isinstance(backend, str):
+        checks.choice("backend", backend, (*BACKENDS, AUTO))
+    if not isinstance(backend, str) or backend != AUTO:
+        return resolved(backend, shorthand), ""
+    name, reason = chosen(discretise(problem, depth, rule), shorthand)
+    return resolved(name, shorthand), reason
+
+
+def chosen(discrete: DiscreteProblem, shorthand: Mapping[str, Any]) -> tuple[str, str]:
+    """The name of the backend that suits a discrete problem, and the reason in words.
+
+    An option that one backend alone has decides, then constraint rows, then the forecast of sizes.
+
+    Raises
+    ------
+    InputError : options of both backends.
+    """
+    asked = _asked(shorthand)
+    if asked:
+        return asked
+    problem = discrete.problem
+    sizes = forecast(discrete)
+    size = getattr(sizes, sizes.better)
+    forecast_words = (
+        f"forecast {size.seconds:.1g} s and {size.memory_mb:.0f} MB at L={discrete.depth}"
+    )
+    if size.memory_mb > MOST_MEMORY_MB or size.seconds > MOST_SECONDS:
+        return "adjoint", f"the exact program is too large ({forecast_words})"
+    if discrete.rows.size:
+        return "exact", f"{discrete.rows.size} constraint rows ({forecast_words})"
+    states = problem.samples * int(np.prod(problem.state_shape, dtype=int))
+    if problem.markov:
+        if states <= FEW_STATES:
+            return "exact", f"a small differential equation, {states} states ({forecast_words})"
+        return "adjoint", f"{states} states of {problem.samples} samples at each node"
+    if size.seconds <= SMALL_SECONDS:
+        return "exact", f"a small program with memory ({forecast_words})"
+    return "adjoint", f"a deep program with memory ({forecast_words} for the exact one)"
+
+
+def _asked(shorthand: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The backend that has the options which were given."""
+    owners: dict[str, str] = {}
+    for name, value in shorthand.items():
+        if name in DEFAULT and not is_default(name, value):
+            owners[OWNER[name].name if name in OWNER else "adjoint"] = name
+    if len(owners) > 1:
+        seen = f"{owners['exact']!r} and {owners['adjoint']!r} beside backend='auto'"
+        checks.reject("backend", seen, "options of one backend")
+    for backend, name in owners.items():
+        return backend, f"the option {name!r} is that of the {backend} backend"
+    return None
