@@ -270,9 +270,8 @@ def main() -> None:
     tiny = parser.parse_args().tiny
     print(HEADER)
     kept = [row(case, rule, tiny) for case in CASES for rule in ("left", "trapezoid")]
-    print(
-        f"{sum(kept)} of {len(kept)} rows with a ratio <= {MOST_RATIO}, solved, and products <= {MOST_PRODUCTS}"
-    )
+    asked = f"a ratio <= {MOST_RATIO} and products <= {MOST_PRODUCTS}"
+    print(f"{sum(kept)} of {len(kept)} rows solved, with {asked}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.minimise.augmented_lagrangian import Minimiser, augmented_lagrangian
+from dnlcontrol.minimise.barrier.restored_runs import LiftedGoal
 from dnlcontrol.minimise.lbfgs import lbfgs
 from dnlcontrol.minimise.newton import newton
 from dnlcontrol.minimise.outcome import Outcome, Progress, lines
@@ -117,12 +118,13 @@ def _nested(task: Task) -> BackendResult:
     # carried multipliers belong to prolonged controls
     if start.levels and (start.mu is None or not discrete.rows.size):
         w = nested.start(start.levels, evaluator)
+    if lifted.takes(evaluator, start, isinstance(task.method, Newton) and not task.checkpoint):
+        most = task.goal.max_iterations or CONSTRAINED_LIMIT
+        goal = LiftedGoal(task.goal.tolerance, most)
+        return lifted.run(evaluator, start, w, goal, task.options.progress)
     known = (
         learner(discrete.space) if start.cold else nested.preconditioner(w, start.preconditioner)
     )
-    if lifted.takes(evaluator, start, isinstance(task.method, Newton) and not task.checkpoint):
-        most = task.goal.max_iterations or CONSTRAINED_LIMIT
-        return lifted.run(evaluator, start, w, task.goal.tolerance, most, task.options.progress)
     if discrete.rows.size:
         return _constrained(task, minimiser, kind, w, known)
     outcome = minimiser(

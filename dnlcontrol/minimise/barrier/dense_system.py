@@ -68,8 +68,9 @@ class DenseSystem:
         if not len(C):
             one = np.zeros((len(matrix), 0))
             none = np.zeros(0, dtype=int)
+            factor = _definite(scaled)
             return DenseSystem(
-                scaled, C, scale, one, None, np.zeros((0, 0)), none, _definite(scaled), shift
+                scaled, C, scale, one, None, np.zeros((0, 0)), kept=none, factor=factor, shift=shift
             )
         Q, R, order = qr(C.T, pivoting=True, mode="full")
         pivots = np.abs(np.diagonal(R))
@@ -77,7 +78,15 @@ class DenseSystem:
         null = Q[:, rank:]
         factor = _definite(null.T @ scaled @ null)
         return DenseSystem(
-            scaled, C, scale, Q[:, :rank], null, R[:rank, :rank], order[:rank], factor, shift
+            scaled,
+            C,
+            scale,
+            Q[:, :rank],
+            null,
+            R[:rank, :rank],
+            kept=order[:rank],
+            factor=factor,
+            shift=shift,
         )
 
     def solve(self, g: Flat, r: RowVector) -> tuple[Flat, RowVector]:

@@ -161,7 +161,7 @@ class InteriorPointMethod:
         slope: float,
         length: float,
     ) -> str:
-        """ "merit" or "violation" for what a trial point improves, "" where it is refused."""
+        """What a trial point improves, merit or violation; empty where it is refused."""
         if not trial.values.finite:
             return ""
         violation, merit = trial.violation, self.frame.merit(trial, barrier)
@@ -189,7 +189,8 @@ class InteriorPointMethod:
         share = max(LEAST_SHARE, 1.0 - barrier)
         defects, rows = at.values.defects, at.residuals(at.values)
         before = at.violation, self.frame.merit(at, barrier)
-        slope, last, length = newton.slope(move), before[0], longest
+        slope = newton.slope(move)
+        last, length = before[0], longest
         for _ in range(CORRECTIONS):
             defects = length * defects + trial.values.defects
             rows = length * rows + trial.residuals(trial.values)

@@ -41,6 +41,14 @@ PIECES = 4  # of a seeded start in time
 
 
 @dataclass(frozen=True)
+class LiftedGoal:
+    """The tolerance of the measures, and the iterations allowed, restorations included."""
+
+    tolerance: float
+    max_iterations: int
+
+
+@dataclass(frozen=True)
 class LiftedOutcome:
     """Controls and multipliers where a program's solve ended.
 
@@ -76,8 +84,7 @@ class Restored:
 def solve_lifted(
     program: LiftedProgram,
     start: Flat,
-    tolerance: float,
-    max_iterations: int,
+    goal: LiftedGoal,
     finish: Finish,
     told: Told | None = None,
 ) -> LiftedOutcome:
@@ -87,20 +94,22 @@ def solve_lifted(
     """
     frame = Frame(program)
     zero = np.zeros(program.rows.size)
-    w, spent, cap = start, 0, np.inf
+    w, spent = start, 0
+    cap = np.inf
     for attempt in range(MOST_RESTORATIONS + 1):
         at = frame.at(w, None, zero, FIRST_BARRIER)
         if not attempt:
             frame.scale = cost_scale(program, at)
-        run = Run(frame, max_iterations - spent, finish, told, cap)
-        found = run.minimised(at, tolerance)
+        left = goal.max_iterations - spent
+        run = Run(frame, LiftedGoal(goal.tolerance, left), finish, told, cap)
+        found = run.minimised(at)
         spent += found.iterations
         found = replace(found, iterations=spent)
-        if found.why != "stuck" or found.violation <= tolerance or not program.rows.size:
+        if found.why != "stuck" or found.violation <= goal.tolerance or not program.rows.size:
             return found
-        if attempt == MOST_RESTORATIONS or spent >= max_iterations:
+        if attempt == MOST_RESTORATIONS or spent >= goal.max_iterations:
             break
-        restored = restore(program, [found.w, start], max_iterations - spent, attempt)
+        restored = restore(program, [found.w, start], goal.max_iterations - spent, attempt)
         spent += restored.iterations
         if restored.start is None:
             return _infeasible(restored, found, spent)
@@ -113,18 +122,21 @@ class Run:
     """One run from one start, and its finish; ``cap``: see :class:`InteriorPointMethod`."""
 
     frame: Frame
-    max_iterations: int
+    goal: LiftedGoal
     finish: Finish
     told: Told | None
     cap: float
 
-    def minimised(self, at: BarrierPoint, tolerance: float) -> LiftedOutcome:
+    def minimised(self, at: BarrierPoint) -> LiftedOutcome:
         """The interior-point method to each accuracy, and the finish from there."""
         spent, barrier = 0, FIRST_BARRIER
         for k, accuracy in enumerate(ACCURACIES):
             last = k == len(ACCURACIES) - 1
             method = InteriorPointMethod(
-                self.frame, accuracy * tolerance, self.max_iterations - spent, self.told
+                self.frame,
+                accuracy * self.goal.tolerance,
+                self.goal.max_iterations - spent,
+                self.told,
             )
             method.cap = self.cap
             ended = method.run(at, barrier)
@@ -173,7 +185,13 @@ def _infeasible(restored: Restored, found: LiftedOutcome, spent: int) -> LiftedO
     if at is None or restored.certificates < CERTIFYING:
         return replace(found, iterations=spent)
     return LiftedOutcome(
-        at.w.at, at.x, at.mu, "infeasible", spent, restored.least, restored.certificates
+        at.w.at,
+        at.x,
+        at.mu,
+        "infeasible",
+        spent,
+        violation=restored.least,
+        certificates=restored.certificates,
     )
 
 

@@ -74,7 +74,8 @@ class Frame:
     def __init__(
         self, program: LiftedProgram, scale: float = 1.0, elastic: Elastic | None = None
     ) -> None:
-        self.program, self.scale, self.elastic = program, scale, elastic
+        self.program = program
+        self.scale, self.elastic = scale, elastic
         self.lower, self.upper = program.rows.bounds
         self.equal = self.lower == self.upper
         # slacks of equalities stand on their side: a box without sides that is never moved
@@ -133,7 +134,8 @@ class BarrierSystem:
     """The primal-dual Newton system of the barrier problem at an iterate."""
 
     def __init__(self, frame: Frame, at: BarrierPoint, model: CondensedModel) -> None:
-        self.frame, self.at, self.model = frame, at, model
+        self.frame = frame
+        self.at, self.model = at, model
         self.offset = model.offset(at.values.defects)
         self.shift = 0.0
 

@@ -82,8 +82,8 @@ class CondensedStep:
     def __init__(
         self, at: NodeDerivatives, cost: float, mu: RowVector, penalty: np.ndarray
     ) -> None:
-        self.at, self.cost, self.mu = at, cost, mu
-        self.penalty = penalty
+        self.at = at
+        self.cost, self.penalty = cost, penalty
         self.sweep = at.sweep
         self.index = at.terms.controls.index
         self.steps = StepSlopes(at)

@@ -133,8 +133,13 @@ class NodeTerms:
         kind = block.constraint.kind
         nodes = self.sweep.grid.path if kind == "integral" else block.layers
         if block.formula is None:
-            return self._term(nodes, lambda t, x, q: x, None, block.samples)
+            return self._term(nodes, _state, None, block.samples)
         return self._of(block.formula, nodes, block.constraint.target, block.samples)
+
+
+def _state(_t: Tensor, x: Tensor, _q: Tensor) -> Tensor:
+    """The state itself, as its bounds see it."""
+    return x
 
 
 def _target(cost: Cost | None) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from dnlcontrol.backends.found import INFEASIBLE, LIMIT, SOLVED, STALLED, Backen
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.active_set import PATIENT, KKTPoint, Patience, newton_on_active
-from dnlcontrol.minimise.barrier.restored_runs import LiftedOutcome, solve_lifted
+from dnlcontrol.minimise.barrier.restored_runs import LiftedGoal, LiftedOutcome, solve_lifted
 from dnlcontrol.minimise.barrier.system import BarrierPoint
 from dnlcontrol.minimise.outcome import Iterate, Progress, lines
 
@@ -35,12 +35,11 @@ def run(
     evaluator: Evaluator,
     start: StartingPoint,
     w: Flat,
-    tolerance: float,
-    max_iterations: int,
+    goal: LiftedGoal,
     progress: Progress | None = None,
 ) -> BackendResult:
     """To a minimiser: the interior-point method, then Newton steps on what is active there."""
-    program = OneStepProgram(evaluator)
+    program, tolerance = OneStepProgram(evaluator), goal.tolerance
     log: list[Iterate] = []
 
     def told(at: BarrierPoint, error: float, barrier: float) -> None:
@@ -59,7 +58,7 @@ def run(
         near = NearbyProducts(program, found.x)
         return _on_active(near, found, 1.0, tolerance, PATIENT if patient else QUICK)
 
-    found = solve_lifted(program, w, tolerance, max_iterations, finish, told)
+    found = solve_lifted(program, w, goal, finish, told)
     if found.exact is not None:
         return _result(evaluator, found.exact, log, tolerance, found.iterations)
     return BackendResult(
