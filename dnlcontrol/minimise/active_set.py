@@ -19,6 +19,8 @@ from functools import partial
 import numpy as np
 
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
+from dnlcontrol.minimise.barrier.dense_system import DenseSystem
+from dnlcontrol.minimise.barrier.lifted_program import CondensedModel
 from dnlcontrol.minimise.evaluator import Products, Trajectory
 from dnlcontrol.minimise.faces import Face, held_entries
 from dnlcontrol.minimise.multipliers import Multipliers
@@ -34,6 +36,11 @@ MULTIPLIER_NOISE = 1e-6  # of the largest one, as interior-point methods leave o
 ROW_ACCURACY = 1e-3
 RESIDUAL_ROUNDING = 1e-13  # of the first norm: iterations gain no further digit
 DEPENDENT_ROWS = 1e-13  # of the largest eigenvalue of C A⁻¹ Cᵀ: rows below repeat others
+# times the metric: a singular matrix, as in a linear program, needs one; a saddle needs more
+LARGEST_CURVATURE_SHIFT = 1e-3
+
+DenseSource = Callable[[Flat, np.ndarray, RowVector], CondensedModel]
+"""(w, states, μ) -> the Lagrangian's Hessian and the rows' Jacobian in the controls, dense."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +81,15 @@ def newton_on_active(
     *,
     patience: Patience = PATIENT,
     preconditioner: Preconditioner | None = None,
+    dense: DenseSource | None = None,
 ) -> KKTPoint | None:
     """A point whose stationarity is below ``tolerance``, by Newton steps on the active rows.
 
     Its residual is far below. The steps begin at the controls w, the multipliers μ and the sides
     that μ and ρ say are active.
 
-    ``preconditioner``: of the Lagrangian's Hessian; it learns from every step.
+    ``preconditioner``: of the Lagrangian's Hessian; it learns from every step. ``dense``: where
+    that Hessian and the rows' Jacobian can be formed; each step then solves one dense system.
 
     All wrong rows change sides at once; where such a set comes back, only the worst row does.
 
@@ -101,7 +110,7 @@ def newton_on_active(
         largest = max(patience.growth * log[0][1], tolerance)
         if not np.isfinite(here.norm + here.residual) or here.norm > largest:
             return None
-        if here.solved(tolerance):
+        if here.solved(tolerance, 0.0 if dense is not None else tolerance):
             wrong = _wrong(bounds, side, here.at.constraints, here.mu, tolerance)
             if not wrong.any():
                 return here.kkt(bounds, log)
@@ -110,9 +119,12 @@ def newton_on_active(
                 wrong = wrong * (wrong == wrong.max())
             tried.add(key)
             side = _changed(bounds, side, here.at.constraints, wrong)
-            mu = _refitted(evaluator, here, side)
+            mu = _refitted(evaluator, here, side, dense)
             continue
-        direction = _direction(evaluator, here, preconditioner, 0.1 * tolerance)
+        if dense is not None:
+            direction = _dense_direction(here, dense)
+        else:
+            direction = _direction(evaluator, here, preconditioner, 0.1 * tolerance)
         if direction is None:
             return None
         if preconditioner is not None:
@@ -167,16 +179,12 @@ class _Here:
         """The largest distance of an active row to its side."""
         return float(np.max(np.abs(self.at.constraints - self.side)[self.index], initial=0.0))
 
-    def solved(self, tolerance: float) -> bool:
-        """Whether the conditions of the present active set hold."""
+    def solved(self, tolerance: float, reach: float) -> bool:
+        """Whether the conditions of the present active set hold, held entries within ``reach``."""
         lower, upper = self.face.space.bounds
         distance = np.minimum(self.w - lower, upper - self.w)[self.held]
         off = float(np.max(distance, initial=0.0))
-        return (
-            self.norm <= tolerance
-            and self.residual <= ROW_ACCURACY * tolerance
-            and off <= tolerance
-        )
+        return self.norm <= tolerance and self.residual <= ROW_ACCURACY * tolerance and off <= reach
 
     def kkt(
         self, bounds: tuple[RowVector, RowVector], log: list[tuple[float, float, int]]
@@ -282,12 +290,19 @@ class _ActiveRows:
     def of(evaluator: Products, here: _Here, index: np.ndarray, solve: Solver) -> _ActiveRows:
         """By one gradient sweep for each row of ``index``."""
         C = np.zeros((len(index), evaluator.space.size))
-        Z = np.zeros_like(C)
         for k, i in enumerate(index):
             unit = np.zeros(evaluator.rows.size)
             unit[i] = 1.0
-            C[k] = here.face.restrict(evaluator.constraint_gradient(here.w, unit))
-            Z[k] = solve(C[k])[0]
+            C[k] = evaluator.constraint_gradient(here.w, unit)
+        return _ActiveRows.from_gradients(here.face, C, solve)
+
+    @staticmethod
+    def from_gradients(face: Face, gradients: np.ndarray, solve: Solver) -> _ActiveRows:
+        """Of gradients that are known, (active, space.size)."""
+        C = np.where(face.free, gradients, 0.0)
+        Z = np.zeros_like(C)
+        for k, row in enumerate(C):
+            Z[k] = solve(row)[0]
         return _ActiveRows(C, Z, np.linalg.pinv(C @ Z.T, rcond=DEPENDENT_ROWS, hermitian=True))
 
     def step_to(self, gap: RowVector) -> Flat:
@@ -308,7 +323,9 @@ class _ActiveRows:
         return g - self.gradients.T @ y, y
 
 
-def _refitted(evaluator: Products, here: _Here, side: RowVector) -> RowVector:
+def _refitted(
+    evaluator: Products, here: _Here, side: RowVector, dense: DenseSource | None
+) -> RowVector:
     """Multipliers of a changed active set that fit the gradient best.
 
     Those of rows let go pass to their neighbours. Otherwise the gradient would jump by the
@@ -316,7 +333,12 @@ def _refitted(evaluator: Products, here: _Here, side: RowVector) -> RowVector:
     """
     mu = np.where(np.isnan(side), 0.0, here.mu)
     index = np.flatnonzero(~np.isnan(side))
-    active = _ActiveRows.of(evaluator, here, index, _solver(here.face, None))
+    solve = _solver(here.face, None)
+    if dense is None:
+        active = _ActiveRows.of(evaluator, here, index, solve)
+    else:
+        C = dense(here.w, here.at.states, mu).jacobian[index]
+        active = _ActiveRows.from_gradients(here.face, C, solve)
     gradient = evaluator.trajectory(here.w, Multipliers(mu)).gradient
     change = active.inverse @ (active.solved @ gradient)
     mu = mu.copy()
@@ -347,6 +369,28 @@ def _direction(
     gap = (here.side - here.at.constraints)[here.index]
     r = here.face.restrict(here.at.gradient)
     return _System(product, here.face, active, solve).solved(r, gap, accuracy)
+
+
+def _dense_direction(here: _Here, dense: DenseSource) -> _Direction | None:
+    """The Newton step of the active rows by one dense system; None at negative curvature.
+
+    Held entries go to their bounds, and the others answer to that.
+    """
+    model = dense(here.w, here.at.states, here.mu)
+    free, index = here.face.free, here.index
+    onto = np.where(free, 0.0, here.moved(np.zeros_like(here.w)) - here.w)
+    H, C = model.hessian, model.jacobian[index]
+    metric = here.face.space.metric_diagonal[free]
+    delta, change = onto, np.zeros(len(index))
+    gap = (here.side - here.at.constraints)[index] - C @ onto
+    if free.any():
+        system = DenseSystem.of(H[np.ix_(free, free)], C[:, free], metric)
+        if system is None or system.shift > LARGEST_CURVATURE_SHIFT:
+            return None
+        inner, change = system.solve((here.at.gradient + H @ onto)[free], -gap)
+        delta = onto.copy()
+        delta[free] = inner
+    return _Direction(delta, change, 1, ())
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.gauss_newton import GaussNewtonObjective
+from dnlcontrol.backends.adjoint.lifted import run as lifted
 from dnlcontrol.backends.adjoint.nested import Nested
 from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.backends.adjoint.stochastic import refuse_constraints, stochastic
@@ -33,6 +34,7 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.minimise.augmented_lagrangian import Minimiser, augmented_lagrangian
+from dnlcontrol.minimise.barrier.restored_runs import LiftedGoal
 from dnlcontrol.minimise.lbfgs import lbfgs
 from dnlcontrol.minimise.newton import newton
 from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress, lines
@@ -141,6 +143,10 @@ def _nested(task: Task) -> BackendResult:
     # carried multipliers belong to prolonged controls
     if start.levels and (start.mu is None or not discrete.rows.size):
         w = nested.start(start.levels, evaluator)
+    if lifted.takes(evaluator, start, isinstance(task.method, Newton) and not task.checkpoint):
+        most = task.goal.max_iterations or CONSTRAINED_LIMIT
+        goal = LiftedGoal(task.goal.tolerance, most)
+        return lifted.run(evaluator, start, w, goal, task.options.progress)
     known = (
         learner(discrete.space) if start.cold else nested.preconditioner(w, start.preconditioner)
     )

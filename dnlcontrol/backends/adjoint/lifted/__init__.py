@@ -1,0 +1,1 @@
+"""States as unknowns beside the controls, for one-step problems."""
