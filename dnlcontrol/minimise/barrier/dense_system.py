@@ -43,10 +43,13 @@ class DenseSystem:
     ) -> DenseSystem | None:
         """The system of K, (n, n), and C, (m, n), shifted by multiples of the ``metric``, (n,).
 
-        ``shift``: the first that is tried after 0; None where none up to LARGEST_SHIFT is enough.
+        ``shift``: the first that is tried after 0; None where none up to LARGEST_SHIFT is enough,
+        or where K or C are not finite.
         """
         from scipy.linalg import LinAlgError
 
+        if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rows))):
+            return None
         used, following = 0.0, shift or FIRST_SHIFT
         while used <= LARGEST_SHIFT:
             try:

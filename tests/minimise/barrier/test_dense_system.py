@@ -52,3 +52,12 @@ def test_repeated_rows():
     d, y = DenseSystem.of(K, twice, np.ones(8)).solve(g, again)
     assert np.abs(twice @ d + again).max() < 1e-12
     assert np.count_nonzero(y) == 3
+
+
+@pytest.mark.parametrize("where", ["matrix", "rows"])
+def test_numbers_that_are_not_finite_make_no_system(where):
+    """A state that has overflowed: no shift of the metric helps, and no step is made."""
+    parts = {"matrix": np.eye(3), "rows": np.ones((1, 3))}
+    assert DenseSystem.of(parts["matrix"], parts["rows"], np.ones(3)) is not None
+    parts[where][0, 1] = np.inf
+    assert DenseSystem.of(parts["matrix"], parts["rows"], np.ones(3)) is None
