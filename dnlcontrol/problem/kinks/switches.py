@@ -117,6 +117,11 @@ class SwitchEngine(Engine):
         return self.inner.getitem(x, keys)
 
 
+def natural(engine: Engine, argument: Native, branches: tuple[Native, Native]) -> Native:
+    """The branch on the argument's side."""
+    return engine.where(engine.number(argument > 0), *branches)
+
+
 class Recorder:
     """Leaves every switch as it is and keeps kinds and arguments, in the order of evaluation."""
 
@@ -130,4 +135,4 @@ class Recorder:
         """The branch on the argument's side."""
         self.kinds.append(kind)
         self.arguments.append(argument)
-        return engine.where(engine.number(argument > 0), *branches)
+        return natural(engine, argument, branches)
