@@ -53,7 +53,8 @@ class BackendResult:
     """Controls and multipliers, how the solver ended, and its own costates where it has them.
 
     ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are
-    ``one_step``, else λ. ``preconditioner`` may serve a finer level.
+    ``one_step``, else λ. ``preconditioner`` may serve a finer level. ``refused``: not solved,
+    whatever the measures say, as the message explains.
     """
 
     evaluator: BackendEvaluator
@@ -68,6 +69,7 @@ class BackendResult:
     one_step: bool = False
     formulation: str = ""
     preconditioner: Any = None
+    refused: bool = False
 
 
 @dataclass

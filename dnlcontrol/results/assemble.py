@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ def assembled(
     problem, w, mu = discrete.problem, found.w, found.multipliers
     at = found.evaluator.trajectory(w, Multipliers(mu))
     value = at.value - (float(mu @ at.constraints) if mu.any() else 0.0)
-    measures = Measures.at(discrete, w, mu, at)
+    measures = Measures.at(discrete, w, mu, generalised(discrete, w, at, options["tolerance"]))
     above = measures.above(options["tolerance"]) or ("" if np.isfinite(value) else f"value {value}")
     worst = discrete.rows.worst(at.constraints) if "feasibility" in above else ""
     status, message = _verdict(found, above, worst, options["tolerance"])
@@ -96,10 +96,24 @@ def assembled(
     )
 
 
+def generalised(
+    discrete: DiscreteProblem, w: Flat, at: Trajectory, tolerance: float
+) -> Trajectory:
+    """The trajectory with the generalised gradient nearest to 0 where w is stationary at kinks."""
+    if not discrete.problem.kinks or stationarity(discrete.space, w, at.gradient) <= tolerance:
+        return at
+    from dnlcontrol.backends.kinks.clarke import kinked_point
+
+    point = kinked_point(discrete, w, tolerance)
+    if point is None or point.stationarity > tolerance:
+        return at
+    return replace(at, gradient=point.gradient)
+
+
 def _verdict(found: BackendResult, above: str, worst: str, tolerance: float) -> tuple[int, str]:
     """Status and message: solved where nothing is ``above`` the tolerance."""
     if not above:
-        return SOLVED, found.message
+        return (found.status if found.refused else SOLVED), found.message
     text = f"{found.message}; above the tolerance {tolerance:.0e}: {above}"
     status = STALLED if found.status == SOLVED else found.status
     return status, f"{text}; {worst}" if worst else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from typing import Literal, Unpack
 
 import numpy as np
@@ -20,6 +21,7 @@ from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.solving.learnt import Learnt, recall, remember
+from dnlcontrol.solving.nonsmooth import found_at_kinks
 from dnlcontrol.solving.request import (
     Request,
     Shorthand,
@@ -103,7 +105,9 @@ def solve_level(
     checkpoint = checkpoint_of(request.options, discrete)
     begin = starting_point(discrete, start, request.warm, learnt)
     began = time.perf_counter()
-    found = _found(discrete, begin, request, checkpoint)
+    found = found_at_kinks(
+        partial(_found, checkpoint=checkpoint), discrete, begin, request
+    )
     seconds = time.perf_counter() - began
     if checkpoint and checkpoint.resumed:
         seconds += checkpoint.earlier

@@ -14,7 +14,7 @@ from dnlcontrol.backends.kinks.sides import KinkedFunction
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.faces import Face, held_entries
 
-ITERATIONS = 60
+ITERATIONS = 25
 DENSE = 2000  # unknowns of one linear system
 LONGEST = 0.1  # a step in the metric: the pieces on both sides are known near the point only
 ON_KINK = 1e-11  # of an argument that Newton's method has put to zero, relative to the largest
@@ -79,12 +79,7 @@ def _updated(
 
 def _step(function: KinkedFunction, v: Flat, g: Flat, unknown: np.ndarray) -> Flat:
     """Newton's step of the gradient in the unknowns, (total,), each kink's row scaled to size 1."""
-    K = np.empty((unknown.size, unknown.size))
-    unit = np.zeros(function.total)
-    for i, j in enumerate(unknown):
-        unit[j] = 1.0
-        K[:, i] = function.smooth.hessian_product(v, unit)[unknown]
-        unit[j] = 0.0
+    K = function.second(v, unknown)[unknown]
     K = 0.5 * (K + K.T)
     size = np.sqrt(np.linalg.norm(K, axis=0))
     scale = 1.0 / np.where(size > 0, size, 1.0)

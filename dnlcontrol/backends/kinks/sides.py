@@ -20,6 +20,8 @@ from dnlcontrol.problem.kinks.switches import Recorder, SwitchEngine
 
 EVALUATIONS = 100_000  # of formulas, one by one with NumPy: some ten seconds
 
+DENSE = 1500  # controls and kinks up to which the whole Hessian is formed
+
 
 def evaluations(discrete: DiscreteProblem) -> int:
     """How many evaluations of formulas with kinks a forward solve makes."""
@@ -43,14 +45,14 @@ class KinkedFunction:
     """
 
     def __init__(self, discrete: DiscreteProblem) -> None:
-        from dnlcontrol.backends.adjoint.evaluator import Evaluator
+        from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 
         self.discrete = discrete
         self.size = discrete.space.size
         self.sided = sided(discrete.problem)
         self.with_sides = discretise(self.sided.problem, discrete.depth, discrete.grid.rule)
-        self.plain = Evaluator(discrete)
-        self.smooth = Evaluator(self.with_sides)
+        self.plain = ReducedEvaluator(discrete)
+        self.smooth = ReducedEvaluator(self.with_sides)
 
     @property
     def total(self) -> int:
@@ -60,6 +62,18 @@ class KinkedFunction:
     def joined(self, w: Flat, theta: np.ndarray) -> Flat:
         """v = (w, θ)."""
         return np.concatenate([w, theta])
+
+    def second(self, v: Flat, columns: np.ndarray) -> np.ndarray:
+        """Columns of the Hessian of J(w, θ) at v, (size + kinks, columns)."""
+        if self.total <= DENSE:
+            return self.smooth.hessian(v)[:, columns]
+        out = np.empty((self.total, len(columns)))
+        unit = np.zeros(self.total)
+        for i, j in enumerate(columns):
+            unit[j] = 1.0
+            out[:, i] = self.smooth.hessian_product(v, unit)
+            unit[j] = 0.0
+        return out
 
     def arguments(self, w: Flat) -> np.ndarray:
         """The argument a of every kink at controls w, (kinks,); inf where none is evaluated."""

@@ -124,10 +124,7 @@ def _soft_relu(width: float) -> Activation:
         curvature_ratio=lambda y: 2.0 * q * y / (y * y + q) ** 2,
     )
     def soft(x: FormulaArray) -> FormulaArray:
-        xp = namespace(x)
-        root = xp.sqrt(x * x + width**2)
-        far = xp.where(x > 0, 0.0, root - x)  # no cancellation on the left
-        return xp.where(x > 0, 0.5 * (x + root), 2.0 * q / xp.where(x > 0, 1.0, far))
+        return 0.5 * (x + namespace(x).sqrt(x * x + width**2))
 
     return soft
 
