@@ -11,6 +11,7 @@ Everything is computed again from its controls and multipliers.
     Pontryagin        control by control, see pontryagin.py
     second order      the Hessian on the critical cone's linear hull, see second_order.py
     Taylor            the orders of the remainders at the solution itself
+    kinks             that none lowers J, see kinks.py; the rows above are then of its smooth piece
 
 The evaluator recomputes every column from the formulas, with no batched kernel and no stored
 derivatives; where it takes at most LOOPS kernel values, states, cost and constraints come from the
@@ -25,6 +26,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at_most
+from dnlcontrol.certificates.kinks import PieceProducts, at_kinks, kink_rows
 from dnlcontrol.certificates.point import StoredPoint, problem_of, stored_point
 from dnlcontrol.certificates.pontryagin import SUMMED_OTHERWISE, pontryagin
 from dnlcontrol.certificates.second_order import second_order
@@ -102,6 +104,7 @@ def certify(
         point = StoredPoint(
             evaluator, w, multipliers, evaluator.trajectory(w, multipliers), tolerance
         )
+        point, piece = at_kinks(point)
         rows = [
             *_forward(solution, point),
             *_first_order(solution, point),
@@ -110,12 +113,13 @@ def certify(
             *_bound_signs(point),
         ]
         if discrete.space.size and np.all(np.isfinite(point.at.gradient)):
-            rng, products = np.random.default_rng(seed), Evaluator(discrete)
+            rng, products = np.random.default_rng(seed), piece or Evaluator(discrete)
             rows += [
                 *pontryagin(point, rng),
                 second_order(point, products, rng),
                 *_taylor(point, products, rng),
             ]
+            rows += kink_rows(point, piece, seed) if piece else []
     return Certificate(
         problem=discrete.problem.name,
         backend=solution.backend,
@@ -271,7 +275,7 @@ def _bound_signs(point: StoredPoint) -> list[Check]:
     return found
 
 
-def _taylor(point: StoredPoint, products: Evaluator, rng: np.random.Generator) -> list[Check]:
+def _taylor(point: StoredPoint, products: Evaluator | PieceProducts, rng: np.random.Generator) -> list[Check]:
     """The Taylor orders along smooth random directions into the bounds.
 
     The derivatives are those of the value there.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.certificates.certificate import Check, at_least
+from dnlcontrol.certificates.kinks import PieceProducts
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.minimise.faces import Face, held_entries
 
@@ -29,7 +30,7 @@ LANCZOS_LIMIT = 300  # restarts of ARPACK
 RESOLVED = 1e-4
 
 
-def second_order(point: StoredPoint, products: Evaluator, rng: np.random.Generator) -> Check:
+def second_order(point: StoredPoint, products: Evaluator | PieceProducts, rng: np.random.Generator) -> Check:
     """One row; ``products`` forms the Hessian products. What cannot be decided does not pass."""
     face, weak = critical_face(point)
     rows, weak_rows = active_rows(point)
@@ -38,6 +39,9 @@ def second_order(point: StoredPoint, products: Evaluator, rng: np.random.Generat
         note += f", {len(rows)} active constraints left out"
         rows = rows[:0]
     gradients = constraint_gradients(point, products, face, rows)
+    if isinstance(products, PieceProducts):
+        kept = [face.restrict(c) for c in products.kept()]
+        gradients = np.concatenate([gradients, np.reshape(kept, (-1, gradients.shape[1]))])
     dense = int(face.free.sum()) <= DENSE
     try:
         low, high, dimension = (_dense if dense else _lanczos)(
@@ -80,7 +84,7 @@ def active_rows(point: StoredPoint) -> tuple[np.ndarray, int]:
 
 
 def constraint_gradients(
-    point: StoredPoint, products: Evaluator, face: Face, rows: np.ndarray
+    point: StoredPoint, products: Evaluator | PieceProducts, face: Face, rows: np.ndarray
 ) -> np.ndarray:
     """∇c_i on the free entries, (rows, size)."""
     C = np.zeros((len(rows), point.evaluator.space.size))
@@ -92,7 +96,7 @@ def constraint_gradients(
 
 
 def _dense(
-    point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray, rng: np.random.Generator
+    point: StoredPoint, products: Evaluator | PieceProducts, face: Face, C: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float, int]:
     """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, and its dimension.
 
@@ -148,7 +152,7 @@ class _Tangent:
 
 
 def _lanczos(
-    point: StoredPoint, products: Evaluator, face: Face, C: np.ndarray, rng: np.random.Generator
+    point: StoredPoint, products: Evaluator | PieceProducts, face: Face, C: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float, int]:
     """The same by Lanczos iterations in the metric.
 

@@ -17,7 +17,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dnlcontrol.backends.found import LIMIT, SOLVED, STALLED, BackendResult
-from dnlcontrol.backends.kinks.clarke import KinkedPoint, kinked_point, steepest_kink
+from dnlcontrol.backends.kinks.clarke import (
+    KinkedPoint,
+    kinked_point,
+    lowest_curvature,
+    steepest_kink,
+)
 from dnlcontrol.backends.kinks.finish import finish
 from dnlcontrol.backends.kinks.sides import KinkedFunction, applies
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
@@ -157,8 +162,16 @@ class _Search:
         if not ended.converged:
             return None, ended.iterations
         point = self.point(ended.w)
-        good = point is not None and point.stationarity <= self.tolerance
-        return (point if good and self.descent(point)[0] == 0.0 else None), ended.iterations
+        return (point if self.minimal(point) else None), ended.iterations
+
+    def minimal(self, point: KinkedPoint | None) -> bool:
+        """Stationary, no kink lowers J, and no negative curvature where kinks are kept."""
+        return (
+            point is not None
+            and point.stationarity <= self.tolerance
+            and self.descent(point)[0] == 0.0
+            and lowest_curvature(point) >= -self.tolerance
+        )
 
 
 def _limited(request: Request) -> Request:

@@ -24,6 +24,7 @@ from dnlcontrol.problem.controls import smooth_random
 
 STEPS = 8  # Gauss-Newton
 MOST_ACTIVE = 600  # kinks of one least squares problem
+WEAK = 1e-6  # a side so near to 0 or 1 holds its kink from one side only
 REACH = 1e-4  # the length of a trial step in the metric
 DIRECTIONS = 8  # random ones, each with both signs
 VALUE_ROUNDING = 64 * np.finfo(float).eps  # of J, in units of 1 + |J|
@@ -52,6 +53,11 @@ class KinkedPoint:
         """The dual norm of the gradient on the entries that no bound holds."""
         space = self.function.discrete.space
         return Face(space, held_entries(space, self.w, self.gradient)).dual_norm(self.gradient)
+
+    def strict(self) -> np.ndarray:
+        """Which of the active kinks have a side inside (0, 1), (active,)."""
+        side = self.theta[self.active]
+        return np.asarray((side > WEAK) & (side < 1.0 - WEAK))
 
     def across(self) -> np.ndarray:
         """∂_θ ∇_w J of each active kink: a multiple of its argument's gradient, (active, size)."""
@@ -90,6 +96,25 @@ def kinked_point(
         theta = theta.copy()
         theta[active] = np.clip(theta[active] + step, 0.0, 1.0)
     return best
+
+
+def lowest_curvature(point: KinkedPoint) -> float:
+    """The lowest eigenvalue in the metric of ∂²J/∂w² on the directions that keep the point's kinks.
+
+    Kinks whose side is inside (0, 1) are kept, and held entries; +inf where nothing is left free.
+    """
+    from scipy.linalg import eigh, null_space
+
+    function, space = point.function, point.function.discrete.space
+    free = np.flatnonzero(~held_entries(space, point.w, point.gradient))
+    v = function.joined(point.w, point.theta)
+    H = function.second(v, free)[free]
+    A = np.array([space.metric(e)[free] for e in np.eye(space.size)[free]])
+    C = point.across()[point.strict()][:, free]
+    Z = null_space(C) if len(C) else np.eye(free.size)
+    if not Z.shape[1]:
+        return float("inf")
+    return float(eigh(Z.T @ (0.5 * (H + H.T)) @ Z, Z.T @ A @ Z, eigvals_only=True)[0])
 
 
 def _at(function: KinkedFunction, w: Flat, theta: np.ndarray, active: np.ndarray) -> KinkedPoint:
