@@ -15,6 +15,8 @@ from dnlcontrol.backends.kinks.clarke import KinkedPoint, kinked_point, steepest
 from dnlcontrol.certificates.certificate import Check, at_least, at_most
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.minimise.evaluator import Trajectory
+from dnlcontrol.minimise.faces import stationarity
 from dnlcontrol.minimise.multipliers import Multipliers
 
 SLOPE = 10.0  # times the tolerance: of what is taken for a slope of J
@@ -66,8 +68,15 @@ def at_kinks(point: StoredPoint) -> tuple[StoredPoint, PieceProducts | None]:
     found = kinked_point(discrete, point.w, point.tolerance)
     if found is None:
         return point, None
-    at = replace(point.at, gradient=found.gradient)
-    return replace(point, at=at), PieceProducts(found)
+    return replace(point, at=_on_sides(point, found)), PieceProducts(found)
+
+
+def _on_sides(point: StoredPoint, found: KinkedPoint) -> Trajectory:
+    """The trajectory as a solution reports it: on the point's sides where plain ones fail."""
+    plain = stationarity(point.evaluator.space, point.w, point.at.gradient)
+    if plain <= point.tolerance or found.stationarity > point.tolerance:
+        return point.at
+    return found.trajectory(point.at)
 
 
 def kink_rows(point: StoredPoint, products: PieceProducts, seed: int) -> list[Check]:

@@ -56,7 +56,8 @@ def assembled(
     problem, w, mu = discrete.problem, found.w, found.multipliers
     at = found.evaluator.trajectory(w, Multipliers(mu))
     value = at.value - (float(mu @ at.constraints) if mu.any() else 0.0)
-    measures = Measures.at(discrete, w, mu, generalised(discrete, w, at, options["tolerance"]))
+    at = generalised(discrete, w, at, options["tolerance"])
+    measures = Measures.at(discrete, w, mu, at)
     above = measures.above(options["tolerance"]) or ("" if np.isfinite(value) else f"value {value}")
     worst = discrete.rows.worst(at.constraints) if "feasibility" in above else ""
     status, message = _verdict(found, above, worst, options["tolerance"])
@@ -99,7 +100,7 @@ def assembled(
 def generalised(
     discrete: DiscreteProblem, w: Flat, at: Trajectory, tolerance: float
 ) -> Trajectory:
-    """The trajectory with the generalised gradient nearest to 0 where w is stationary at kinks."""
+    """The trajectory, on the sides of a gradient that is 0 where w is stationary at kinks only."""
     if not discrete.problem.kinks or stationarity(discrete.space, w, at.gradient) <= tolerance:
         return at
     from dnlcontrol.backends.kinks.clarke import kinked_point
@@ -107,7 +108,7 @@ def generalised(
     point = kinked_point(discrete, w, tolerance)
     if point is None or point.stationarity > tolerance:
         return at
-    return replace(at, gradient=point.gradient)
+    return point.trajectory(at)
 
 
 def _verdict(found: BackendResult, above: str, worst: str, tolerance: float) -> tuple[int, str]:

@@ -11,7 +11,7 @@ The result is certified by generalised gradients (backends/kinks/clarke.py), or 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,10 +43,13 @@ FINISHED_FROM = 2e-3  # ε, in the same units, from which Newton on the active k
 LAST_WIDTH = 1e-7  # in the same units
 STAGE = 1e-2  # a softened problem is solved to this share of ε
 UNSURE = 1e-3  # sides from here to 1 minus this are those of active kinks
-EXPLORED = 8  # random controls tried from a start that kinks hold in place
+EXPLORED = 32  # random controls tried from a start that kinks hold in place
+PERTURBED = 1.0  # their scale
 EXPLORED_DEPTH = 8
-PERTURBED = 2.0  # their scale
-EXPLORED_ITERATIONS = 100
+EXPLORED_ITERATIONS = 30
+EXPLORED_TOLERANCE = 1e-3
+PURSUED = 6  # of them, the lowest, that go on
+PURSUED_ITERATIONS = 150
 EXACT_ITERATIONS = 300
 REMEDY = "start elsewhere (start={name: dnl.smooth_random(seed, 1.0)}) or take a smooth activation"
 
@@ -100,31 +103,37 @@ class _Search:
         """The best of several random starts on the softened problem, at small depth."""
         depth, problem = min(self.discrete.depth, EXPLORED_DEPTH), self.discrete.problem
         coarse = discretise(softened(problem, FIRST_WIDTH), depth, self.discrete.grid.rule)
-        quick = forecast(coarse).better == "lifted"
-        request = replace(
-            self.request,
-            options=Exact() if quick else Adjoint(),
-            goal=Goal(1e-3, EXPLORED_ITERATIONS),
-        )
-        lowest, best, chosen = np.inf, w, 0
+        space = coarse.space
+        starts = []
         for seed in range(EXPLORED):
-            parts = {b.name: sample(b, smooth_random(seed, PERTURBED)) for b in coarse.space}
-            start = np.clip(coarse.space.assemble(parts), *coarse.space.bounds)
-            found = self.find(coarse, StartingPoint(start), request)
-            value = found.evaluator.value(found.w)
-            if value < lowest:
-                lowest, best, chosen = value, found.w, seed
-        moved = {
-            b.name: prolong(
-                coarse.space.blocks[b.name].layout,
-                coarse.space.blocks[b.name].values(best),
-                b.layout,
-            )
+            parts = {b.name: sample(b, smooth_random(seed, PERTURBED)) for b in space}
+            starts.append((seed, np.clip(space.assemble(parts), *space.bounds)))
+        ends = sorted(self._runs(coarse, starts, EXPLORED_ITERATIONS))[:PURSUED]
+        again = [(seed, at) for _, seed, at in ends]
+        ends = sorted(self._runs(coarse, again, PURSUED_ITERATIONS))
+        if not ends:
+            return w, ""
+        _, chosen, best = ends[0]
+        parts = {
+            b.name: prolong(space.blocks[b.name].layout, space.blocks[b.name].values(best), b.layout)
             for b in self.discrete.space
         }
         note = f"the start, held by kinks, was left by a random perturbation (seed {chosen})"
-        w = np.clip(self.discrete.space.assemble(moved), *self.discrete.space.bounds)
+        w = np.clip(self.discrete.space.assemble(parts), *self.discrete.space.bounds)
         return w, note
+
+    def _runs(
+        self, coarse: DiscreteProblem, starts: list[tuple[int, Flat]], most: int
+    ) -> Iterator[tuple[float, int, Flat]]:
+        """(value, seed, controls) after so many iterations from each start, where finite."""
+        quick = forecast(coarse).better == "lifted"
+        options = Exact() if quick else Adjoint()
+        request = replace(self.request, options=options, goal=Goal(EXPLORED_TOLERANCE, most))
+        for seed, start in starts:
+            found = self.find(coarse, StartingPoint(start), request)
+            value = found.evaluator.value(found.w)
+            if np.isfinite(value):
+                yield value, seed, found.w
 
     def continued(self, found: BackendResult, w: Flat, note: str) -> BackendResult:
         """Smoothed continuation from w, and Newton's method on the active kinks."""

@@ -10,7 +10,7 @@ which is looked for besides: across each active kink to both sides, and along ra
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from dnlcontrol.backends.kinks.sides import KinkedFunction, applies
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.control_space import sample
 from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.faces import Face, held_entries
 from dnlcontrol.minimise.generalised_gradient import nearest
 from dnlcontrol.problem.controls import smooth_random
@@ -53,6 +54,17 @@ class KinkedPoint:
         """The dual norm of the gradient on the entries that no bound holds."""
         space = self.function.discrete.space
         return Face(space, held_entries(space, self.w, self.gradient)).dual_norm(self.gradient)
+
+    def trajectory(self, at: Trajectory) -> Trajectory:
+        """The trajectory at w with the costates and the gradient of these sides."""
+        function = self.function
+        there = function.smooth.trajectory(function.joined(self.w, self.theta))
+        return replace(
+            at,
+            gradient=self.gradient,
+            costates=there.costates[..., :-1].reshape(at.costates.shape),
+            integral_costates=there.integral_costates[..., :-1].reshape(at.integral_costates.shape),
+        )
 
     def strict(self) -> np.ndarray:
         """Which of the active kinks have a side inside (0, 1), (active,)."""
