@@ -275,7 +275,9 @@ def _bound_signs(point: StoredPoint) -> list[Check]:
     return found
 
 
-def _taylor(point: StoredPoint, products: Evaluator | PieceProducts, rng: np.random.Generator) -> list[Check]:
+def _taylor(
+    point: StoredPoint, products: Evaluator | PieceProducts, rng: np.random.Generator
+) -> list[Check]:
     """The Taylor orders along smooth random directions into the bounds.
 
     The derivatives are those of the value there.

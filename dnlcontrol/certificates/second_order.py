@@ -30,7 +30,9 @@ LANCZOS_LIMIT = 300  # restarts of ARPACK
 RESOLVED = 1e-4
 
 
-def second_order(point: StoredPoint, products: Evaluator | PieceProducts, rng: np.random.Generator) -> Check:
+def second_order(
+    point: StoredPoint, products: Evaluator | PieceProducts, rng: np.random.Generator
+) -> Check:
     """One row; ``products`` forms the Hessian products. What cannot be decided does not pass."""
     face, weak = critical_face(point)
     rows, weak_rows = active_rows(point)
@@ -96,7 +98,11 @@ def constraint_gradients(
 
 
 def _dense(
-    point: StoredPoint, products: Evaluator | PieceProducts, face: Face, C: np.ndarray, rng: np.random.Generator
+    point: StoredPoint,
+    products: Evaluator | PieceProducts,
+    face: Face,
+    C: np.ndarray,
+    rng: np.random.Generator,
 ) -> tuple[float, float, int]:
     """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, and its dimension.
 
@@ -152,7 +158,11 @@ class _Tangent:
 
 
 def _lanczos(
-    point: StoredPoint, products: Evaluator | PieceProducts, face: Face, C: np.ndarray, rng: np.random.Generator
+    point: StoredPoint,
+    products: Evaluator | PieceProducts,
+    face: Face,
+    C: np.ndarray,
+    rng: np.random.Generator,
 ) -> tuple[float, float, int]:
     """The same by Lanczos iterations in the metric.
 

@@ -145,11 +145,10 @@ def trace(
     draft = Formula(name, function, shapes, shape or (), frozenset())
     rng = np.random.default_rng(20)
     records: list[Recorder] = []
+    point: dict[str, Native] = {}
     for k in range(3):  # the third point has the times of the second
-        point = dict(zip(shapes, draft.random_point(rng, horizon), strict=True))
-        if k == 2:
-            point.update({key: times[key] for key in ("t", "s") if key in point})
-        times = point
+        times = {key: point[key] for key in ("t", "s") if key in point and k == 2}
+        point = {**dict(zip(shapes, draft.random_point(rng, horizon), strict=True)), **times}
         records.append(Recorder())
         engine = SwitchEngine(numpy_engine(), records[-1])
         values = _arguments(name, engine, {**point, **_known(fixed, point)}, reads)

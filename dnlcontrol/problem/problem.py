@@ -139,7 +139,7 @@ class ControlProblem:
 
     @property
     def kinks(self) -> frozenset[str]:
-        """Kinds of kinks in its formulas, of abs, maximum, minimum, where (relu is one of these)."""
+        """Kinds of kinks in its formulas: abs, maximum, minimum, where (relu is a where)."""
         return self.formulas.kinks
 
     def regularisers_of(self, name: str) -> list[Regulariser]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -97,9 +97,7 @@ def assembled(
     )
 
 
-def generalised(
-    discrete: DiscreteProblem, w: Flat, at: Trajectory, tolerance: float
-) -> Trajectory:
+def generalised(discrete: DiscreteProblem, w: Flat, at: Trajectory, tolerance: float) -> Trajectory:
     """The trajectory, on the sides of a gradient that is 0 where w is stationary at kinks only."""
     if not discrete.problem.kinks or stationarity(discrete.space, w, at.gradient) <= tolerance:
         return at

@@ -24,7 +24,7 @@ from dnlcontrol.backends.kinks.clarke import (
     steepest_kink,
 )
 from dnlcontrol.backends.kinks.finish import finish
-from dnlcontrol.backends.kinks.sides import KinkedFunction, applies
+from dnlcontrol.backends.kinks.kinked_function import KinkedFunction, applies
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
@@ -72,7 +72,7 @@ def found_at_kinks(
         return _accepted(found, point, request, "") if point.count else found
     note = ""
     w = found.w
-    if slope < 0.0 and begin.cold:
+    if begin.cold and (slope < 0.0 or search.held(begin.w)):
         w, note = search.explored(w)
     return search.continued(found, w, note)
 
@@ -92,6 +92,11 @@ class _Search:
 
     def point(self, w: Flat) -> KinkedPoint | None:
         return kinked_point(self.discrete, w, self.tolerance, self.function)
+
+    def held(self, w: Flat) -> bool:
+        """Whether most kinks are active at a start, as every unit of a network of zeros is."""
+        a = self.function.arguments(w)
+        return bool(np.mean(np.abs(a[np.isfinite(a)]) <= self.tolerance) > 0.5)
 
     def descent(self, point: KinkedPoint | None) -> tuple[float, Flat]:
         """The lowest slope at a point on kinks; 0 where no kink is active."""
@@ -115,8 +120,8 @@ class _Search:
             return w, ""
         _, chosen, best = ends[0]
         parts = {
-            b.name: prolong(space.blocks[b.name].layout, space.blocks[b.name].values(best), b.layout)
-            for b in self.discrete.space
+            b.name: prolong(c.layout, c.values(best), b.layout)
+            for b, c in zip(self.discrete.space, space, strict=True)
         }
         note = f"the start, held by kinks, was left by a random perturbation (seed {chosen})"
         w = np.clip(self.discrete.space.assemble(parts), *self.discrete.space.bounds)
@@ -144,7 +149,9 @@ class _Search:
             smooth = discretise(
                 softened(self.discrete.problem, width), self.discrete.depth, self.discrete.grid.rule
             )
-            goal = Goal(max(self.tolerance, min(1e-3, STAGE * width)), self.request.goal.max_iterations)
+            goal = Goal(
+                max(self.tolerance, min(1e-3, STAGE * width)), self.request.goal.max_iterations
+            )
             stage = self.find(smooth, StartingPoint(w), replace(self.request, goal=goal))
             spent += stage.nit
             if not np.all(np.isfinite(stage.w)):

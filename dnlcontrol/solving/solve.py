@@ -105,9 +105,7 @@ def solve_level(
     checkpoint = checkpoint_of(request.options, discrete)
     begin = starting_point(discrete, start, request.warm, learnt)
     began = time.perf_counter()
-    found = found_at_kinks(
-        partial(_found, checkpoint=checkpoint), discrete, begin, request
-    )
+    found = found_at_kinks(partial(_found, checkpoint=checkpoint), discrete, begin, request)
     seconds = time.perf_counter() - began
     if checkpoint and checkpoint.resumed:
         seconds += checkpoint.earlier

@@ -43,6 +43,8 @@ def test_a_gradient_that_the_box_reaches_is_left_no_distance():
 
 def test_without_kinks_or_free_entries_there_is_nothing_to_choose():
     s = space()
-    assert nearest(s, np.arange(6), np.ones(6), np.zeros((6, 0)), (np.zeros(0), np.ones(0))).size == 0
+    assert (
+        nearest(s, np.arange(6), np.ones(6), np.zeros((6, 0)), (np.zeros(0), np.ones(0))).size == 0
+    )
     held = nearest(s, np.arange(0), np.ones(6), np.ones((6, 1)), (np.zeros(1), np.ones(1)))
     assert held.tolist() == [0.0]

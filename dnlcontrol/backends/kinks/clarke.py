@@ -1,6 +1,6 @@
 """Clarke stationarity: how far 0 is from the generalised gradients of J at a point on kinks.
 
-They are ∇_w J(w, θ), the side θ_k of a kink whose argument is 0 anywhere in [0, 1] (kinks/sided.py).
+They are ∇_w J(w, θ), the side θ_k of a kink whose argument is 0 anywhere in [0, 1] (sided.py).
 Where the gradients of the active arguments are independent each is a generalised gradient in the
 sense of Clarke. θ -> ∇_w J is affine in each side alone, so that Gauss-Newton steps, each a least
 squares problem in the box, find the nearest. At a minimiser no direction lowers J at first order,
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dnlcontrol.backends.kinks.sides import KinkedFunction, applies
+from dnlcontrol.backends.kinks.kinked_function import KinkedFunction, applies
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.control_space import sample
 from dnlcontrol.discretisation.space.flat import Flat

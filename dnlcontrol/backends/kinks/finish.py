@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnlcontrol.backends.kinks.sides import KinkedFunction
+from dnlcontrol.backends.kinks.kinked_function import KinkedFunction
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.faces import Face, held_entries
 
@@ -34,7 +34,7 @@ class Finished:
 def finish(
     function: KinkedFunction, w: Flat, theta: np.ndarray, active: np.ndarray, tolerance: float
 ) -> Finished:
-    """From w (size,), sides θ and the active kinks (both (kinks,)) to a point stationary on them."""
+    """From w (size,), sides θ and active kinks (both (kinks,)) to a point stationary on them."""
     space = function.discrete.space
     best = Finished(w, theta, np.inf, 0, False)
     for k in range(ITERATIONS + 1):

@@ -76,8 +76,8 @@ def sided(problem: ControlProblem) -> SidedProblem:
     names |= {"running": f.running, "terminal": f.terminal}
     places = {PREFIX + k: g for k, g in names.items() if g is not None and entries(g)}
     controls = {
-        name: Control((problem.samples, entries(g)), on=builder.place(name)) for name, g in
-        places.items()
+        name: Control((problem.samples, entries(g)), on=builder.place(name))
+        for name, g in places.items()
     }
     made = ControlProblem(
         name=problem.name,

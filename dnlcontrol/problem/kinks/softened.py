@@ -107,7 +107,7 @@ def _soft_dynamics(problem: ControlProblem, width: float) -> Dynamics:
 
 
 def _soft_activation(activation: object, width: float) -> Activation | None:
-    """The soft form of an activation of a built-in dynamics, with its derivatives; None: unknown."""
+    """The soft form of a built-in dynamics' activation, with its derivatives; None: unknown."""
     if activation is relu:
         return _soft_relu(width)
     if activation is leaky_relu:

@@ -6,7 +6,7 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.backends.kinks.clarke import kinked_point, lowest_curvature, steepest_kink
 from dnlcontrol.backends.kinks.finish import finish
-from dnlcontrol.backends.kinks.sides import KinkedFunction, applies
+from dnlcontrol.backends.kinks.kinked_function import KinkedFunction, applies
 
 
 def shrinkage(target, weight=1.0, sign=1.0):

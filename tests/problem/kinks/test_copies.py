@@ -5,7 +5,7 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.kinks.sides import KinkedFunction
+from dnlcontrol.backends.kinks.kinked_function import KinkedFunction
 from dnlcontrol.problem.kinks.sided import sided
 from dnlcontrol.problem.kinks.softened import softened
 

@@ -1,4 +1,4 @@
-"""A discrete problem with its kinks: their arguments at a control, and J(w, θ) with its derivatives.
+"""A discrete problem with its kinks: their arguments at a control, J(w, θ) and its derivatives.
 
 A vector v = (w, θ) is flat in the space of the sided problem, whose first blocks are the controls.
 """
@@ -128,9 +128,7 @@ def _arguments(formula: Formula, point: tuple[Any, ...]) -> np.ndarray:
     with np.errstate(all="ignore"):
         formula(SwitchEngine(numpy_engine(), recorder), *point)
     moving = [
-        np.ravel(a)
-        for a, s in zip(recorder.arguments, formula.switches, strict=True)
-        if s.moves
+        np.ravel(a) for a, s in zip(recorder.arguments, formula.switches, strict=True) if s.moves
     ]
     found = np.concatenate(moving)
     assert found.size == entries(formula)
