@@ -46,7 +46,7 @@ class PieceProducts:
         function = self.point.function
         along = function.joined(d, np.zeros_like(self.point.theta))
         at = function.joined(w, self.point.theta)
-        return function.smooth.hessian_product(at, along)[: function.size]
+        return np.asarray(function.smooth.hessian_product(at, along)[: function.size])
 
     def constraint_gradient(self, w: Flat, weights: Flat) -> Flat:
         """There are no constraint rows: zeros, (size,)."""
@@ -54,7 +54,7 @@ class PieceProducts:
 
     def kept(self) -> np.ndarray:
         """The gradients of the arguments that kinks keep at 0, (kinks, size)."""
-        return self.point.across()[self.point.strict()]
+        return np.asarray(self.point.across()[self.point.strict()])
 
 
 def at_kinks(point: StoredPoint) -> tuple[StoredPoint, PieceProducts | None]:

@@ -41,6 +41,8 @@ from dnlcontrol.results.solution import Solution
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
+    Products = Evaluator | PieceProducts
+
 LOOPS = 10_000  # kernel values; beyond them states and cost come from a sweep
 CHUNK = 61  # samples per chunk: another order of summation than the solver's
 TAYLOR_STEPS = (1e-2, 1e-3)  # the shorter where higher orders still show at the longer
@@ -275,9 +277,7 @@ def _bound_signs(point: StoredPoint) -> list[Check]:
     return found
 
 
-def _taylor(
-    point: StoredPoint, products: Evaluator | PieceProducts, rng: np.random.Generator
-) -> list[Check]:
+def _taylor(point: StoredPoint, products: Products, rng: np.random.Generator) -> list[Check]:
     """The Taylor orders along smooth random directions into the bounds.
 
     The derivatives are those of the value there.

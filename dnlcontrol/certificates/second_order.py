@@ -22,6 +22,8 @@ from dnlcontrol.minimise.faces import Face, held_entries
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
+    Products = Evaluator | PieceProducts
+
 DENSE = 400  # free entries up to which the whole Hessian is formed
 ROW_LIMIT = 1000  # active constraints whose gradients are held
 LANCZOS_ACCURACY = 1e-3
@@ -30,9 +32,7 @@ LANCZOS_LIMIT = 300  # restarts of ARPACK
 RESOLVED = 1e-4
 
 
-def second_order(
-    point: StoredPoint, products: Evaluator | PieceProducts, rng: np.random.Generator
-) -> Check:
+def second_order(point: StoredPoint, products: Products, rng: np.random.Generator) -> Check:
     """One row; ``products`` forms the Hessian products. What cannot be decided does not pass."""
     face, weak = critical_face(point)
     rows, weak_rows = active_rows(point)
@@ -86,7 +86,7 @@ def active_rows(point: StoredPoint) -> tuple[np.ndarray, int]:
 
 
 def constraint_gradients(
-    point: StoredPoint, products: Evaluator | PieceProducts, face: Face, rows: np.ndarray
+    point: StoredPoint, products: Products, face: Face, rows: np.ndarray
 ) -> np.ndarray:
     """∇c_i on the free entries, (rows, size)."""
     C = np.zeros((len(rows), point.evaluator.space.size))
@@ -99,7 +99,7 @@ def constraint_gradients(
 
 def _dense(
     point: StoredPoint,
-    products: Evaluator | PieceProducts,
+    products: Products,
     face: Face,
     C: np.ndarray,
     rng: np.random.Generator,
@@ -159,7 +159,7 @@ class _Tangent:
 
 def _lanczos(
     point: StoredPoint,
-    products: Evaluator | PieceProducts,
+    products: Products,
     face: Face,
     C: np.ndarray,
     rng: np.random.Generator,

@@ -147,7 +147,9 @@ def trace(
     records: list[Recorder] = []
     point: dict[str, Native] = {}
     for k in range(3):  # the third point has the times of the second
-        times = {key: point[key] for key in ("t", "s") if key in point and k == 2}
+        times: dict[str, Native] = {
+            key: point[key] for key in ("t", "s") if key in point and k == 2
+        }
         point = {**dict(zip(shapes, draft.random_point(rng, horizon), strict=True)), **times}
         records.append(Recorder())
         engine = SwitchEngine(numpy_engine(), records[-1])

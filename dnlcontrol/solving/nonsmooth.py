@@ -191,7 +191,7 @@ class _Search:
 
 
 def _limited(request: Request) -> Request:
-    """At a kink the interior point finds no end: a few hundred iterations, unless asked for more."""
+    """At a kink IPOPT finds no end: a few hundred iterations, unless asked for more."""
     if request.goal.max_iterations is not None or not isinstance(request.options, Exact):
         return request
     return replace(request, goal=Goal(request.goal.tolerance, EXACT_ITERATIONS))

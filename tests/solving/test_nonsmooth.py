@@ -39,7 +39,7 @@ def tracking():
 
 @pytest.mark.parametrize("backend", ["exact", "adjoint"])
 def test_a_relu_network_leaves_the_null_network(backend):
-    """K = 0, b = 0 has J = 0.584745; the start says nothing about K, b: 0.055 is reached at L = 8."""
+    """K = 0, b = 0 has J = 0.584745, and gradient 0 by convention; J <= 0.055 is reached."""
     solution = dnl.solve(relu_network(), 8, backend)
     assert solution.success
     assert solution.value <= 0.055
@@ -62,7 +62,7 @@ def test_from_a_smooth_random_start_training_ends_at_active_kinks(activation):
 
 @pytest.mark.parametrize("rule", ["left", "trapezoid"])
 def test_tracking_stays_on_its_target(rule):
-    """x^l = t_l/2 from some layer on, to rounding: the kinks are active, their sides multipliers."""
+    """x^l = t_l/2 from some layer on, to rounding: active kinks, their sides multipliers."""
     solution = dnl.solve(tracking(), 8, rule=rule)
     off = solution.states[:, 0] - 0.5 * solution.grid.nodes
     assert solution.success
@@ -102,7 +102,7 @@ def test_the_null_network_is_never_called_solved(monkeypatch):
 
 
 def test_problems_that_are_smooth_where_they_end_are_left_alone():
-    """An L1 cost whose minimiser keeps off its kink has the message and the steps of the backend."""
+    """An L1 cost whose minimiser keeps off its kink: the backend's own message and steps."""
     problem = dnl.ControlProblem(
         x0=np.ones(1),
         dynamics=dnl.ODE(lambda t, x, u: u.u - x),

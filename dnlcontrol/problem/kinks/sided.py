@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dnlcontrol.problem.array import Array, engine_behind, unwrap
+from dnlcontrol.problem.array import engine_behind, unwrap
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.engines import Engine, FormulaArray, FormulaControls, Native, UserFormula
 from dnlcontrol.problem.formula import Formula, Shape, Switch
@@ -118,19 +118,23 @@ class _Builder:
         g = f.free_term.shape if f.free_term else state
         kernel_of = self._with_sides(f.kernel, d.kernel, "kernel")
 
-        def kernel(t: FormulaArray, s: FormulaArray, v: FormulaArray, u: FormulaControls) -> Array:
+        def kernel(
+            t: FormulaArray, s: FormulaArray, v: FormulaArray, u: FormulaControls
+        ) -> FormulaArray:
             return _packed(kernel_of(_number(v), u, t, s, _unpacked(v, y), u), 0.0 * _number(v))
 
-        def free_term(t: FormulaArray, v: FormulaArray) -> Array:
+        def free_term(t: FormulaArray, v: FormulaArray) -> FormulaArray:
             assert d.free_term is not None
             return _packed(d.free_term(t, _unpacked(v, state)), _number(v))
 
-        def feature(s: FormulaArray, v: FormulaArray, u: FormulaControls) -> Array:
+        def feature(s: FormulaArray, v: FormulaArray, u: FormulaControls) -> FormulaArray:
             assert f.feature is not None and d.feature is not None
             of = self._with_sides(f.feature, d.feature, "feature")
             return _packed(of(_number(v), u, s, _unpacked(v, state), u), _number(v))
 
-        def outer(t: FormulaArray, v: FormulaArray, w: FormulaArray, u: FormulaControls) -> Array:
+        def outer(
+            t: FormulaArray, v: FormulaArray, w: FormulaArray, u: FormulaControls
+        ) -> FormulaArray:
             assert f.outer is not None and d.outer is not None
             of = self._with_sides(f.outer, d.outer, "outer")
             x = of(_number(v), u, t, _unpacked(v, g), _unpacked(w, z), u)
@@ -169,7 +173,9 @@ class _Builder:
             return lambda number, u, *arguments: function(*arguments)
         samples = self.problem.samples
 
-        def value(number: FormulaArray, u: FormulaControls, *arguments: FormulaArray) -> Array:
+        def value(
+            number: FormulaArray, u: FormulaControls, *arguments: FormulaArray
+        ) -> FormulaArray:
             engine = engine_behind(number)
             xp = namespace(number)
             off = xp.asarray(np.arange(samples, dtype=float)) - number
@@ -180,18 +186,18 @@ class _Builder:
         return value
 
 
-def _packed(x: FormulaArray, number: Array) -> Array:
+def _packed(x: FormulaArray, number: FormulaArray) -> FormulaArray:
     """(x flattened, number)."""
     xp = namespace(number)
     flat = xp.reshape(xp.asarray(x), (-1,))
     return xp.concat([flat, xp.reshape(number, (1,))])
 
 
-def _unpacked(v: Array, shape: Shape) -> Array:
+def _unpacked(v: FormulaArray, shape: Shape) -> FormulaArray:
     """x, of its shape, from (x flattened, number)."""
     return namespace(v).reshape(v[: v.shape[0] - 1], shape)
 
 
-def _number(v: Array) -> Array:
+def _number(v: FormulaArray) -> FormulaArray:
     """The number of the sample, 0-d."""
     return v[v.shape[0] - 1]
