@@ -25,13 +25,14 @@ from dnlcontrol.backends.kinks.clarke import (
 )
 from dnlcontrol.backends.kinks.finish import finish
 from dnlcontrol.backends.kinks.kinked_function import KinkedFunction, applies
-from dnlcontrol.backends.options import Adjoint, Exact, Goal
+from dnlcontrol.backends.options import EVERY, Adjoint, Exact, Goal, Newton
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.discretisation.sizes import forecast
 from dnlcontrol.discretisation.space.control_space import sample
 from dnlcontrol.discretisation.space.extension import prolong
 from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.minimise.outcome import reached
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.problem.kinks.softened import softened
@@ -53,19 +54,30 @@ PURSUED_ITERATIONS = 150
 EXACT_ITERATIONS = 300
 REMEDY = "start elsewhere (start={name: dnl.smooth_random(seed, 1.0)}) or take a smooth activation"
 
-Find = Callable[[DiscreteProblem, StartingPoint, Request], BackendResult]
+Find = Callable[[DiscreteProblem, StartingPoint, Request, Checkpoint | None], BackendResult]
 
 
 def found_at_kinks(
-    find: Find, discrete: DiscreteProblem, begin: StartingPoint, request: Request
+    find: Find,
+    discrete: DiscreteProblem,
+    begin: StartingPoint,
+    request: Request,
+    checkpoint: Checkpoint | None = None,
 ) -> BackendResult:
-    """What the backend finds, and for a problem with kinks what is left to do there."""
-    found = find(discrete, begin, _limited(request) if discrete.problem.kinks else request)
-    if not discrete.problem.kinks or not np.all(np.isfinite(found.w)):
+    """What the backend finds, and for a problem with kinks what is left to do there.
+
+    The checkpoint is of the backend's own run. A distributed solve ends with that: its problem is
+    one rank's share.
+    """
+    options, kinks = request.options, discrete.problem.kinks
+    if not kinks or (isinstance(options, Adjoint) and options.distributed):
+        return find(discrete, begin, request, checkpoint)
+    found = find(discrete, begin, _limited(request), checkpoint)
+    if not np.all(np.isfinite(found.w)):
         return found
     if not applies(discrete):
         return found if found.status == SOLVED else _named(found, discrete)
-    search = _Search(find, discrete, request, KinkedFunction(discrete))
+    search = _Search(find, discrete, _by_newton(request), KinkedFunction(discrete))
     point = search.point(found.w)
     slope, _ = search.descent(point)
     if point is not None and point.stationarity <= request.goal.tolerance and slope == 0.0:
@@ -135,7 +147,7 @@ class _Search:
         options = Exact() if quick else Adjoint()
         request = replace(self.request, options=options, goal=Goal(EXPLORED_TOLERANCE, most))
         for seed, start in starts:
-            found = self.find(coarse, StartingPoint(start), request)
+            found = self.find(coarse, StartingPoint(start), request, None)
             value = found.evaluator.value(found.w)
             if np.isfinite(value):
                 yield value, seed, found.w
@@ -152,7 +164,7 @@ class _Search:
             goal = Goal(
                 max(self.tolerance, min(1e-3, STAGE * width)), self.request.goal.max_iterations
             )
-            stage = self.find(smooth, StartingPoint(w), replace(self.request, goal=goal))
+            stage = self.find(smooth, StartingPoint(w), replace(self.request, goal=goal), None)
             spent += stage.nit
             if not np.all(np.isfinite(stage.w)):
                 break
@@ -195,6 +207,14 @@ def _limited(request: Request) -> Request:
     if request.goal.max_iterations is not None or not isinstance(request.options, Exact):
         return request
     return replace(request, goal=Goal(request.goal.tolerance, EXACT_ITERATIONS))
+
+
+def _by_newton(request: Request) -> Request:
+    """Softened problems are solved by Newton's method, whatever ran before; no checkpoint."""
+    if not isinstance(request.options, Adjoint):
+        return request
+    options = replace(request.options, method=Newton(), checkpoint=None, every=EVERY)
+    return replace(request, options=options)
 
 
 def _typical(a: np.ndarray) -> float:

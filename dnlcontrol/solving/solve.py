@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import replace
-from functools import partial
 from typing import Literal, Unpack
 
 import numpy as np
@@ -105,7 +104,7 @@ def solve_level(
     checkpoint = checkpoint_of(request.options, discrete)
     begin = starting_point(discrete, start, request.warm, learnt)
     began = time.perf_counter()
-    found = found_at_kinks(partial(_found, checkpoint=checkpoint), discrete, begin, request)
+    found = found_at_kinks(_found, discrete, begin, request, checkpoint)
     seconds = time.perf_counter() - began
     if checkpoint and checkpoint.resumed:
         seconds += checkpoint.earlier
