@@ -31,14 +31,15 @@ class PieceProducts:
     def value(self, w: Flat, multipliers: Multipliers | None = None) -> float:
         """J(w, θ)."""
         function = self.point.function
-        return function.smooth.value(function.joined(w, self.point.theta))
+        return function.smooth.value(function.joined(w, self.point.theta), multipliers)
 
     def value_and_gradient(
         self, w: Flat, multipliers: Multipliers | None = None
     ) -> tuple[float, Flat]:
         """J(w, θ) and ∇_w J, (size,)."""
         function = self.point.function
-        value, g = function.smooth.value_and_gradient(function.joined(w, self.point.theta))
+        at = function.joined(w, self.point.theta)
+        value, g = function.smooth.value_and_gradient(at, multipliers)
         return value, g[: function.size]
 
     def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None = None) -> Flat:
@@ -46,11 +47,11 @@ class PieceProducts:
         function = self.point.function
         along = function.joined(d, np.zeros_like(self.point.theta))
         at = function.joined(w, self.point.theta)
-        return np.asarray(function.smooth.hessian_product(at, along)[: function.size])
+        return np.asarray(function.smooth.hessian_product(at, along, multipliers)[: function.size])
 
     def constraint_gradient(self, w: Flat, weights: Flat) -> Flat:
         """There are no constraint rows: zeros, (size,)."""
-        return np.zeros(self.point.function.size)
+        return self.point.function.plain.constraint_gradient(w, weights)
 
     def kept(self) -> np.ndarray:
         """The gradients of the arguments that kinks keep at 0, (kinks, size)."""

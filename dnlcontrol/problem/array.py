@@ -40,6 +40,10 @@ class Array:
         self._engine = engine
         self._seen = seen
 
+    def moved(self, engine: Engine) -> Array:
+        """The same array for another engine of the same native arrays; reading is still noticed."""
+        return Array(self._value, engine, self._seen)
+
     # -- shape -------------------------------------------------------------------------------------
     @property
     def shape(self) -> tuple[int, ...]:
@@ -223,11 +227,6 @@ def unwrap(value: FormulaArray, engine: Engine) -> Native:
 def engine_behind(x: Array) -> Engine:
     """The engine that evaluates the formula which ``x`` is an argument of."""
     return x._engine
-
-
-def moved(x: Array, engine: Engine) -> Array:
-    """The same array for another engine of the same native arrays; reading it is still noticed."""
-    return Array(x._value, engine, x._seen)
 
 
 def _raw(x: Array) -> Native:

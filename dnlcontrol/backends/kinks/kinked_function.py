@@ -6,17 +6,17 @@ A vector v = (w, θ) is flat in the space of the sided problem, whose first bloc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.evaluator import Trajectory
-from dnlcontrol.problem.engines import numpy_engine
+from dnlcontrol.problem.engines import Native, numpy_engine
 from dnlcontrol.problem.formula import Formula
 from dnlcontrol.problem.kinks.sided import entries, sided
 from dnlcontrol.problem.kinks.switches import Recorder, SwitchEngine
+from dnlcontrol.problem.losses import Cost
 
 EVALUATIONS = 100_000  # of formulas, one by one with NumPy: some ten seconds
 
@@ -88,7 +88,7 @@ class KinkedFunction:
 
     def _points(
         self, formula: Formula, name: str, w: Flat, at: Trajectory
-    ) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+    ) -> Iterator[tuple[int, int, tuple[Native, ...]]]:
         """(site, sample, what the formula is evaluated at), for all of its evaluations."""
         d, p, f = self.discrete, self.discrete.problem, self.discrete.problem.formulas
         layout, t = self.with_sides.space.blocks[name].layout, d.grid.nodes
@@ -113,7 +113,7 @@ class KinkedFunction:
                     target = _target(p.running, n) if formula is f.running else ()
                     yield site, n, (t[l], x[l, n], u, *target)
 
-    def _feature(self, w: Flat, s: int, x: np.ndarray) -> Any:
+    def _feature(self, w: Flat, s: int, x: np.ndarray) -> Native:
         """y^s of one sample."""
         d, feature = self.discrete, self.discrete.problem.formulas.feature
         if feature is None:
@@ -122,7 +122,7 @@ class KinkedFunction:
         return feature(numpy_engine(), d.grid.nodes[s], x, u)
 
 
-def _arguments(formula: Formula, point: tuple[Any, ...]) -> np.ndarray:
+def _arguments(formula: Formula, point: tuple[Native, ...]) -> np.ndarray:
     """The arguments of the moving switches of one evaluation, (entries,)."""
     recorder = Recorder()
     with np.errstate(all="ignore"):
@@ -135,5 +135,5 @@ def _arguments(formula: Formula, point: tuple[Any, ...]) -> np.ndarray:
     return found
 
 
-def _target(cost: Any, n: int) -> tuple[np.ndarray, ...]:
+def _target(cost: Cost | None, n: int) -> tuple[np.ndarray, ...]:
     return () if cost is None or cost.target is None else (cost.target[n],)

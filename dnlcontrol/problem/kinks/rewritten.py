@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from dnlcontrol.problem.array import Array, engine_behind, moved, unwrap
+from dnlcontrol.problem.array import Array, engine_behind, unwrap
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.dynamics.base import Dynamics
 from dnlcontrol.problem.engines import Engine, FormulaArray, FormulaControls, UserFormula
@@ -30,7 +30,8 @@ class MovedControls:
         return self[name]
 
     def __getitem__(self, name: str) -> Array:
-        return moved(self._controls[name], self._engine)
+        found: Array = self._controls[name].moved(self._engine)
+        return found
 
     def __contains__(self, name: object) -> bool:
         return name in self._controls
@@ -46,8 +47,7 @@ def kept(function: UserFormula, keeper: Callable[..., Keeper]) -> UserFormula:
         inner = engine_behind(next(a for a in arguments if isinstance(a, Array)))
         engine = SwitchEngine(inner, keeper(*arguments))
         shells = (
-            moved(a, engine) if isinstance(a, Array) else MovedControls(a, engine)
-            for a in arguments
+            a.moved(engine) if isinstance(a, Array) else MovedControls(a, engine) for a in arguments
         )
         return Array(unwrap(function(*shells), engine), inner)
 

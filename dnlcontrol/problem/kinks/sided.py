@@ -53,6 +53,7 @@ class Sider:
     ) -> Native:
         """θ p + (1 - θ) q."""
         switch = next(self._coming)
+        assert switch.kind == kind
         if not switch.moves:
             return natural(engine, argument, branches)
         part = (slice(self._next, self._next + switch.size),)
@@ -170,7 +171,7 @@ class _Builder:
     ) -> Callable[..., FormulaArray]:
         """(number, controls, *arguments) -> the function's value, its kinks on their sides."""
         if not entries(formula):
-            return lambda number, u, *arguments: function(*arguments)
+            return lambda _number, _u, *arguments: function(*arguments)
         samples = self.problem.samples
 
         def value(
