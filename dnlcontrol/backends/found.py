@@ -57,7 +57,8 @@ class BackendResult:
 
     ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are
     ``one_step``, else λ. ``preconditioner`` may serve a finer level; ``ends`` are the curvatures on
-    the free entries at w, where the minimiser looked at them.
+    the free entries at w, where the minimiser looked at them. ``refused``: not solved, whatever the
+    measures say, as the message explains.
     """
 
     evaluator: BackendEvaluator
@@ -73,6 +74,7 @@ class BackendResult:
     formulation: str = ""
     preconditioner: Preconditioner | None = None
     ends: Ends | None = None
+    refused: bool = False
 
 
 @dataclass

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from dnlcontrol.backends.found import BackendEvaluator
+from dnlcontrol.certificates.kinks import PieceProducts
 from dnlcontrol.certificates.point import StoredPoint
-from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.minimise.faces import Face, held_entries
+from dnlcontrol.minimise.multipliers import Multipliers
 
 PROJECTIONS = 200  # sweeps of Hildreth's method; each reduces the distance to the cone
 POWER_STEPS = 40  # of σA - H in the cone, per start
@@ -80,7 +82,17 @@ class Tangent:
         return r - self.C.T @ (self.inverse @ (self.Z @ r)) if len(self.C) else r
 
 
-def critical_cone(point: StoredPoint, products: BackendEvaluator, row_limit: int) -> Cone:
+class SecondProducts(Protocol):
+    """What the second-order conditions are formed from, at flat controls (size,)."""
+
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None = None) -> Flat:
+        """The Lagrangian's Hessian times d, (size,)."""
+
+    def constraint_gradient(self, w: Flat, weights: RowVector) -> Flat:
+        """(dc/dw)ᵀ times weights (rows.size,), (size,)."""
+
+
+def critical_cone(point: StoredPoint, products: SecondProducts, row_limit: int) -> Cone:
     """The cone at a point; ``products`` forms the gradients of the active rows."""
     space, r = point.evaluator.space, point.at.gradient
     held = held_entries(space, point.w, r)
@@ -94,6 +106,9 @@ def critical_cone(point: StoredPoint, products: BackendEvaluator, row_limit: int
     if left_out:
         equal = equal[:0]
     C = _gradients(point, products, face, equal)
+    if isinstance(products, PieceProducts):
+        kept = [face.restrict(c) for c in products.kept()]
+        C = np.concatenate([C, np.reshape(kept, (-1, space.size))])
     weak = np.flatnonzero(held & ~strong)
     entries = np.zeros((len(weak), space.size))
     nearer = np.where(point.w - lower <= upper - point.w, 1.0, -1.0)
@@ -116,7 +131,7 @@ def _active_rows(point: StoredPoint) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _gradients(
-    point: StoredPoint, products: BackendEvaluator, face: Face, rows: np.ndarray
+    point: StoredPoint, products: SecondProducts, face: Face, rows: np.ndarray
 ) -> np.ndarray:
     """∇c_i on the free entries, (rows, size)."""
     C = np.zeros((len(rows), point.evaluator.space.size))

@@ -12,6 +12,7 @@ Everything is computed again from its controls and multipliers.
     second order      the Hessian on the critical cone's linear hull, see second_order.py
     Taylor            the orders of the remainders at the solution itself
     units             where the solution has scales: all rows are measured in them, if they fit
+    kinks             that none lowers J, see kinks.py; the rows above are then of its smooth piece
 
 The evaluator recomputes every column from the formulas, with no batched kernel and no stored
 derivatives; where it takes at most LOOPS kernel values, states, cost and constraints come from the
@@ -26,6 +27,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at_most
+from dnlcontrol.certificates.kinks import PieceProducts, at_kinks, kink_rows
 from dnlcontrol.certificates.point import StoredPoint, problem_of, stored_point
 from dnlcontrol.certificates.pontryagin import SUMMED_OTHERWISE, pontryagin
 from dnlcontrol.certificates.second_order import second_order
@@ -42,6 +44,8 @@ from dnlcontrol.results.solution import Solution
 
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
+
+    Products = Evaluator | PieceProducts
 
 LOOPS = 10_000  # kernel values; beyond them states and cost come from a sweep
 CHUNK = 61  # samples per chunk: another order of summation than the solver's
@@ -108,6 +112,7 @@ def certify(
         point = StoredPoint(
             evaluator, w, multipliers, evaluator.trajectory(w, multipliers), tolerance
         )
+        point, piece = at_kinks(point)
         rows = [
             *_forward(solution, point),
             *_first_order(solution, point),
@@ -117,12 +122,13 @@ def certify(
             *_units(users),
         ]
         if discrete.space.size and np.all(np.isfinite(point.at.gradient)):
-            rng, products = np.random.default_rng(seed), Evaluator(discrete)
+            rng, products = np.random.default_rng(seed), piece or Evaluator(discrete)
             rows += [
                 *pontryagin(point, rng),
                 second_order(point, products, rng).check,
                 *_taylor(point, products, rng),
             ]
+            rows += kink_rows(point, piece, seed) if piece else []
     return Certificate(
         problem=discrete.problem.name,
         backend=solution.backend,
@@ -292,7 +298,7 @@ def _units(solution: Solution) -> list[Check]:
     return [at_most("units", seen, LOOSEST, what)]
 
 
-def _taylor(point: StoredPoint, products: Evaluator, rng: np.random.Generator) -> list[Check]:
+def _taylor(point: StoredPoint, products: Products, rng: np.random.Generator) -> list[Check]:
     """The Taylor orders along smooth random directions into the bounds.
 
     The derivatives are those of the value there.

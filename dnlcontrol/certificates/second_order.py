@@ -12,9 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnlcontrol.backends.found import BackendEvaluator
 from dnlcontrol.certificates.certificate import Check, at_least
-from dnlcontrol.certificates.critical_cone import Cone, Tangent, critical_cone, lowest_in_cone
+from dnlcontrol.certificates.critical_cone import (
+    Cone,
+    SecondProducts,
+    Tangent,
+    critical_cone,
+    lowest_in_cone,
+)
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.discretisation.space.flat import Flat
 
@@ -57,7 +62,7 @@ class LowestCurvature:
 
 def second_order(
     point: StoredPoint,
-    products: BackendEvaluator,
+    products: SecondProducts,
     rng: np.random.Generator,
     spectrum: Callable[..., Spectrum] | None = None,
 ) -> LowestCurvature:
@@ -97,12 +102,12 @@ def _words(found: Spectrum, low: float, allowed: float) -> str:
     return f"{what}, {found.dimension} directions, {found.how}{kind}"
 
 
-def _product(point: StoredPoint, products: BackendEvaluator) -> Callable[[Flat], Flat]:
+def _product(point: StoredPoint, products: SecondProducts) -> Callable[[Flat], Flat]:
     return lambda d: products.hessian_product(point.w, d, point.multipliers)
 
 
 def _dense(
-    point: StoredPoint, products: BackendEvaluator, cone: Cone, rng: np.random.Generator
+    point: StoredPoint, products: SecondProducts, cone: Cone, rng: np.random.Generator
 ) -> Spectrum:
     """Both ends of the spectrum of ZᵀHZ relative to ZᵀAZ, Z a basis of the directions."""
     free = np.flatnonzero(cone.face.free)
@@ -139,7 +144,7 @@ def of_matrix(point: StoredPoint, cone: Cone, H: np.ndarray) -> Spectrum:
 
 
 def _lanczos(
-    point: StoredPoint, products: BackendEvaluator, cone: Cone, rng: np.random.Generator
+    point: StoredPoint, products: SecondProducts, cone: Cone, rng: np.random.Generator
 ) -> Spectrum:
     """The same by Lanczos iterations in the metric, with residuals below LANCZOS_ACCURACY.
 

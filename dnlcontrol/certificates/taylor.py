@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,8 +13,28 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.problem.problem import ControlProblem
 
 if TYPE_CHECKING:
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator
     from dnlcontrol.minimise.multipliers import Multipliers
+
+
+class TaylorFunction(Protocol):
+    """A Lagrangian with its derivatives, as a backend's evaluator forms them."""
+
+    def value(self, w: np.ndarray, multipliers: Multipliers | None = None) -> float:
+        """The Lagrangian at w (size,)."""
+        ...
+
+    def value_and_gradient(
+        self, w: np.ndarray, multipliers: Multipliers | None = None
+    ) -> tuple[float, np.ndarray]:
+        """The same and its gradient, (size,)."""
+        ...
+
+    def hessian_product(
+        self, w: np.ndarray, d: np.ndarray, multipliers: Multipliers | None = None
+    ) -> np.ndarray:
+        """Its Hessian times d, (size,)."""
+        ...
+
 
 DIRECTIONS = 3  # along one of them alone the leading coefficient may nearly vanish
 VALUE_ROUNDING = 64 * np.finfo(float).eps  # of J: rounding of its sums, in units of |J|
@@ -89,7 +109,7 @@ def taylor_test(
 
 
 def taylor_at(
-    evaluator: Evaluator,
+    evaluator: TaylorFunction,
     w: np.ndarray,
     directions: np.ndarray,
     multipliers: Multipliers | None = None,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnlcontrol.backends.found import BackendEvaluator
-from dnlcontrol.certificates.critical_cone import Cone, Tangent
+from dnlcontrol.certificates.critical_cone import Cone, SecondProducts, Tangent
+from dnlcontrol.certificates.kinks import at_kinks
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.certificates.second_order import DENSE, Spectrum, of_matrix, second_order
 from dnlcontrol.discretisation.space.flat import Flat
@@ -45,10 +45,13 @@ def examine(point: StoredPoint, known: Flat | None = None, ends: Ends | None = N
     which one product tells. ``ends``: the curvatures on the free entries, where the minimiser
     looked at them at this point.
     """
-    evaluator = point.evaluator
+    point, piece = at_kinks(point)
+    products: SecondProducts = piece or point.evaluator
+    if piece is not None:  # what is known is of the function without sides
+        known = ends = None
 
     def spectrum(
-        point: StoredPoint, products: BackendEvaluator, cone: Cone, rng: np.random.Generator
+        point: StoredPoint, products: SecondProducts, cone: Cone, rng: np.random.Generator
     ) -> Spectrum:
         dense = getattr(products, "hessian", None)
         free = np.flatnonzero(cone.face.free)
@@ -59,10 +62,10 @@ def examine(point: StoredPoint, known: Flat | None = None, ends: Ends | None = N
             return of_matrix(point, cone, H[np.ix_(free, free)])
         return krylov(point, products, cone, rng, known)
 
-    if not evaluator.space.size:
+    if not point.evaluator.space.size:
         return Verdict(True, np.inf, np.zeros(0), "", np.zeros(0))
     rng = np.random.default_rng(SEED)
-    found = second_order(point, evaluator, rng, spectrum)
+    found = second_order(point, products, rng, spectrum)
     passed = found.check.passed
     words = "" if passed else f"curvature {found.low:.1e} along a direction that is free"
     if not np.isfinite(found.low) and not passed:
@@ -78,7 +81,7 @@ def _of_ends(ends: Ends, dimension: int) -> Spectrum:
 
 def krylov(
     point: StoredPoint,
-    products: BackendEvaluator,
+    products: SecondProducts,
     cone: Cone,
     rng: np.random.Generator,
     known: Flat | None,

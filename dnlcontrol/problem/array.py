@@ -40,6 +40,10 @@ class Array:
         self._engine = engine
         self._seen = seen
 
+    def moved(self, engine: Engine) -> Array:
+        """The same array for another engine of the same native arrays; reading is still noticed."""
+        return Array(self._value, engine, self._seen)
+
     # -- shape -------------------------------------------------------------------------------------
     @property
     def shape(self) -> tuple[int, ...]:

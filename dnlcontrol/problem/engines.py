@@ -92,6 +92,14 @@ class Engine(ABC):
     def where(self, condition: Native, a: Native, b: Native) -> Native:
         """Entry by entry, all three of one shape."""
 
+    def maximum(self, a: Native, b: Native) -> Native:
+        """where(a > b, a, b), both of one shape."""
+        return self.where(self.binary["gt"](a, b), a, b)
+
+    def minimum(self, a: Native, b: Native) -> Native:
+        """where(a < b, a, b), both of one shape."""
+        return self.where(self.binary["lt"](a, b), a, b)
+
     @abstractmethod
     def broadcast(self, x: Native, shape: tuple[int, ...]) -> Native:
         """x repeated to ``shape``, by NumPy's rule."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from dnlcontrol.checks import InputError, InputTypeError
 from dnlcontrol.problem.array import Array, unwrap
 from dnlcontrol.problem.engines import Engine, Native, UserFormula, numpy_engine
+from dnlcontrol.problem.kinks.switches import Recorder, SwitchEngine
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, "Shape | Mapping[str, Shape]"]
@@ -51,13 +52,22 @@ class Values:
         return iter(self._entries)
 
 
+class Switch(NamedTuple):
+    """One kink operation of a formula; see problem/kinks/switches.py."""
+
+    kind: str
+    size: int
+    moves: bool
+
+
 @dataclass(frozen=True)
 class Formula:
     """``function(*arguments) -> array of shape`` with the arguments' names and shapes declared.
 
     ``shapes`` maps each argument, in order, to its shape, or for ``u`` and ``c`` to the shapes of
     the controls that the formula may read. ``reads`` are the names (arguments and controls) that it
-    does read.
+    does read. ``switches`` are its kinks in the order of evaluation: the kind, the number of
+    entries, and whether the argument moves with anything but the times.
     """
 
     name: str
@@ -65,6 +75,12 @@ class Formula:
     shapes: Shapes
     shape: Shape
     reads: frozenset[str]
+    switches: tuple[Switch, ...] = ()
+
+    @property
+    def kinks(self) -> frozenset[str]:
+        """The kinds of switches at which the derivative may jump: abs, maximum, minimum, where."""
+        return frozenset(s.kind for s in self.switches if s.moves)
 
     def __call__(self, engine: Engine, *values: Native) -> Native:
         """The value, of ``shape``, on native arrays of one engine; mappings go with u and c.
@@ -125,35 +141,65 @@ def trace(
     ``shape=None`` accepts any shape of rank <= 2. ``fixed`` replaces the random value of an
     argument (targets). Raises InputError where the function fails or returns another shape.
     """
-    engine = numpy_engine()
     reads: set[str] = set()
     draft = Formula(name, function, shapes, shape or (), frozenset())
     rng = np.random.default_rng(20)
-    for _ in range(2):
-        values: list[Array | Values] = []
-        for (key, spec), value in zip(
-            shapes.items(), draft.random_point(rng, horizon), strict=True
-        ):
-            if isinstance(spec, Mapping):
-                entries = {k: Array(v, engine) for k, v in value.items()}
-                values.append(Values(entries, name, reads.add))
-            else:
-                value = np.asarray((fixed or {}).get(key, value))
-                values.append(Array(value, engine, partial(reads.add, key)))
+    records: list[Recorder] = []
+    point: dict[str, Native] = {}
+    for k in range(3):  # the third point has the times of the second
+        times: dict[str, Native] = {
+            key: point[key] for key in ("t", "s") if key in point and k == 2
+        }
+        point = {**dict(zip(shapes, draft.random_point(rng, horizon), strict=True)), **times}
+        records.append(Recorder())
+        engine = SwitchEngine(numpy_engine(), records[-1])
+        values = _arguments(name, engine, {**point, **_known(fixed, point)}, reads)
         try:
             with np.errstate(all="ignore"):
                 result = unwrap(function(*values), engine)
         except Exception as error:
             _tell(name, error, engine)
-        seen = tuple(int(n) for n in result.shape)
-        if shape is None:
-            if len(seen) > 2:
-                raise InputError(f"{name}: got a result of shape {seen}; allowed: rank <= 2")
-            shape = seen
-        elif seen != shape:
-            raise InputError(f"{name}: got a result of shape {seen}; allowed: shape {shape}")
+        shape = _same_shape(name, tuple(int(n) for n in result.shape), shape)
     assert shape is not None
-    return Formula(name, function, shapes, shape, frozenset(reads))
+    return Formula(name, function, shapes, shape, frozenset(reads), _switches(*records[1:]))
+
+
+def _known(
+    fixed: Mapping[str, np.ndarray] | None, point: Mapping[str, Native]
+) -> dict[str, np.ndarray]:
+    """The arguments of a point that are not drawn at random."""
+    return {key: np.asarray(value) for key, value in (fixed or {}).items() if key in point}
+
+
+def _arguments(
+    name: str, engine: Engine, point: Mapping[str, Native], reads: set[str]
+) -> list[Array | Values]:
+    """What a function is called with; what it reads is added to ``reads``."""
+    values: list[Array | Values] = []
+    for key, value in point.items():
+        if isinstance(value, Mapping):
+            entries = {k: Array(v, engine) for k, v in value.items()}
+            values.append(Values(entries, name, reads.add))
+        else:
+            values.append(Array(np.asarray(value), engine, partial(reads.add, key)))
+    return values
+
+
+def _same_shape(name: str, seen: Shape, shape: Shape | None) -> Shape:
+    """The shape seen, where it is the one asked for (None: any of rank <= 2)."""
+    if shape is None and len(seen) > 2:
+        raise InputError(f"{name}: got a result of shape {seen}; allowed: rank <= 2")
+    if shape is not None and seen != shape:
+        raise InputError(f"{name}: got a result of shape {seen}; allowed: shape {shape}")
+    return seen
+
+
+def _switches(one: Recorder, other: Recorder) -> tuple[Switch, ...]:
+    """The kinks of a formula from two points of the same times."""
+    return tuple(
+        Switch(kind, int(np.size(a)), not np.array_equal(a, b, equal_nan=True))
+        for kind, a, b in zip(one.kinds, one.arguments, other.arguments, strict=True)
+    )
 
 
 def compare(

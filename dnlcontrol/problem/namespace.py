@@ -126,13 +126,11 @@ class Namespace:
 
     def maximum(self, a: FormulaArray, b: FormulaArray) -> FormulaArray:
         """where(a > b, a, b); a and b broadcast together."""
-        a, b = self._pair(a, b, "maximum")
-        return self.where(self._wrap(self._engine.binary["gt"](a, b)), self._wrap(a), self._wrap(b))
+        return self._wrap(self._engine.maximum(*self._pair(a, b, "maximum")))
 
     def minimum(self, a: FormulaArray, b: FormulaArray) -> FormulaArray:
         """where(a < b, a, b); a and b broadcast together."""
-        a, b = self._pair(a, b, "minimum")
-        return self.where(self._wrap(self._engine.binary["lt"](a, b)), self._wrap(a), self._wrap(b))
+        return self._wrap(self._engine.minimum(*self._pair(a, b, "minimum")))
 
     def _pair(self, a: FormulaArray, b: FormulaArray, name: str) -> tuple[Native, Native]:
         a, b = self._take(a, name), self._take(b, name)
@@ -215,11 +213,11 @@ class Namespace:
 
     def max(self, x: FormulaArray, axis: int | None = None) -> FormulaArray:
         """The largest entry along ``axis``, or of all."""
-        return self._reduce(x, axis, "max", lambda v, a: self._fold(v, a, "gt"))
+        return self._reduce(x, axis, "max", lambda v, a: self._fold(v, a, self._engine.maximum))
 
     def min(self, x: FormulaArray, axis: int | None = None) -> FormulaArray:
         """The smallest entry along ``axis``, or of all."""
-        return self._reduce(x, axis, "min", lambda v, a: self._fold(v, a, "lt"))
+        return self._reduce(x, axis, "min", lambda v, a: self._fold(v, a, self._engine.minimum))
 
     def logsumexp(self, x: FormulaArray, axis: int | None = None) -> FormulaArray:
         """log Σ e^x over ``axis``, or over all entries, without overflow."""
@@ -250,10 +248,10 @@ class Namespace:
             raw, axis = self._engine.reshape(raw, (int(np.prod(shape, dtype=int)),)), 0
         return self._wrap(fn(raw, checked_axis(axis, len(native_shape(raw)), name)))
 
-    def _fold(self, raw: Native, axis: int, op: str) -> Native:
+    def _fold(self, raw: Native, axis: int, larger: Callable[..., Native]) -> Native:
         before = (slice(None),) * axis
         slices = [self._engine.getitem(raw, (*before, i)) for i in range(native_shape(raw)[axis])]
-        return reduce(lambda a, b: self._engine.where(self._engine.binary[op](a, b), a, b), slices)
+        return reduce(larger, slices)
 
 
 def namespace(x: FormulaArray) -> Namespace:

@@ -137,6 +137,11 @@ class ControlProblem:
             k for k, c in self.controls.items() if c.on == "t" and k in self.formulas.outer.reads
         )
 
+    @property
+    def kinks(self) -> frozenset[str]:
+        """Kinds of kinks in its formulas: abs, maximum, minimum, where (relu is a where)."""
+        return self.formulas.kinks
+
     def regularisers_of(self, name: str) -> list[Regulariser]:
         """The penalties on one control."""
         return [r for r in self.regularisers if r.name == name]

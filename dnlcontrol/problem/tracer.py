@@ -41,6 +41,11 @@ class Formulas:
         ]
         return [f for f in named if f is not None]
 
+    @property
+    def kinks(self) -> frozenset[str]:
+        """The kinds of kinks in any of them; see :class:`Formula`."""
+        return frozenset().union(*(f.kinks for f in self.all()))
+
 
 @dataclass(frozen=True)
 class Tracer:

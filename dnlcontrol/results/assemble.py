@@ -68,6 +68,7 @@ def assembled(
     problem, w, mu = discrete.problem, found.w, found.multipliers
     at = at or found.evaluator.trajectory(w, Multipliers(mu))
     value = at.value - (float(mu @ at.constraints) if mu.any() else 0.0)
+    at = generalised(discrete, w, at, options["tolerance"])
     measures = Measures.at(discrete, w, mu, at)
     above = measures.above(options["tolerance"]) or ("" if np.isfinite(value) else f"value {value}")
     worst = discrete.rows.worst(at.constraints) if "feasibility" in above else ""
@@ -108,10 +109,23 @@ def assembled(
     )
 
 
+def generalised(discrete: DiscreteProblem, w: Flat, at: Trajectory, tolerance: float) -> Trajectory:
+    """The trajectory, on the sides of a gradient that is 0 where w is stationary at kinks only."""
+    if not discrete.problem.kinks or stationarity(discrete.space, w, at.gradient) <= tolerance:
+        return at
+    from dnlcontrol.backends.kinks.clarke import kinked_point
+
+    point = kinked_point(discrete, w, tolerance)
+    if point is None or point.stationarity > tolerance:
+        return at
+    return point.trajectory(at)
+
+
 def _verdict(found: BackendResult, above: str, worst: str, tolerance: float) -> tuple[int, str]:
     """Status and message: solved where nothing is ``above`` the tolerance."""
     if not above:
-        return (found.status if found.status == NO_MINIMISER else SOLVED), found.message
+        refused = found.refused or found.status == NO_MINIMISER
+        return (found.status if refused else SOLVED), found.message
     text = f"{found.message}; above the tolerance {tolerance:.0e}: {above}"
     status = STALLED if found.status == SOLVED else found.status
     return status, f"{text}; {worst}" if worst else text

@@ -21,7 +21,7 @@ from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.multipliers import Multipliers
-from dnlcontrol.results.assemble import Measures
+from dnlcontrol.results.assemble import Measures, generalised
 
 # from a start, with what so many iterations leave of the goal; None where nothing is left
 Run = Callable[[StartingPoint, int], BackendResult | None]
@@ -47,8 +47,8 @@ class Gate:
         """The result, or a better one that is a minimiser; its trajectory; its lowest curvature."""
         known = None if self.known is None else self.known.on(self.discrete.space)
         for escapes in range(ESCAPES + 1):
-            at = found.evaluator.trajectory(found.w, Multipliers(found.multipliers))
-            if not self._stationary(found, at):
+            at = self._trajectory(found)
+            if found.refused or not self._stationary(found, at):
                 return found, at, None
             point = self._point(found, at)
             with np.errstate(all="ignore"):
@@ -61,6 +61,11 @@ class Gate:
                 return replace(found, status=NO_MINIMISER, message=words), at, None
             found, known = better, None
         raise AssertionError("the last round returns")
+
+    def _trajectory(self, found: BackendResult) -> Trajectory:
+        """States and gradients of a result, at kinks on the sides that make it stationary."""
+        at = found.evaluator.trajectory(found.w, Multipliers(found.multipliers))
+        return generalised(self.discrete, found.w, at, self.tolerance)
 
     def _stationary(self, found: BackendResult, at: Trajectory) -> bool:
         """Whether first order, feasibility and complementarity hold: else there is no question."""
@@ -83,7 +88,7 @@ class Gate:
             if then is None:
                 break
             again = merged(before, then)
-            at = again.evaluator.trajectory(again.w, Multipliers(again.multipliers))
+            at = self._trajectory(again)
             here = cost(found, point.at)
             lower = cost(again, at) < here - LOWER * (1 + abs(here))
             if lower and self._stationary(again, at):

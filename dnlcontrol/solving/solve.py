@@ -26,6 +26,7 @@ from dnlcontrol.results.solution import Solution
 from dnlcontrol.solving.choice import resolved_for
 from dnlcontrol.solving.gate import Gate
 from dnlcontrol.solving.learnt import NOTHING, Learnt, recall, remember
+from dnlcontrol.solving.nonsmooth import found_at_kinks
 from dnlcontrol.solving.request import (
     Request,
     Shorthand,
@@ -164,11 +165,12 @@ class OneSolve:
             goal = request.goal.left(spent, time.perf_counter() - began)
             if goal is None:
                 return None
-            return _found(discrete, start, replace(request, goal=goal), None)
+            return found_at_kinks(_found, discrete, start, replace(request, goal=goal))
 
         known = learnt.lowest if self.scaled.same_units(origin) else None
         gate = Gate(discrete, again, request.goal.tolerance, known)
-        found, at, lowest = gate.passed(_found(discrete, begin, request, checkpoint))
+        first = found_at_kinks(_found, discrete, begin, request, checkpoint)
+        found, at, lowest = gate.passed(first)
         seconds = time.perf_counter() - began
         if checkpoint and checkpoint.resumed:
             seconds += checkpoint.earlier

@@ -1,0 +1,1 @@
+"""Kinks of formulas: found, softened, and given a side."""
