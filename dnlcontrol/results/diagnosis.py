@@ -114,7 +114,7 @@ def _remedy(what: str, first: str = "") -> str:
     if "no root" in what:
         return f"{first}take a larger depth, whose steps are shorter"
     if "grows beyond" in what or " inf" in what:
-        return f"{first}bound the controls or the states"
+        return f"{first}bound the controls or the states, or take a larger depth"
     return f"{first}bound the controls or the states so that it is defined"
 
 

@@ -23,6 +23,7 @@ from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.scaling import Scaling
 from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.files.atomic import make_directory, write_atomic
 from dnlcontrol.minimise.preconditioner import Preconditioner
 from dnlcontrol.problem.problem import ControlProblem
@@ -51,6 +52,7 @@ SCALARS = (
 # files written before these were kept have none
 ADDED = ("options", "environment", "multiplier_nodes", "work", "scales")
 LEARNT = "hessian.npz"
+LOWEST = "lowest:"  # before a control's name in it
 
 
 def save_solution(
@@ -133,29 +135,42 @@ def load_solution(directory: Any) -> Solution:
         checks.reject("run", seen, "a run directory written by this library")
 
 
-def save_learnt(preconditioner: Preconditioner, directory: str | os.PathLike[str]) -> None:
-    """Keep what the minimiser learnt of the Hessian.
+def save_learnt(
+    preconditioner: Preconditioner | None,
+    lowest: Samples | None,
+    directory: str | os.PathLike[str],
+) -> None:
+    """Keep what the minimiser learnt of the Hessian, and the direction of its lowest curvature.
 
     A killed study then goes on as if it had not been.
     """
-    buffer = io.BytesIO()
-    np.savez(buffer, **preconditioner.arrays())  # type: ignore[arg-type]
-    write_atomic(make_directory(directory) / LEARNT, buffer.getvalue())
+    arrays = {} if preconditioner is None else dict(preconditioner.arrays())
+    if lowest is not None:
+        arrays.update({f"{LOWEST}{name}": values for name, values in lowest.values.items()})
+    if arrays:
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        write_atomic(make_directory(directory) / LEARNT, buffer.getvalue())
 
 
 def load_learnt(
     directory: str | os.PathLike[str], problem: ControlProblem, solution: Solution
-) -> Preconditioner | None:
+) -> tuple[Preconditioner | None, Samples | None]:
     """What :func:`save_learnt` kept beside this solution of the problem; None for nothing."""
     path = Path(directory) / LEARNT
     if not path.is_file():
-        return None
+        return None, None
     with np.load(path, allow_pickle=False) as stored:
-        if "shifts" not in stored:  # kept by an earlier version in another form: learn it again
-            return None
-        solved = Scaling.restored(solution.scales).applied(problem)
-        space = discretise(solved, solution.depth, solution.rule).space
-        return Preconditioner.restored(space, dict(stored))
+        arrays = dict(stored)
+    solved = Scaling.restored(solution.scales).applied(problem)
+    space = discretise(solved, solution.depth, solution.rule).space
+    lowest = None
+    if all(f"{LOWEST}{b.name}" in arrays for b in space):
+        values = {b.name: arrays[f"{LOWEST}{b.name}"] for b in space}
+        lowest = Samples({b.name: b.layout for b in space}, values)
+    if "shifts" not in arrays:  # none, or in the form of an earlier version: learn it again
+        return None, lowest
+    return Preconditioner.restored(space, arrays), lowest
 
 
 def solution_directory(directory: Any) -> Path:

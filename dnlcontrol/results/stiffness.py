@@ -66,7 +66,7 @@ def stiff(discrete: DiscreteProblem, w: Flat, x: np.ndarray) -> str:
         f"stiff: the step {discrete.grid.step:.3g} times the fastest rate {rate.size:.3g} is "
         f"{number:.3g} > 2 (t = {discrete.grid.nodes[rate.layer]:.6g}, layer {rate.layer}, sample "
         f"{rate.sample}), so that the rule {discrete.grid.rule!r} amplifies what decays; take a "
-        f"depth of at least {depth}, or rule='trapezoid'"
+        f"larger depth, a depth of at least {depth}, or rule='trapezoid'"
     )
 
 

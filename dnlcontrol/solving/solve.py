@@ -125,10 +125,12 @@ def solve_level(
     begin = starting_point(discrete, start, request.warm, learnt)
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
     began = time.perf_counter()
-    scaling = handed_on(problem, origin_of(start)) or scaling_of(discrete, begin.w, request.options)
-    level = OneSolve(Scaled(scaling, discrete), request, record)
-    solution, learnt = level.solved(begin, origin_of(start), learnt, began)
-    solution, learnt = in_tighter_units(level, solution, learnt)
+    origin = origin_of(start)
+    with np.errstate(all="ignore"):  # what is not finite is told in words
+        scaling = handed_on(problem, origin) or scaling_of(discrete, begin.w, request.options)
+        level = OneSolve(Scaled(scaling, discrete), request, record)
+        solution, learnt = level.solved(begin, origin, learnt, began)
+        solution, learnt = in_tighter_units(level, solution, learnt)
     note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
     if note:
         solution = replace(solution, message=f"{solution.message}; {note}")

@@ -182,12 +182,12 @@ class Ladder:
         """What the last level, which an earlier run finished, left beside its solution."""
         kept_in = self._place(self.found[-1].depth)
         assert kept_in is not None
-        return Learnt(load_learnt(kept_in, self.problem, self.found[-1]))
+        return Learnt(*load_learnt(kept_in, self.problem, self.found[-1]))
 
     def _keep(self, solution: Solution, kept_in: Path, last: bool) -> None:
         """On disk; the solution at the end, since it marks the level as finished."""
-        if not last and self.learnt is not None and self.learnt.preconditioner is not None:
-            save_learnt(self.learnt.preconditioner, kept_in)
+        if not last and self.learnt is not None:
+            save_learnt(self.learnt.preconditioner, self.learnt.lowest, kept_in)
         save_solution(solution, kept_in, self.directory.source)
 
     def _tell(self, text: str) -> None:

@@ -36,7 +36,9 @@ def test_with_constraint_rows_too(backend):
     assert solution.status == 1
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(w, marks=[pytest.mark.slow] if w == "msa" else []) for w in WAYS]
+)
 @pytest.mark.filterwarnings("ignore::dnlcontrol.ConvergenceWarning")  # msa finds no descent
 def test_time_enough_changes_nothing(way):
     plain, timed = (

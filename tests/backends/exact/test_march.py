@@ -87,6 +87,7 @@ def seconds(rule: str) -> float:
     return time.perf_counter() - began
 
 
+@pytest.mark.slow
 def test_the_trapezoidal_rule_costs_at_most_three_times_the_left_one():
     dnl.solve(scalar(), 4)  # imports
     best = {rule: min(seconds(rule) for _ in range(3)) for rule in ("left", "trapezoid")}

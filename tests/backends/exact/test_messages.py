@@ -127,7 +127,8 @@ def test_states_that_overflow_raise_no_warning_of_numpy(formulation, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         solution = solved(exploding, 50, formulation=formulation)
-    assert "states leave float64" in solution.message
+    assert "the state is inf at layer 6" in solution.message
+    assert "take a larger depth" in solution.message
     assert solution.status == 3
     said = capfd.readouterr()
     assert said.err == ""

@@ -68,6 +68,8 @@ class Stage:
     def _root(self, start: Tensor, z: Tensor, controls: tuple[Tree, ...]) -> Tensor:
         """Newton's root; the one that continues ``start`` where that may be another."""
         x, steps = self._newton(start, z, controls)
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):  # a transform hides the numbers
+            return x
         rows = _rows(start), _rows(x)
         if not np.any(doubtful([_rows(step) for step in steps], *rows)):
             return self._refined(x, z, controls, steps)
