@@ -45,6 +45,19 @@ def with_formula(**parts):
     return dnl.ControlProblem(**(base | parts))
 
 
+# methods whose states or rows are unknowns of their own start outside and come in
+SOLVED = {("constraint", "adjoint"), ("no root", "lifted")}
+
+
+def certified(problem, depth, route, rule="left"):
+    """Solved from a start that another way refuses, and proved."""
+    backend, formulation = route
+    options = {"formulation": formulation} if formulation else {}
+    solution = dnl.solve(problem, depth, backend, rule=rule, **options)
+    assert solution.success
+    assert dnl.certify(solution, seed=0).passed
+
+
 NOT_FINITE = {
     "running": (with_formula(running=lambda t, x, u: log(u.u)), "'running' at t = 0 (layer 0)"),
     "terminal": (with_formula(terminal=lambda x, c: log(x[0])), "'terminal' at t = 1 (layer 4)"),
@@ -87,6 +100,9 @@ NOT_FINITE = {
 @pytest.mark.parametrize("name", NOT_FINITE)
 def test_the_formula_that_is_not_finite_is_named_with_its_place(name, route):
     problem, place = NOT_FINITE[name]
+    if (name, route[0]) in SOLVED:
+        certified(problem, 4, route)
+        return
     message = failed(problem, 4, route)
     assert "not finite at the start" in message
     assert f"{place}, sample 0 is " in message
@@ -104,9 +120,12 @@ def test_a_start_on_the_edge_of_a_formula_is_told(route):
 def test_a_step_without_a_root_is_told(route):
     """x = 1 + ½τ·8(1 + x²) at τ = ½ has no real root."""
     problem = with_formula(x0=np.ones((1, 1)), dynamics=dnl.ODE(lambda t, x, u: 8.0 * x * x + u.u))
-    message = failed(problem, 2, route, rule="trapezoid")
-    assert "layer 1 (t = 0.5), sample 0, entry 0: the implicit step" in message
-    assert "has no root" in message
+    if ("no root", route[1]) in SOLVED:
+        certified(problem, 2, route, rule="trapezoid")
+    else:
+        message = failed(problem, 2, route, rule="trapezoid")
+        assert "layer 1 (t = 0.5), sample 0, entry 0: the implicit step" in message
+        assert "has no root" in message
     with pytest.warns(dnl.ConvergenceWarning, match=r"layer 1 \(t = 0.5\), sample 0.*no root"):
         dnl.simulate(problem, 2, rule="trapezoid")
 
