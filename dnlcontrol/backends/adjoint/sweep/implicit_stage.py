@@ -19,7 +19,13 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch.utils._pytree import tree_map
 
-from dnlcontrol.backends.adjoint.sweep.vectorised import Pull, Tensor, Tree, value_and_pull
+from dnlcontrol.backends.adjoint.sweep.vectorised import (
+    Pull,
+    Tensor,
+    Tree,
+    transformed,
+    value_and_pull,
+)
 from dnlcontrol.discretisation.stage_root import (
     chosen,
     continued_root,
@@ -68,7 +74,7 @@ class Stage:
     def _root(self, start: Tensor, z: Tensor, controls: tuple[Tree, ...]) -> Tensor:
         """Newton's root; the one that continues ``start`` where that may be another."""
         x, steps = self._newton(start, z, controls)
-        if torch._C._functorch.is_functorch_wrapped_tensor(x):  # a transform hides the numbers
+        if transformed():
             return x
         rows = _rows(start), _rows(x)
         if not np.any(doubtful([_rows(step) for step in steps], *rows)):

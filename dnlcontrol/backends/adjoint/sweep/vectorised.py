@@ -32,6 +32,11 @@ Tree = Tensor | Mapping[str, "Tree"] | tuple["Tree", ...]
 Pull = Callable[[Any], Any]
 
 
+def transformed() -> bool:
+    """Whether a transform of torch.func is at work, which hides the numbers of its tensors."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, Pull]:
     """``function(*at)``, and the map from cotangents of the value to those of the arguments.
 
@@ -41,11 +46,7 @@ def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, 
     leaves, tree = tree_flatten(at)
     # for second derivatives
     recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
-    if (
-        recorded
-        or forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    ):
+    if recorded or forward_ad._current_level >= 0 or transformed():
         # a union of pairs and, with has_aux, triples in torch's annotations
         return vjp(function, *at)[:2]
     with torch.enable_grad():
