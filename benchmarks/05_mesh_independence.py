@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import dnlcontrol as dnl
+from dnlcontrol.solving.learnt import forget
 from dnlcontrol.studies.result import Level, Study
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -84,7 +84,7 @@ def table(
             flush=True,
         )
         if levels:
-            levels[-1] = replace(levels[-1], preconditioner=None)
+            forget(levels[-1])  # only the last level's is used
         levels.append(s)
     study = Study(problem.name, tuple(Level(s) for s in levels))
     finest = levels[-1].work["units"]
