@@ -59,7 +59,10 @@ def examine(point: StoredPoint, known: Flat | None = None, ends: Ends | None = N
             return _of_ends(ends, len(free))
         if dense is not None and len(free) <= DENSE:
             H = dense(point.w, point.multipliers.mu if len(point.multipliers.mu) else None)
-            return of_matrix(point, cone, H[np.ix_(free, free)])
+            inner = H[np.ix_(free, free)]
+            if not len(cone.C) and definite(inner):
+                return Spectrum(0.0, 0.0, len(free), np.zeros(len(point.w)), "dense")
+            return of_matrix(point, cone, inner)
         return krylov(point, products, cone, rng, known)
 
     if not point.evaluator.space.size:
@@ -71,6 +74,15 @@ def examine(point: StoredPoint, known: Flat | None = None, ends: Ends | None = N
     if not np.isfinite(found.low) and not passed:
         words = "the Hessian is not finite"
     return Verdict(passed, found.low, found.direction, words, found.direction)
+
+
+def definite(H: np.ndarray) -> bool:
+    """Whether H (n, n) is positive definite: its Cholesky factor exists."""
+    try:
+        np.linalg.cholesky(H)
+    except np.linalg.LinAlgError:
+        return False
+    return bool(np.all(np.isfinite(H)))
 
 
 def _of_ends(ends: Ends, dimension: int) -> Spectrum:

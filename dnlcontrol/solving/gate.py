@@ -54,7 +54,8 @@ class Gate:
             with np.errstate(all="ignore"):
                 verdict = examine(point, known, found.ends)
             if verdict.passed:
-                return found, at, Samples.of(self.discrete.space, verdict.lowest)
+                space, lowest = self.discrete.space, verdict.lowest
+                return found, at, Samples.of(space, lowest) if lowest.any() else None
             better = None if escapes == ESCAPES else self._left(found, point, verdict)
             if better is None:
                 words = f"stationary, but no minimiser: {verdict.words}; start elsewhere"

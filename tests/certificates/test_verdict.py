@@ -9,7 +9,7 @@ import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.certificates.critical_cone import critical_cone, lowest_in_cone
 from dnlcontrol.certificates.point import StoredPoint
-from dnlcontrol.certificates.verdict import examine
+from dnlcontrol.certificates.verdict import definite, examine
 from dnlcontrol.minimise.multipliers import Multipliers
 
 SCALAR = {"u": dnl.Control((1,))}
@@ -154,6 +154,16 @@ def test_the_search_in_the_cone_finds_what_enumeration_finds(seed):
     assert low >= best - 1e-9
     assert low == pytest.approx(d @ H @ d / (d @ d), rel=1e-9)
     assert (low < 0) == (best < -1e-9)
+
+
+@pytest.mark.parametrize("shift", [1e-9, -1e-9])
+def test_a_cholesky_factor_tells_the_sign(shift):
+    """The least eigenvalue of a random symmetric matrix moved to ±1e-9, of a norm about 10."""
+    H = np.random.default_rng(5).standard_normal((30, 30))
+    H = H + H.T
+    H += (shift - np.linalg.eigvalsh(H)[0]) * np.eye(30)
+    assert definite(H) == (shift > 0)
+    assert not definite(np.full((2, 2), np.nan))
 
 
 def test_a_warm_level_asks_for_one_product():
