@@ -10,6 +10,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.problem import ControlProblem
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class TaylorTest:
         return self.gradient_rate > 1.95 and self.hessian_rate > 2.9
 
 
+@in_turn
 def taylor_test(
     problem: ControlProblem,
     depth: int,

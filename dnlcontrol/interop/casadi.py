@@ -15,6 +15,7 @@ import numpy.typing as npt
 from dnlcontrol import checks
 from dnlcontrol.backends.exact.lifted.transcription import Transcription
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.problem import ControlProblem
 
 # Newton's method in generated C: it ends with a step below 1e-9, whose successor would be of the
@@ -153,6 +154,7 @@ class CasadiProgram:
         return {name: z[index] for name, index in self.controls.items()}, z[self.states]
 
 
+@in_turn
 def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> CasadiProgram:
     """The lifted nonlinear program of a problem at one depth.
 
@@ -211,6 +213,7 @@ def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> Casadi
     )
 
 
+@in_turn
 def export_c(
     problem: ControlProblem, depth: int, path: str | os.PathLike[str], rule: str = "left"
 ) -> Path:

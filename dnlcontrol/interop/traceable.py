@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from dnlcontrol.backends.adjoint.sweep.vectorised import Vectorised
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.engines import ARITHMETIC, TorchEngine
 
 
@@ -100,6 +101,7 @@ class TraceableFormula(torch.nn.Module):
         return self.graph(x0, *self._values().values())
 
 
+@in_turn
 def export(network: torch.nn.Module, state_shape: tuple[int, ...]) -> torch.export.ExportedProgram:
     """A traceable network with the buffer "nodes" as a program with a free number of samples."""
     values = (*network.parameters(), *network.buffers())
@@ -114,6 +116,7 @@ def export(network: torch.nn.Module, state_shape: tuple[int, ...]) -> torch.expo
         )
 
 
+@in_turn
 def write_onnx(
     network: torch.nn.Module, state_shape: tuple[int, ...], path: str | os.PathLike[str]
 ) -> None:

@@ -15,7 +15,9 @@ from dnlcontrol.backends.found import STALLED, BackendResult
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
@@ -102,6 +104,36 @@ def solve(
     >>> round(dnl.solve(problem, depth=4, backend="adjoint").value, 12)
     0.25
     """
+    solution = solve_unwarned(
+        problem,
+        depth,
+        backend,
+        rule=rule,
+        start=start,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        max_seconds=max_seconds,
+        warm=warm,
+        **shorthand,
+    )
+    warn_unsolved(solution)
+    return solution
+
+
+def solve_unwarned(
+    problem: ControlProblem,
+    depth: int,
+    backend: str | Exact | Adjoint = "exact",
+    *,
+    rule: str = "left",
+    start: StartLike = None,
+    tolerance: float = 1e-8,
+    max_iterations: int | None = None,
+    max_seconds: float | None = None,
+    warm: Literal["duals", "controls"] = "duals",
+    **shorthand: Unpack[Shorthand],
+) -> Solution:
+    """:func:`solve` without its warning, which a caller's filter would hide for every thread."""
     goal = Goal(tolerance, max_iterations, max_seconds)
     options, reason = resolved_for(problem, depth, rule, backend, shorthand)
     request = Request(options, goal, rule, warm, reason)
@@ -113,6 +145,14 @@ def solve(
     return solution
 
 
+def warn_unsolved(solution: Solution, stacklevel: int = 2) -> None:
+    """The ConvergenceWarning of a solve that did not converge, where its caller was called."""
+    if not solution.success:
+        text = f"{solution.name}, {solution.backend}, L={solution.depth}: {solution.message}"
+        warnings.warn(text, checks.ConvergenceWarning, stacklevel=stacklevel + 1)
+
+
+@in_turn
 def solve_level(
     problem: ControlProblem, depth: int, request: Request, start: StartLike, learnt: Learnt
 ) -> tuple[Solution, Learnt]:
@@ -137,9 +177,6 @@ def solve_level(
     doubt = concentration_note(solution) if solution.success else ""
     if doubt:
         solution = replace(solution, message=f"{solution.message}; {doubt}")
-    if not solution.success:
-        text = f"{problem.name}, {request.options.name}, L={depth}: {solution.message}"
-        warnings.warn(text, checks.ConvergenceWarning, stacklevel=3)
     return solution, learnt
 
 
@@ -238,14 +275,19 @@ def simulate(
     >>> dnl.simulate(growth, depth=2)[:, 0].tolist()
     [1.0, 1.5, 2.25]
     """
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator
-
     discrete = discretise(problem, depth, rule)
-    w = starting_point(discrete, controls).w
-    with np.errstate(all="ignore"):
-        x = Evaluator(discrete, device).states(w)
-        doubt = untrusted(discrete, w, x)
+    x, doubt = _simulated(discrete, starting_point(discrete, controls).w, device)
     if doubt:
         text = f"{problem.name}, simulate, L={depth}: {doubt}"
         warnings.warn(text, checks.ConvergenceWarning, stacklevel=2)
     return x
+
+
+@in_turn
+def _simulated(discrete: DiscreteProblem, w: Flat, device: str) -> tuple[np.ndarray, str]:
+    """The states, and why they are not to be trusted."""
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+
+    with np.errstate(all="ignore"):
+        x = Evaluator(discrete, device).states(w)
+        return x, untrusted(discrete, w, x)

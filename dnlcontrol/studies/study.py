@@ -22,7 +22,7 @@ from dnlcontrol.results.solution_files import load_learnt, save_learnt, save_sol
 from dnlcontrol.solving.choice import AUTO, chosen
 from dnlcontrol.solving.learnt import Learnt, recall
 from dnlcontrol.solving.request import BACKENDS, OWNER, LevelShorthand, Request, resolved
-from dnlcontrol.solving.solve import solve_level
+from dnlcontrol.solving.solve import solve_level, warn_unsolved
 from dnlcontrol.solving.starts import StartLike, origin_of
 from dnlcontrol.studies.result import Level, Study
 from dnlcontrol.studies.study_files import finished, place, prepare
@@ -170,6 +170,7 @@ class Ladder:
             request = replace(request, options=replace(options, checkpoint=kept_in))
         learnt = self._left_in_a_file() if self.learnt is None else self.learnt
         solution, self.learnt = solve_level(self.problem, depth, request, self._begin(), learnt)
+        warn_unsolved(solution)
         return solution
 
     def _begin(self) -> StartLike:

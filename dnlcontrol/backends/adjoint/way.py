@@ -32,6 +32,7 @@ from dnlcontrol.backends.adjoint.sweep.stored_products import StoredProducts
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, value_and_pull
 from dnlcontrol.backends.adjoint.vectors import Vectors, to_numpy
 from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.files.turns import turn
 from dnlcontrol.minimise.multipliers import Multipliers
 
 
@@ -170,7 +171,7 @@ class AlongColumns(Swept):
         product = self.vectors.zeros()
         u, du = self.vectors.controls(w), self.vectors.controls(d)
         out = self.vectors.views(product)
-        with torch.no_grad(), forward_ad.dual_level():
+        with turn(), torch.no_grad(), forward_ad.dual_level():
             tangent = AffineTangent(self.sweep, self.lagrangian, u, du)
             for data in self.sweep.chunks:
                 tangent.add(data, multipliers, out)
@@ -227,7 +228,7 @@ class Dual(ByColumns):
     def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
         """The tangent of the gradient sweep."""
         vectors = self.vectors
-        with torch.no_grad(), forward_ad.dual_level():
+        with turn(), torch.no_grad(), forward_ad.dual_level():
             u = vectors.views(forward_ad.make_dual(vectors.tensor(w), vectors.tensor(d)))
             total = vectors.zeros()
             for data in self.sweep.chunks:

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from dnlcontrol.checks import InputError
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.files.turns import elsewhere
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.engines import torch_engine
 from dnlcontrol.problem.formula import Formula, compare
@@ -37,6 +38,11 @@ def transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def tangents_at_work() -> bool:
+    """Whether dual numbers are at work in this thread: PyTorch has one level for all of them."""
+    return forward_ad._current_level >= 0 and not elsewhere()
+
+
 def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, Pull]:
     """``function(*at)``, and the map from cotangents of the value to those of the arguments.
 
@@ -46,7 +52,7 @@ def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, 
     leaves, tree = tree_flatten(at)
     # for second derivatives
     recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
-    if recorded or forward_ad._current_level >= 0 or transformed():
+    if recorded or tangents_at_work() or transformed():
         # a union of pairs and, with has_aux, triples in torch's annotations
         return vjp(function, *at)[:2]
     with torch.enable_grad():
