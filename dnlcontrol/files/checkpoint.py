@@ -15,6 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.files.atomic import make_directory, write_atomic
+from dnlcontrol.files.locks import held
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -68,13 +70,22 @@ class Checkpoint:
         self._found: dict[str, dict[str, Any]] = {}
         self._stages: dict[str, Mapping[str, object]] = {}
         self._stale = False
+        self._hold = ExitStack()  # of the directory, from the opening on
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hold.close()
 
     # -- going on ----------------------------------------------------------------------------------
     def open(self, counts: DataclassInstance | None = None) -> Checkpoint:
         """Read the file if there is one; ``counts`` goes on from what it held.
 
-        Raises InputError where the file is of another problem or format; a broken one is a warning.
+        Raises InputError where the file is of another problem or format, or another process is at
+        work in its directory; a broken file is a warning.
         """
+        self._hold.enter_context(held(self.path.parent, "checkpoint"))
         self._counts = counts
         record = self._read()
         if record is None:

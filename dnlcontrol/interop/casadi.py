@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from dnlcontrol import checks
 from dnlcontrol.backends.exact.lifted.transcription import Transcription
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.files.atomic import write_together
 from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.problem import ControlProblem
 
@@ -258,7 +260,10 @@ def export_c(
     code.add(
         ca.Function(f"{file.stem}_gradient", [w], [value, gradient], ["w"], ["value", "gradient"])
     )
-    code.generate(f"{file.parent}{os.sep}")
+    with tempfile.TemporaryDirectory() as folder:
+        code.generate(f"{folder}{os.sep}")
+        written = [file.with_suffix(".h"), file]
+        write_together({path: (Path(folder) / path.name).read_bytes() for path in written})
     return file
 
 

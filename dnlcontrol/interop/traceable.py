@@ -6,6 +6,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from dnlcontrol.backends.adjoint.sweep.vectorised import Vectorised
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.files.atomic import write_atomic
 from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.engines import ARITHMETIC, TorchEngine
 
@@ -143,7 +145,7 @@ def write_onnx(
             verbose=False,
         )
     assert written is not None  # dynamo=True gives a program
-    written.save(str(path))
+    write_atomic(Path(path), written.model_proto.SerializeToString())
 
 
 def export_onnx(solution: Any, path: str | os.PathLike[str], head: bool = True) -> None:

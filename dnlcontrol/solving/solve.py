@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
 
@@ -208,17 +209,18 @@ class OneSolve:
 
         known = learnt.lowest if self.scaled.same_units(origin) else None
         gate = Gate(discrete, again, request.goal.tolerance, known)
-        first = found_at_kinks(_found, discrete, begin, request, checkpoint)
-        found, at, lowest = gate.passed(first)
-        seconds = time.perf_counter() - began
-        if checkpoint and checkpoint.resumed:
-            seconds += checkpoint.earlier
-            since = f"continued from a checkpoint after {checkpoint.since} iterations"
-            found = replace(found, message=f"{found.message} ({since})")
-        solution = assembled(discrete, found, self.record, seconds, at)
-        solution = explained(solution, discrete, found, begin.w)
-        if checkpoint:
-            checkpoint.close(solution.success)
+        with checkpoint or nullcontext():
+            first = found_at_kinks(_found, discrete, begin, request, checkpoint)
+            found, at, lowest = gate.passed(first)
+            seconds = time.perf_counter() - began
+            if checkpoint and checkpoint.resumed:
+                seconds += checkpoint.earlier
+                since = f"continued from a checkpoint after {checkpoint.since} iterations"
+                found = replace(found, message=f"{found.message} ({since})")
+            solution = assembled(discrete, found, self.record, seconds, at)
+            solution = explained(solution, discrete, found, begin.w)
+            if checkpoint:
+                checkpoint.close(solution.success)
         users = self.scaled.users.problem
         moved = in_users_units(solution, self.scaled.scaling, users)
         return moved, Learnt(found.preconditioner, lowest)

@@ -14,6 +14,8 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.backends.options import MSA, Adjoint, Exact, Goal, method_of
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.files.interrupts import interrupts
+from dnlcontrol.files.locks import held_or_none
 from dnlcontrol.minimise.outcome import Progress
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.reference import Reference
@@ -92,22 +94,23 @@ def study(
     both = _options(name, shorthand, bool(exact_to), directory is not None, follow)
     if exact_to and len(both) == 1 and not reason:
         checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
-    folder = None if directory is None else prepare(directory, problem, ladder, rule)
-    kept = Directory(folder, dict(source or {}))
-    requests = [Request(options, goal, rule, warm, reason) for options in both]
-    chains = [Ladder(problem, request, start, kept, progress) for request in requests]
-    levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
-    said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
-    result = Study(
-        problem.name,
-        tuple(levels),
-        reference,
-        dict(source or {}),
-        orders_given=exponents,
-        choice=said,
-    )
-    if folder is not None:
-        result.save(folder)
+    with held_or_none(directory) as place:
+        folder = None if place is None else prepare(place, problem, ladder, rule)
+        kept = Directory(folder, dict(source or {}))
+        requests = [Request(options, goal, rule, warm, reason) for options in both]
+        chains = [Ladder(problem, request, start, kept, progress) for request in requests]
+        levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
+        said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
+        result = Study(
+            problem.name,
+            tuple(levels),
+            reference,
+            dict(source or {}),
+            orders_given=exponents,
+            choice=said,
+        )
+        if folder is not None:
+            result.save(folder)
     return result
 
 
@@ -187,9 +190,10 @@ class Ladder:
 
     def _keep(self, solution: Solution, kept_in: Path, last: bool) -> None:
         """On disk; the solution at the end, since it marks the level as finished."""
-        if not last and self.learnt is not None:
-            save_learnt(self.learnt.preconditioner, self.learnt.lowest, kept_in)
-        save_solution(solution, kept_in, self.directory.source)
+        with interrupts.waiting():
+            if not last and self.learnt is not None:
+                save_learnt(self.learnt.preconditioner, self.learnt.lowest, kept_in)
+            save_solution(solution, kept_in, self.directory.source)
 
     def _tell(self, text: str) -> None:
         if self.say:
