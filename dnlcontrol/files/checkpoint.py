@@ -14,8 +14,8 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ class Checkpoint:
     every : seconds between two writes at least; 0 writes at each iteration.
     about : what the file must agree in: the fingerprint of the problem, depth, method. The
         comparison is ``same``.
+    writes : False for a rank of a distributed solve that leaves the file to another.
 
     Raises
     ------
@@ -58,6 +59,7 @@ class Checkpoint:
         same: Callable[[Mapping[str, object], Mapping[str, object]], bool] = lambda theirs, mine: (
             theirs == mine
         ),
+        writes: bool = True,
     ) -> None:
         self.every = checks.non_negative("every", every)
         self.path = make_directory(directory) / NAME
@@ -70,22 +72,23 @@ class Checkpoint:
         self._found: dict[str, dict[str, Any]] = {}
         self._stages: dict[str, Mapping[str, object]] = {}
         self._stale = False
-        self._hold = ExitStack()  # of the directory, from the opening on
+        self._writes = writes
 
-    def __enter__(self) -> Checkpoint:
-        return self
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other run writes in the directory meanwhile.
 
-    def __exit__(self, *_: object) -> None:
-        self._hold.close()
+        Raises InputError where one does.
+        """
+        with held(self.path.parent, "checkpoint") if self._writes else nullcontext():
+            yield
 
     # -- going on ----------------------------------------------------------------------------------
     def open(self, counts: DataclassInstance | None = None) -> Checkpoint:
         """Read the file if there is one; ``counts`` goes on from what it held.
 
-        Raises InputError where the file is of another problem or format, or another process is at
-        work in its directory; a broken file is a warning.
+        Raises InputError where the file is of another problem or format; a broken one is a warning.
         """
-        self._hold.enter_context(held(self.path.parent, "checkpoint"))
         self._counts = counts
         record = self._read()
         if record is None:

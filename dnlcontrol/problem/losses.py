@@ -70,18 +70,7 @@ def squared(target: ArrayLike, head: Head | None = None) -> Cost:
     ``target`` is (N, *shape of p); InputError is raised for any other when the problem is made.
     """
     y = checks.numbers("squared.target", target)
-
-    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
-        p = _predict(x, c, head)
-        if tuple(p.shape) != tuple(y.shape):
-            checks.reject(
-                "squared.target",
-                f"rows of shape {tuple(y.shape)}",
-                f"rows of the prediction's shape {tuple(p.shape)}",
-            )
-        return namespace(x).sum((p - y) ** 2)
-
-    return Cost(loss, y, _constants("squared", head), "squared")
+    return Cost(_Squared(head), y, _constants("squared", head), "squared")
 
 
 def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
@@ -98,16 +87,7 @@ def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
             "one label -1/+1 or 0/1 per sample",
         )
     y = np.where(y > 0, 1.0, -1.0)
-
-    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
-        xp = namespace(x)
-        p = _predict(x, c, head)
-        if int(np.prod(p.shape, dtype=int)) != 1:
-            checks.reject("logistic.head", f"a prediction of shape {tuple(p.shape)}", "one entry")
-        margin = -y * xp.sum(p)
-        return xp.logsumexp(xp.stack([0.0 * margin, margin]))
-
-    return Cost(loss, y, _constants("logistic", head), "logistic")
+    return Cost(_Logistic(head), y, _constants("logistic", head), "logistic")
 
 
 def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | None = None) -> Cost:
@@ -131,19 +111,57 @@ def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | No
             "cross_entropy.labels", f"label {int(y.max())}", f"labels below classes = {count}"
         )
     onehot = (y[:, None] == np.arange(count)).astype(float)
+    return Cost(
+        _CrossEntropy(head, count), onehot, _constants("cross_entropy", head), "cross_entropy"
+    )
 
-    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
+
+# The losses as functions: instances of classes, as pickles hold no functions in functions.
+
+
+@dataclass(frozen=True)
+class _Squared:
+    head: Head | None
+
+    def __call__(self, x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
+        p = _predict(x, c, self.head)
+        if tuple(p.shape) != tuple(y.shape):
+            checks.reject(
+                "squared.target",
+                f"rows of shape {tuple(y.shape)}",
+                f"rows of the prediction's shape {tuple(p.shape)}",
+            )
+        return namespace(x).sum((p - y) ** 2)
+
+
+@dataclass(frozen=True)
+class _Logistic:
+    head: Head | None
+
+    def __call__(self, x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
-        p = _predict(x, c, head)
-        if tuple(p.shape) != (count,):
+        p = _predict(x, c, self.head)
+        if int(np.prod(p.shape, dtype=int)) != 1:
+            checks.reject("logistic.head", f"a prediction of shape {tuple(p.shape)}", "one entry")
+        margin = -y * xp.sum(p)
+        return xp.logsumexp(xp.stack([0.0 * margin, margin]))
+
+
+@dataclass(frozen=True)
+class _CrossEntropy:
+    head: Head | None
+    classes: int
+
+    def __call__(self, x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
+        xp = namespace(x)
+        p = _predict(x, c, self.head)
+        if tuple(p.shape) != (self.classes,):
             checks.reject(
                 "cross_entropy.labels",
-                f"{count} classes for a prediction of shape {tuple(p.shape)}",
-                f"shape ({count},)",
+                f"{self.classes} classes for a prediction of shape {tuple(p.shape)}",
+                f"shape ({self.classes},)",
             )
         return xp.logsumexp(p) - xp.sum(p * y)
-
-    return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")
 
 
 def _constants(loss: str, head: Head | None) -> Mapping[str, Control]:

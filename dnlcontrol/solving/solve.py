@@ -209,7 +209,7 @@ class OneSolve:
 
         known = learnt.lowest if self.scaled.same_units(origin) else None
         gate = Gate(discrete, again, request.goal.tolerance, known)
-        with checkpoint or nullcontext():
+        with checkpoint.alone() if checkpoint else nullcontext():
             first = found_at_kinks(_found, discrete, begin, request, checkpoint)
             found, at, lowest = gate.passed(first)
             seconds = time.perf_counter() - began

@@ -170,15 +170,31 @@ def exponential_memory(
             f"|rate| times horizon up to {LARGEST_EXPONENT:g}; dnl.Volterra takes any kernel",
         )
 
-    def factors(t: FormulaArray) -> list[FormulaArray]:
+    pairs = tuple((float(r), float(a)) for r, a in zip(rho, c, strict=True))
+    return Separable(_Factors(pairs), _Terms(pairs, term), **maps)
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """c_r e^{-ρ_r t} of pairs (ρ_r, c_r); a class, as pickles hold no functions in functions."""
+
+    pairs: tuple[tuple[float, float], ...]
+
+    def __call__(self, t: FormulaArray) -> list[FormulaArray]:
         exp = namespace(t).exp
-        return [float(a) * exp(float(-r) * t) for a, r in zip(c, rho, strict=True)]
+        return [a * exp(-r * t) for r, a in self.pairs]
 
-    def terms(s: FormulaArray, y: FormulaArray, u: FormulaControls) -> list[FormulaArray]:
-        b, exp = term(s, y, u), namespace(s).exp
-        return [exp(float(r) * s) * b for r in rho]
 
-    return Separable(factors, terms, **maps)
+@dataclass(frozen=True)
+class _Terms:
+    """e^{ρ_r s} b(s, y, u)."""
+
+    pairs: tuple[tuple[float, float], ...]
+    term: Term
+
+    def __call__(self, s: FormulaArray, y: FormulaArray, u: FormulaControls) -> list[FormulaArray]:
+        b, exp = self.term(s, y, u), namespace(s).exp
+        return [exp(r * s) * b for r, _ in self.pairs]
 
 
 def _listed(name: str, value: object) -> list[FormulaArray]:
