@@ -47,7 +47,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def turn() -> Iterator[None]:
-    """This thread's turn, once no other has it; within a turn at once."""
+    """The turn of the calling thread, once no other has it; within a turn at once."""
     with _shared.lock:
         before, _shared.holder = _shared.holder, get_ident()
         try:

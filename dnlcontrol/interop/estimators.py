@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-from dnlcontrol.backends.options import MiniBatches, method_of
+from dnlcontrol.backends.options import Goal, MiniBatches, method_of
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem import activations
@@ -24,6 +24,8 @@ from dnlcontrol.problem.losses import Cost, Head, cross_entropy, head, squared
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.regularisers import H1, L2
 from dnlcontrol.results.solution import Solution
+from dnlcontrol.solving.choice import resolved_for
+from dnlcontrol.solving.request import Request
 from dnlcontrol.solving.solve import solve_unwarned
 
 try:
@@ -119,18 +121,13 @@ class _DenseControl(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31)) if drawn else 0
         batches = MiniBatches(seed=seed) if batched else None
         problem = self._problem(x0, loss(head(outputs, x0.shape[1])), seed)
+        given = {"method": self.method, "batches": batches}
+        goal = Goal(self.tolerance, self.max_iterations)
         solution, self.n_iter_ = None, 0
         for depth in levels(self.depth, self.nested):
-            solution = solve_unwarned(
-                problem,
-                depth,
-                self.backend,
-                start=solution,
-                method=self.method,
-                batches=batches,
-                tolerance=self.tolerance,
-                max_iterations=self.max_iterations,
-            )
+            options, why = resolved_for(problem, depth, "left", self.backend, given)
+            request = Request(options, goal, "left", "duals", why)
+            solution = solve_unwarned(problem, depth, request, solution)
             self.n_iter_ += solution.nit
         assert isinstance(solution, Solution)
         self.solution_ = solution

@@ -6,7 +6,7 @@ head_c.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,7 +70,7 @@ def squared(target: ArrayLike, head: Head | None = None) -> Cost:
     ``target`` is (N, *shape of p); InputError is raised for any other when the problem is made.
     """
     y = checks.numbers("squared.target", target)
-    return Cost(_Squared(head), y, _constants("squared", head), "squared")
+    return Cost(Bound(_squared, (head,)), y, _constants("squared", head), "squared")
 
 
 def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
@@ -87,7 +87,7 @@ def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
             "one label -1/+1 or 0/1 per sample",
         )
     y = np.where(y > 0, 1.0, -1.0)
-    return Cost(_Logistic(head), y, _constants("logistic", head), "logistic")
+    return Cost(Bound(_logistic, (head,)), y, _constants("logistic", head), "logistic")
 
 
 def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | None = None) -> Cost:
@@ -111,20 +111,24 @@ def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | No
             "cross_entropy.labels", f"label {int(y.max())}", f"labels below classes = {count}"
         )
     onehot = (y[:, None] == np.arange(count)).astype(float)
-    return Cost(
-        _CrossEntropy(head, count), onehot, _constants("cross_entropy", head), "cross_entropy"
-    )
-
-
-# The losses as functions: instances of classes, as pickles hold no functions in functions.
+    loss = Bound(_cross_entropy, (head, count))
+    return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")
 
 
 @dataclass(frozen=True)
-class _Squared:
-    head: Head | None
+class Bound:
+    """The function that ``make`` gives, as a pickle can hold it: none holds a function in one."""
 
-    def __call__(self, x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
-        p = _predict(x, c, self.head)
+    make: Callable[..., UserFormula]
+    given: tuple[object, ...]
+
+    def __call__(self, *arguments: FormulaArray) -> FormulaArray:
+        return self.make(*self.given)(*arguments)
+
+
+def _squared(head: Head | None) -> UserFormula:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
+        p = _predict(x, c, head)
         if tuple(p.shape) != tuple(y.shape):
             checks.reject(
                 "squared.target",
@@ -133,35 +137,34 @@ class _Squared:
             )
         return namespace(x).sum((p - y) ** 2)
 
+    return loss
 
-@dataclass(frozen=True)
-class _Logistic:
-    head: Head | None
 
-    def __call__(self, x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
+def _logistic(head: Head | None) -> UserFormula:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
-        p = _predict(x, c, self.head)
+        p = _predict(x, c, head)
         if int(np.prod(p.shape, dtype=int)) != 1:
             checks.reject("logistic.head", f"a prediction of shape {tuple(p.shape)}", "one entry")
         margin = -y * xp.sum(p)
         return xp.logsumexp(xp.stack([0.0 * margin, margin]))
 
+    return loss
 
-@dataclass(frozen=True)
-class _CrossEntropy:
-    head: Head | None
-    classes: int
 
-    def __call__(self, x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
+def _cross_entropy(head: Head | None, classes: int) -> UserFormula:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
-        p = _predict(x, c, self.head)
-        if tuple(p.shape) != (self.classes,):
+        p = _predict(x, c, head)
+        if tuple(p.shape) != (classes,):
             checks.reject(
                 "cross_entropy.labels",
-                f"{self.classes} classes for a prediction of shape {tuple(p.shape)}",
-                f"shape ({self.classes},)",
+                f"{classes} classes for a prediction of shape {tuple(p.shape)}",
+                f"shape ({classes},)",
             )
         return xp.logsumexp(p) - xp.sum(p * y)
+
+    return loss
 
 
 def _constants(loss: str, head: Head | None) -> Mapping[str, Control]:

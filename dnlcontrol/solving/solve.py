@@ -105,42 +105,20 @@ def solve(
     >>> round(dnl.solve(problem, depth=4, backend="adjoint").value, 12)
     0.25
     """
-    solution = solve_unwarned(
-        problem,
-        depth,
-        backend,
-        rule=rule,
-        start=start,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        max_seconds=max_seconds,
-        warm=warm,
-        **shorthand,
-    )
+    goal = Goal(tolerance, max_iterations, max_seconds)
+    options, reason = resolved_for(problem, depth, rule, backend, shorthand)
+    solution = solve_unwarned(problem, depth, Request(options, goal, rule, warm, reason), start)
     warn_unsolved(solution)
     return solution
 
 
 def solve_unwarned(
-    problem: ControlProblem,
-    depth: int,
-    backend: str | Exact | Adjoint = "exact",
-    *,
-    rule: str = "left",
-    start: StartLike = None,
-    tolerance: float = 1e-8,
-    max_iterations: int | None = None,
-    max_seconds: float | None = None,
-    warm: Literal["duals", "controls"] = "duals",
-    **shorthand: Unpack[Shorthand],
+    problem: ControlProblem, depth: int, request: Request, start: StartLike
 ) -> Solution:
     """:func:`solve` without its warning, which a caller's filter would hide for every thread."""
-    goal = Goal(tolerance, max_iterations, max_seconds)
-    options, reason = resolved_for(problem, depth, rule, backend, shorthand)
-    request = Request(options, goal, rule, warm, reason)
     solution, learnt = solve_level(problem, depth, request, start, recall(origin_of(start)))
-    if reason:
-        why = f"backend={options.name!r} chosen: {reason}"
+    if request.chosen:
+        why = f"backend={request.options.name!r} chosen: {request.chosen}"
         solution = replace(solution, message=f"{solution.message}; {why}")
     remember(solution, learnt)
     return solution

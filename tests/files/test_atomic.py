@@ -117,12 +117,11 @@ def test_on_a_full_disk_what_was_there_stays(writer, files, tmp_path, full):
     if files and writer in ("certificate", "picture", "ONNX"):
         write(tmp_path)  # one file alone
         return
-    with pytest.raises(OSError) as told:
+    with pytest.raises(OSError, match=FULL) as told:
         write(tmp_path)
     assert told.value.errno == errno.ENOSPC
     assert Path(told.value.filename).parent.is_relative_to(tmp_path)
     assert not Path(told.value.filename).name.startswith(".")
-    assert FULL in str(told.value)
     assert "\n" not in str(told.value)
     left = files_in(tmp_path)
     if writer == "level":
@@ -187,11 +186,16 @@ def asked():
 
 def test_a_signal_waits_for_what_is_being_written(asked):
     done = []
-    with pytest.raises(KeyboardInterrupt), asked.waiting():
+
+    def write() -> None:
         with asked.waiting():
-            asked.ask(signal.SIGTERM, None)
-            done.append("inner")
-        done.append("outer")
+            with asked.waiting():
+                asked.ask(signal.SIGTERM, None)
+                done.append("inner")
+            done.append("outer")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert done == ["inner", "outer"]
     assert asked.asked == signal.SIGTERM
 
