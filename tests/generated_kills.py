@@ -208,14 +208,16 @@ def left_to_end(right: Undisturbed, out: Path, tally: Tally) -> None:
         tally.wrong.append(f"{name}: left {remains}")
 
 
-def tally_of(kills: int, seed: int, folder: Path, kinds: Sequence[Kind] = KINDS) -> Tally:
-    """So many kills, spread over the kinds."""
+def tally_of(
+    kills: int, seed: int, folder: Path, kinds: Sequence[Kind] = KINDS, fewest: int = 1
+) -> Tally:
+    """So many kills, ``fewest`` to three of each run, spread over the kinds."""
     rng, tally = np.random.default_rng(seed), Tally()
     right = [undisturbed(kind, folder / f"alone{i}") for i, kind in enumerate(kinds)]
     while (made := sum(tally.kills.values())) < kills:
         one = right[tally.runs % len(right)]
         out = folder / f"run{tally.runs}"
-        killed(one, out, rng, min(int(rng.integers(1, 4)), kills - made), tally)
+        killed(one, out, rng, min(int(rng.integers(fewest, 4)), kills - made), tally)
         left_to_end(one, out, tally)
     return tally
 
