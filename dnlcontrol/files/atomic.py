@@ -58,6 +58,8 @@ def write_together(files: Mapping[Path, bytes]) -> None:
 
 def remove_remains(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a directory."""
+    if os.name != "posix":  # elsewhere os.kill asks nothing: it kills
+        return
     for path in folder.glob(f".*{TEMPORARY}"):
         pid = path.name.split(".")[-3]
         if pid.isdecimal() and not _alive(int(pid)):

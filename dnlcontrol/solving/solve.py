@@ -74,7 +74,7 @@ def solve(
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
     max_iterations : at most so many, of all phases together; None: the method's own.
     max_seconds : the solve stops after about so many seconds, with the best iterate seen and status
-        1; None: no limit.
+        1; None: no limit. Solves of several threads take turns; each has its seconds from its turn.
     warm : what is taken over from a Solution given as ``start``: "duals", its controls and, if it
         converged, the multipliers of its constraints, prolonged too; "controls", its controls
         alone.

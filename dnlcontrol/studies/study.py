@@ -82,7 +82,7 @@ def study(
     Raises
     ------
     InputError : an argument that is not what it should be, an option that no level uses, or a
-        directory that holds something else.
+        directory that holds something else or that another run writes to.
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)

@@ -27,10 +27,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 def assert_told(err: str, how: signal.Signals) -> None:
     assert err.count("\n") == 1
-    assert err.startswith(
-        "dnlcontrol: interrupted" if how == signal.SIGINT else "dnlcontrol: ended"
-    )
-    assert (how == signal.SIGINT) or (how.name in err)
+    told = "interrupted" if how == signal.SIGINT else f"ended by {how.name}"
+    assert err.startswith(f"dnlcontrol: {told}; ")
     assert "keep what was done" in err
 
 
