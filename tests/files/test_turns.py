@@ -29,6 +29,21 @@ def test_one_thread_has_it_and_within_it_at_once():
     assert not asked_elsewhere(elsewhere)
 
 
+def test_another_thread_waits():
+    entered = threading.Event()
+
+    def enter() -> None:
+        with turn():
+            entered.set()
+
+    thread = threading.Thread(target=enter)
+    with turn():
+        thread.start()
+        assert not entered.wait(0.2)
+    thread.join(10)
+    assert entered.is_set()
+
+
 def test_it_is_given_back_after_an_error():
     @in_turn
     def fail() -> None:
