@@ -70,7 +70,7 @@ def squared(target: ArrayLike, head: Head | None = None) -> Cost:
     ``target`` is (N, *shape of p); InputError is raised for any other when the problem is made.
     """
     y = checks.numbers("squared.target", target)
-    return Cost(Bound(_squared, (head,)), y, _constants("squared", head), "squared")
+    return Cost(MadeLoss(_squared, (head,)), y, _constants("squared", head), "squared")
 
 
 def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
@@ -87,7 +87,7 @@ def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
             "one label -1/+1 or 0/1 per sample",
         )
     y = np.where(y > 0, 1.0, -1.0)
-    return Cost(Bound(_logistic, (head,)), y, _constants("logistic", head), "logistic")
+    return Cost(MadeLoss(_logistic, (head,)), y, _constants("logistic", head), "logistic")
 
 
 def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | None = None) -> Cost:
@@ -111,12 +111,12 @@ def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | No
             "cross_entropy.labels", f"label {int(y.max())}", f"labels below classes = {count}"
         )
     onehot = (y[:, None] == np.arange(count)).astype(float)
-    loss = Bound(_cross_entropy, (head, count))
+    loss = MadeLoss(_cross_entropy, (head, count))
     return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")
 
 
 @dataclass(frozen=True)
-class Bound:
+class MadeLoss:
     """The function that ``make`` gives, as a pickle can hold it: none holds a function in one."""
 
     make: Callable[..., UserFormula]
