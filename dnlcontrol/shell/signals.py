@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 import sys
+from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import current_thread, main_thread
+from threading import Timer, current_thread, main_thread
 
 from dnlcontrol.files.interrupts import interrupts
 
 BY_SIGNAL = 128  # the shells' convention: the exit status of a command that a signal ended
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 WORDS = {"SIGINT": "interrupted"}  # by Ctrl-C; others are named
+AGAIN = 0.01  # seconds after which a signal is asked again: long enough to leave the callback
 KEPT = "--checkpoint and a study's --out keep what was done"
 
 
@@ -44,11 +46,36 @@ def _handled() -> Iterator[None]:
     known = [signal.Signals[name] for name in ENDING if hasattr(signal, name)]
     before = {s: found for s in known if (found := signal.getsignal(s)) is not signal.SIG_IGN}
     interrupts.asked = None
+    hook = sys.unraisablehook
+    sys.unraisablehook = _asking_again(hook)
     for s in before:
         signal.signal(s, interrupts.ask)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for s, handler in before.items():
             signal.signal(s, handler)
         interrupts.asked = None
+
+
+def _asking_again(
+    hook: Callable[[sys.UnraisableHookArgs], object],
+) -> Callable[[sys.UnraisableHookArgs], object]:
+    """``hook``, but for a signal that came in a callback, such as a weak reference's.
+
+    Python would print its exception there, and go on.
+    """
+
+    def again(seen: sys.UnraisableHookArgs) -> None:
+        if interrupts.asked is not None and issubclass(seen.exc_type, KeyboardInterrupt):
+            Timer(AGAIN, _ask_again).start()
+        else:
+            hook(seen)
+
+    return again
+
+
+def _ask_again() -> None:
+    if interrupts.asked is not None:
+        interrupt_main(signal.Signals(interrupts.asked))

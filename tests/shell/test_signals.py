@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,25 @@ def test_an_interrupted_solve_that_returns_is_not_kept(tmp_path, monkeypatch, ca
     assert main([*STUDY, str(tmp_path)]) == 143
     assert_told(capsys.readouterr().err, signal.SIGTERM)
     assert list(tmp_path.rglob("solution.json")) == []
+
+
+def test_a_signal_in_a_callback_is_asked_again(capsys):
+    """Python prints what a destructor raises, and goes on."""
+
+    class Last:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def run() -> int:
+        Last()
+        for _ in range(1000):
+            time.sleep(0.01)
+        return 0
+
+    began = time.monotonic()
+    assert signals.answered(run) == 143
+    assert time.monotonic() - began < 5.0
+    assert_told(capsys.readouterr().err, signal.SIGTERM)
 
 
 def test_errors_without_a_signal_are_told_as_ever(monkeypatch, tmp_path):
