@@ -37,6 +37,12 @@ def transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def differentiated(tensors: Tensors) -> bool:
+    """Whether a transform, tangents or a tape follow what is done with some tensors."""
+    taped = torch.is_grad_enabled() and any(v.requires_grad for v in tensors.values())
+    return taped or forward_ad._current_level >= 0 or transformed()
+
+
 def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, Pull]:
     """``function(*at)``, and the map from cotangents of the value to those of the arguments.
 

@@ -1,0 +1,260 @@
+"""The column sweep of columnwise.py on printed formulas: NumPy, samples last, no tape.
+
+    forward    x^l = G(t_l, g^l, z^l, v^l),  z^{l>s} += c_s k(t_l, t_s, F(x^s), w^{l,s})
+    backward   λ^s += Σ_l c_s (k_y F_x)ᵀ z̄^l,  z̄^l = G_zᵀ λ^l
+    product    the derivative of both passes, on the states and costates that were kept
+
+Where a rule is implicit, z^l has the layer's own source with weight d_l, and λ^l solves with
+I - G_z d_l k_y F_x (implicit_layer of printed_stage.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dnlcontrol.backends.adjoint.printed.node_map import Entries, NodeMap, Parts, control
+from dnlcontrol.backends.adjoint.printed.printed_formulas import PrintedFormulas
+from dnlcontrol.backends.adjoint.printed.printed_stage import PrintedStage
+from dnlcontrol.backends.adjoint.printed.source import Values
+from dnlcontrol.discretisation.discrete import DiscreteProblem
+
+Controls = Mapping[str, np.ndarray]
+"""name -> (sites, entries of one sample)."""
+
+
+def _nothing() -> np.ndarray:
+    return np.zeros((0, 0, 0))
+
+
+@dataclass
+class Passage:
+    """What one chunk of n samples left behind, samples last.
+
+    Attributes
+    ----------
+    free : g, (L+1 or 1, entries, n).
+    states : x^l, (L+1, entries, n).
+    earlier, integrals : z^l without and with the layer's own source, (L+1, entries, n).
+    sources : y^l, (L+1, entries, n).
+    costates, cotangents : λ^l and z̄^l, once pulled back.
+    layer_cotangents : G_zᵀ λ^l, which of z̄^l comes from the layer itself.
+    pulled : ȳ^l from the later layers, (L+1, entries, n).
+    """
+
+    free: np.ndarray
+    states: np.ndarray
+    earlier: np.ndarray
+    integrals: np.ndarray
+    sources: np.ndarray
+    costates: np.ndarray = field(default_factory=_nothing)
+    cotangents: np.ndarray = field(default_factory=_nothing)
+    layer_cotangents: np.ndarray = field(default_factory=_nothing)
+    pulled: np.ndarray = field(default_factory=_nothing)
+
+    @property
+    def samples(self) -> int:
+        """n."""
+        return int(self.states.shape[-1])
+
+    def free_at(self, l: int) -> np.ndarray:
+        """g^l, (entries, n)."""
+        return np.asarray(self.free[l if len(self.free) > 1 else 0])
+
+
+class PrintedSweep:
+    """Forward, backward, tangent and second-order passes of one discrete problem."""
+
+    def __init__(self, discrete: DiscreteProblem, maps: PrintedFormulas) -> None:
+        self.maps, self.problem = maps, discrete.problem
+        self.grid, self.depth = discrete.grid, discrete.depth
+        self.nodes = discrete.grid.nodes
+        self.markov = discrete.problem.markov
+        self.layouts = {b.name: b.layout for b in discrete.space}
+
+    # -- arguments of the formulas ---------------------------------------------------------------
+    def rows(self, s: int) -> slice:
+        """The later layers that column s reaches directly."""
+        return slice(s + 1, s + 2 if self.markov else self.depth + 1)
+
+    def shared(self, map_: NodeMap | None, u: Controls, l: int) -> dict[str, Entries]:
+        """The path controls at l and the constants that a formula reads, a number an entry."""
+        if map_ is None:
+            return {}
+        return {
+            control(k): u[k][l if layout.on == "t" else 0]
+            for k, layout in self.layouts.items()
+            if k in map_.formula.reads and layout.on != "ts"
+        }
+
+    def column(self, u: Controls, s: int, y: Entries, own: bool = False) -> dict[str, Entries]:
+        """What the kernel takes in column s, or at the pair (s, s)."""
+        rows = slice(s, s + 1) if own else self.rows(s)
+        at: dict[str, Entries] = {
+            "t": self.nodes[None, rows, None],
+            "s": self.nodes[s : s + 1],
+            "y": y,
+            **self.shared(self.maps.kernel, u, s),
+        }
+        for k, layout in self.layouts.items():
+            if layout.on == "ts" and k in self.maps.kernel.formula.reads:
+                sites = layout.own(s) if own else layout.later(s)
+                at[control(k)] = u[k][sites].T[:, :, None]
+        return at
+
+    def source_arguments(self, u: Controls, s: int, x: np.ndarray) -> dict[str, Entries]:
+        return {"s": self.nodes[s : s + 1], "x": x, **self.shared(self.maps.feature, u, s)}
+
+    def outer_arguments(self, u: Controls, l: int, g: Entries, z: Entries) -> dict[str, Entries]:
+        t = self.nodes[l : l + 1]
+        return {"t": t, "g": g, "z": z, **self.shared(self.maps.outer, u, l)}
+
+    def source(self, u: Controls, s: int, x: np.ndarray) -> np.ndarray:
+        """y^s = F(t_s, x, v^s), (entries, n)."""
+        if self.maps.feature is None:
+            return x
+        n = x.shape[-1]
+        return stacked(self.maps.feature.value(1, n, self.source_arguments(u, s, x)), n)
+
+    def outer(self, u: Controls, l: int, g: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """G(t_l, g, z, v^l), (entries, n)."""
+        if self.maps.outer is None:
+            return np.asarray(g + z)
+        n = z.shape[-1]
+        return stacked(self.maps.outer.value(1, n, self.outer_arguments(u, l, g, z)), n)
+
+    def stage(self, u: Controls, at: Passage, l: int) -> PrintedStage:
+        """x = G(t_l, g, z + d_l k(t_l, t_l, F(x), w), v) as an equation in x."""
+        return PrintedStage(self, u, l, at.free_at(l), at.earlier[l])
+
+    # -- forward ---------------------------------------------------------------------------------
+    def forward(self, u: Controls, free: np.ndarray) -> Passage:
+        """States of one chunk, free (L+1 or 1, entries, n)."""
+        p, n, layers = self.problem, free.shape[-1], self.depth + 1
+        x = np.zeros((layers, _entries(p.state_shape), n))
+        z = np.zeros((layers, _entries(p.integral_shape), n))
+        y = x if self.maps.feature is None else np.zeros((layers, _entries(p.feature_shape), n))
+        found = Passage(free, x, z, z.copy() if self.grid.implicit else z, y)
+        for l in range(layers):
+            self._layer(u, found, l)
+            if l < self.depth:
+                self._add_column(u, found, l)
+        return found
+
+    def _layer(self, u: Controls, at: Passage, l: int) -> None:
+        """x^l and y^l from z^l."""
+        x, g, z = at.states, at.free_at(l), at.earlier[l]
+        if self.grid.own[l]:
+            x[l], at.integrals[l] = self.stage(u, at, l).solved(x[l - 1])
+        else:
+            x[l] = self.outer(u, l, g, z)
+            at.integrals[l] = z
+        if at.sources is not x:
+            at.sources[l] = self.source(u, l, x[l])
+
+    def _add_column(self, u: Controls, at: Passage, s: int) -> None:
+        """Column s into the z of later layers."""
+        later = at.earlier[self.rows(s)]
+        values = self.maps.kernel.value(len(later), at.samples, self.column(u, s, at.sources[s]))
+        add(later, values, self.grid.later[s])
+        if self.markov:
+            at.earlier[s + 1] += at.earlier[s]
+
+    # -- backward --------------------------------------------------------------------------------
+    def pull_back(self, u: Controls, at: Passage, direct: np.ndarray, out: Controls) -> None:
+        """λ and z̄ of a passage from ∂L/∂x^l, (L+1, entries, n); adds dL/du into ``out``."""
+        at.costates, at.layer_cotangents = direct.copy(), np.zeros_like(at.earlier)
+        at.cotangents = at.layer_cotangents.copy() if self.markov else at.layer_cotangents
+        at.pulled = np.zeros_like(at.sources)
+        for l in reversed(range(self.depth + 1)):
+            if l < self.depth:
+                self._pull_column(u, at, l, out)
+            if self.grid.own[l]:
+                at.costates[l] = self.stage(u, at, l).costate(at.states[l], at.costates[l])
+            self._pull_layer(u, at, l, out)
+            if self.markov:
+                at.cotangents[l] = at.layer_cotangents[l]
+                if l < self.depth:
+                    at.cotangents[l] += at.cotangents[l + 1]
+
+    def _pull_column(self, u: Controls, at: Passage, s: int, out: Controls) -> None:
+        """Column s: ȳ^s and the share of λ^s from the z̄ of later layers."""
+        weight, c = self.grid.later[s], np.moveaxis(at.cotangents[self.rows(s)], 1, 0)
+        parts = self.maps.kernel.pull(c.shape[1], at.samples, self.column(u, s, at.sources[s]), c)
+        put(at.pulled[s], parts.pop("y", []), weight)
+        self.give(out, parts, s, weight)
+        at.costates[s] += self._pull_source(u, at, s, at.pulled[s], out)
+
+    def _pull_source(
+        self, u: Controls, at: Passage, s: int, ybar: np.ndarray, out: Controls
+    ) -> np.ndarray:
+        """The cotangent of x^s from that of y^s; the feature's controls go into ``out``."""
+        feature = self.maps.feature
+        if feature is None:
+            return ybar
+        parts = feature.pull(1, at.samples, self.source_arguments(u, s, at.states[s]), ybar)
+        xbar = np.zeros_like(at.states[s])
+        put(xbar, parts.pop("x", []))
+        self.give(out, parts, s)
+        return xbar
+
+    def _pull_layer(self, u: Controls, at: Passage, l: int, out: Controls) -> None:
+        """z̄^l from λ^l, and what the layer's own source and outer map give to ``out``."""
+        zbar, lam = at.layer_cotangents[l], at.costates[l]
+        if self.maps.outer is None:
+            zbar[...] = lam
+        else:
+            args = self.outer_arguments(u, l, at.free_at(l), at.integrals[l])
+            parts = self.maps.outer.pull(1, at.samples, args, lam)
+            put(zbar, parts.pop("z", []))
+            self.give(out, parts, l)
+        if self.grid.own[l]:
+            weight = self.grid.own[l]
+            args = self.column(u, l, at.sources[l], own=True)
+            parts = self.maps.kernel.pull(1, at.samples, args, zbar[:, None])
+            ybar = np.zeros_like(at.sources[l])
+            put(ybar, parts.pop("y", []), weight)
+            self.give(out, parts, l, weight, own=True)
+            self._pull_source(u, at, l, ybar, out)
+
+    def give(
+        self, out: Controls, parts: Parts, l: int, weight: float = 1.0, own: bool = False
+    ) -> None:
+        """Add cotangents of the controls that column or layer l reads into ``out``."""
+        for name, entries in parts.items():
+            k = name.removeprefix("u.")
+            layout = self.layouts[k]
+            if layout.on == "ts":
+                target = out[k][layout.own(l) if own else layout.later(l)].T
+            else:
+                target = out[k][l if layout.on == "t" else 0]
+            for i, entry in enumerate(entries):
+                if entry is not None:
+                    target[i] += weight * entry
+
+
+def stacked(entries: Values, n: int) -> np.ndarray:
+    """The entries of a value over samples as one array, (entries, n)."""
+    found = np.zeros((len(entries), n))
+    put(found, entries)
+    return found
+
+
+def put(into: np.ndarray, entries: Values, weight: float = 1.0) -> None:
+    """Write ``weight`` times the entries into the rows of an array (entries, n) of zeros."""
+    for row, entry in zip(into, entries, strict=False):
+        if entry is not None:
+            np.multiply(entry, weight, out=row)
+
+
+def add(later: np.ndarray, entries: Values, weight: float) -> None:
+    """Add ``weight`` times the entries, over layers and samples, to (m, entries, n)."""
+    for i, entry in enumerate(entries):
+        if entry is not None:
+            later[:, i] += weight * entry
+
+
+def _entries(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=int))
