@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 
 import numpy as np
 
 from dnlcontrol.backends.adjoint.printed.node_map import NodeMap, control
 from dnlcontrol.backends.adjoint.printed.source import NotPrintable
+from dnlcontrol.problem.by_identity import ByIdentity
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.formula import Formula
 from dnlcontrol.problem.losses import Cost
@@ -36,10 +36,9 @@ class PrintedFormulas:
     @classmethod
     def of(cls, problem: ControlProblem) -> PrintedFormulas | None:
         """Those of a problem; None where one has no printed form or a longer one than LONGEST."""
-        if id(problem) not in _known:
-            _known[id(problem)] = _printed(problem)
-            weakref.finalize(problem, _known.pop, id(problem), None).atexit = False
-        return _known[id(problem)]
+        if problem not in _known:
+            _known[problem] = _printed(problem)
+        return _known[problem]
 
     def all(self) -> list[NodeMap]:
         """Those that there are."""
@@ -47,7 +46,7 @@ class PrintedFormulas:
         return [m for m in maps if m is not None]
 
 
-_known: dict[int, PrintedFormulas | None] = {}
+_known: ByIdentity[PrintedFormulas | None] = ByIdentity()
 
 
 def _printed(problem: ControlProblem) -> PrintedFormulas | None:

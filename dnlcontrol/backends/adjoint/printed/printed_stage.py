@@ -47,7 +47,7 @@ class PrintedStage:
         values = sweep.maps.kernel.value(1, n, sweep.column(self.u, self.l, y, own=True))
         found = self.z.copy()[None]
         for i, entry in enumerate(values):
-            found[:, i] += sweep.grid.own[self.l] * entry
+            found[:, i] += sweep.own[self.l] * entry
         return np.asarray(found[0])
 
     def linearised(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ class PrintedStage:
         sweep, maps, n = self.sweep, self.sweep.maps, x.shape[-1]
         y = sweep.source(self.u, self.l, x)
         at = sweep.column(self.u, self.l, y, own=True)
-        through = sweep.grid.own[self.l] * maps.kernel.jacobian(n, at, "y")
+        through = sweep.own[self.l] * maps.kernel.jacobian(n, at, "y")
         if maps.feature is not None:
             args = sweep.source_arguments(self.u, self.l, x)
             through = through @ maps.feature.jacobian(n, args, "x")

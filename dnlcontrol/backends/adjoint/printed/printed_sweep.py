@@ -61,7 +61,8 @@ class Passage:
 
     def free_at(self, l: int) -> np.ndarray:
         """g^l, (entries, n)."""
-        return np.asarray(self.free[l if len(self.free) > 1 else 0])
+        free: np.ndarray = self.free[l if len(self.free) > 1 else 0]
+        return free
 
 
 class PrintedSweep:
@@ -71,6 +72,9 @@ class PrintedSweep:
         self.maps, self.problem = maps, discrete.problem
         self.grid, self.depth = discrete.grid, discrete.depth
         self.nodes = discrete.grid.nodes
+        self.times = self.nodes[None, :, None]
+        # numbers of Python's: one is taken from each for every column
+        self.later, self.own = discrete.grid.later.tolist(), discrete.grid.own.tolist()
         self.markov = discrete.problem.markov
         self.layouts = {b.name: b.layout for b in discrete.space}
 
@@ -93,7 +97,7 @@ class PrintedSweep:
         """What the kernel takes in column s, or at the pair (s, s)."""
         rows = slice(s, s + 1) if own else self.rows(s)
         at: dict[str, Entries] = {
-            "t": self.nodes[None, rows, None],
+            "t": self.times[:, rows],
             "s": self.nodes[s : s + 1],
             "y": y,
             **self.shared(self.maps.kernel, u, s),
@@ -136,7 +140,7 @@ class PrintedSweep:
         x = np.zeros((layers, _entries(p.state_shape), n))
         z = np.zeros((layers, _entries(p.integral_shape), n))
         y = x if self.maps.feature is None else np.zeros((layers, _entries(p.feature_shape), n))
-        found = Passage(free, x, z, z.copy() if self.grid.implicit else z, y)
+        found = Passage(free, x, z, np.zeros_like(z) if self.grid.implicit else z, y)
         for l in range(layers):
             self._layer(u, found, l)
             if l < self.depth:
@@ -145,20 +149,28 @@ class PrintedSweep:
 
     def _layer(self, u: Controls, at: Passage, l: int) -> None:
         """x^l and y^l from z^l."""
-        x, g, z = at.states, at.free_at(l), at.earlier[l]
-        if self.grid.own[l]:
+        x, z = at.states, at.earlier[l]
+        if self.own[l]:
             x[l], at.integrals[l] = self.stage(u, at, l).solved(x[l - 1])
-        else:
-            x[l] = self.outer(u, l, g, z)
+            self._add_source(u, at, l)
+            return
+        if at.integrals is not at.earlier:
             at.integrals[l] = z
-        if at.sources is not x:
-            at.sources[l] = self.source(u, l, x[l])
+        if self.maps.outer is None:
+            np.add(at.free_at(l), z, out=x[l])
+        else:
+            x[l] = self.outer(u, l, at.free_at(l), z)
+        self._add_source(u, at, l)
+
+    def _add_source(self, u: Controls, at: Passage, l: int) -> None:
+        if at.sources is not at.states:
+            at.sources[l] = self.source(u, l, at.states[l])
 
     def _add_column(self, u: Controls, at: Passage, s: int) -> None:
         """Column s into the z of later layers."""
         later = at.earlier[self.rows(s)]
-        values = self.maps.kernel.value(len(later), at.samples, self.column(u, s, at.sources[s]))
-        add(later, values, self.grid.later[s])
+        arguments = self.column(u, s, at.sources[s])
+        add(later, self.maps.kernel.value(len(later), at.samples, arguments), self.later[s])
         if self.markov:
             at.earlier[s + 1] += at.earlier[s]
 
@@ -171,7 +183,7 @@ class PrintedSweep:
         for l in reversed(range(self.depth + 1)):
             if l < self.depth:
                 self._pull_column(u, at, l, out)
-            if self.grid.own[l]:
+            if self.own[l]:
                 at.costates[l] = self.stage(u, at, l).costate(at.states[l], at.costates[l])
             self._pull_layer(u, at, l, out)
             if self.markov:
@@ -181,7 +193,7 @@ class PrintedSweep:
 
     def _pull_column(self, u: Controls, at: Passage, s: int, out: Controls) -> None:
         """Column s: ȳ^s and the share of λ^s from the z̄ of later layers."""
-        weight, c = self.grid.later[s], np.moveaxis(at.cotangents[self.rows(s)], 1, 0)
+        weight, c = self.later[s], np.moveaxis(at.cotangents[self.rows(s)], 1, 0)
         parts = self.maps.kernel.pull(c.shape[1], at.samples, self.column(u, s, at.sources[s]), c)
         put(at.pulled[s], parts.pop("y", []), weight)
         self.give(out, parts, s, weight)
@@ -210,8 +222,8 @@ class PrintedSweep:
             parts = self.maps.outer.pull(1, at.samples, args, lam)
             put(zbar, parts.pop("z", []))
             self.give(out, parts, l)
-        if self.grid.own[l]:
-            weight = self.grid.own[l]
+        if self.own[l]:
+            weight = self.own[l]
             args = self.column(u, l, at.sources[l], own=True)
             parts = self.maps.kernel.pull(1, at.samples, args, zbar[:, None])
             ybar = np.zeros_like(at.sources[l])

@@ -25,7 +25,7 @@ class PrintedTangent:
 
     def __init__(self, sweep: PrintedSweep, u: Controls, du: Controls, at: Passage) -> None:
         self.sweep, self.u, self.du, self.at = sweep, u, du, at
-        self.maps, self.grid, self.n = sweep.maps, sweep.grid, at.samples
+        self.maps, self.n = sweep.maps, at.samples
         x, z = np.zeros_like(at.states), np.zeros_like(at.earlier)
         y = x if at.sources is at.states else np.zeros_like(at.sources)
         self.change = Passage(at.free, x, z, z.copy() if sweep.grid.implicit else z, y)
@@ -37,7 +37,7 @@ class PrintedTangent:
             self._layer(l)
             if l < self.sweep.depth:
                 later = self.change.earlier[self.sweep.rows(l)]
-                add(later, self._kernel(l, self.change.sources[l], own=False), self.grid.later[l])
+                add(later, self._kernel(l, self.change.sources[l], own=False), self.sweep.later[l])
                 if self.sweep.markov:
                     self.change.earlier[l + 1] += self.change.earlier[l]
         return self.change.states
@@ -46,7 +46,7 @@ class PrintedTangent:
         """δx^l and δy^l from δz^l."""
         d = self.change
         d.integrals[l] = d.earlier[l]
-        if self.grid.own[l]:
+        if self.sweep.own[l]:
             forced = d.earlier[l] + self._own(l, np.zeros_like(d.states[l]))
             stage = self.sweep.stage(self.u, self.at, l)
             d.states[l] = stage.change(self.at.states[l], self._outer(l, forced))
@@ -65,7 +65,7 @@ class PrintedTangent:
     def _own(self, l: int, dx: np.ndarray) -> np.ndarray:
         """d_l δk(t_l, t_l, ...), (entries, n)."""
         found = np.zeros((1, *self.at.earlier[l].shape))
-        add(found, self._kernel(l, self._source(l, dx), own=True), self.grid.own[l])
+        add(found, self._kernel(l, self._source(l, dx), own=True), self.sweep.own[l])
         return np.asarray(found[0])
 
     def _source(self, l: int, dx: np.ndarray) -> np.ndarray:
@@ -90,10 +90,10 @@ class PrintedTangent:
             if l < self.sweep.depth:
                 ybar = self._pull_column(l, zbar, out)
                 lam[l] += self._pull_source(l, self.at.pulled[l], ybar, out)
-            if self.grid.own[l]:
+            if self.sweep.own[l]:
                 lam[l] = self._costate(l, lam[l])
             zbar[l] = self._pull_outer(l, lam[l], out)
-            if self.grid.own[l]:
+            if self.sweep.own[l]:
                 self._pull_own(l, zbar[l], out)
             if self.sweep.markov and l < self.sweep.depth:
                 zbar[l] += zbar[l + 1]
@@ -106,7 +106,7 @@ class PrintedTangent:
 
     def _pull_column(self, s: int, zbar: np.ndarray, out: Controls) -> np.ndarray:
         """δȳ^s from the later layers."""
-        rows, weight = self.sweep.rows(s), self.grid.later[s]
+        rows, weight = self.sweep.rows(s), self.sweep.later[s]
         c, change = (np.moveaxis(a[rows], 1, 0) for a in (self.at.cotangents, zbar))
         return self._pull_kernel(s, c, change, weight, own=False, out=out)
 
@@ -137,7 +137,7 @@ class PrintedTangent:
 
     def _pull_own(self, l: int, zbar: np.ndarray, out: Controls | None) -> np.ndarray:
         """The change of d_l F_xᵀ k_yᵀ z̄^l for a change of z̄^l, (entries of x, n)."""
-        weight, c = self.grid.own[l], self.at.layer_cotangents[l][:, None]
+        weight, c = self.sweep.own[l], self.at.layer_cotangents[l][:, None]
         at = self.sweep.column(self.u, l, self.at.sources[l], own=True)
         pulled = np.zeros_like(self.at.sources[l])
         put(pulled, self.maps.kernel.pull(1, self.n, at, c).get("y", []), weight)

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from dnlcontrol.checks import InputError
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.problem.by_identity import ByIdentity
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.engines import torch_engine
 from dnlcontrol.problem.formula import Formula, compare
@@ -130,6 +131,10 @@ class Entries:
         self.__dict__.update(entries)
 
 
+# the devices on which each problem's formulas have been compared with NumPy
+_compared: ByIdentity[frozenset[torch.device]] = ByIdentity()
+
+
 class Vectorised:
     """Every formula of a problem as a function of stacked tensors.
 
@@ -154,7 +159,10 @@ class Vectorised:
         self.device, self.dtype = device, dtype
         self.engine = torch_engine(dtype, device)
         f = self.problem.formulas
-        self._compare_all()
+        compared = _compared.get(self.problem, frozenset())
+        if device not in compared:
+            self._compare_all()
+            _compared[self.problem] = compared | {device}
         self.plain = self.kernel = self._kernel(f.kernel)
         self.batched = batched
         own = self.problem.dynamics.batched
