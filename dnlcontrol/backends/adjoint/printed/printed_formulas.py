@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,8 @@ _known: ByIdentity[PrintedFormulas | None] = ByIdentity()
 
 def _printed(problem: ControlProblem) -> PrintedFormulas | None:
     f, p = problem.formulas, problem
+    if any(_entries(formula) > LONGEST for formula in f.all()):  # each is an instruction or more
+        return None
     try:
         found = PrintedFormulas(
             kernel=_kernel(p),
@@ -111,3 +114,14 @@ def _at_end(
 
 def _target(owner: Cost | Constraint | None) -> dict[str, np.ndarray]:
     return {} if owner is None or owner.target is None else {"target": owner.target[0]}
+
+
+def _entries(formula: Formula) -> int:
+    """The numbers that a formula takes."""
+    shapes: list[tuple[int, ...]] = []
+    for spec in formula.shapes.values():
+        if isinstance(spec, Mapping):
+            shapes += formula.only(spec).values()
+        else:
+            shapes.append(spec)
+    return sum(int(np.prod(shape, dtype=int)) for shape in shapes)

@@ -163,7 +163,8 @@ class PrintedSweep:
         self._add_source(u, at, l)
 
     def _add_source(self, u: Controls, at: Passage, l: int) -> None:
-        if at.sources is not at.states:
+        """y^l, where a later layer or the layer itself reads it."""
+        if at.sources is not at.states and (l < self.depth or self.own[l]):
             at.sources[l] = self.source(u, l, at.states[l])
 
     def _add_column(self, u: Controls, at: Passage, s: int) -> None:

@@ -53,7 +53,7 @@ class PrintedTangent:
             d.integrals[l] += self._own(l, d.states[l])
         else:
             d.states[l] = self._outer(l, d.integrals[l])
-        if d.sources is not d.states:
+        if d.sources is not d.states and (l < self.sweep.depth or self.sweep.own[l]):
             d.sources[l] = self._source(l, d.states[l])
 
     def _kernel(self, l: int, dy: np.ndarray, own: bool) -> Values:

@@ -86,6 +86,11 @@ _WORDS = sorted(set(re.findall(r"[a-z]\w*(?=\()", " ".join(INSTRUCTIONS.values()
 _NUMPY = [*_WORDS, "broadcast_to", "inf", "nan"]
 
 
+# both evaluate one graph in float64: their functions differ by rounding, which the graph's own
+# conditioning amplifies; 1e-11 leaves five digits for that, as problem/formula.py's compare does
+ROUNDING = 1e-11
+
+
 class NotPrintable(Exception):
     """The graph has an instruction that is not in the table."""
 
@@ -108,7 +113,8 @@ def printed(
 
     Raises
     ------
-    NotPrintable : for an instruction that NumPy has no word for here.
+    NotPrintable : for an instruction that NumPy has no word for here, and where the printed
+        function differs from CasADi's own evaluation at a seeded point.
     """
     source = _Source(function, axes, extents, results)
     names: dict[str, object] = {name: getattr(np, name) for name in _NUMPY}
@@ -116,7 +122,22 @@ def printed(
     exec(compile(source.text(), f"<printed {function.name()}>", "exec"), names)
     found = names["run"]
     assert callable(found)
+    _compare(function, found)
     return found
+
+
+def _compare(function: ca.Function, run: Callable[..., list[Values]]) -> None:
+    """Raise NotPrintable unless ``run`` gives what the function gives for one layer and sample."""
+    rng = np.random.default_rng(31)
+    point = [rng.uniform(0.1, 0.9, function.numel_in(k)) for k in range(function.n_in())]
+    with np.errstate(all="ignore"):
+        got = run(1, 1, *(np.reshape(a, (-1, 1, 1)) for a in point))
+    expected = function.call([ca.DM(a) for a in point])
+    for entries, value in zip(got, expected, strict=True):
+        flat = [0.0 if e is None else float(np.reshape(e, -1)[0]) for e in entries]
+        size = 1.0 + np.max(np.abs(flat), initial=0.0)
+        if not np.allclose(flat, value.full()[:, 0], ROUNDING, ROUNDING * size, equal_nan=True):
+            raise NotPrintable(f"{function.name()} differs from CasADi")
 
 
 class _Source:
