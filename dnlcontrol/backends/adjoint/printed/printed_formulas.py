@@ -15,9 +15,9 @@ from dnlcontrol.problem.formula import Formula
 from dnlcontrol.problem.losses import Cost
 from dnlcontrol.problem.problem import ControlProblem
 
-# A printed column takes one NumPy call for each instruction; from about here on, mapping the
+# Of a gradient. A printed column takes up to one NumPy call for each; from here on mapping the
 # formula's own matrix products costs less (benchmarks/04_sweep_speed.py, rows of user formulas).
-LONGEST = 600
+LONGEST = 2000
 
 
 @dataclass(frozen=True)

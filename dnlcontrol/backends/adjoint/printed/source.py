@@ -1,12 +1,9 @@
 """A small CasADi function of scalars printed as straight-line NumPy over m layers and n samples.
 
-Each entry of an argument is one array, and its *extent* says along which of the two axes it varies:
-
-    ""  a number        "m"  (m, 1)        "n"  (n,)        "mn"  (m, n)
-
-An instruction takes its operands as they are, and NumPy's broadcasting does the rest: what depends
-on the layer alone is computed m times, not m n times. The extent of every result is known when the
-source is printed, hence also which axes a sum over layers or samples has left to run over.
+Each entry of an argument is one array of its own extent (graph.py). An instruction takes its
+operands as they are, and NumPy's broadcasting does the rest: what depends on the layer alone is
+computed m times, not m n times. Sums over layers or samples end in matrix products (sums.py), and
+sums of outer products become one (outer_products.py).
 """
 
 from __future__ import annotations
@@ -18,8 +15,10 @@ from math import isfinite
 import casadi as ca
 import numpy as np
 
-Extent = str
-"""Some of the letters m and n, in this order."""
+from dnlcontrol.backends.adjoint.printed.graph import Extent, graph_of
+from dnlcontrol.backends.adjoint.printed.outer_products import OuterProducts, outer_products
+from dnlcontrol.backends.adjoint.printed.outer_products import text_of as outer_text
+from dnlcontrol.backends.adjoint.printed.sums import Sum, sum_of, text_of
 
 Values = list[np.ndarray | None]
 """An array for each entry of a result; None where it is 0."""
@@ -83,7 +82,7 @@ INSTRUCTIONS = {**_ARITHMETIC, **_LOGIC, **_ROUNDING, **_FUNCTIONS}
 
 # the words of the table, and those of sums
 _WORDS = sorted(set(re.findall(r"[a-z]\w*(?=\()", " ".join(INSTRUCTIONS.values()))))
-_NUMPY = [*_WORDS, "broadcast_to", "inf", "nan"]
+_NUMPY = [*_WORDS, "array", "broadcast_to", "concatenate", "dot", "einsum", "inf", "nan"]
 
 
 # both evaluate one graph in float64: their functions differ by rounding, which the graph's own
@@ -122,16 +121,21 @@ def printed(
     exec(compile(source.text(), f"<printed {function.name()}>", "exec"), names)
     found = names["run"]
     assert callable(found)
-    _compare(function, found)
+    _compare(function, extents, found)
     return found
 
 
-def _compare(function: ca.Function, run: Callable[..., list[Values]]) -> None:
+_ONES: dict[Extent, tuple[int, ...]] = {"": (), "m": (1, 1), "n": (1,), "mn": (1, 1)}
+
+
+def _compare(
+    function: ca.Function, extents: Sequence[Extent], run: Callable[..., list[Values]]
+) -> None:
     """Raise NotPrintable unless ``run`` gives what the function gives for one layer and sample."""
     rng = np.random.default_rng(31)
     point = [rng.uniform(0.1, 0.9, function.numel_in(k)) for k in range(function.n_in())]
     with np.errstate(all="ignore"):
-        got = run(1, 1, *(np.reshape(a, (-1, 1, 1)) for a in point))
+        got = run(1, 1, *(a.reshape(-1, *_ONES[e]) for a, e in zip(point, extents, strict=True)))
     expected = function.call([ca.DM(a) for a in point])
     for entries, value in zip(got, expected, strict=True):
         flat = [0.0 if e is None else float(np.reshape(e, -1)[0]) for e in entries]
@@ -141,7 +145,7 @@ def _compare(function: ca.Function, run: Callable[..., list[Values]]) -> None:
 
 
 class _Source:
-    """The text of one function, and the extents of its registers while it is printed."""
+    """The text of one function."""
 
     def __init__(
         self,
@@ -150,84 +154,96 @@ class _Source:
         extents: Sequence[Extent],
         results: Sequence[Extent | None],
     ) -> None:
-        self.function, self.axes = function, axes
-        self.given, self.results = extents, results
-        self.extents: dict[int, Extent] = {}
-        self.constants: dict[int, str] = {}
-        self.zero: set[int] = set()
+        self.axes, self.results, self.arguments = axes, results, len(extents)
+        self.graph = graph_of(function, extents, [wanted is None for wanted in results])
+        self.names: dict[int, str] = {}
+        self.products: dict[int, OuterProducts] = {}
         self.lines: list[str] = []
-        self.outputs: list[list[str]] = [
-            ["None"] * function.numel_out(k) for k in range(len(results))
-        ]
 
     def text(self) -> str:
         """The source of ``run``."""
-        for k in range(self.function.n_instructions()):
-            self._instruction(k)
-        arguments = ", ".join(f"a{k}" for k in range(len(self.given)))
-        lines = [f"def run(m, n, {arguments}):", *(f"    {line}" for line in self.lines)]
-        returned = ", ".join(f"[{', '.join(entries)}]" for entries in self.outputs)
-        return "\n".join([*lines, f"    return [{returned}]"])
+        sums = self._sums()
+        self._values(sums)
+        returned = []
+        for result, (entries, wanted) in enumerate(
+            zip(self.graph.results, self.results, strict=True)
+        ):
+            texts = [self._entry(sums, result, i, k, wanted) for i, k in enumerate(entries)]
+            returned.append(f"[{', '.join(texts)}]")
+        arguments = ", ".join(f"a{k}" for k in range(self.arguments))
+        lines = "".join(f"    {line}\n" for line in self.lines)
+        return f"def run(m, n, {arguments}):\n{lines}    return [{', '.join(returned)}]"
 
-    def _instruction(self, k: int) -> None:
-        f = self.function
-        op, into, of = f.instruction_id(k), f.instruction_output(k), f.instruction_input(k)
-        if op == ca.OP_OUTPUT:
-            self._output(into[0], into[1], of[0])
-        elif op == ca.OP_INPUT:
-            self._set(into[0], f"a{of[0]}[{of[1]}]", self.given[of[0]])
-        elif op == ca.OP_CONST:
-            self._constant(into[0], f.instruction_constant(k))
-        elif op in INSTRUCTIONS:
-            operands = of[: 1 if "{1}" not in INSTRUCTIONS[op] else 2]
-            text = INSTRUCTIONS[op].format(*(self._name(i) for i in operands))
-            varies = "".join(self.extents[i] for i in operands)
-            self._set(into[0], text, "".join(axis for axis in "mn" if axis in varies))
+    def _sums(self) -> dict[tuple[int, int], Sum]:
+        """The sums that are taken apart, by result and entry."""
+        found = {}
+        for result, (entries, wanted) in enumerate(
+            zip(self.graph.results, self.results, strict=True)
+        ):
+            if wanted is None:
+                continue
+            over = "".join(axis for axis in self.axes if axis not in wanted)
+            for entry, k in enumerate(entries):
+                if over and set(over) <= set(self.graph[k].extent):
+                    found[result, entry] = sum_of(self.graph, k, over)
+        return found
+
+    def _values(self, sums: dict[tuple[int, int], Sum]) -> None:
+        """A line for every value that a result or a sum needs, in the order of the graph."""
+        open_ = [k for total in sums.values() for k in total.needs]
+        for result, entries in enumerate(self.graph.results):
+            open_ += [k for entry, k in enumerate(entries) if (result, entry) not in sums]
+        needed: set[int] = set()
+        while open_:
+            k = open_.pop()
+            if k in needed:
+                continue
+            needed.add(k)
+            found = outer_products(self.graph, k)
+            if found is None:
+                open_ += self.graph[k].operands
+            else:
+                self.products[k] = found
+                open_ += found.needs
+        for k in sorted(needed):
+            self._value(k)
+
+    def _value(self, k: int) -> None:
+        instruction = self.graph[k]
+        if instruction.op == ca.OP_CONST:
+            value = instruction.value
+            text = repr(value) if isfinite(value) else str(value)
+            self.names[k] = f"({text})" if value < 0 else text
+            return
+        if k in self.products:
+            text = outer_text(self.graph, self.products[k], self.names)
+        elif instruction.op == ca.OP_INPUT:
+            text = "a{}[{}]".format(*instruction.place)
+        elif instruction.op in INSTRUCTIONS:
+            operands = (self.names[i] for i in instruction.operands)
+            text = INSTRUCTIONS[instruction.op].format(*operands)
         else:
-            raise NotPrintable(f"instruction {op}")
+            raise NotPrintable(f"instruction {instruction.op}")
+        self.names[k] = f"v{k}"
+        self.lines.append(f"v{k} = {text}")
 
-    def _name(self, register: int) -> str:
-        return self.constants.get(register, f"v{register}")
-
-    def _set(self, register: int, text: str, extent: Extent) -> None:
-        self.constants.pop(register, None)
-        self.zero.discard(register)
-        self.extents[register] = extent
-        self.lines.append(f"v{register} = {text}")
-
-    def _constant(self, register: int, value: float) -> None:
-        """Constants stand where they are used."""
-        text = (
-            repr(value)
-            if isfinite(value)
-            else {"inf": "inf", "-inf": "-inf"}.get(str(value), "nan")
-        )
-        self.constants[register] = f"({text})" if value < 0 else text
-        self.extents[register] = ""
-        self.zero.discard(register)
-        if value == 0.0:
-            self.zero.add(register)
-
-    def _output(self, result: int, entry: int, register: int) -> None:
-        wanted, name = self.results[result], self._name(register)
-        if wanted is None:
-            self.outputs[result][entry] = self._kept(name, register)
-        elif register not in self.zero:
-            self.outputs[result][entry] = self._summed(name, self.extents[register], wanted)
-
-    def _kept(self, name: str, register: int) -> str:
-        """A register's value under a name that no later instruction takes."""
-        if register in self.constants:
-            return name
-        self.lines.append(f"r{len(self.lines)} = {name}")
-        return self.lines[-1].split(" = ")[0]
-
-    def _summed(self, name: str, extent: Extent, wanted: Extent) -> str:
-        """A line for the sum over the axes that ``wanted`` does not have."""
-        over = "".join(axis for axis in self.axes if axis not in wanted)
-        if any(axis not in extent for axis in over):  # each layer or sample counts
-            shape = "(m, n)" if self.axes == "mn" else "(n,)"
-            name, extent = f"broadcast_to({name}, {shape})", self.axes
-        axis = {"": "", "m": ", 0", "n": f", {extent.find('n')}", "mn": ", (0, 1)"}[over]
-        self.lines.append(f"r{len(self.lines)} = " + (f"reduce({name}{axis})" if over else name))
-        return self.lines[-1].split(" = ")[0]
+    def _entry(
+        self,
+        sums: dict[tuple[int, int], Sum],
+        result: int,
+        entry: int,
+        k: int,
+        wanted: Extent | None,
+    ) -> str:
+        """What stands in the returned list for one entry of a result."""
+        if wanted is not None and self.graph.is_zero(k):
+            return "None"
+        if (result, entry) in sums:
+            return text_of(self.graph, sums[result, entry], self.names)
+        over = "" if wanted is None else "".join(a for a in self.axes if a not in wanted)
+        if not over:
+            return self.names[k]
+        # each layer or sample counts, although the value does not vary along all of them
+        shape = "(m, n)" if self.axes == "mn" else "(n,)"
+        axis = {"m": "0", "n": str(self.axes.find("n")), "mn": "(0, 1)"}[over]
+        return f"reduce(broadcast_to({self.names[k]}, {shape}), {axis})"
