@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dnlcontrol.backends.by_identity import ByIdentity
 from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.minimise.preconditioner import Preconditioner
-from dnlcontrol.problem.by_identity import ByIdentity
 from dnlcontrol.results.solution import Solution
 
 

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 import torch.autograd.forward_ad as forward_ad
 
+from dnlcontrol.backends.adjoint.printed.printed_layers import Controls
 from dnlcontrol.backends.adjoint.printed.printed_passes import PrintedPasses
-from dnlcontrol.backends.adjoint.printed.printed_sweep import Controls, Passage
+from dnlcontrol.backends.adjoint.printed.printed_sweep import Passage
 from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
@@ -96,7 +97,7 @@ class Swept(ABC):
     sweep: Sweep
     lagrangian: Lagrangian
     vectors: Vectors
-    kept: dict[str, Kept] = field(default_factory=dict)
+    kept: dict[str, KeptPassages] = field(default_factory=dict)
 
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """L and dL/dw (size,)."""
@@ -256,7 +257,8 @@ class Printed(Swept):
         product: Flat = np.zeros(self.sweep.space.size)
         u, du, out = (self._controls(v) for v in (w, d, product))
         for data, at in zip(self.sweep.chunks, passages, strict=True):
-            self._passes.add_product(u, du, at, data.index, multipliers, out)
+            terms = self._passes.terms.of(data.index, multipliers)
+            self._passes.add_product(u, du, at, terms, out)
         return product
 
     def pull(
@@ -265,7 +267,8 @@ class Printed(Swept):
         """One chunk forward and backward."""
         passes = self._passes
         views = passes.controls(u), passes.controls(out)
-        value, at = passes.pulled(views[0], data.free, data.index, multipliers, views[1])
+        terms = passes.terms.of(data.index, multipliers)
+        value, at = passes.pulled(views[0], data.free, terms, views[1])
         total = torch.tensor(value, dtype=torch.float64)
         if not costates:
             return total, None
@@ -291,16 +294,16 @@ class Printed(Swept):
         u = self._controls(w)
         out = self._controls(np.zeros(self.sweep.space.size) if g is None else g)
         found = [
-            self._passes.pulled(u, data.free, data.index, multipliers, out)
+            self._passes.pulled(u, data.free, self._passes.terms.of(data.index, multipliers), out)
             for data in self.sweep.chunks
         ]
         value, passages = sum(v for v, _ in found), [at for _, at in found]
-        self.kept["passages"] = Kept(np.array(w, dtype=float), multipliers, value, passages)
+        self.kept["passages"] = KeptPassages(np.array(w, dtype=float), multipliers, value, passages)
         return value, passages
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptPassages:
     """What passed at one control with one set of multipliers."""
 
     w: Flat

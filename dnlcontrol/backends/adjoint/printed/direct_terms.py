@@ -22,7 +22,7 @@ from dnlcontrol.backends.adjoint.printed.node_map import (
     control,
 )
 from dnlcontrol.backends.adjoint.printed.printed_formulas import PrintedFormulas
-from dnlcontrol.backends.adjoint.printed.printed_sweep import Controls, stacked
+from dnlcontrol.backends.adjoint.printed.printed_layers import Controls, stacked
 from dnlcontrol.discretisation.constraint_rows import RowBlock
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.minimise.multipliers import Multipliers
@@ -34,7 +34,8 @@ Weighing = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray | float]]
 """p of a term's values: Σ p(c), p'(c) and p''(c)."""
 
 
-class Term:
+@dataclass(frozen=True, eq=False)
+class DirectTerm:
     """One formula, or the states themselves, at the layers where it stands.
 
     Parameters
@@ -45,21 +46,19 @@ class Term:
     weigh : what the Lagrangian makes of its values.
     """
 
-    def __init__(
-        self,
-        terms: DirectTerms,
-        kind: str,
-        map: NodeMap | None,
-        samples: Sampled,
-        target: np.ndarray | None,
-        weigh: Weighing,
-    ) -> None:
-        self.terms, self.kind, self.map = terms, kind, map
-        self.samples, self.target, self.weigh = samples, target, weigh
-        self.states = {
-            "terminal": slice(terms.depth, None),
-            "state": slice(1, None),
-        }.get(kind, slice(terms.side))
+    terms: DirectTerms
+    kind: str
+    map: NodeMap | None
+    samples: Sampled
+    target: np.ndarray | None
+    weigh: Weighing
+
+    @property
+    def states(self) -> slice:
+        """The layers whose states it reads."""
+        if self.kind == "state":
+            return slice(1, None)
+        return slice(self.terms.depth, None) if self.kind == "terminal" else slice(self.terms.side)
 
     def _seen(self, x: np.ndarray) -> np.ndarray:
         """The states that the term reads, (entries, layers, samples)."""
@@ -86,7 +85,7 @@ class Term:
         if self.map is None:
             return self._seen(x)
         n = self._seen(x).shape[2]
-        return self._over_layers(self.map.value(self.terms.side, n, self.arguments(x, u)), n)
+        return self._over_layers(self.map.value((self.terms.side, n), self.arguments(x, u)), n)
 
     def tangent(self, x: np.ndarray, u: Controls, dx: np.ndarray, du: Controls) -> np.ndarray:
         """δc, (entries, layers, samples)."""
@@ -94,7 +93,7 @@ class Term:
             return self._seen(dx)
         n = self._seen(x).shape[2]
         at, along = self.arguments(x, u), self.arguments(dx, du)
-        return self._over_layers(self.map.tangent(self.terms.side, n, at, along), n)
+        return self._over_layers(self.map.tangent((self.terms.side, n), at, along), n)
 
     def _over_layers(self, entries: Values, n: int) -> np.ndarray:
         if self.kind == "terminal":
@@ -121,19 +120,23 @@ class Term:
             self._to_states(direct, [*c])
             return
         n = c.shape[2]
-        parts = self.map.pull(self.terms.side, n, self.arguments(x, u), self._at_nodes(c))
+        parts = self.map.pull((self.terms.side, n), self.arguments(x, u), self._at_nodes(c))
         self._give(parts, direct, out)
 
     def second(
-        self, at: Point, along: Point, c: np.ndarray, change: np.ndarray, into: Point
+        self,
+        at: StatesAndControls,
+        along: StatesAndControls,
+        c: np.ndarray,
+        change: np.ndarray,
+        into: StatesAndControls,
     ) -> None:
         """Adds the derivative of :meth:`pull` along a change of (x, u) and of the cotangent."""
         if self.map is None:
             self._to_states(into.x, [*change])
             return
         parts = self.map.second(
-            self.terms.side,
-            c.shape[2],
+            (self.terms.side, c.shape[2]),
             self.arguments(at.x, at.u),
             cotangent=self._at_nodes(c),
             along=self.arguments(along.x, along.u),
@@ -158,7 +161,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Point:
+class StatesAndControls:
     """States (L+1, entries, n) and controls, or derivatives in them."""
 
     x: np.ndarray
@@ -169,12 +172,13 @@ class DirectTerms:
     """The Lagrangian of the samples of one chunk, with its derivatives in (x, u)."""
 
     def __init__(self, discrete: DiscreteProblem, maps: PrintedFormulas) -> None:
-        self.maps, self.problem, self.rows = maps, discrete.problem, discrete.rows
+        self.maps, self.problem = maps, discrete.problem
+        self.rows, self.nodes = discrete.rows, discrete.grid.nodes
         self.layouts = {b.name: b.layout for b in discrete.space}
-        self.side, self.depth, self.nodes = discrete.grid.side, discrete.depth, discrete.grid.nodes
+        self.side, self.depth = discrete.grid.side, discrete.depth
         self.weights = discrete.grid.running_weights[discrete.grid.path]
 
-    def of(self, index: slice, multipliers: Multipliers | None) -> list[Term]:
+    def of(self, index: slice, multipliers: Multipliers | None) -> list[DirectTerm]:
         """The terms of a chunk."""
         p, share = self.problem, 1.0 / self.problem.samples
         held = multipliers if multipliers is not None and self.rows.size else None
@@ -186,10 +190,10 @@ class DirectTerms:
             if map_ is not None and cost is not None:
                 target = _rows_of(cost.target, index)
                 weigh = _weighed(share if held is None else held.cost * share)
-                found.append(Term(self, kind, map_, slice(None), target, weigh))
+                found.append(DirectTerm(self, kind, map_, slice(None), target, weigh))
         return found if held is None else found + self._constraints(index, held)
 
-    def _constraints(self, index: slice, multipliers: Multipliers) -> list[Term]:
+    def _constraints(self, index: slice, multipliers: Multipliers) -> list[DirectTerm]:
         found = []
         for block, map_ in zip(self.rows.blocks, self.maps.rows, strict=True):
             here = np.flatnonzero((block.samples >= index.start) & (block.samples < index.stop))
@@ -200,7 +204,7 @@ class DirectTerms:
             samples: Sampled = slice(None) if everyone else chosen
             target = _rows_of(block.constraint.target, block.samples[here])
             weigh = self._penalised(block, here, multipliers)
-            found.append(Term(self, block.constraint.kind, map_, samples, target, weigh))
+            found.append(DirectTerm(self, block.constraint.kind, map_, samples, target, weigh))
         return found
 
     def _penalised(self, block: RowBlock, here: np.ndarray, multipliers: Multipliers) -> Weighing:
@@ -224,12 +228,12 @@ class DirectTerms:
         return penalty
 
     # -- what the sweep asks for -----------------------------------------------------------------
-    def value(self, terms: list[Term], x: np.ndarray, u: Controls) -> float:
+    def value(self, terms: list[DirectTerm], x: np.ndarray, u: Controls) -> float:
         """L."""
         return sum(term.weigh(term.value(x, u))[0] for term in terms)
 
     def pull(
-        self, terms: list[Term], x: np.ndarray, u: Controls, out: Controls
+        self, terms: list[DirectTerm], x: np.ndarray, u: Controls, out: Controls
     ) -> tuple[float, np.ndarray]:
         """L and ∂L/∂x (L+1, entries, n); adds ∂L/∂u into ``out``."""
         direct, total = np.zeros_like(x), 0.0
@@ -239,13 +243,19 @@ class DirectTerms:
             total += value
         return total, direct
 
-    def second(self, terms: list[Term], at: Point, along: Point, out: Controls) -> np.ndarray:
+    def second(
+        self,
+        terms: list[DirectTerm],
+        at: StatesAndControls,
+        along: StatesAndControls,
+        out: Controls,
+    ) -> np.ndarray:
         """The derivative of :meth:`pull` along a change of (x, u)."""
         direct = np.zeros_like(at.x)
         for term in terms:
             _, c, curvature = term.weigh(term.value(at.x, at.u))
             change = curvature * term.tangent(at.x, at.u, along.x, along.u)
-            term.second(at, along, c, change, Point(direct, out))
+            term.second(at, along, c, change, StatesAndControls(direct, out))
         return direct
 
 

@@ -22,6 +22,12 @@ from dnlcontrol.backends.adjoint.printed.source import Entries, Extent, Values, 
 from dnlcontrol.backends.traced_formula import TracedFormula
 from dnlcontrol.problem.formula import Formula
 
+# the arguments that no control moves
+DATA = ("t", "s", "g", "target")
+
+Size = tuple[int, int]
+"""m and n, the numbers of layers and samples."""
+
 Named = Mapping[str, Entries]
 """The arguments of a formula, of ``u`` and ``c`` each control, by name."""
 
@@ -40,7 +46,7 @@ class Argument:
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedFunction:
     """A printed function, and the number of its instructions."""
 
     instructions: int
@@ -55,7 +61,6 @@ class NodeMap:
     horizon, fixed : of the comparison with NumPy, see :class:`TracedFormula`.
     axes : "mn", or "n" where it is called at one layer at a time.
     extents : of the entries of each argument and control that the formula takes.
-    data : the arguments that are not differentiated.
 
     Raises
     ------
@@ -69,20 +74,19 @@ class NodeMap:
         fixed: Mapping[str, np.ndarray],
         axes: Extent,
         extents: Mapping[str, Extent],
-        data: Sequence[str] = ("t", "s", "g", "target"),
     ) -> None:
         self.formula, self.axes = formula, axes
         traced = TracedFormula(formula, horizon, fixed).function
         symbols = traced.sx_in()
         names = taken(formula)
         self.arguments = [
-            Argument(name, symbol, extents[name], name not in data)
+            Argument(name, symbol, extents[name], name not in DATA)
             for name, symbol in zip(names, symbols, strict=True)
         ]
         self.moving = [a for a in self.arguments if a.differentiated]
         self.expression = traced(*symbols)
         self.outputs = int(self.expression.numel())
-        self._jacobians: dict[str, Printed] = {}
+        self._jacobians: dict[str, PrintedFunction] = {}
 
     # -- graphs ----------------------------------------------------------------------------------
     @cached_property
@@ -104,31 +108,33 @@ class NodeMap:
         arguments: Sequence[tuple[ca.SX, Extent]],
         values: Sequence[ca.SX],
         summed: Sequence[Extent | None],
-    ) -> Printed:
+    ) -> PrintedFunction:
         symbols = [*(a.symbol for a in self.arguments), *(s for s, _ in arguments)]
         extents = [*(a.extent for a in self.arguments), *(e for _, e in arguments)]
         dense = [ca.densify(value) for value in ca.cse(list(values))]
         function = ca.Function(name, symbols, dense)
-        return Printed(function.n_instructions(), printed(function, self.axes, extents, summed))
+        return PrintedFunction(
+            function.n_instructions(), printed(function, self.axes, extents, summed)
+        )
 
     # -- printed when first asked for ------------------------------------------------------------
     @cached_property
-    def _value(self) -> Printed:
+    def _value(self) -> PrintedFunction:
         return self._printed("value", [], [self.expression], [None])
 
     @cached_property
-    def _pull(self) -> Printed:
+    def _pull(self) -> PrintedFunction:
         summed = [a.extent for a in self.moving]
         return self._printed("pull", [(self._cotangent, self.axes)], self._pulled, summed)
 
     @cached_property
-    def _tangent(self) -> Printed:
+    def _tangent(self) -> PrintedFunction:
         steps = self._steps()
         value = _along(self.expression, [a.symbol for a in self.moving], steps)
         return self._printed("tangent", self._with_extents(steps), [value], [None])
 
     @cached_property
-    def _second(self) -> Printed:
+    def _second(self) -> PrintedFunction:
         steps, change = self._steps(), ca.SX.sym("dc", self.outputs)
         at = [*(a.symbol for a in self.moving), self._cotangent]
         flat = ca.vertcat(*self._pulled) if self.moving else ca.SX(0, 1)
@@ -143,7 +149,7 @@ class NodeMap:
     def _with_extents(self, steps: Sequence[ca.SX]) -> list[tuple[ca.SX, Extent]]:
         return [(step, a.extent) for step, a in zip(steps, self.moving, strict=True)]
 
-    def _jacobian(self, name: str) -> Printed:
+    def _jacobian(self, name: str) -> PrintedFunction:
         if name not in self._jacobians:
             symbol = next(a.symbol for a in self.moving if a.name == name)
             rows = ca.vec(ca.densify(ca.jacobian(self.expression, symbol)).T)
@@ -156,25 +162,25 @@ class NodeMap:
         return self._pull.instructions
 
     # -- calls -----------------------------------------------------------------------------------
-    def value(self, m: int, n: int, at: Named) -> Values:
+    def value(self, size: Size, at: Named) -> Values:
         """f: an array for each entry, of its own extent."""
-        return self._value.call(m, n, *self._given(at))[0]
+        return self._value.call(*size, *self._given(at))[0]
 
-    def pull(self, m: int, n: int, at: Named, cotangent: Entries) -> Parts:
+    def pull(self, size: Size, at: Named, cotangent: Entries) -> Parts:
         """Cotangents of the arguments from those of the values, (m, n) or (n,) for each entry."""
-        return self._named(self._pull.call(m, n, *self._given(at), cotangent))
+        return self._named(self._pull.call(*size, *self._given(at), cotangent))
 
-    def tangent(self, m: int, n: int, at: Named, along: Named) -> Values:
+    def tangent(self, size: Size, at: Named, along: Named) -> Values:
         """δf from the changes of the arguments."""
         steps = (along[a.name] for a in self.moving)
-        return self._tangent.call(m, n, *self._given(at), *steps)[0]
+        return self._tangent.call(*size, *self._given(at), *steps)[0]
 
     def second(
-        self, m: int, n: int, at: Named, cotangent: Entries, along: Named, change: Entries
+        self, size: Size, at: Named, cotangent: Entries, along: Named, change: Entries
     ) -> Parts:
         """The derivative of :meth:`pull` along a change of arguments and of cotangents."""
         steps = (along[a.name] for a in self.moving)
-        return self._named(self._second.call(m, n, *self._given(at), cotangent, *steps, change))
+        return self._named(self._second.call(*size, *self._given(at), cotangent, *steps, change))
 
     def jacobian(self, n: int, at: Named, name: str) -> np.ndarray:
         """∂f/∂y at one layer, (n, entries of f, entries of y)."""

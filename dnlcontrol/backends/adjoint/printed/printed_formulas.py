@@ -9,7 +9,7 @@ import numpy as np
 
 from dnlcontrol.backends.adjoint.printed.node_map import NodeMap, control
 from dnlcontrol.backends.adjoint.printed.source import NotPrintable
-from dnlcontrol.problem.by_identity import ByIdentity
+from dnlcontrol.backends.by_identity import ByIdentity
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.formula import Formula
 from dnlcontrol.problem.losses import Cost

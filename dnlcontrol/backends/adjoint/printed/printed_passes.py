@@ -7,12 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from dnlcontrol.backends.adjoint.printed.direct_terms import DirectTerms, Point
+from dnlcontrol.backends.adjoint.printed.direct_terms import (
+    DirectTerm,
+    DirectTerms,
+    StatesAndControls,
+)
 from dnlcontrol.backends.adjoint.printed.printed_formulas import PrintedFormulas
-from dnlcontrol.backends.adjoint.printed.printed_sweep import Controls, Passage, PrintedSweep
+from dnlcontrol.backends.adjoint.printed.printed_layers import Controls
+from dnlcontrol.backends.adjoint.printed.printed_sweep import Passage, PrintedSweep
 from dnlcontrol.backends.adjoint.printed.printed_tangent import PrintedTangent
 from dnlcontrol.discretisation.discrete import DiscreteProblem
-from dnlcontrol.minimise.multipliers import Multipliers
 
 Tensor = torch.Tensor
 
@@ -50,37 +54,23 @@ class PrintedPasses:
         return _tensor(rows, self.problem.integral_shape)
 
     def pulled(
-        self,
-        u: Controls,
-        free: Tensor,
-        index: slice,
-        multipliers: Multipliers | None,
-        out: Controls,
+        self, u: Controls, free: Tensor, terms: list[DirectTerm], out: Controls
     ) -> tuple[float, Passage]:
         """The Lagrangian's share of a chunk, and what passed; adds its gradient into ``out``."""
         at = self.forward(u, free)
         with np.errstate(all="ignore"):
-            terms = self.terms.of(index, multipliers)
             value, direct = self.terms.pull(terms, at.states, u, out)
             self.sweep.pull_back(u, at, direct, out)
         return value, at
 
     def add_product(
-        self,
-        u: Controls,
-        du: Controls,
-        at: Passage,
-        index: slice,
-        multipliers: Multipliers | None,
-        out: Controls,
+        self, u: Controls, du: Controls, at: Passage, terms: list[DirectTerm], out: Controls
     ) -> None:
         """Adds a chunk's share of the Hessian product with δu into ``out``."""
         with np.errstate(all="ignore"):
             tangent = PrintedTangent(self.sweep, u, du, at)
-            dx = tangent.forward()
-            terms = self.terms.of(index, multipliers)
-            direct = self.terms.second(terms, Point(at.states, u), Point(dx, du), out)
-            tangent.pull_back(direct, out)
+            here, along = StatesAndControls(at.states, u), StatesAndControls(tangent.forward(), du)
+            tangent.pull_back(self.terms.second(terms, here, along, out), out)
 
 
 def _tensor(rows: np.ndarray, shape: tuple[int, ...]) -> Tensor:

@@ -6,10 +6,9 @@ state before (stage_root.py).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from dnlcontrol.backends.adjoint.printed.printed_layers import Controls, PrintedLayers
 from dnlcontrol.discretisation.stage_root import (
     chosen,
     continued_root,
@@ -18,9 +17,6 @@ from dnlcontrol.discretisation.stage_root import (
     solved,
     unsettled,
 )
-
-if TYPE_CHECKING:
-    from dnlcontrol.backends.adjoint.printed.printed_sweep import Controls, PrintedSweep
 
 # Newton's method doubles its digits once it is close; more means that the stage has no root nearby
 NEWTON_STEPS = 50
@@ -35,16 +31,17 @@ class PrintedStage:
     """The equation at layer l for n samples; states are (entries, n), rows (n, entries)."""
 
     def __init__(
-        self, sweep: PrintedSweep, u: Controls, l: int, g: np.ndarray, z: np.ndarray
+        self, sweep: PrintedLayers, u: Controls, l: int, g: np.ndarray, z: np.ndarray
     ) -> None:
-        self.sweep, self.u, self.l = sweep, u, l
+        self.sweep, self.u = sweep, u
+        self.l = l
         self.g, self.z = g, z
 
     def integral(self, x: np.ndarray) -> np.ndarray:
         """ζ = z + d k(t, t, F(x), w), (entries, n)."""
         sweep, n = self.sweep, x.shape[-1]
         y = sweep.source(self.u, self.l, x)
-        values = sweep.maps.kernel.value(1, n, sweep.column(self.u, self.l, y, own=True))
+        values = sweep.maps.kernel.value((1, n), sweep.column(self.u, self.l, y, own=True))
         found = self.z.copy()[None]
         for i, entry in enumerate(values):
             found[:, i] += sweep.own[self.l] * entry
@@ -58,7 +55,8 @@ class PrintedStage:
 
     def slope(self, x: np.ndarray, zeta: np.ndarray) -> np.ndarray:
         """I - d G_z k_y F_x, (n, d, d)."""
-        sweep, maps, n = self.sweep, self.sweep.maps, x.shape[-1]
+        sweep, n = self.sweep, x.shape[-1]
+        maps = sweep.maps
         y = sweep.source(self.u, self.l, x)
         at = sweep.column(self.u, self.l, y, own=True)
         through = sweep.own[self.l] * maps.kernel.jacobian(n, at, "y")

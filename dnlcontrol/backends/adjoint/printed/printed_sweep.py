@@ -10,19 +10,13 @@ I - G_z d_l k_y F_x (implicit_layer of printed_stage.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.printed.node_map import Entries, NodeMap, Parts, control
-from dnlcontrol.backends.adjoint.printed.printed_formulas import PrintedFormulas
+from dnlcontrol.backends.adjoint.printed.node_map import Parts
+from dnlcontrol.backends.adjoint.printed.printed_layers import Controls, PrintedLayers, add, put
 from dnlcontrol.backends.adjoint.printed.printed_stage import PrintedStage
-from dnlcontrol.backends.adjoint.printed.source import Values
-from dnlcontrol.discretisation.discrete import DiscreteProblem
-
-Controls = Mapping[str, np.ndarray]
-"""name -> (sites, entries of one sample)."""
 
 
 def _nothing() -> np.ndarray:
@@ -65,69 +59,8 @@ class Passage:
         return free
 
 
-class PrintedSweep:
-    """Forward, backward, tangent and second-order passes of one discrete problem."""
-
-    def __init__(self, discrete: DiscreteProblem, maps: PrintedFormulas) -> None:
-        self.maps, self.problem = maps, discrete.problem
-        self.grid, self.depth = discrete.grid, discrete.depth
-        self.nodes = discrete.grid.nodes
-        self.times = self.nodes[None, :, None]
-        # numbers of Python's: one is taken from each for every column
-        self.later, self.own = discrete.grid.later.tolist(), discrete.grid.own.tolist()
-        self.markov = discrete.problem.markov
-        self.layouts = {b.name: b.layout for b in discrete.space}
-
-    # -- arguments of the formulas ---------------------------------------------------------------
-    def rows(self, s: int) -> slice:
-        """The later layers that column s reaches directly."""
-        return slice(s + 1, s + 2 if self.markov else self.depth + 1)
-
-    def shared(self, map_: NodeMap | None, u: Controls, l: int) -> dict[str, Entries]:
-        """The path controls at l and the constants that a formula reads, a number an entry."""
-        if map_ is None:
-            return {}
-        return {
-            control(k): u[k][l if layout.on == "t" else 0]
-            for k, layout in self.layouts.items()
-            if k in map_.formula.reads and layout.on != "ts"
-        }
-
-    def column(self, u: Controls, s: int, y: Entries, own: bool = False) -> dict[str, Entries]:
-        """What the kernel takes in column s, or at the pair (s, s)."""
-        rows = slice(s, s + 1) if own else self.rows(s)
-        at: dict[str, Entries] = {
-            "t": self.times[:, rows],
-            "s": self.nodes[s : s + 1],
-            "y": y,
-            **self.shared(self.maps.kernel, u, s),
-        }
-        for k, layout in self.layouts.items():
-            if layout.on == "ts" and k in self.maps.kernel.formula.reads:
-                sites = layout.own(s) if own else layout.later(s)
-                at[control(k)] = u[k][sites].T[:, :, None]
-        return at
-
-    def source_arguments(self, u: Controls, s: int, x: np.ndarray) -> dict[str, Entries]:
-        return {"s": self.nodes[s : s + 1], "x": x, **self.shared(self.maps.feature, u, s)}
-
-    def outer_arguments(self, u: Controls, l: int, g: Entries, z: Entries) -> dict[str, Entries]:
-        t = self.nodes[l : l + 1]
-        return {"t": t, "g": g, "z": z, **self.shared(self.maps.outer, u, l)}
-
-    def source(self, u: Controls, s: int, x: np.ndarray) -> np.ndarray:
-        """y^s = F(t_s, x, v^s), (entries, n)."""
-        if self.maps.feature is None:
-            return x
-        n = x.shape[-1]
-        return stacked(self.maps.feature.value(1, n, self.source_arguments(u, s, x)), n)
-
-    def outer(self, u: Controls, l: int, g: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """G(t_l, g, z, v^l), (entries, n)."""
-        if self.maps.outer is None:
-            return np.asarray(g + z)
-        n = z.shape[-1]
-        return stacked(self.maps.outer.value(1, n, self.outer_arguments(u, l, g, z)), n)
+class PrintedSweep(PrintedLayers):
+    """Both passes of one discrete problem; their tangents are in printed_tangent.py."""
 
     def stage(self, u: Controls, at: Passage, l: int) -> PrintedStage:
         """x = G(t_l, g, z + d_l k(t_l, t_l, F(x), w), v) as an equation in x."""
@@ -136,7 +69,8 @@ class PrintedSweep:
     # -- forward ---------------------------------------------------------------------------------
     def forward(self, u: Controls, free: np.ndarray) -> Passage:
         """States of one chunk, free (L+1 or 1, entries, n)."""
-        p, n, layers = self.problem, free.shape[-1], self.depth + 1
+        p, n = self.problem, free.shape[-1]
+        layers = self.depth + 1
         x = np.zeros((layers, _entries(p.state_shape), n))
         z = np.zeros((layers, _entries(p.integral_shape), n))
         y = x if self.maps.feature is None else np.zeros((layers, _entries(p.feature_shape), n))
@@ -171,7 +105,7 @@ class PrintedSweep:
         """Column s into the z of later layers."""
         later = at.earlier[self.rows(s)]
         arguments = self.column(u, s, at.sources[s])
-        add(later, self.maps.kernel.value(len(later), at.samples, arguments), self.later[s])
+        add(later, self.maps.kernel.value((len(later), at.samples), arguments), self.later[s])
         if self.markov:
             at.earlier[s + 1] += at.earlier[s]
 
@@ -195,7 +129,7 @@ class PrintedSweep:
     def _pull_column(self, u: Controls, at: Passage, s: int, out: Controls) -> None:
         """Column s: ȳ^s and the share of λ^s from the z̄ of later layers."""
         weight, c = self.later[s], np.moveaxis(at.cotangents[self.rows(s)], 1, 0)
-        parts = self.maps.kernel.pull(c.shape[1], at.samples, self.column(u, s, at.sources[s]), c)
+        parts = self.maps.kernel.pull((c.shape[1], at.samples), self.column(u, s, at.sources[s]), c)
         put(at.pulled[s], parts.pop("y", []), weight)
         self.give(out, parts, s, weight)
         at.costates[s] += self._pull_source(u, at, s, at.pulled[s], out)
@@ -207,7 +141,7 @@ class PrintedSweep:
         feature = self.maps.feature
         if feature is None:
             return ybar
-        parts = feature.pull(1, at.samples, self.source_arguments(u, s, at.states[s]), ybar)
+        parts = feature.pull((1, at.samples), self.source_arguments(u, s, at.states[s]), ybar)
         xbar = np.zeros_like(at.states[s])
         put(xbar, parts.pop("x", []))
         self.give(out, parts, s)
@@ -220,13 +154,13 @@ class PrintedSweep:
             zbar[...] = lam
         else:
             args = self.outer_arguments(u, l, at.free_at(l), at.integrals[l])
-            parts = self.maps.outer.pull(1, at.samples, args, lam)
+            parts = self.maps.outer.pull((1, at.samples), args, lam)
             put(zbar, parts.pop("z", []))
             self.give(out, parts, l)
         if self.own[l]:
             weight = self.own[l]
             args = self.column(u, l, at.sources[l], own=True)
-            parts = self.maps.kernel.pull(1, at.samples, args, zbar[:, None])
+            parts = self.maps.kernel.pull((1, at.samples), args, zbar[:, None])
             ybar = np.zeros_like(at.sources[l])
             put(ybar, parts.pop("y", []), weight)
             self.give(out, parts, l, weight, own=True)
@@ -246,27 +180,6 @@ class PrintedSweep:
             for i, entry in enumerate(entries):
                 if entry is not None:
                     target[i] += weight * entry
-
-
-def stacked(entries: Values, n: int) -> np.ndarray:
-    """The entries of a value over samples as one array, (entries, n)."""
-    found = np.zeros((len(entries), n))
-    put(found, entries)
-    return found
-
-
-def put(into: np.ndarray, entries: Values, weight: float = 1.0) -> None:
-    """Write ``weight`` times the entries into the rows of an array (entries, n) of zeros."""
-    for row, entry in zip(into, entries, strict=False):
-        if entry is not None:
-            np.multiply(entry, weight, out=row)
-
-
-def add(later: np.ndarray, entries: Values, weight: float) -> None:
-    """Add ``weight`` times the entries, over layers and samples, to (m, entries, n)."""
-    for i, entry in enumerate(entries):
-        if entry is not None:
-            later[:, i] += weight * entry
 
 
 def _entries(shape: tuple[int, ...]) -> int:

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnlcontrol.backends.adjoint.printed.printed_sweep import (
-    Controls,
-    Passage,
-    PrintedSweep,
-    add,
-    put,
-    stacked,
-)
+from dnlcontrol.backends.adjoint.printed.printed_layers import Controls, add, put, stacked
+from dnlcontrol.backends.adjoint.printed.printed_sweep import Passage, PrintedSweep
 from dnlcontrol.backends.adjoint.printed.source import Values
 
 
@@ -24,7 +18,8 @@ class PrintedTangent:
     """
 
     def __init__(self, sweep: PrintedSweep, u: Controls, du: Controls, at: Passage) -> None:
-        self.sweep, self.u, self.du, self.at = sweep, u, du, at
+        self.sweep, self.at = sweep, at
+        self.u, self.du = u, du
         self.maps, self.n = sweep.maps, at.samples
         x, z = np.zeros_like(at.states), np.zeros_like(at.earlier)
         y = x if at.sources is at.states else np.zeros_like(at.sources)
@@ -60,7 +55,7 @@ class PrintedTangent:
         sweep = self.sweep
         at = sweep.column(self.u, l, self.at.sources[l], own)
         rows = 1 if own or sweep.markov else sweep.depth - l
-        return self.maps.kernel.tangent(rows, self.n, at, sweep.column(self.du, l, dy, own))
+        return self.maps.kernel.tangent((rows, self.n), at, sweep.column(self.du, l, dy, own))
 
     def _own(self, l: int, dx: np.ndarray) -> np.ndarray:
         """d_l δk(t_l, t_l, ...), (entries, n)."""
@@ -73,14 +68,14 @@ class PrintedTangent:
             return dx
         args = self.sweep.source_arguments(self.u, l, self.at.states[l])
         along = self.sweep.source_arguments(self.du, l, dx)
-        return stacked(self.maps.feature.tangent(1, self.n, args, along), self.n)
+        return stacked(self.maps.feature.tangent((1, self.n), args, along), self.n)
 
     def _outer(self, l: int, dz: np.ndarray) -> np.ndarray:
         if self.maps.outer is None:
             return dz.copy()
         args = self.sweep.outer_arguments(self.u, l, self.at.free_at(l), self.at.integrals[l])
         along = self.sweep.outer_arguments(self.du, l, self.at.free_at(l), dz)
-        return stacked(self.maps.outer.tangent(1, self.n, args, along), self.n)
+        return stacked(self.maps.outer.tangent((1, self.n), args, along), self.n)
 
     # -- backward --------------------------------------------------------------------------------
     def pull_back(self, direct: np.ndarray, out: Controls) -> None:
@@ -106,24 +101,17 @@ class PrintedTangent:
 
     def _pull_column(self, s: int, zbar: np.ndarray, out: Controls) -> np.ndarray:
         """δȳ^s from the later layers."""
-        rows, weight = self.sweep.rows(s), self.sweep.later[s]
+        rows = self.sweep.rows(s)
         c, change = (np.moveaxis(a[rows], 1, 0) for a in (self.at.cotangents, zbar))
-        return self._pull_kernel(s, c, change, weight, own=False, out=out)
+        return self._pull_kernel(s, c, change, own=False, out=out)
 
     def _pull_kernel(
-        self,
-        s: int,
-        c: np.ndarray,
-        change: np.ndarray,
-        weight: float,
-        *,
-        own: bool,
-        out: Controls | None,
+        self, s: int, c: np.ndarray, change: np.ndarray, *, own: bool, out: Controls | None
     ) -> np.ndarray:
         """The change of weight k_yᵀ c, (entries of y, n); c and its change (entries, m, n)."""
+        weight = self._weight(s, own)
         parts = self.maps.kernel.second(
-            c.shape[1],
-            self.n,
+            (c.shape[1], self.n),
             self.sweep.column(self.u, s, self.at.sources[s], own),
             cotangent=c,
             along=self.sweep.column(self.du, s, self.change.sources[s], own),
@@ -135,13 +123,17 @@ class PrintedTangent:
             self.sweep.give(out, parts, s, weight, own=own)
         return ybar
 
+    def _weight(self, s: int, own: bool) -> float:
+        """d_s of the layer's own source, or c_s of later layers."""
+        return self.sweep.own[s] if own else self.sweep.later[s]
+
     def _pull_own(self, l: int, zbar: np.ndarray, out: Controls | None) -> np.ndarray:
         """The change of d_l F_xᵀ k_yᵀ z̄^l for a change of z̄^l, (entries of x, n)."""
-        weight, c = self.sweep.own[l], self.at.layer_cotangents[l][:, None]
+        c = self.at.layer_cotangents[l][:, None]
         at = self.sweep.column(self.u, l, self.at.sources[l], own=True)
         pulled = np.zeros_like(self.at.sources[l])
-        put(pulled, self.maps.kernel.pull(1, self.n, at, c).get("y", []), weight)
-        change = self._pull_kernel(l, c, zbar[:, None], weight, own=True, out=out)
+        put(pulled, self.maps.kernel.pull((1, self.n), at, c).get("y", []), self.sweep.own[l])
+        change = self._pull_kernel(l, c, zbar[:, None], own=True, out=out)
         return self._pull_source(l, pulled, change, out)
 
     def _pull_source(
@@ -151,8 +143,7 @@ class PrintedTangent:
         if self.maps.feature is None:
             return change
         parts = self.maps.feature.second(
-            1,
-            self.n,
+            (1, self.n),
             self.sweep.source_arguments(self.u, s, self.at.states[s]),
             cotangent=ybar,
             along=self.sweep.source_arguments(self.du, s, self.change.states[s]),
@@ -170,8 +161,7 @@ class PrintedTangent:
             return change.copy()
         g, d = self.at.free_at(l), self.change
         parts = self.maps.outer.second(
-            1,
-            self.n,
+            (1, self.n),
             self.sweep.outer_arguments(self.u, l, g, self.at.integrals[l]),
             cotangent=self.at.costates[l],
             along=self.sweep.outer_arguments(self.du, l, g, d.integrals[l]),

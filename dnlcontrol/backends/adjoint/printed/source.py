@@ -102,13 +102,10 @@ def printed(
 ) -> Callable[..., list[Values]]:
     """``f(m, n, *arguments) -> [entries of each result]`` of a function of dense columns.
 
-    Parameters
-    ----------
-    axes : "mn", or "n" for a function that is called for samples alone.
-    extents : of each argument's entries.
-    results : for each result None, where its entries are wanted as they are, or the extent that
-        they are summed to: over those of ``axes`` that it does not have. An entry that is 0 then is
-        None.
+    ``axes`` is "mn", or "n" for a function that is called for samples alone, ``extents`` that of
+    each argument's entries. ``results`` says of each result None, where its entries are wanted as
+    they are, or the extent that they are summed to: over those of ``axes`` that it does not have.
+    An entry that is 0 then is None.
 
     Raises
     ------
@@ -154,7 +151,8 @@ class _Source:
         extents: Sequence[Extent],
         results: Sequence[Extent | None],
     ) -> None:
-        self.axes, self.results, self.arguments = axes, results, len(extents)
+        self.axes, self.results = axes, results
+        self.arguments = len(extents)
         self.graph = graph_of(function, extents, [wanted is None for wanted in results])
         self.names: dict[int, str] = {}
         self.products: dict[int, OuterProducts] = {}

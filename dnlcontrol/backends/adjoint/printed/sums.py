@@ -28,7 +28,7 @@ _DOTS = {
 
 
 @dataclass(frozen=True)
-class Term:
+class SumTerm:
     """± factors · Σ a, or ± factors · Σ a b."""
 
     sign: str
@@ -42,7 +42,7 @@ class Sum:
     """What a sum over ``over`` of one value comes down to."""
 
     over: Extent
-    terms: list[Term]
+    terms: list[SumTerm]
 
     @property
     def needs(self) -> list[int]:
@@ -56,48 +56,64 @@ class Sum:
 
 def sum_of(graph: Graph, k: int, over: Extent) -> Sum:
     """The sum over the axes ``over`` of the value k, which varies along all of them."""
-    found: list[Term] = []
-    open_: list[tuple[str, tuple[int, ...], int, int]] = [("+", (), k, 0)]
-    while open_:
-        sign, factors, k, shared = open_.pop()
-        instruction = graph[k]
-        apart = graph.uses[k] <= shared or graph.uses[k] == 0
+    apart = _Apart(graph, over)
+    apart.take(k)
+    return Sum(over, apart.found)
+
+
+@dataclass(frozen=True)
+class _Open:
+    """± factors · Σ k, not yet taken apart; k has so many uses within the sum itself."""
+
+    sign: str
+    factors: tuple[int, ...]
+    k: int
+    uses: int
+
+
+class _Apart:
+    """The work of :func:`sum_of`."""
+
+    def __init__(self, graph: Graph, over: Extent) -> None:
+        self.graph, self.over = graph, over
+        self.found: list[SumTerm] = []
+
+    def take(self, k: int) -> None:
+        """Take the sum of k apart."""
+        open_ = [_Open("+", (), k, 0)]
+        while open_:
+            open_ += self._step(open_.pop())
+
+    def _step(self, at: _Open) -> list[_Open]:
+        """What is to be taken apart further; else the term is found."""
+        instruction = self.graph[at.k]
         kind, of = instruction.op, instruction.operands
-        if not apart or not _varies(instruction.extent, over):
-            found.append(Term(sign, factors, k))
-        elif kind in (ca.OP_ADD, ca.OP_SUB) and all(_varies(graph[i].extent, over) for i in of):
-            other = sign if kind == ca.OP_ADD else _turned(sign)
-            open_ += [(sign, factors, of[0], 1), (other, factors, of[1], 1)]
-        elif kind == ca.OP_NEG:
-            open_.append((_turned(sign), factors, of[0], 1))
-        elif kind == ca.OP_MUL and of[0] != of[1]:
-            open_ += _product(graph, sign, factors, of, over, found)
-        else:
-            found.append(Term(sign, factors, k))
-    return Sum(over, found)
+        if self.graph.uses[at.k] <= at.uses and self._varies(at.k):
+            if kind in (ca.OP_ADD, ca.OP_SUB) and all(self._varies(i) for i in of):
+                other = at.sign if kind == ca.OP_ADD else _turned(at.sign)
+                return [_Open(at.sign, at.factors, of[0], 1), _Open(other, at.factors, of[1], 1)]
+            if kind == ca.OP_NEG:
+                return [_Open(_turned(at.sign), at.factors, of[0], 1)]
+            if kind == ca.OP_MUL and of[0] != of[1]:
+                return self._product(at, of)
+        self.found.append(SumTerm(at.sign, at.factors, at.k))
+        return []
 
+    def _product(self, at: _Open, of: tuple[int, ...]) -> list[_Open]:
+        """One factor stands before the sum, or the term is a product of two."""
+        for b, a in (of, of[::-1]):
+            if not set(self.graph[b].extent) & set(self.over) and self._varies(a):
+                return [_Open(at.sign, (*at.factors, b), a, 1)]
+        for a, b in (of, of[::-1]):
+            if (self.over, self.graph[a].extent, self.graph[b].extent) in _DOTS:
+                self.found.append(SumTerm(at.sign, at.factors, a, b))
+                return []
+        self.found.append(SumTerm(at.sign, at.factors, at.k))
+        return []
 
-def _product(
-    graph: Graph,
-    sign: str,
-    factors: tuple[int, ...],
-    of: tuple[int, ...],
-    over: Extent,
-    found: list[Term],
-) -> list[tuple[str, tuple[int, ...], int, int]]:
-    """A product's term is added to ``found``, unless one factor stands before the sum."""
-    for b, a in (of, of[::-1]):
-        if not set(graph[b].extent) & set(over) and _varies(graph[a].extent, over):
-            return [(sign, (*factors, b), a, 1)]
-    for a, b in (of, of[::-1]):
-        if (over, graph[a].extent, graph[b].extent) in _DOTS:
-            found.append(Term(sign, factors, a, b))
-            return []
-    raise AssertionError(f"no product for {over}: {[graph[i].extent for i in of]}")
-
-
-def _varies(extent: Extent, over: Extent) -> bool:
-    return set(over) <= set(extent)
+    def _varies(self, k: int) -> bool:
+        """Whether a value varies along every axis of the sum."""
+        return set(self.over) <= set(self.graph[k].extent)
 
 
 def _turned(sign: str) -> str:
@@ -110,7 +126,7 @@ def text_of(graph: Graph, total: Sum, names: dict[int, str]) -> str:
     return text.removeprefix("+ ")
 
 
-def _term(graph: Graph, term: Term, over: Extent, names: dict[int, str]) -> str:
+def _term(graph: Graph, term: SumTerm, over: Extent, names: dict[int, str]) -> str:
     extent = graph[term.a].extent
     if term.b is None:
         axis = {"m": "0", "n": str(extent.find("n")), "mn": "(0, 1)"}[over]

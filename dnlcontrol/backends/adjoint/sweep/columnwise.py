@@ -167,7 +167,7 @@ class Sweep:
         if self.chain is not None:
             found = self.chain.forward(u, data.free[0].T, fresh=True).states.transpose(1, 2)
             return found, found - data.free
-        if self.printed is not None and not differentiated(u):
+        if self.printed is not None and not differentiated(u.values()):
             return self.printed.states(u, data.free)
         n = data.free.shape[1]
         x, z = self._zeros(n, self.problem.state_shape), self._zeros(n, self.problem.integral_shape)

@@ -7,7 +7,7 @@ checked against the formula.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike
 from torch.func import vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from dnlcontrol.backends.by_identity import ByIdentity
 from dnlcontrol.checks import InputError
 from dnlcontrol.discretisation.discrete import DiscreteProblem
-from dnlcontrol.problem.by_identity import ByIdentity
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.engines import torch_engine
 from dnlcontrol.problem.formula import Formula, compare
@@ -38,9 +38,9 @@ def transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def differentiated(tensors: Tensors) -> bool:
-    """Whether a transform, tangents or a tape follow what is done with some tensors."""
-    taped = torch.is_grad_enabled() and any(v.requires_grad for v in tensors.values())
+def differentiated(tensors: Iterable[Tensor]) -> bool:
+    """Whether a transform, tangents or an outer tape follow what is done with some tensors."""
+    taped = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     return taped or forward_ad._current_level >= 0 or transformed()
 
 
@@ -51,9 +51,7 @@ def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, 
     tape, which does the same at a fraction of the cost for each call.
     """
     leaves, tree = tree_flatten(at)
-    # for second derivatives
-    recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
-    if recorded or forward_ad._current_level >= 0 or transformed():
+    if differentiated(leaves):
         # a union of pairs and, with has_aux, triples in torch's annotations
         return vjp(function, *at)[:2]
     with torch.enable_grad():

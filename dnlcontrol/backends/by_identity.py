@@ -17,6 +17,9 @@ class ByIdentity(Generic[Value]):
     def __init__(self) -> None:
         self._values: dict[int, Value] = {}
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def __contains__(self, key: object) -> bool:
         return id(key) in self._values
 
