@@ -95,6 +95,13 @@ def equation_of(problem: ControlProblem) -> Equation:
     )
 
 
+def constants_of_the_cost(problem: ControlProblem) -> list[str]:
+    """Constants between the final state and a cost of the user's own, as in a head."""
+    terminal, rest = problem.formulas.terminal, equation_of(problem).rest
+    constants = (k for k in rest if problem.controls[k].on == "const")
+    return [k for k in constants if terminal is not None and k in terminal.reads]
+
+
 def kept(equation: Equation) -> Kept:
     """The equation where pickle takes it; else a function whose name says why it does not.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,10 @@ from dnlcontrol.interop.traceable import export, traceable_formulas, write_onnx
 IMPLICIT = (
     "torch.compile: got layers of the rule 'trapezoid', which are implicit; allowed: a solution by "
     "the rule 'left' (call the module itself)"
+)
+HEADLESS = (
+    "to_onnx: the file ends with x^L, without the loss's head; head=True adds it, head=False says "
+    "that it is not wanted"
 )
 REBUILT = ("discrete", "problem", "_vectorised", "_key")  # not pickled
 
@@ -154,12 +159,19 @@ class Network(torch.nn.Module):
         """What calling the network gives, as an exported program with a free number of samples."""
         return export(self._copy(traceable=True), self.problem.state_shape)
 
-    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+    def to_onnx(self, path: str | os.PathLike[str], head: bool | None = None) -> None:
         """What calling the network gives, as an ONNX file (extra ``onnx``).
 
-        The number of samples is free.
+        The number of samples is free. ``head`` says whether the loss's head is part of it; None is
+        as in calling the network, with a UserWarning where that leaves a head out.
         """
-        write_onnx(self._copy(traceable=True), self.problem.state_shape, path)
+        if head and not self.has_head:
+            checks.reject("head", head, "False for a terminal loss that was made without head=")
+        if head is None and self.has_head and not self.head:
+            warnings.warn(HEADLESS, UserWarning, stacklevel=2)
+        network = self._copy(traceable=True)
+        network.head = self.head if head is None else head
+        write_onnx(network, self.problem.state_shape, path)
 
     def _copy(self, traceable: bool) -> Network:
         values = {name: p.detach().cpu() for name, p in self.controls.named_parameters()}
