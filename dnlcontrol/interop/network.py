@@ -12,13 +12,16 @@ import torch
 from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-from dnlcontrol.checks import InputError
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Vectorised
+from dnlcontrol.checks import InputError
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.interop.compiled import key_of
 from dnlcontrol.interop.equation import Kept, equation_of, has_head, kept, taken
 from dnlcontrol.interop.layers import Layers
+from dnlcontrol.interop.residual_stack import residual_stack
 from dnlcontrol.interop.traceable import export, traceable_formulas, write_onnx
+from dnlcontrol.limits.infinite_depth.majorants import Bound, Tail
+from dnlcontrol.limits.infinite_depth.stacks import Stack
 
 IMPLICIT = (
     "torch.compile: got layers of the rule 'trapezoid', which are implicit; allowed: a solution by "
@@ -154,6 +157,13 @@ class Network(torch.nn.Module):
                 torch.as_tensor(side).to(values) for side in (control.lower, control.upper)
             )
             values.copy_(torch.minimum(torch.maximum(values, lower), upper))
+
+    def as_stack(self, tail: Tail | Bound | None = None) -> Stack:
+        """Its layers for the certificates for infinite depth; the head is left out.
+
+        See :func:`dnlcontrol.interop.residual_stack.residual_stack`.
+        """
+        return residual_stack(self.discrete, self.guesses(), tail)
 
     def export(self) -> torch.export.ExportedProgram:
         """What calling the network gives, as an exported program with a free number of samples."""

@@ -298,9 +298,7 @@ def _attempt(
         _reject(path, f"{type(error).__name__}: {' '.join(str(error).split())[:80]}", expected)
 
 
-def _ordered(
-    path: Path, part: str, x: np.ndarray, y: np.ndarray, axes: str | None
-) -> np.ndarray:
+def _ordered(path: Path, part: str, x: np.ndarray, y: np.ndarray, axes: str | None) -> np.ndarray:
     """Images as (N, height, width[, channels]); ``axes`` is the order they have."""
     if axes is not None:
         if x.ndim != len(axes):

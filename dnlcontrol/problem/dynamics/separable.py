@@ -193,9 +193,7 @@ class Growths:
     rates: tuple[float, ...]
     term: Term
 
-    def __call__(
-        self, s: FormulaArray, y: FormulaArray, u: FormulaControls
-    ) -> list[FormulaArray]:
+    def __call__(self, s: FormulaArray, y: FormulaArray, u: FormulaControls) -> list[FormulaArray]:
         b, exp = self.term(s, y, u), namespace(s).exp
         return [exp(r * s) * b for r in self.rates]
 
