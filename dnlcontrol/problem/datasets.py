@@ -308,7 +308,7 @@ def _ordered(path: Path, part: str, x: np.ndarray, y: np.ndarray, axes: str | No
         return x
     last, first = x.shape[-1] in USUAL, x.shape[1] in FIRST
     plain = last and not first if x.ndim == 4 else not (first or x.shape[-1] in FIRST)
-    images_last = y.ndim == 1 and x.shape[-1] == len(y)
+    images_last = y.ndim == 1 and x.shape[-1] == len(y) > 1
     if plain and not images_last:
         return x
     orders = "'NHWC', 'NCHW' or 'HWCN'" if x.ndim == 4 else "'NHW' or 'HWN'"
