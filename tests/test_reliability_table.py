@@ -68,6 +68,7 @@ def test_the_page(script, tmp_path):
     assert [text.count(mark) for mark in script.MARKS] == [1, 1]
 
 
+@pytest.mark.slow
 def test_one_kind_from_the_command_line():
     line = [sys.executable, SCRIPT, "--only", "problems", "--seed", "3", "--problems", "2"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)

@@ -68,8 +68,7 @@ def test_of_a_solution():
         regularisers=[dnl.H1("K", 1e-1), dnl.H1("b", 1e-1)],
     )
     start = {"K": dnl.smooth_random(1, 0.5), "b": dnl.smooth_random(10, 0.5)}
-    with pytest.warns(dnl.ConvergenceWarning):
-        solution = dnl.solve(problem, 4, "adjoint", start=start, max_iterations=5)
+    solution = dnl.solve(problem, 4, "adjoint", start=start)
     np.testing.assert_allclose(
         from_module(solution.to_module())(x0), solution.states[-1], atol=1e-12
     )
@@ -105,7 +104,7 @@ def decaying(n: int, slope: float = 1.0) -> tuple[list[np.ndarray], list[np.ndar
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])
-@pytest.mark.parametrize("x", [[1.0, -2.0], [-3.0, -0.5]])
+@pytest.mark.parametrize("x", [[1.0, -2.0], [-2.0, -3.0]])
 def test_the_bound_holds_without_outer_activations(slope, x):
     """Against the state 3,000 layers on, whose own distance from the limit is in the tail's sum."""
     K, b = (part[0] for part in decaying(1))
