@@ -18,7 +18,7 @@ Inputs = tuple[Tensors, Tensors, Tensors]
 
 
 @dataclass(frozen=True, eq=False)
-class Layers:
+class UnrolledLayers:
     """x0 (N, *state) -> x^0..x^L, with autograd's graph.
 
     Attributes
@@ -40,7 +40,7 @@ class Layers:
 
     def states(self, x0: Tensor) -> list[Tensor]:
         """x^0..x^L; z holds the running sums of the layers that are still to come."""
-        problem, formulas, depth = self.discrete.problem, self.formulas, self.discrete.depth
+        problem, depth = self.discrete.problem, self.discrete.depth
         outer, implicit = problem.formulas.outer, self.discrete.grid.own > 0
         first = 1 if problem.markov else depth + 1
         z = x0.new_zeros(first, x0.shape[0], *problem.integral_shape)
@@ -53,9 +53,8 @@ class Layers:
                 z: Tensor, l: int = l, g: Tensor = g, shared: dict[str, Tensor] = shared
             ) -> Tensor:
                 # a clone, or the graph would keep all of z for this one row
-                return (
-                    formulas.outer(self.nodes[l], g, z.clone(), shared) if formulas.outer else g + z
-                )
+                outer_map = self.formulas.outer
+                return outer_map(self.nodes[l], g, z.clone(), shared) if outer_map else g + z
 
             x = (
                 self._solved(l, state, z[0], states[-1] if states else g)

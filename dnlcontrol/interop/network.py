@@ -17,7 +17,7 @@ from dnlcontrol.checks import InputError
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.interop.compiled import key_of
 from dnlcontrol.interop.equation import Kept, equation_of, has_head, kept, taken
-from dnlcontrol.interop.layers import Layers
+from dnlcontrol.interop.layers import UnrolledLayers
 from dnlcontrol.interop.residual_stack import residual_stack
 from dnlcontrol.interop.traceable import export, traceable_formulas, write_onnx
 from dnlcontrol.limits.infinite_depth.majorants import Bound, Tail
@@ -206,7 +206,8 @@ class Network(torch.nn.Module):
         state = dict(state)
         equation, rule = taken(state.pop("equation")), state.pop("rule")
         self.discrete = discretise(equation.problem(), state["depth"], rule)
-        self.problem, self._vectorised, self._key = self.discrete.problem, None, key_of(self)
+        self.problem = self.discrete.problem
+        self._vectorised, self._key = None, key_of(self)
         super().__setstate__(state)
         self._formulas()
 
@@ -238,19 +239,19 @@ class Network(torch.nn.Module):
         """What the layers are computed from."""
         return [*(self.controls[name] for name in self.controls), self.nodes, self.later, self.own]
 
-    def _layers(self, values: Sequence[Tensor]) -> Layers:
+    def _layers(self, values: Sequence[Tensor]) -> UnrolledLayers:
         """The layers with these values."""
         formulas, free = self._formulas()
         controls = dict(zip(self.controls, values, strict=False))
-        nodes, later, own = values[len(controls) :]
-        return Layers(
+        weights = values[len(controls) :]
+        return UnrolledLayers(
             self.discrete,
             formulas,
             free,
             controls,
-            nodes=nodes,
-            later=later,
-            own=own,
+            nodes=weights[0],
+            later=weights[1],
+            own=weights[2],
             recompute=self.recompute,
         )
 

@@ -219,8 +219,7 @@ class Stack:
         tail: Tail | Bound | None = None,
         minorant: Tail | Bound | None = None,
     ) -> None:
-        self._settings(residual, slope, activation, lipschitz, tail, minorant)
-        self._set_outer(outer)
+        self._settings(residual, slope, activation, lipschitz, tail, minorant, outer=outer)
         weights = list(weights)
         biases = [None] * len(weights) if biases is None else list(biases)
         if not weights or len(biases) != len(weights):
@@ -251,8 +250,15 @@ class Stack:
         lipschitz: float | None,
         tail: Tail | Bound | None,
         minorant: Tail | Bound | None,
+        *,
+        outer: bool,
     ) -> None:
         self.residual = bool(residual)
+        if not isinstance(outer, bool):
+            checks.reject_type("outer", outer, "True or False")
+        if not (outer or self.residual):
+            checks.reject("outer", outer, "True for plain layers; residual=True")
+        self.outer = outer
         if not 0 <= checks.real("slope", slope) <= 1:
             checks.reject("slope", slope, "a number from 0 to 1")
         if activation is None:
@@ -272,13 +278,6 @@ class Stack:
             )
         self.tail: Tail = as_tail("tail", tail)
         self.minorant: Tail = as_tail("minorant", minorant)
-
-    def _set_outer(self, outer: bool) -> None:
-        if not isinstance(outer, bool):
-            checks.reject_type("outer", outer, "True or False")
-        if not outer and not self.residual:
-            checks.reject("outer", outer, "True for plain layers; residual=True")
-        self.outer = outer
 
     def _made(self, n: int, weight: Any, bias: Any) -> Layer | Block:
         name = f"weights of layer {n}"
@@ -393,8 +392,7 @@ def from_rule(
     array([2.777778])
     """
     stack = Stack.__new__(Stack)
-    stack._settings(residual, slope, activation, lipschitz, tail, minorant)
-    stack._set_outer(outer)
+    stack._settings(residual, slope, activation, lipschitz, tail, minorant, outer=outer)
     stack.depth = None
     stack._layers = {}
     stack._rule = checks.function("rule", rule)
