@@ -8,8 +8,8 @@
     problems        random problems on three evaluators
     plants          a wrong solution given to the certificate, of both backends
 
-Each is a module of tests/ whose ``trial(seed)`` is None, or a line that says what went wrong. A
-line with the word Traceback is counted as a traceback, one that begins with the name of an
+Each is a module of tests/, and its trial (see trials.py) None or a line that says what went wrong.
+A line with the word Traceback is counted as a traceback, one that begins with the name of an
 exception as a foreign exception, any other as a stale or wrong result. The exit status is 1 where
 there is one, or where a generator is missing.
 
@@ -23,7 +23,6 @@ One trial again: --only KIND --seed SEED --KIND 1.
 from __future__ import annotations
 
 import argparse
-import random
 import re
 import sys
 import time
@@ -31,41 +30,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+import trials
 
-Trial = Callable[[int], str | None]
 MARKS = ("<!-- begin: table of benchmarks/19 -->", "<!-- end: table of benchmarks/19 -->")
 NAMED = re.compile(r"^(\w+\.)*\w*(Error|Exception|Exit|Interrupt|Warning)\b")
 COLUMNS = ("foreign exceptions", "tracebacks", "stale or wrong")
-
-
-def of_calls(module: ModuleType) -> Trial:
-    """A call that neither worked nor refused in one line."""
-
-    def trial(seed: int) -> str | None:
-        call = module.draw(random.Random(seed))
-        found: str = module.outcome(call)
-        return None if found in (module.WORKED, module.REFUSED) else f"{found}: {call}"
-
-    return trial
-
-
-def of_command_lines(module: ModuleType) -> Trial:
-    """A command line that broke a rule."""
-
-    def trial(seed: int) -> str | None:
-        line = module.draw(random.Random(seed))
-        said: str = module.judged(line)[1]
-        return f"{said}: {' '.join(line)}" if said else None
-
-    return trial
 
 
 @dataclass(frozen=True)
@@ -75,28 +52,30 @@ class Kind:
     module: str
     count: int
     tiny: int
-    otherwise: Callable[[ModuleType], Trial] | None = None  # where the module has no ``trial``
+    otherwise: Callable[[ModuleType], trials.Trial] | None = (
+        None  # where the module has no ``trial``
+    )
 
     @property
     def here(self) -> bool:
-        return find_spec(f"tests.{self.module}") is not None
+        return (HERE.parent / "tests" / f"{self.module.replace('.', '/')}.py").is_file()
 
-    def trial(self) -> Trial:
+    def trial(self) -> trials.Trial:
         module = import_module(f"tests.{self.module}")
         if self.otherwise is not None and not hasattr(module, "trial"):
             return self.otherwise(module)
-        found: Trial = module.trial
+        found: trials.Trial = module.trial
         return found
 
 
 KINDS = {
-    "calls": Kind("generated_calls", 5000, 20, of_calls),
-    "command lines": Kind("generated_command_lines", 500, 4, of_command_lines),
-    "files": Kind("generated_damage", 2000, 10),
-    "kills": Kind("generated_kills", 100, 1),
-    "edits": Kind("generated_edits", 100, 1),
+    "calls": Kind("generated_calls", 5000, 20, trials.calls),
+    "command lines": Kind("generated_command_lines", 500, 4, trials.command_lines),
+    "files": Kind("results.test_generated_damage", 2000, 6, trials.files),
+    "kills": Kind("generated_kills", 100, 1, trials.kills),
+    "edits": Kind("generated_edits", 100, 1, trials.edits),
     "problems": Kind("generated_evaluations", 10_000, 5),
-    "plants": Kind("generated_plants", 120, 2),  # 60 kinds, each for both backends
+    "plants": Kind("generated_plants", 288, 2, trials.plants),  # 72 kinds, both backends and rules
 }
 
 
@@ -123,7 +102,7 @@ def column_of(said: str) -> str:
 
 
 @cache
-def trial_of(kind: str) -> Trial:
+def trial_of(kind: str) -> trials.Trial:
     return KINDS[kind].trial()
 
 
@@ -158,7 +137,7 @@ def table(rows: list[Row], missing: list[str]) -> list[str]:
     for r in rows:
         numbers = " | ".join(map(str, r.numbers()))
         lines.append(f"| {r.kind} | {r.count:,} | {numbers} | {r.seconds:.0f} |")
-    return [*lines, *(f"| {k}: no tests/{KINDS[k].module}.py | 0 | | | | |" for k in missing)]
+    return [*lines, *(f"| {kind}: no generator | 0 | | | | |" for kind in missing)]
 
 
 def write(page: Path, lines: list[str], arguments: list[str]) -> None:
