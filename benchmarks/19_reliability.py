@@ -37,7 +37,8 @@ from types import ModuleType
 import torch
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
 import trials
 
 MARKS = ("<!-- begin: table of benchmarks/19 -->", "<!-- end: table of benchmarks/19 -->")
