@@ -36,11 +36,11 @@ from types import ModuleType
 
 import torch
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import trials
 
+HERE = Path(__file__).resolve().parent
 MARKS = ("<!-- begin: table of benchmarks/19 -->", "<!-- end: table of benchmarks/19 -->")
 NAMED = re.compile(r"^(\w+\.)*\w*(Error|Exception|Exit|Interrupt|Warning)\b")
 COLUMNS = ("foreign exceptions", "tracebacks", "stale or wrong")
