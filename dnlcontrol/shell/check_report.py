@@ -22,7 +22,7 @@ def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dic
     with its formula.
     """
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
+    from dnlcontrol.backends.traced_formula import TracedFormula
 
     discrete = discretise(problem, depth, rule)
     evaluator = Evaluator(discrete)

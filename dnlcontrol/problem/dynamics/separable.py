@@ -170,31 +170,32 @@ def exponential_memory(
             f"|rate| times horizon up to {LARGEST_EXPONENT:g}; dnl.Volterra takes any kernel",
         )
 
-    pairs = tuple((float(r), float(a)) for r, a in zip(rho, c, strict=True))
-    return Separable(_Factors(pairs), _Terms(pairs, term), **maps)
+    rates = tuple(map(float, rho))
+    return Separable(Decays(rates, tuple(map(float, c))), Growths(rates, term), **maps)
 
 
 @dataclass(frozen=True)
-class _Factors:
-    """c_r e^{-ρ_r t} of pairs (ρ_r, c_r); a class, as pickles hold no functions in functions."""
+class Decays:
+    """c_r e^{-ρ_r t}, a list of numbers; a class, so that it is pickled by its name."""
 
-    pairs: tuple[tuple[float, float], ...]
+    rates: tuple[float, ...]
+    weights: tuple[float, ...]
 
     def __call__(self, t: FormulaArray) -> list[FormulaArray]:
         exp = namespace(t).exp
-        return [a * exp(-r * t) for r, a in self.pairs]
+        return [a * exp(-r * t) for a, r in zip(self.weights, self.rates, strict=True)]
 
 
 @dataclass(frozen=True)
-class _Terms:
-    """e^{ρ_r s} b(s, y, u)."""
+class Growths:
+    """e^{ρ_r s} b(s, y, u), a list of arrays."""
 
-    pairs: tuple[tuple[float, float], ...]
+    rates: tuple[float, ...]
     term: Term
 
     def __call__(self, s: FormulaArray, y: FormulaArray, u: FormulaControls) -> list[FormulaArray]:
         b, exp = self.term(s, y, u), namespace(s).exp
-        return [exp(r * s) * b for r, _ in self.pairs]
+        return [exp(r * s) * b for r in self.rates]
 
 
 def _listed(name: str, value: object) -> list[FormulaArray]:
