@@ -13,10 +13,7 @@ def make_directory(directory: str | os.PathLike[str]) -> Path:
 
     Raises InputError where there is none and none can be made, InputTypeError for no path.
     """
-    try:
-        folder = Path(directory)
-    except TypeError:
-        checks.reject_type("directory", directory, "a path")
+    folder = checks.path("directory", directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -102,7 +102,7 @@ class _DenseControl(BaseEstimator):
 
     def _lift(self, X: np.ndarray) -> np.ndarray:
         """The inputs as states: zeros fill up to ``width``."""
-        width = X.shape[1] if self.width is None else checks.whole("width", self.width)
+        width = X.shape[1] if self.width is None else checks.size("width", self.width)
         if width < X.shape[1]:
             checks.reject("width", width, f"None, or at least the {X.shape[1]} features")
         return np.pad(X, ((0, 0), (0, width - X.shape[1])))
@@ -297,7 +297,7 @@ def levels(depth: int, nested: bool) -> list[int]:
     >>> levels(8, True), levels(7, True), levels(8, False)
     ([2, 4, 8], [3, 7], [8])
     """
-    found = [checks.whole("depth", depth)]
+    found = [checks.size("depth", depth)]
     while nested and found[0] // 2 >= 2:
         found.insert(0, found[0] // 2)
     return found

@@ -93,6 +93,8 @@ class Network(torch.nn.Module):
         self.has_head = discrete.problem.terminal is not None and set(HEAD) <= set(
             discrete.problem.terminal.controls
         )
+        for name, value in (("head", head), ("recompute", recompute), ("traceable", traceable)):
+            checks.flag(name, value)
         if head and not self.has_head:
             checks.reject("head", head, "False for a terminal loss that was made without head=")
         self.head = head

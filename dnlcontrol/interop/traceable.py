@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.sweep.vectorised import Vectorised
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.problem.engines import ARITHMETIC, TorchEngine
+from dnlcontrol.results.solution import Solution
 
 
 class TraceableEngine(TorchEngine):
@@ -122,7 +124,9 @@ def write_onnx(
     Raises
     ------
     ImportError : without the extra ``onnx``.
+    InputError : a path that is none, or that cannot be written.
     """
+    file = checks.writable("path", path, "the path of an .onnx file")
     try:
         import onnx  # noqa: F401  # torch leaves open which one is missing
         import onnxscript  # noqa: F401
@@ -140,7 +144,7 @@ def write_onnx(
             verbose=False,
         )
     assert written is not None  # dynamo=True gives a program
-    written.save(str(path))
+    written.save(str(file))
 
 
 def export_onnx(solution: Any, path: str | os.PathLike[str], head: bool = True) -> None:
@@ -149,6 +153,8 @@ def export_onnx(solution: Any, path: str | os.PathLike[str], head: bool = True) 
     The network is x0 (N, *state) -> prediction (``head``), or x^L. A loss without a head predicts
     x^L itself.
     """
+    checks.instance("export_onnx.solution", solution, Solution, "a Solution")
+    checks.flag("export_onnx.head", head)
     network = solution.to_module()
     network.head = head and network.has_head
     network.to_onnx(path)

@@ -101,7 +101,7 @@ class Images:
             checks.reject(
                 "side", side, f"a common divisor of the images' {height} x {width} pixels"
             )
-        if checks.whole("channels", channels) < own:
+        if checks.size("channels", channels) < own:
             checks.reject("channels", channels, f"at least the images' {own}")
 
         def pooled(x: np.ndarray) -> np.ndarray:
@@ -134,10 +134,7 @@ def images(path: str | os.PathLike[str] = DIGITS) -> Images:
     """
     if isinstance(path, str) and path == DIGITS:
         return _digits()
-    try:
-        where = Path(path)
-    except TypeError:
-        checks.reject_type("images", path, ALLOWED)
+    where = checks.path("images", path, ALLOWED)
     if where.is_file():
         return _npz(where)
     if not where.is_dir():

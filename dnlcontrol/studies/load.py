@@ -23,10 +23,7 @@ def load(directory: str | os.PathLike[str]) -> Any:
     ------
     InputError where the directory holds neither, or a file of another program or format.
     """
-    try:
-        folder = Path(directory)
-    except TypeError:
-        checks.reject_type("run", directory, "the path of a run directory")
+    folder = checks.path("run", directory, "the path of a run directory")
     if (folder / "study.json").is_file():
         return load_study(folder)
     if (folder / "solution.json").is_file():

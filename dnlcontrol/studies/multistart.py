@@ -191,7 +191,7 @@ def multistart(
     [-0.05, 0.1475]
     """
     discrete = discretise(problem, depth, rule)
-    count, seed = checks.whole("starts", starts), checks.whole("seed", seed, 0)
+    count, seed = checks.size("starts", starts), checks.seed("seed", seed)
     scale, distinct = checks.positive("scale", scale), checks.positive("distinct", distinct)
     if workers != -1:
         checks.whole("workers", workers)

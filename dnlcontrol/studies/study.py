@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -211,7 +211,7 @@ def _check_arguments(problem: object, *rest: object) -> None:
         checks.reject_type("reference", reference, "a Reference or None")
     for name, call in (("progress", progress), ("follow", follow)):
         if call is not None:
-            checks.function(name, call)
+            checks.takes(name, call, 1)
     if not problem.controls:
         seen = f"{problem.name!r} without controls"
         checks.reject("problem", seen, "a problem with controls; use simulate")
@@ -285,9 +285,8 @@ def check_orders(orders: object) -> tuple[float, ...]:
     ------
     InputError : anything else.
     """
-    if isinstance(orders, str) or not isinstance(orders, Iterable):
-        checks.reject_type("orders", orders, "a list of increasing exponents > 0")
-    exponents = tuple(checks.positive("orders", p) for p in orders)
+    items = checks.listed("orders", orders, "a list of increasing exponents > 0")
+    exponents = tuple(checks.positive("orders", p) for p in items)
     if not exponents or any(b <= a for a, b in pairwise(exponents)):
         checks.reject("orders", list(exponents), "a non-empty, strictly increasing list")
     return exponents
@@ -300,9 +299,8 @@ def check_depths(depths: object) -> list[int]:
     ------
     InputError : anything else.
     """
-    if isinstance(depths, (int, np.integer)) or not isinstance(depths, Iterable):
-        checks.reject_type("depths", depths, "a list of increasing integers >= 1")
-    ladder = [checks.whole("depths", d) for d in depths]
+    items = checks.listed("depths", depths, "a list of increasing integers >= 1")
+    ladder = [checks.size("depths", d) for d in items]
     if not ladder or any(b <= a for a, b in pairwise(ladder)):
         checks.reject("depths", ladder, "a non-empty, strictly increasing list")
     return ladder

@@ -49,7 +49,10 @@ class Activation:
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         if self.function is not None:
-            return np.asarray(self.function(u), dtype=np.float64)
+            made = checks.array_of("activation(u)", self.function(u), "an array of u's shape")
+            if made.shape != np.shape(u):
+                checks.reject("activation(u)", made, f"an array of u's shape {np.shape(u)}")
+            return made
         return np.where(u > 0, u, self.slope * u)
 
     def derivative(self, u: np.ndarray) -> np.ndarray:
@@ -205,8 +208,9 @@ class Stack:
         minorant: Tail | Bound | None = None,
     ) -> None:
         self._settings(residual, slope, activation, lipschitz, tail, minorant)
-        weights = list(weights)
-        biases = [None] * len(weights) if biases is None else list(biases)
+        weights = checks.listed("weights", weights, "a list of one map a layer")
+        given = None if biases is None else checks.listed("biases", biases, "a list, or None")
+        biases = [None] * len(weights) if given is None else given
         if not weights or len(biases) != len(weights):
             checks.reject(
                 "weights, biases",
@@ -236,7 +240,7 @@ class Stack:
         tail: Tail | Bound | None,
         minorant: Tail | Bound | None,
     ) -> None:
-        self.residual = bool(residual)
+        self.residual = checks.flag("residual", residual)
         if not 0 <= checks.real("slope", slope) <= 1:
             checks.reject("slope", slope, "a number from 0 to 1")
         if activation is None:
@@ -250,7 +254,7 @@ class Stack:
                 checks.reject("lipschitz", None, "the Lipschitz constant of activation")
             if self.residual:
                 checks.reject("residual", residual, "False with an activation of one's own")
-            checks.function("activation", activation)
+            checks.takes("activation", activation, 1)
             self.activation = Activation(
                 0.0, activation, checks.non_negative("lipschitz", lipschitz)
             )
@@ -266,8 +270,15 @@ class Stack:
         ):
             operator = as_operator(name, weight)
             return Layer(operator, operator.bias(f"bias of layer {n}", bias))
-        weights = list(weight)
-        biases = [None] * len(weights) if bias is None else list(bias)
+        weights = checks.listed(name, weight, "a map, or a list of the M inner weights")
+        given = (
+            None
+            if bias is None
+            else checks.listed(
+                f"biases of layer {n}", bias, "a list of the M inner biases, or None"
+            )
+        )
+        biases = [None] * len(weights) if given is None else given
         if not weights or len(biases) != len(weights):
             checks.reject(
                 name,
@@ -295,6 +306,7 @@ class Stack:
         ------
         InputError beyond a finite stack, and for what the rule may not return.
         """
+        checks.whole("layer", n)
         if self._rule is None:
             if n not in self._layers:
                 checks.reject("layer", n, f"1 to {self.depth}")
@@ -322,7 +334,7 @@ class Stack:
             if self.depth is None:
                 checks.reject("depth", None, "an integer >= 0, for a stack given by a rule")
             return self.depth
-        checks.whole("depth", depth, 0)
+        checks.size("depth", depth, 0)
         if self.depth is not None and depth > self.depth:
             checks.reject("depth", depth, f"0 to {self.depth}, the layers given")
         return int(depth)
@@ -370,5 +382,5 @@ def from_rule(
     stack._settings(residual, slope, activation, lipschitz, tail, minorant)
     stack.depth = None
     stack._layers = {}
-    stack._rule = checks.function("rule", rule)
+    stack._rule = checks.takes("rule", rule, 1)
     return stack
