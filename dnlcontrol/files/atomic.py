@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from dnlcontrol import checks
 
 
 def make_directory(directory: str | os.PathLike[str]) -> Path:
-    """An existing or new directory.
+    """An existing or new directory that can be written to.
 
     Raises InputError where there is none and none can be made, InputTypeError for no path.
     """
     folder = checks.path("directory", directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell
+            pass
     except OSError as error:
-        checks.reject("directory", f"{folder} ({error.strerror})", "a directory that can be made")
+        checks.reject(
+            "directory",
+            f"{folder} ({error.strerror})",
+            "a directory that can be made and written to",
+        )
     return folder
 
 

@@ -298,6 +298,7 @@ def levels(depth: int, nested: bool) -> list[int]:
     ([2, 4, 8], [3, 7], [8])
     """
     found = [checks.size("depth", depth)]
+    checks.flag("nested", nested)
     while nested and found[0] // 2 >= 2:
         found.insert(0, found[0] // 2)
     return found

@@ -158,8 +158,8 @@ def resnet_continuum(
         )
     if not found.success:
         raise NotConvergedError(
-            f"resnet_continuum: solve_bvp did not converge ({found.message}); try a deeper start or a larger "
-            "tolerance"
+            f"resnet_continuum: solve_bvp did not converge ({found.message}); "
+            "try a deeper start or a larger tolerance"
         )
     return _result(model, unknowns, found)
 

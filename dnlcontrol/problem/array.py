@@ -305,7 +305,8 @@ def checked_axis(axis: object, rank: int, name: str) -> int:
         or not -rank <= axis < rank
     ):
         raise InputError(
-            f"namespace.{name}: got axis {describe(axis)}; allowed: an integer from {-rank} to {rank - 1}"
+            f"namespace.{name}: got axis {describe(axis)}; allowed: an integer from {-rank} to "
+            f"{rank - 1}"
         )
     return int(axis) % rank
 

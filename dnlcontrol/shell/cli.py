@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import sys
 import warnings
@@ -19,11 +20,12 @@ import dnlcontrol
 from dnlcontrol.checks import ConvergenceWarning, InputError, reject
 from dnlcontrol.files.atomic import make_directory
 from dnlcontrol.problem.from_file import ProblemFile, listed, load_problem, parse_parameters
-from dnlcontrol.results.records import plain
+from dnlcontrol.results.records import plain, write_json
 from dnlcontrol.results.solution_files import solution_directory
 from dnlcontrol.shell.arguments import BAD_INPUT, Run, parser, shorthand
 from dnlcontrol.shell.progress import ProgressLine
 from dnlcontrol.studies.load import load
+from dnlcontrol.studies.result import Study
 
 SOLVED = 0
 NOT_CONVERGED = 1
@@ -102,9 +104,8 @@ def run_study(given: argparse.Namespace) -> int:
             **shorthand(given),
         )
     if given.out:
-        result.plots(given.out)
-        print_to = Path(given.out) / "summary.json"
-        print_to.write_text(json.dumps(plain(result.summary()), indent=1) + "\n")
+        pictures = _pictures(result, given.out)
+        write_json(Path(given.out) / "summary.json", result.summary())
     lines = [
         _table(result.rows),
         f"extrapolated value {result.extrapolated_value:.12g}",
@@ -112,7 +113,7 @@ def run_study(given: argparse.Namespace) -> int:
         *result.statements,
     ]
     if given.out:
-        lines.append(f"table, solutions and pictures in {given.out}")
+        lines.append(f"table, solutions{' and pictures' if pictures else ''} in {given.out}")
     _print(given, result.summary(), lines)
     return SOLVED if result.success else NOT_CONVERGED
 
@@ -171,6 +172,15 @@ def _problem(given: argparse.Namespace) -> ProblemFile:
     if getattr(given, "out", None):
         solution_directory(given.out) if given.command == "solve" else make_directory(given.out)
     return file
+
+
+def _pictures(result: Study, folder: str) -> bool:
+    """Draw them where matplotlib is installed; else say in one line that there are none."""
+    if importlib.util.find_spec("matplotlib") is None:
+        why = "no pictures: matplotlib is not installed (pip install 'dnlcontrol[study]')"
+        print(f"dnlcontrol: {why}", file=sys.stderr)
+        return False
+    return bool(result.plots(folder))
 
 
 def _orders(text: str | None) -> list[float] | None:

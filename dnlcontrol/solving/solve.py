@@ -137,6 +137,8 @@ def solve_level(
     doubt = concentration_note(solution) if solution.success else ""
     if doubt:
         solution = replace(solution, message=f"{solution.message}; {doubt}")
+    if problem.idle:
+        solution = replace(solution, message=f"{solution.message}; {problem.idle}")
     if not solution.success:
         text = f"{problem.name}, {request.options.name}, L={depth}: {solution.message}"
         warnings.warn(text, checks.ConvergenceWarning, stacklevel=3)

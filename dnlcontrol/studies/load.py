@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dnlcontrol import checks
-from dnlcontrol.problem.reference import Reference
+from dnlcontrol.problem.reference import Reference, increasing_exponents
 from dnlcontrol.results.records import read_json
 from dnlcontrol.results.solution_files import load_solution
 from dnlcontrol.studies.result import Level, Study
-from dnlcontrol.studies.study import check_depths, check_orders
+from dnlcontrol.studies.study import check_depths
 from dnlcontrol.studies.study_files import place
 
 
@@ -65,6 +65,6 @@ def load_study(directory: str | os.PathLike[str], reference: Reference | None = 
         tuple(levels),
         reference,
         record.get("source", {}),
-        orders_given=None if orders is None else check_orders(orders),
+        orders_given=None if orders is None else increasing_exponents("orders", orders),
         choice=str(record.get("choice", "")),
     )

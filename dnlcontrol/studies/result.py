@@ -28,7 +28,7 @@ from dnlcontrol.studies.rates import (
     orders_of,
     rates_of,
 )
-from dnlcontrol.studies.study_files import save_level
+from dnlcontrol.studies.study_files import save_level, write_table
 
 if TYPE_CHECKING:
     import os
@@ -305,7 +305,7 @@ class Study:
                 "summary": self.summary(),
             },
         )
-        self.table().to_csv(folder / "table.csv")
+        write_table(folder / "table.csv", self.rows)
 
     def plot(self, path: str | os.PathLike[str] = "convergence.png") -> Path:
         """The convergence picture: values and distances against the depth, with fitted rates."""

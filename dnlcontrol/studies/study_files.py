@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dnlcontrol import checks
 from dnlcontrol.discretisation.fingerprint import fingerprint, same_problem
-from dnlcontrol.files.atomic import make_directory
+from dnlcontrol.files.atomic import make_directory, write_atomic
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.records import read_json, write_json
 from dnlcontrol.results.solution import Solution
@@ -54,6 +59,21 @@ def finished(kept: Path, problem: ControlProblem, tolerance: float) -> Solution 
     if solution.tolerance > tolerance:
         return None
     return replace(solution, problem=problem)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The rows as comma-separated values, as pandas writes them: full precision, NaN empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    write_atomic(path, buffer.getvalue().encode())
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, (float, np.floating)):
+        return "" if math.isnan(value) else repr(float(value))
+    return value
 
 
 def save_level(
