@@ -18,6 +18,7 @@ SIZE = 10**8  # entries of an array, layers, units: float64 of more take gigabyt
 INT64 = 2**63 - 1  # the largest count of iterations, rows and the like that NumPy and torch hold
 SEED = 2**128 - 1  # NumPy's generators take the bits of a seed up to here without loss
 ITEMS = 10**6  # of a list that is given item by item: an iterator may be endless
+MESSAGE = 200  # characters of a caller's exception in a message
 SHOWN = 160  # characters of a value in a message
 
 
@@ -62,6 +63,14 @@ def _shown(seen: object) -> str:
         return repr(seen)
     except Exception:  # a caller's own __repr__; an integer of more digits than Python prints
         return f"an object of type {type(seen).__name__}"
+
+
+def said(error: BaseException) -> str:
+    """What an exception says, in one line; it may be a caller's own, which fails at that."""
+    try:
+        return " ".join(str(error).split())[:MESSAGE]
+    except Exception:
+        return "a message that cannot be read"
 
 
 def positive(argument: str, value: object) -> float:

@@ -40,6 +40,7 @@ from dnlcontrol.studies.symmetries import (
 # starts per worker and round where a joblib backend cannot hand over results one by one
 PER_ROUND = 4
 # forward-mode differentiation has one process-wide level: threads take turns
+WORKERS = 10**4  # processes: more than the largest machine runs
 ONE_AT_A_TIME = threading.Lock()
 
 
@@ -193,8 +194,8 @@ def multistart(
     discrete = discretise(problem, depth, rule)
     count, seed = checks.size("starts", starts), checks.seed("seed", seed)
     scale, distinct = checks.positive("scale", scale), checks.positive("distinct", distinct)
-    if workers != -1:
-        checks.whole("workers", workers)
+    if not isinstance(workers, int) or workers != -1:
+        checks.whole("workers", workers, 1, WORKERS)
     for name in shorthand:
         if name not in DEFAULT:
             checks.reject_type("options", f"unknown option {name!r}", ", ".join(DEFAULT))

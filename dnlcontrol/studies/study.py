@@ -260,8 +260,8 @@ def _options(
     A shorthand goes to the one that has it.
     """
     for name in ONE_SOLVE:
-        own = shorthand.get(name) or getattr(backend, name, None)
-        if own:
+        own = shorthand.get(name, getattr(backend, name, None))
+        if own is not None and own is not False:
             allowed = "none in a study, which keeps its levels in directory= on one rank"
             checks.reject(STUDY, f"{name} = {own!r}", allowed)
     if isinstance(backend, Exact) or (isinstance(backend, str) and backend == "exact"):

@@ -1,15 +1,12 @@
-"""Every public callable of the library, found by introspection, with valid arguments.
+"""Valid arguments of every public callable.
 
 A public callable without an example here fails ``tests/test_generated_calls.py``.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,121 +14,33 @@ import numpy as np
 import dnlcontrol as dnl
 from dnlcontrol.certificates import depth as infinite
 from dnlcontrol.problem.engines import FUNCTIONS
-from dnlcontrol.problem.namespace import VOCABULARY
-from tests.bad_input import path, solve
+from tests.bad_input import path
+from tests.call_examples import (
+    METHODS_OF,
+    activation,
+    along,
+    along_u,
+    bounded,
+    function,
+    ladder,
+    linears,
+    network_problem,
+    optimiser,
+    resnets,
+    saved,
+    stack,
+    tensor,
+    value_function,
+)
 
 ESTIMATORS = ("DenseControlClassifier", "DenseControlRegressor")  # with scikit-learn only
-MODULES = {
-    **{name: getattr(dnl, name) for name in ("losses", "activations", "dynamics", "init")},
-    "certificates.depth": infinite,
-}
-# Bases that are derived from, records that the library makes, and the machinery of the solvers,
-# whose methods take flat arrays that the library made.
-METHODS_OF: dict[str, Callable[[], Any]] = {
-    "ControlProblem": path,
-    "Solution": lambda: bounded(),
-    "Extension": lambda: bounded().control("u"),
-    "Study": lambda: ladder(),
-    "ValueFunction": lambda: value_function(),
-    "Images": lambda: dnl.images(),
-    "Summable": lambda: dnl.init.summable(0.5),
-    "Certificate": lambda: dnl.certify(bounded(), seed=0),
-    "MultiStart": lambda: dnl.multistart(path(), 2, 2),
-    "Stack": lambda: stack(),
-    "Report": lambda: infinite.certify(stack(), np.ones(2), tail=infinite.PowerLaw(1, 2)),
-    "PowerLaw": lambda: infinite.PowerLaw(1.0, 2.0),
-    "Geometric": lambda: infinite.Geometric(1.0, 0.5),
-    "Declared": lambda: infinite.Declared(lambda k: 2.0**-k, tail_sum=lambda n: 2.0**-n),
-    "Network": lambda: bounded().to_module(),
-    "CasadiProgram": lambda: dnl.to_casadi(path(), 2),
-    "namespace": lambda: dnl.namespace(np.ones(2)),
-}
-
-
-@cache
-def bounded() -> dnl.Solution:
-    """Of x' = u with a terminal constraint, which has a multiplier."""
-    end = dnl.terminal_constraint(lambda x, c: x, 0.5, name="end")
-    return solve(path(constraints=[end]))
-
-
-def network_problem() -> dnl.ControlProblem:
-    return dnl.ControlProblem(
-        x0=np.array([[1.0], [2.0]]),
-        dynamics=dnl.ResNet(1),
-        terminal=dnl.losses.squared(np.array([[2.0], [3.0]])),
-        regularisers=[dnl.TvG(k, 1e-1) for k in ("K", "b")],
-    )
-
-
-@cache
-def resnets() -> tuple[dnl.Solution, ...]:
-    problem = network_problem()
-    return tuple(dnl.solve(problem, depth, "adjoint") for depth in (3, 6))
-
-
-@cache
-def ladder() -> dnl.Study:
-    return dnl.study(path(), [1, 2])
-
-
-@cache
-def value_function() -> dnl.ValueFunction:
-    bounds = {"u": (-1.0, 1.0)}
-    return dnl.hamilton_jacobi(path(x0=[[1.0]]), 2, -2.0, 2.0, 5, 3, bounds)
-
-
-def saved() -> Path:
-    """A run directory, in the folder that the call may write to."""
-    bounded().save("run")
-    return Path("run")
-
-
-def stack() -> Any:
-    return infinite.Stack([np.eye(2), 1.5 * np.eye(2)], tail=infinite.PowerLaw(1.0, 2.0))
-
-
-def linears() -> Any:
-    import torch
-
-    return torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 2))
-
-
-def tensor(*shape: int) -> Any:
-    import torch
-
-    return torch.ones(*shape, dtype=torch.float64)
+ROW = {"lower": 0.0, "upper": 1.0, "name": "row", "samples": [0]}
+SIDES = {"size": (2, 2), "channels": 1, "window": 3}
+SPREAD = np.array([[0.5, 0.25], [0.0, 0.5]])
 
 
 def _level() -> dict[str, Any]:
     return {"problem": path(), "depth": 2, "rule": "left"}
-
-
-def optimiser(parameters: list[Any]) -> Any:
-    import torch
-
-    return torch.optim.SGD(parameters, lr=0.1)
-
-
-def along_u(t: Any, x: Any, u: Any) -> Any:
-    return u.u
-
-
-def function(x: Any, c: Any) -> Any:
-    return x[0]
-
-
-def along(t: Any, x: Any, u: Any) -> Any:
-    return x[0] + u.u[0]
-
-
-def activation(x: Any) -> Any:
-    return dnl.namespace(x).tanh(x)
-
-
-ROW = {"lower": 0.0, "upper": 1.0, "name": "row", "samples": [0]}
-SIDES = {"size": (2, 2), "channels": 1, "window": 3}
-SPREAD = np.array([[0.5, 0.25], [0.0, 0.5]])
 
 
 def _solve() -> dict[str, Any]:
@@ -157,16 +66,6 @@ FITTED = {
 }
 
 
-def fit(kind: type) -> Callable[..., Any]:
-    """Parameters of an estimator are checked where it is fitted, as scikit-learn asks."""
-
-    def fitted(**given: Any) -> Any:
-        return kind(**given).fit(np.array([[0.0], [1.0], [2.0]]), np.array([0, 1, 1]))
-
-    fitted.__signature__ = inspect.signature(kind)  # type: ignore[attr-defined]
-    return fitted
-
-
 def _solution() -> dict[str, Any]:
     solution = bounded()
     return {name: getattr(solution, name) for name in solution.__dataclass_fields__}
@@ -175,8 +74,10 @@ def _solution() -> dict[str, Any]:
 def _fields(make: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
     """The fields of a record that the library makes."""
 
+    once = cache(make)  # a call may take a second
+
     def given() -> dict[str, Any]:
-        record = make()
+        record = once()
         return {f.name: getattr(record, f.name) for f in record.__dataclass_fields__.values()}
 
     return given
@@ -226,7 +127,10 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "images": lambda: {"path": "digits"},
     "Images": _fields(lambda: dnl.images().first(2, 2)),
     "leaky_relu": lambda: {"x": np.ones(2), "slope": 0.1},
-    **{name: lambda: {"x": np.ones(2)} for name in "tanh relu sigmoid softplus identity".split()},
+    **{
+        name: lambda: {"x": np.ones(2)}
+        for name in ["tanh", "relu", "sigmoid", "softplus", "identity"]
+    },
     "cost": lambda: {"function": lambda x, c, y: x[0] - y[0], "target": np.ones((2, 1))},
     "head": lambda: {"outputs": 1, "inputs": 1, "initial": 0.0},
     "H1": lambda: {"name": "u", "weight": 1.0},
@@ -469,42 +373,3 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
         **{"objective": 1.0, "rows": None, "lower": 0.0, "upper": 1.0, "name": "more"}
     },
 }
-
-
-# -- introspection -----------------------------------------------------------------------------------
-def public() -> dict[str, Callable[..., Any]]:
-    """Name -> every public function and class, those of the public submodules with a prefix."""
-    found = {name: getattr(dnl, name) for name in dnl.__all__}
-    calls = {k: v for k, v in found.items() if callable(v)}
-    calls.update({name: fit(getattr(dnl, name)) for name in ESTIMATORS})
-    for prefix, module in MODULES.items():
-        calls.update({f"{prefix}.{name}": fn for name, fn in _of_module(module)})
-    seen: dict[Any, str] = {}
-    for name, fn in calls.items():
-        seen.setdefault(fn, name)  # once, under its shortest name
-    return {name: fn for fn, name in seen.items()}
-
-
-def _of_module(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
-    listed = getattr(module, "__all__", None)
-    for name in listed or vars(module):
-        fn = getattr(module, name)
-        own = listed or getattr(fn, "__module__", "") == module.__name__
-        if callable(fn) and own and not name.startswith("_"):
-            yield name, fn
-
-
-def methods() -> dict[str, Callable[[], Callable[..., Any]]]:
-    """Type.method -> the bound method of an example, made anew."""
-    found: dict[str, Callable[[], Callable[..., Any]]] = {}
-    for kind, make in METHODS_OF.items():
-        names = VOCABULARY if kind == "namespace" else _methods_of(type(make()))
-        for name in names:
-            found[f"{kind}.{name}"] = lambda make=make, name=name: getattr(make(), name)
-    return found
-
-
-def _methods_of(kind: type) -> list[str]:
-    functions = inspect.getmembers(kind, inspect.isfunction)
-    own = [(n, f) for n, f in functions if f.__module__.startswith("dnlcontrol")]
-    return [n for n, _ in own if n == "__call__" or not n.startswith("_")]
