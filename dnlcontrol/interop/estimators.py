@@ -115,7 +115,7 @@ class _DenseControl(BaseEstimator):
         x0 = self._lift(X)
         batched = hasattr(method_of(self.method), "batches")
         drawn = self.start_scale or batched
-        seed = int(check_random_state(self.random_state).randint(2**31)) if drawn else 0
+        seed = int(self._generator().randint(2**31)) if drawn else 0
         batches = MiniBatches(seed=seed) if batched else None
         problem = self._problem(x0, loss(head(outputs, x0.shape[1])), seed)
         solution, self.n_iter_ = None, 0
@@ -139,6 +139,13 @@ class _DenseControl(BaseEstimator):
             warnings.warn(
                 f"depth {self.depth}: {solution.message}", ConvergenceWarning, stacklevel=3
             )
+
+    def _generator(self) -> np.random.RandomState:
+        try:
+            return check_random_state(self.random_state)
+        except (TypeError, ValueError):
+            allowed = "None, an integer from 0 to 2^32 - 1, or a numpy.random.RandomState"
+            checks.reject_type("random_state", self.random_state, allowed)
 
     # -- the network
     def to_module(self, head: bool = True) -> Any:

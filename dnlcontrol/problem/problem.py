@@ -159,6 +159,7 @@ class ControlProblem:
 
     def regularisers_of(self, name: str) -> list[Regulariser]:
         """The penalties on one control."""
+        checks.instance("name", name, str, "the name of a control")
         return [r for r in self.regularisers if r.name == name]
 
     def __repr__(self) -> str:

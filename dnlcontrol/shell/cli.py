@@ -113,7 +113,8 @@ def run_study(given: argparse.Namespace) -> int:
         *result.statements,
     ]
     if given.out:
-        lines.append(f"table, solutions{' and pictures' if pictures else ''} in {given.out}")
+        kept = "table, solutions and pictures" if pictures else "table and solutions"
+        lines.append(f"{kept} in {given.out}")
     _print(given, result.summary(), lines)
     return SOLVED if result.success else NOT_CONVERGED
 

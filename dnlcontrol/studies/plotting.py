@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dnlcontrol import checks
 from dnlcontrol.discretisation.space.extension import Extension
+from dnlcontrol.files.atomic import make_directory
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.studies.result import Study
 
@@ -52,9 +54,13 @@ def _pyplot() -> Callable[[float, float], Figure]:
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=130)
+    allowed = "the path of a picture, such as convergence.png"
+    target = checks.path("path", path, allowed)
+    make_directory(target.parent)
+    try:
+        figure.savefig(target, dpi=130)
+    except (OSError, ValueError) as error:  # a directory, a format that matplotlib lacks
+        checks.reject("path", f"{target} ({checks.said(error)})", allowed)
     return target
 
 

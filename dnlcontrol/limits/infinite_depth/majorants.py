@@ -206,9 +206,11 @@ class Declared(Bound):
             object.__setattr__(self, "diverges", True)
 
     def at(self, k: int) -> float:
+        checks.at_least("k", k, 1)
         return checks.non_negative(f"terms({k})", self.terms(k))
 
     def sum_after(self, n: int) -> float:
+        checks.at_least("n", n, 0)
         return (
             np.inf
             if self.tail_sum is None
