@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 import dnlcontrol as dnl
 from dnlcontrol.certificates import depth as infinite
 from tests.bad_input import path, solve
+
+KEPT = tempfile.TemporaryDirectory()
 
 # Bases that are derived from, records that the library makes, and the machinery of the solvers,
 # whose methods take flat arrays that the library made.
@@ -69,10 +72,12 @@ def value_function() -> dnl.ValueFunction:
     return dnl.hamilton_jacobi(path(x0=[[1.0]]), 2, -2.0, 2.0, 5, 3, bounds)
 
 
+@cache
 def saved() -> Path:
-    """A run directory, in the folder that the call may write to."""
-    bounded().save("run")
-    return Path("run")
+    """A run directory; it goes with the process."""
+    folder = Path(KEPT.name) / "run"
+    bounded().save(folder)
+    return folder
 
 
 def stack() -> Any:

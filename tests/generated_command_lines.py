@@ -196,10 +196,13 @@ def draw(rng: random.Random) -> tuple[str, ...]:
     return tuple(line)
 
 
+KEPT = tempfile.TemporaryDirectory()
+
+
 @cache
 def _prepared() -> Path:
     """A folder with problem files and runs, sound and broken; it is copied for every line."""
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(KEPT.name)
     for name, content in FILES.items():
         data = content if isinstance(content, bytes) else content.encode()
         (folder / name).write_bytes(data)

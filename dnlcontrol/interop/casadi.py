@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import casadi as ca
 import numpy as np
@@ -151,7 +151,7 @@ def _expression(argument: str, value: object) -> ca.SX:
     """An SX expression from what CasADi takes for one."""
     checks.refuse_hidden(argument, value, "an SX expression, or numbers")
     try:
-        return ca.SX(value)
+        return ca.SX(cast("ca.SX", value))
     except Exception:  # CasADi raises its own kinds
         checks.reject_type(argument, value, "an SX expression, or numbers")
 

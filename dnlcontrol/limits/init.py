@@ -192,9 +192,12 @@ def square_layers(module: Modules, inner: int | None = None) -> list[list[nn.Lin
     """
     from torch import nn
 
-    alone = isinstance(module, nn.Module)
     allowed = "a torch.nn.Module, or a list of its layers"
-    leaves = module.modules() if alone else checks.listed("module", module, allowed)
+    leaves: Iterable[object]
+    if isinstance(module, nn.Module):
+        leaves = module.modules()
+    else:
+        leaves = checks.listed("module", module, allowed)
     linear = [
         leaf
         for leaf in leaves
@@ -216,11 +219,8 @@ def project_matrix(A: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
     Norm 2: singular values are cut at the radius. Norm inf: each row onto the l1 ball; norm 1: each
     column.
     """
-    A, radius, norm = (
-        _checked("A", A, 2),
-        checks.non_negative("radius", radius),
-        norm_of("norm", norm),
-    )
+    A = _checked("A", A, 2)
+    radius, norm = checks.non_negative("radius", radius), norm_of("norm", norm)
     if norm == 2:
         # above INSIDE * radius, so that projecting twice changes nothing
         accepted = (1 + INSIDE) / 2 * radius
@@ -240,11 +240,8 @@ def project_vector(b: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
 
     Norm 1: |b_i| is lowered by the θ >= 0 for which Σ max(|b_i| - θ, 0) = radius.
     """
-    b, radius, norm = (
-        _checked("b", b, 1),
-        checks.non_negative("radius", radius),
-        norm_of("norm", norm),
-    )
+    b = _checked("b", b, 1)
+    radius, norm = checks.non_negative("radius", radius), norm_of("norm", norm)
     size = vector_norm(b, norm)
     if size <= radius:
         return b

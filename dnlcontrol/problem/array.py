@@ -29,7 +29,7 @@ class Array:
     raises an InputTypeError that names the alternative in :func:`dnlcontrol.namespace`.
     """
 
-    __slots__ = ("_engine", "_seen", "_truth", "_value")
+    __slots__ = ("_engine", "_seen", "_value")
     __array_ufunc__ = None  # NumPy's operators give way to ours, NumPy's functions raise
     __hash__ = None  # type: ignore[assignment]
 
@@ -38,12 +38,10 @@ class Array:
         value: Native,
         engine: Engine,
         seen: Callable[[], None] | None = None,
-        truth: bool = False,
     ) -> None:
         self._value = value
         self._engine = engine
         self._seen = seen
-        self._truth = truth
 
     def moved(self, engine: Engine) -> Array:
         """The same array for another engine of the same native arrays; reading is still noticed."""
@@ -99,7 +97,7 @@ class Array:
         args = (right, left) if swap else (left, right)
         value = self._engine.binary[op](*args)
         if op in COMPARISONS:
-            return Array(self._engine.number(value), self._engine, truth=True)
+            return Comparison(self._engine.number(value), self._engine)
         return Array(value, self._engine)
 
     def __add__(self, o: FormulaArray) -> Array:
@@ -231,9 +229,15 @@ def unwrap(value: FormulaArray, engine: Engine) -> Native:
     return engine.asarray(raw)
 
 
+class Comparison(Array):
+    """What a comparison gives: 0 and 1."""
+
+    __slots__ = ()
+
+
 def is_comparison(value: object) -> bool:
     """Whether a formula's result is True or False, or 0 and 1 as a comparison gives them."""
-    return isinstance(value, (bool, np.bool_)) or (isinstance(value, Array) and value._truth)
+    return isinstance(value, (bool, np.bool_, Comparison))
 
 
 def engine_behind(x: Array) -> Engine:

@@ -328,11 +328,11 @@ def _refuse_no_numbers(x: np.ndarray | np.generic | float) -> None:
         return
     allowed = f"an array of at most {LARGEST} real numbers, or a number"
     refuse_hidden("namespace", x, allowed)
-    if isinstance(x, int):
-        if not isinstance(x, bool):
-            real("namespace", x)
-    elif x.dtype.kind not in "fiub" or x.size > LARGEST:
-        reject_type("namespace", x, allowed)
+    if isinstance(x, (np.ndarray, np.generic)):
+        if x.dtype.kind not in "fiub" or x.size > LARGEST:
+            reject_type("namespace", x, allowed)
+    elif not isinstance(x, bool):
+        real("namespace", x)
 
 
 @lru_cache(maxsize=1)

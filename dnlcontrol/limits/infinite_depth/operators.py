@@ -121,7 +121,8 @@ class ConvolutionOperator(Operator):
 
     def __post_init__(self) -> None:
         filters = checks.numbers("filters", self.filters)
-        extents = self.size if not isinstance(self.size, (int, np.integer)) else (self.size,)
+        given: object = self.size
+        extents = (given,) if isinstance(given, (int, np.integer)) else given
         allowed = "the extents of the image, one per kernel dimension"
         size = tuple(checks.size("size", n) for n in checks.listed("size", extents, allowed))
         if math.prod(size) > checks.SIZE:
