@@ -150,6 +150,8 @@ class CasadiProgram:
 def _expression(argument: str, value: object) -> ca.SX:
     """An SX expression from what CasADi takes for one."""
     checks.refuse_hidden(argument, value, "an SX expression, or numbers")
+    if isinstance(value, np.ndarray):
+        value = checks.array_of(argument, value)  # CasADi ends the process where memory ends
     try:
         return ca.SX(cast("ca.SX", value))
     except Exception:  # CasADi raises its own kinds
