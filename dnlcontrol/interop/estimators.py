@@ -114,7 +114,7 @@ class _DenseControl(BaseEstimator):
         """
         x0 = self._lift(X)
         batched = hasattr(method_of(self.method), "batches")
-        drawn = self.start_scale or batched
+        drawn = batched or checks.non_negative("start_scale", self.start_scale) > 0
         seed = int(self._generator().randint(2**31)) if drawn else 0
         batches = MiniBatches(seed=seed) if batched else None
         problem = self._problem(x0, loss(head(outputs, x0.shape[1])), seed)
