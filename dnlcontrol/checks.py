@@ -50,7 +50,7 @@ def describe(seen: object) -> str:
         return f"masked array of shape {seen.shape}, dtype {seen.dtype}"
     if isinstance(seen, np.ndarray):
         return f"array of shape {seen.shape}, dtype {seen.dtype}"
-    if getattr(seen, "requires_grad", False) is True:
+    if _requires_grad(seen):
         return f"tensor of shape {tuple(getattr(seen, 'shape', ()))} that requires grad"
     text = seen if isinstance(seen, str) and " " in seen else _shown(seen)
     text = " ".join(text.split())
@@ -242,12 +242,19 @@ def array_of(argument: str, value: object, allowed: str = "an array of numbers")
         reject_type(argument, value, allowed)
 
 
+def _requires_grad(value: object) -> bool:
+    try:
+        return getattr(value, "requires_grad", False) is True
+    except Exception:  # objects that refuse unknown attributes in their own words
+        return False
+
+
 def refuse_hidden(argument: str, value: object, allowed: str) -> None:
     """Raise for what would lose something in silence: a mask, or the graph of a gradient."""
     if isinstance(value, np.ma.MaskedArray):
         more = "without a mask; fill or drop what is masked, as with .filled(...) or .compressed()"
         reject_type(argument, value, f"{allowed}, {more}")
-    if getattr(value, "requires_grad", False) is True:
+    if _requires_grad(value):
         reject_type(argument, value, f"{allowed}, such as tensor.detach()")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def test_masks_and_gradients_are_refused_with_what_to_do(name: str, call: Any):
     assert_told(lambda: call(MASKED), name, told, ".filled(...) or .compressed()")
     tensor = torch().ones(2, 1, dtype=torch().float64, requires_grad=True)
     assert_told(lambda: call(tensor), name, "that requires grad", "tensor.detach()")
+
+
+def field(**changed: Any) -> dnl.Solution:
+    return replace(solved(), **changed)
+
+
+def raising(t: Any) -> Any:
+    return 1 / 0
 
 
 ABSURD = [
@@ -132,6 +141,57 @@ NAMED = [
         "<function",
         "a function of 1 argument",
         "progress without an argument",
+    ),
+    noting(lambda: field(states=None), "Solution.states", "None", "array of floats", "no states"),
+    noting(
+        lambda: field(states=np.zeros((9, 2, 1))),
+        "Solution.states",
+        "(9, 2, 1)",
+        "shape (3, N, *state shape)",
+        "states of another depth",
+    ),
+    noting(
+        lambda: field(costates=np.zeros((3, 1, 1))),
+        "Solution.costates",
+        "(3, 1, 1)",
+        "shape (3, 2, 1)",
+        "costates of other samples",
+    ),
+    noting(lambda: field(value="1"), "Solution.value", "'1'", "a number", "value of text"),
+    noting(lambda: field(status=77), "Solution.status", "77", "from 0 to 4", "status"),
+    noting(lambda: field(controls=[1]), "Solution.controls", "[1]", "a mapping", "controls"),
+    noting(
+        lambda: field(controls={"u": 1.0}),
+        "Solution.controls['u']",
+        "1.0",
+        "an Extension",
+        "a number as control",
+    ),
+    noting(lambda: field(problem=3), "Solution.problem", "3", "a ControlProblem", "problem"),
+    noting(lambda: dnl.Reference(None), "Reference.source", "None", "a string", "no source"),
+    noting(
+        lambda: dnl.Reference("x", value="1"), "Reference.value", "'1'", "a finite number", "value"
+    ),
+    noting(
+        lambda: dnl.Reference("x", orders=(2.0, 1.0)),
+        "Reference.orders",
+        "[2.0, 1.0]",
+        "strictly increasing",
+        "orders",
+    ),
+    noting(
+        lambda: dnl.Reference("x", controls={"u": 1.0}),
+        "Reference.controls['u']",
+        "1.0",
+        "a function",
+        "controls of a reference",
+    ),
+    noting(
+        lambda: dnl.study(path(), [1], reference=dnl.Reference("x", controls={"u": raising})),
+        "reference.controls['u']",
+        "raises ZeroDivisionError",
+        "arrays (*times, *(1,))",
+        "a reference that raises",
     ),
     noting(lambda: dnl.load("a\0b"), "run", "embedded null", "the path of", "a path with NUL"),
     noting(lambda: dnl.load("n" * 5000), "run", "too long", "the path of", "a long path"),

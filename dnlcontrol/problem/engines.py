@@ -322,7 +322,7 @@ def engine_of(x: object) -> Engine:
     )
 
 
-def _refuse_no_numbers(x: np.ndarray | np.generic | float) -> None:
+def _refuse_no_numbers(x: np.ndarray | np.generic | float | int) -> None:
     """Raise InputTypeError for an array of anything but real numbers, or with a mask."""
     if isinstance(x, float):
         return
