@@ -110,7 +110,7 @@ class CasadiProgram:
             checks.reject("name", name, f"a name other than {', '.join(sorted(self.rows))}")
         column = ca.vec(_expression("rows", rows))
         low, high = (
-            checks.broadcast(side, checks.array_of(side, b), (column.numel(),))
+            checks.broadcast("lower, upper", checks.array_of(side, b), (column.numel(),))
             for side, b in (("lower", lower), ("upper", upper))
         )
         count = self.constraints.numel()

@@ -21,6 +21,7 @@ from dnlcontrol import checks
 from dnlcontrol.limits.infinite_depth.rounding import SUBNORMAL, up
 
 EXPLICIT = 512  # terms summed one by one before the integral
+STEEPEST = 1e9  # the exponent of a power law whose rounding, s units in the last place, means much
 
 
 class Bound(ABC):
@@ -73,6 +74,8 @@ class PowerLaw(Bound):
     def __post_init__(self) -> None:
         object.__setattr__(self, "c", checks.non_negative("c", self.c))
         object.__setattr__(self, "s", checks.non_negative("s", self.s))
+        if self.s > STEEPEST:
+            checks.reject("s", self.s, f"at most {STEEPEST:g}")
 
     def at(self, k: int) -> float:
         return self.c * checks.at_least("k", k, 1) ** -self.s
