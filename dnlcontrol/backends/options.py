@@ -65,8 +65,8 @@ class MiniBatches:
         checks.non_negative("MiniBatches.decay", self.decay)
         if checks.non_negative("MiniBatches.momentum", self.momentum) >= 1:
             checks.reject("MiniBatches.momentum", self.momentum, "a number from 0 to below 1")
-        checks.whole("MiniBatches.seed", self.seed, 0)
-        _flag("MiniBatches.polish", self.polish)
+        checks.seed("MiniBatches.seed", self.seed)
+        checks.flag("MiniBatches.polish", self.polish)
 
 
 # -- methods of the adjoint backend ----------------------------------------------------------------
@@ -114,7 +114,7 @@ class MSA(Method):
     iterations: ClassVar[int] = 1000
 
     def __post_init__(self) -> None:
-        _flag("MSA.extended", self.extended)
+        checks.flag("MSA.extended", self.extended)
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -161,7 +161,7 @@ class TorchOptimiser(Method):
     name = "torch"
 
     def __post_init__(self) -> None:
-        checks.function("TorchOptimiser.factory", self.factory)
+        checks.takes("TorchOptimiser.factory", self.factory, 1)
         _check_batches("TorchOptimiser.batches", self.batches)
 
 
@@ -229,8 +229,8 @@ class Exact:
 
     def __post_init__(self) -> None:
         checks.choice("formulation", self.formulation, FORMULATIONS)
-        _flag("force", self.force)
-        _flag("verbose", self.verbose)
+        checks.flag("force", self.force)
+        checks.flag("verbose", self.verbose)
 
     def record(self) -> dict[str, Any]:
         """What is kept with a solution: the fields, as plain values."""
@@ -279,11 +279,11 @@ class Adjoint:
         checks.choice("dtype", self.dtype, DTYPES)
         if self.chunk is not None:
             checks.whole("chunk", self.chunk)
-        _flag("distributed", self.distributed)
+        checks.flag("distributed", self.distributed)
         if self.progress is not None:
-            checks.function("progress", self.progress)
-        if self.checkpoint is not None and not isinstance(self.checkpoint, (str, os.PathLike)):
-            checks.reject_type("checkpoint", self.checkpoint, "the path of a directory or None")
+            checks.takes("progress", self.progress, 1)
+        if self.checkpoint is not None:
+            checks.path("checkpoint", self.checkpoint, "the path of a directory or None")
         checks.non_negative("every", self.every)
         self._check_together()
 
@@ -345,8 +345,3 @@ class Goal:
         if self.max_seconds is not None:
             limit = checks.positive("max_seconds", self.max_seconds)
             object.__setattr__(self, "max_seconds", limit)
-
-
-def _flag(argument: str, value: object) -> None:
-    if not isinstance(value, bool):
-        checks.reject_type(argument, value, "True or False")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from dnlcontrol.checks import path as checked_path
+from dnlcontrol.checks import writable
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,10 @@ class Certificate:
         from dnlcontrol.files.atomic import make_directory
         from dnlcontrol.results.records import write_json
 
-        make_directory(Path(path).parent)
-        write_json(Path(path), {"format": 1, "kind": "certificate", **self.to_dict()})
+        allowed = "the path of a JSON file"
+        make_directory(checked_path("path", path, allowed).parent)
+        file = writable("path", path, allowed)
+        write_json(file, {"format": 1, "kind": "certificate", **self.to_dict()})
 
     def __repr__(self) -> str:
         return self.table()

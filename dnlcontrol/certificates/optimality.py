@@ -98,7 +98,7 @@ def certify(
     seed = (
         int(np.random.SeedSequence().generate_state(1)[0])
         if seed is None
-        else checks.whole("certify.seed", seed, 0)
+        else checks.seed("certify.seed", seed)
     )
     users = solution
     solution = in_own_units(solution, problem_of(solution))

@@ -94,7 +94,7 @@ def taylor_test(
 
     discrete = discretise(problem, depth, rule)
     if seed is not None:
-        checks.whole("seed", seed, 0)
+        checks.seed("seed", seed)
     if not discrete.space.size:
         checks.reject(
             "problem", f"{problem.name!r} without controls", "a problem with at least one control"

@@ -37,9 +37,9 @@ class DiscreteProblem:
     """
 
     def __init__(self, problem: ControlProblem, grid: Grid) -> None:
+        self.space = ControlSpace(problem, grid)
         self.problem = problem
         self.grid = grid
-        self.space = ControlSpace(problem, grid)
         self.rows = Rows(problem, grid)
 
     @property
@@ -183,8 +183,7 @@ def discretise(problem: ControlProblem, depth: int, rule: str = "left") -> Discr
     Raises InputError for what is no problem, a depth below 1, an unknown rule, or a kernel that is
     not finite where the rule evaluates it.
     """
-    if not isinstance(problem, ControlProblem):
-        checks.reject_type("problem", problem, "a ControlProblem")
+    checks.instance("problem", problem, ControlProblem, "a ControlProblem")
     grid = Grid(depth, problem.horizon, rule)
     refuse_singular(problem, grid)
     return DiscreteProblem(problem, grid)

@@ -31,7 +31,8 @@ class Grid:
     rule: str = "left"
 
     def __post_init__(self) -> None:
-        checks.whole("depth", self.depth)
+        checks.size("depth", self.depth)
+        checks.positive("horizon", self.horizon)
         checks.choice("rule", self.rule, tuple(RULES))
 
     @property

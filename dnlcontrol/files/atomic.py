@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,18 +15,21 @@ TEMPORARY = ".tmp"  # the end of the name of a file that is not whole yet
 
 
 def make_directory(directory: str | os.PathLike[str]) -> Path:
-    """An existing or new directory.
+    """An existing or new directory that can be written to.
 
     Raises InputError where there is none and none can be made, InputTypeError for no path.
     """
-    try:
-        folder = Path(directory)
-    except TypeError:
-        checks.reject_type("directory", directory, "a path")
+    folder = checks.path("directory", directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell
+            pass
     except OSError as error:
-        checks.reject("directory", f"{folder} ({error.strerror})", "a directory that can be made")
+        checks.reject(
+            "directory",
+            f"{folder} ({error.strerror})",
+            "a directory that can be made and written to",
+        )
     return folder
 
 

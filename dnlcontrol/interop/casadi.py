@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import casadi as ca
 import numpy as np
@@ -77,13 +77,11 @@ class CasadiProgram:
         ------
         InputError : positions that are not integers from 0 to the number of variables - 1.
         """
+        allowed = "integers such as program.controls[name] or program.states[-1]"
+        checks.numbers("positions", positions, allowed)
         index = np.atleast_1d(np.asarray(positions))
         if index.dtype.kind not in "iu":
-            checks.reject_type(
-                "positions",
-                positions,
-                "integers such as program.controls[name] or program.states[-1]",
-            )
+            checks.reject_type("positions", positions, allowed)
         if index.size and not (index.min() >= 0 and index.max() < self.variables.numel()):
             checks.reject("positions", index, f"integers from 0 to {self.variables.numel() - 1}")
         return self.variables[index.ravel().tolist()]
@@ -105,24 +103,19 @@ class CasadiProgram:
         ------
         InputError : an objective that is not 1×1, bounds of another length, a name in use.
         """
-        term = ca.SX(objective)
+        term = _expression("objective", objective)
         if term.numel() != 1:
             checks.reject("objective", f"an expression of shape {term.shape}", "a 1×1 expression")
         program = replace(self, objective=self.objective + term)
         if rows is None:
             return program
-        if name in self.rows:
+        if checks.text("name", name) in self.rows:
             checks.reject("name", name, f"a name other than {', '.join(sorted(self.rows))}")
-        column = ca.vec(ca.SX(rows))
-        try:
-            low, high = (
-                np.broadcast_to(np.asarray(b, dtype=float), (column.numel(),))
-                for b in (lower, upper)
-            )
-        except (ValueError, TypeError):
-            checks.reject(
-                "lower, upper", (lower, upper), f"numbers or vectors of length {column.numel()}"
-            )
+        column = ca.vec(_expression("rows", rows))
+        low, high = (
+            checks.broadcast("lower, upper", checks.array_of(side, b), (column.numel(),))
+            for side, b in (("lower", lower), ("upper", upper))
+        )
         count = self.constraints.numel()
         return replace(
             program,
@@ -150,10 +143,22 @@ class CasadiProgram:
         ------
         InputError : a point with another number of entries.
         """
-        z = np.asarray(point, dtype=float).ravel()
+        given = point.full() if isinstance(point, ca.DM) else point
+        z = checks.array_of("point", given).ravel()
         if z.size != self.variables.numel():
             checks.reject("point", f"{z.size} entries", f"{self.variables.numel()} entries")
         return {name: z[index] for name, index in self.controls.items()}, z[self.states]
+
+
+def _expression(argument: str, value: object) -> ca.SX:
+    """An SX expression from what CasADi takes for one."""
+    checks.refuse_hidden(argument, value, "an SX expression, or numbers")
+    if isinstance(value, np.ndarray):
+        value = checks.array_of(argument, value)  # CasADi ends the process where memory ends
+    try:
+        return ca.SX(cast("ca.SX", value))
+    except Exception:  # CasADi raises its own kinds
+        checks.reject_type(argument, value, "an SX expression, or numbers")
 
 
 @in_turn
@@ -268,19 +273,14 @@ def export_c(
 
 
 def _c_file(path: str | os.PathLike[str]) -> Path:
-    try:
-        file = Path(path)
-    except TypeError:
-        checks.reject_type("path", path, "the path of a .c file")
+    file = checks.path("path", path, "the path of a .c file")
     if file.suffix != ".c" or not (file.stem.isidentifier() and file.stem.isascii()):
         checks.reject(
             "path",
             str(path),
             "the path of a .c file whose name is a C identifier, such as network.c",
         )
-    if not file.parent.is_dir():
-        checks.reject("path", f"{path} (no such directory)", "a path in an existing directory")
-    return file
+    return checks.writable("path", file, "the path of a .c file")
 
 
 def _forward(t: Transcription) -> ca.SX:

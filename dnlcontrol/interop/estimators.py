@@ -105,7 +105,7 @@ class _DenseControl(BaseEstimator):
 
     def _lift(self, X: np.ndarray) -> np.ndarray:
         """The inputs as states: zeros fill up to ``width``."""
-        width = X.shape[1] if self.width is None else checks.whole("width", self.width)
+        width = X.shape[1] if self.width is None else checks.size("width", self.width)
         if width < X.shape[1]:
             checks.reject("width", width, f"None, or at least the {X.shape[1]} features")
         return np.pad(X, ((0, 0), (0, width - X.shape[1])))
@@ -117,8 +117,8 @@ class _DenseControl(BaseEstimator):
         """
         x0 = self._lift(X)
         batched = hasattr(method_of(self.method), "batches")
-        drawn = self.start_scale or batched
-        seed = int(check_random_state(self.random_state).randint(2**31)) if drawn else 0
+        drawn = batched or checks.non_negative("start_scale", self.start_scale) > 0
+        seed = int(self._generator().randint(2**31)) if drawn else 0
         batches = MiniBatches(seed=seed) if batched else None
         problem = self._problem(x0, loss(head(outputs, x0.shape[1])), seed)
         given = {"method": self.method, "batches": batches}
@@ -135,6 +135,13 @@ class _DenseControl(BaseEstimator):
             warnings.warn(
                 f"depth {self.depth}: {solution.message}", ConvergenceWarning, stacklevel=3
             )
+
+    def _generator(self) -> np.random.RandomState:
+        try:
+            return check_random_state(self.random_state)
+        except (TypeError, ValueError):
+            allowed = "None, an integer from 0 to 2^32 - 1, or a numpy.random.RandomState"
+            checks.reject_type("random_state", self.random_state, allowed)
 
     # -- the network
     def to_module(self, head: bool = True) -> Any:
@@ -294,7 +301,8 @@ def levels(depth: int, nested: bool) -> list[int]:
     >>> levels(8, True), levels(7, True), levels(8, False)
     ([2, 4, 8], [3, 7], [8])
     """
-    found = [checks.whole("depth", depth)]
+    found = [checks.size("depth", depth)]
+    checks.flag("nested", nested)
     while nested and found[0] // 2 >= 2:
         found.insert(0, found[0] // 2)
     return found

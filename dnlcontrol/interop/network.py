@@ -103,6 +103,8 @@ class Network(torch.nn.Module):
         self.discrete, self.problem = discrete, discrete.problem
         self.depth, self.implicit = discrete.depth, discrete.grid.implicit
         self.has_head = has_head(discrete.problem)
+        for name, value in (("head", head), ("recompute", recompute), ("traceable", traceable)):
+            checks.flag(name, value)
         if head and not self.has_head:
             checks.reject("head", head, "False for a terminal loss that was made without head=")
         self.head = head

@@ -6,7 +6,6 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from dnlcontrol.files.atomic import write_atomic
 from dnlcontrol.files.turns import in_turn
 from dnlcontrol.interop.equation import constants_of_the_cost
 from dnlcontrol.problem.engines import ARITHMETIC, TorchEngine
+from dnlcontrol.results.solution import Solution
 
 
 class TraceableEngine(TorchEngine):
@@ -129,7 +129,9 @@ def write_onnx(
     Raises
     ------
     ImportError : without the extra ``onnx``.
+    InputError : a path that is none, or that cannot be written.
     """
+    file = checks.writable("path", path, "the path of an .onnx file")
     try:
         import onnx  # noqa: F401  # torch leaves open which one is missing
         import onnxscript  # noqa: F401
@@ -147,7 +149,7 @@ def write_onnx(
             verbose=False,
         )
     assert written is not None  # dynamo=True gives a program
-    write_atomic(Path(path), written.model_proto.SerializeToString())
+    write_atomic(file, written.model_proto.SerializeToString())
 
 
 def export_onnx(solution: Any, path: str | os.PathLike[str], head: bool = True) -> None:
@@ -161,6 +163,8 @@ def export_onnx(solution: Any, path: str | os.PathLike[str], head: bool = True) 
     InputError where the cost reads constants that the file would not hold; ``head=False`` says that
     x^L is wanted.
     """
+    checks.instance("export_onnx.solution", solution, Solution, "a Solution")
+    checks.flag("export_onnx.head", head)
     network = solution.to_module()
     lost = constants_of_the_cost(solution.problem)
     if head and lost:

@@ -24,7 +24,7 @@ the split and the checks are derived for this project.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -220,7 +220,7 @@ def liminf_check(
     problem, ladder = _checked("liminf_check", problem, depths)
     functions = _functions("liminf_check", problem, controls)
     if sequence is not None:
-        checks.function("liminf_check.sequence", sequence)
+        checks.takes("liminf_check.sequence", sequence, 1)
     size = checks.real("liminf_check.amplitude", amplitude)
     fine = discretise(problem, 2 * ladder[-1])
     target = averages(fine.space, functions)
@@ -313,11 +313,9 @@ def _extrapolated(depths: Sequence[int], values: Sequence[float]) -> float:
 def _checked(name: str, problem: object, depths: object) -> tuple[ControlProblem, list[int]]:
     if not isinstance(problem, ControlProblem):
         checks.reject_type(f"{name}.problem", problem, "a ControlProblem")
-    if not isinstance(depths, Iterable):
-        checks.reject_type(
-            f"{name}.depths", depths, "a list of at least two increasing integers >= 1"
-        )
-    ladder = [checks.whole(f"{name}.depths", d) for d in depths]
+    allowed = "a list of at least two increasing integers >= 1"
+    items = checks.listed(f"{name}.depths", depths, allowed)
+    ladder = [checks.size(f"{name}.depths", d) for d in items]
     if len(ladder) < 2 or any(b <= a for a, b in pairwise(ladder)):
         checks.reject(f"{name}.depths", ladder, "at least two increasing integers >= 1")
     return problem, ladder
@@ -333,7 +331,8 @@ def _functions(name: str, problem: ControlProblem, controls: object) -> Function
             f"one function for each of {sorted(problem.controls)}",
         )
     for key, function in controls.items():
-        checks.function(f"{name}.controls[{key!r}]", function)
+        arguments = {"ts": 2, "t": 1, "const": 0}[problem.controls[key].on]
+        checks.takes(f"{name}.controls[{key!r}]", function, arguments)
     return controls
 
 
@@ -349,14 +348,10 @@ def _on_arrays(
         except (TypeError, ValueError):
             values = np.empty(0)
         if values.shape != full:
-            values = np.array([function(*point) for point in zip(*times, strict=True)], dtype=float)
-        if values.shape != full:
-            seen = f"values of shape {values.shape[1:]}"
-            checks.reject(
-                f"controls[{block.name!r}]",
-                seen,
-                f"a function that returns shape {block.control.shape}",
-            )
+            argument, shape = f"controls[{block.name!r}]", block.control.shape
+            points = zip(*times, strict=True) if times else [()]
+            rows = [checks.returned(argument, function(*point), shape) for point in points]
+            values = np.reshape(rows, full)
         return values
 
     return evaluate

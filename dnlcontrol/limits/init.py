@@ -40,6 +40,13 @@ class Summable:
     bias_scale: float
     norm: float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", checks.positive("alpha", self.alpha))
+        object.__setattr__(self, "scale", checks.positive("scale", self.scale))
+        bias = checks.non_negative("bias_scale", self.bias_scale)
+        object.__setattr__(self, "bias_scale", bias)
+        object.__setattr__(self, "norm", norm_of("norm", self.norm))
+
     def tail(self, inner: int | None = None) -> Tail:
         """Majorants of p_n and β_n for every n, for ``certify``.
 
@@ -52,7 +59,7 @@ class Summable:
             return Tail(
                 PowerLaw(self.scale, 1 + self.alpha), PowerLaw(self.bias_scale, 1 + self.alpha)
             )
-        M = checks.whole("inner", inner)
+        M = checks.size("inner", inner)
         weights = PowerLaw(self.scale**M, 1 + self.alpha)
         return Tail(
             weights,
@@ -61,11 +68,12 @@ class Summable:
 
     def radius(self, n: int, inner: int | None = None) -> float:
         """The largest ‖P_n‖ (plain) or ‖W^{n,m}‖ (residual)."""
-        return self.scale * float(n) ** -((1 + self.alpha) / (inner or 1))
+        M = 1 if inner is None else checks.size("inner", inner)
+        return self.scale * checks.at_least("n", n, 1) ** -((1 + self.alpha) / M)
 
     def bias_radius(self, n: int) -> float:
         """The largest ‖b_n‖."""
-        return self.bias_scale * float(n) ** -(1 + self.alpha)
+        return self.bias_scale * checks.at_least("n", n, 1) ** -(1 + self.alpha)
 
     def layer(
         self, rng: np.random.Generator, n: int, width: int, inner: int | None = None
@@ -74,6 +82,8 @@ class Summable:
 
         Residual: lists of M.
         """
+        checks.instance("rng", rng, np.random.Generator, "a numpy.random.Generator")
+        checks.shape_of("width", (width, width))
 
         def one() -> tuple[np.ndarray, np.ndarray]:
             W, b = rng.standard_normal((width, width)), rng.standard_normal(width)
@@ -83,7 +93,7 @@ class Summable:
         if inner is None:
             W, b = one()
             return np.eye(width) + W, b
-        made = [one() for _ in range(inner)]
+        made = [one() for _ in range(checks.size("inner", inner))]
         return [W for W, _ in made], [b for _, b in made]
 
     def plain(
@@ -99,15 +109,14 @@ class Summable:
 
         For ``Stack(weights, biases, residual=True)``.
         """
-        return self._arrays(width, depth, checks.whole("inner", inner), seed)
+        return self._arrays(width, depth, checks.size("inner", inner), seed)
 
     def _arrays(
         self, width: int, depth: int, inner: int | None, seed: int
     ) -> tuple[list[Any], list[Any]]:
-        rng = np.random.default_rng(seed)
-        checks.whole("width", width)
+        rng = np.random.default_rng(checks.seed("seed", seed))
         layers = [
-            self.layer(rng, n, width, inner) for n in range(1, checks.whole("depth", depth) + 1)
+            self.layer(rng, n, width, inner) for n in range(1, checks.size("depth", depth) + 1)
         ]
         return [W for W, _ in layers], [b for _, b in layers]
 
@@ -117,7 +126,7 @@ class Summable:
         Layer n = 1, 2, ..., M = ``inner`` per block. Layers of other shapes (first, read-out) are
         left as they are.
         """
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(checks.seed("seed", seed))
         layers = square_layers(module, inner)
         for n, block in enumerate(layers, 1):
             W, b = self.layer(rng, n, block[0].weight.shape[0], inner)
@@ -169,9 +178,7 @@ def summable(
     >>> depth.certify(stack, np.ones(4)).network
     'converges'
     """
-    checks.positive("alpha", alpha), checks.positive("scale", scale)
-    bias = scale if bias_scale is None else checks.non_negative("bias_scale", bias_scale)
-    return Summable(float(alpha), float(scale), float(bias), norm_of("norm", norm))
+    return Summable(alpha, scale, scale if bias_scale is None else bias_scale, norm)
 
 
 def square_layers(module: Modules, inner: int | None = None) -> list[list[nn.Linear]]:
@@ -185,13 +192,18 @@ def square_layers(module: Modules, inner: int | None = None) -> list[list[nn.Lin
     """
     from torch import nn
 
-    leaves = module.modules() if isinstance(module, nn.Module) else module
+    allowed = "a torch.nn.Module, or a list of its layers"
+    leaves: Iterable[object]
+    if isinstance(module, nn.Module):
+        leaves = module.modules()
+    else:
+        leaves = checks.listed("module", module, allowed)
     linear = [
         leaf
         for leaf in leaves
         if isinstance(leaf, nn.Linear) and leaf.in_features == leaf.out_features
     ]
-    size = 1 if inner is None else checks.whole("inner", inner)
+    size = 1 if inner is None else checks.size("inner", inner)
     if not linear or len(linear) % size:
         checks.reject(
             "module",
@@ -207,6 +219,8 @@ def project_matrix(A: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
     Norm 2: singular values are cut at the radius. Norm inf: each row onto the l1 ball; norm 1: each
     column.
     """
+    A = _checked("A", A, 2)
+    radius, norm = checks.non_negative("radius", radius), norm_of("norm", norm)
     if norm == 2:
         # above INSIDE * radius, so that projecting twice changes nothing
         accepted = (1 + INSIDE) / 2 * radius
@@ -226,6 +240,8 @@ def project_vector(b: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
 
     Norm 1: |b_i| is lowered by the θ >= 0 for which Σ max(|b_i| - θ, 0) = radius.
     """
+    b = _checked("b", b, 1)
+    radius, norm = checks.non_negative("radius", radius), norm_of("norm", norm)
     size = vector_norm(b, norm)
     if size <= radius:
         return b
@@ -239,6 +255,14 @@ def project_vector(b: np.ndarray, radius: float, norm: float = 2) -> np.ndarray:
     excess = (np.cumsum(ordered) - INSIDE * radius) / np.arange(1, b.size + 1)
     theta = excess[np.flatnonzero(ordered > excess)[-1]]
     return np.sign(b) * np.maximum(np.abs(b) - theta, 0)
+
+
+def _checked(argument: str, value: object, rank: int) -> np.ndarray:
+    """Finite numbers of this rank, not empty; an array that is one already is not copied."""
+    found = checks.numbers(argument, value)
+    if found.ndim != rank or not found.size:
+        checks.reject(argument, value, f"finite numbers of rank {rank}, at least one")
+    return np.asarray(value, dtype=np.float64)
 
 
 def _read(parameter: Tensor) -> np.ndarray:

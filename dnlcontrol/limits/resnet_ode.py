@@ -60,6 +60,10 @@ class ResNetContinuum:
         return float(sum(self.terms.values()))
 
 
+class NotConvergedError(checks.InputError, RuntimeError):
+    """The boundary-value solver did not converge."""
+
+
 @dataclass(frozen=True)
 class _Unknowns:
     """How K, b, their slopes, x and ψ lie in the columns (size, m) of the unknowns.
@@ -120,7 +124,7 @@ def resnet_continuum(
     Raises
     ------
     InputError for a problem of another form or too large (d² and d for K and b and their slopes, 2
-    N d for x and ψ, at most 400 functions), RuntimeError when the solver does not converge.
+    N d for x and ψ, at most 400 functions); NotConvergedError when the solver does not converge.
     """
     from scipy.integrate import solve_bvp
 
@@ -138,6 +142,7 @@ def resnet_continuum(
     mesh, guess = _guess(unknowns, start)
     constants = _flat({k: start.controls[k].values[0] for k in model.weights})
     tol = checks.positive("resnet_continuum.tolerance", tolerance)
+    max_nodes = checks.size("resnet_continuum.max_nodes", max_nodes, len(mesh))
     if constants.size:
         found = solve_bvp(
             fun, ends, mesh, guess, p=constants, tol=tol, bc_tol=tol, max_nodes=max_nodes
@@ -154,9 +159,9 @@ def resnet_continuum(
             max_nodes=max_nodes,
         )
     if not found.success:
-        raise RuntimeError(
-            f"solve_bvp did not converge ({found.message}); try a deeper start or a larger "
-            "tolerance"
+        raise NotConvergedError(
+            f"resnet_continuum: solve_bvp did not converge ({found.message}); "
+            "try a deeper start or a larger tolerance"
         )
     return _result(model, unknowns, found)
 
@@ -187,28 +192,41 @@ def continuum_energy(
         checks.reject_type(
             "continuum_energy.controls", controls, "a mapping with functions K and b"
         )
-    given = {} if constants is None else dict(constants)
+    what = "a mapping name -> value"
+    given = (
+        {} if constants is None else checks.mapping("continuum_energy.constants", constants, what)
+    )
     if set(given) != set(model.weights):
         checks.reject(
             "continuum_energy.constants", sorted(given), f"values for {sorted(model.weights)}"
         )
-    K, b = (checks.function(f"continuum_energy.controls[{k!r}]", controls[k]) for k in ("K", "b"))
+    K, b = (_function(k, controls[k], problem.controls[k].shape) for k in ("K", "b"))
     T, x0 = problem.horizon, problem.x0
 
     def rhs(t: float, x: np.ndarray) -> np.ndarray:
-        return np.ravel(
-            model.activation(x.reshape(x0.shape) @ np.asarray(K(t)).T + np.asarray(b(t)))[0]
-        )
+        return np.ravel(model.activation(x.reshape(x0.shape) @ K(t).T + b(t))[0])
 
     final = solve_ivp(rhs, (0.0, T), x0.ravel(), method="DOP853", rtol=1e-11, atol=1e-12).y[:, -1]
-    values = {k: checks.numbers(f"continuum_energy.constants[{k!r}]", v) for k, v in given.items()}
+    shapes = {k: problem.controls[k].shape for k in given}
+    values = {
+        k: checks.returned(f"continuum_energy.constants[{k!r}]", v, shapes[k])
+        for k, v in given.items()
+    }
     terms = {"data": model.data_cost(final.reshape(x0.shape), values)}
-    t = np.linspace(0.0, T, checks.whole("continuum_energy.cells", cells) + 1)
+    t = np.linspace(0.0, T, checks.size("continuum_energy.cells", cells) + 1)
     for name, item in model.penalties.items():
-        v = np.array([np.asarray(controls[name](time), dtype=float) for time in t])
+        function = {"K": K, "b": b}[name]
+        v = np.array([function(time) for time in t])
         rough = float((np.diff(v, axis=0) ** 2).sum()) / (T / cells)
         terms[name] = item.weight * (rough + item.tau * float((v[0] ** 2).sum()))
     return terms | {k: 0.5 * model.weights[k] * float(np.sum(v**2)) for k, v in values.items()}
+
+
+def _function(name: str, function: object, shape: tuple[int, ...]) -> Callable[[float], np.ndarray]:
+    """A caller's function of time, its values checked."""
+    argument = f"continuum_energy.controls[{name!r}]"
+    call = checks.takes(argument, function, 1)
+    return lambda t: checks.returned(argument, call(t), shape)
 
 
 def _equations(model: LimitModel, unknowns: _Unknowns) -> Callable[..., np.ndarray]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dnlcontrol.checks import function
+from dnlcontrol.checks import function, real
+from dnlcontrol.problem.array import Array
 from dnlcontrol.problem.engines import Activation, FormulaArray
 from dnlcontrol.problem.namespace import namespace
 
@@ -75,19 +76,23 @@ def tanh(x: FormulaArray) -> FormulaArray:
 @known(slope=lambda y: _step(y, 0.0))
 def relu(x: FormulaArray) -> FormulaArray:
     """max(x, 0), with derivative 0 at 0."""
-    return namespace(x).where(x > 0, x, 0.0)
+    xp = namespace(x)
+    return xp.where(x > 0, x, 0.0)
 
 
 @known(slope=lambda y: _step(y, 0.01))
 def leaky_relu(x: FormulaArray, slope: float = 0.01) -> FormulaArray:
     """x where x > 0, slope·x elsewhere."""
-    return namespace(x).where(x > 0, x, slope * x)
+    xp = namespace(x)  # before x is compared: it refuses what is no array
+    factor = slope if isinstance(slope, (float, Array)) else real("leaky_relu.slope", slope)
+    return xp.where(x > 0, x, factor * x)
 
 
 @known(slope=lambda y: y - y * y, curvature_ratio=lambda y: 1.0 - 2.0 * y)
 def sigmoid(x: FormulaArray) -> FormulaArray:
     """1/(1 + e^{-x}), written as (1 + tanh(x/2))/2 so that nothing overflows."""
-    return 0.5 * (1.0 + namespace(x).tanh(0.5 * x))
+    xp = namespace(x)
+    return 0.5 * (1.0 + xp.tanh(0.5 * x))
 
 
 @known(slope=lambda y: 1.0 - namespace(y).exp(-y), curvature_ratio=lambda y: namespace(y).exp(-y))

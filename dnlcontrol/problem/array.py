@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from dnlcontrol.checks import InputError, InputTypeError
+from dnlcontrol.checks import InputError, InputTypeError, describe
 from dnlcontrol.problem.engines import Engine, FormulaArray, Native, engine_of
 
 COMPARISONS = ("lt", "le", "gt", "ge")
@@ -34,7 +34,10 @@ class Array:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(
-        self, value: Native, engine: Engine, seen: Callable[[], None] | None = None
+        self,
+        value: Native,
+        engine: Engine,
+        seen: Callable[[], None] | None = None,
     ) -> None:
         self._value = value
         self._engine = engine
@@ -93,7 +96,9 @@ class Array:
             broadcast_shape(*shapes)
         args = (right, left) if swap else (left, right)
         value = self._engine.binary[op](*args)
-        return Array(self._engine.number(value) if op in COMPARISONS else value, self._engine)
+        if op in COMPARISONS:
+            return Comparison(self._engine.number(value), self._engine)
+        return Array(value, self._engine)
 
     def __add__(self, o: FormulaArray) -> Array:
         return self._binary(o, "add")
@@ -224,6 +229,17 @@ def unwrap(value: FormulaArray, engine: Engine) -> Native:
     return engine.asarray(raw)
 
 
+class Comparison(Array):
+    """What a comparison gives: 0 and 1."""
+
+    __slots__ = ()
+
+
+def is_comparison(value: object) -> bool:
+    """Whether a formula's result is True or False, or 0 and 1 as a comparison gives them."""
+    return isinstance(value, (bool, np.bool_, Comparison))
+
+
 def engine_behind(x: Array) -> Engine:
     """The engine that evaluates the formula which ``x`` is an argument of."""
     return x._engine
@@ -293,7 +309,8 @@ def checked_axis(axis: object, rank: int, name: str) -> int:
         or not -rank <= axis < rank
     ):
         raise InputError(
-            f"namespace.{name}: got axis {axis!r}; allowed: an integer from {-rank} to {rank - 1}"
+            f"namespace.{name}: got axis {describe(axis)}; allowed: an integer from {-rank} to "
+            f"{rank - 1}"
         )
     return int(axis) % rank
 

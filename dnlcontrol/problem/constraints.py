@@ -196,13 +196,8 @@ def terminal_constraint(
     )
 
 
-def _samples(samples: Iterable[int | np.integer] | None) -> tuple[int, ...] | None:
+def _samples(samples: Iterable[int] | None) -> tuple[int, ...] | None:
     if samples is None:
         return None
-    try:
-        return tuple(
-            checks.whole("constraint.samples", int(i) if isinstance(i, np.integer) else i, 0)
-            for i in samples
-        )
-    except TypeError:
-        checks.reject_type("constraint.samples", samples, "a list of sample indices")
+    indices = checks.listed("constraint.samples", samples, "a list of sample indices")
+    return tuple(checks.whole("constraint.samples", i, 0) for i in indices)

@@ -122,6 +122,6 @@ def smooth_random(seed: int, scale: float = 1.0) -> SmoothRandom:
     SmoothRandom(seed=1, scale=0.1)
     """
     return SmoothRandom(
-        checks.whole("smooth_random.seed", seed, 0),
+        checks.seed("smooth_random.seed", seed),
         checks.non_negative("smooth_random.scale", scale),
     )

@@ -102,7 +102,7 @@ class Images:
             checks.reject(
                 "side", side, f"a common divisor of the images' {height} x {width} pixels"
             )
-        if checks.whole("channels", channels) < own:
+        if checks.size("channels", channels) < own:
             checks.reject("channels", channels, f"at least the images' {own}")
 
         def pooled(x: np.ndarray) -> np.ndarray:
@@ -140,10 +140,7 @@ def images(path: str | os.PathLike[str] = DIGITS, axes: str | None = None) -> Im
     if isinstance(path, str) and path == DIGITS:
         _fixed(axes, path)
         return _digits()
-    try:
-        where = Path(path)
-    except TypeError:
-        checks.reject_type("images", path, ALLOWED)
+    where = checks.path("images", path, ALLOWED)
     if where.is_file():
         return _npz(where, axes)
     _fixed(axes, where)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from dnlcontrol.checks import InputTypeError
+from dnlcontrol.checks import InputTypeError, real, refuse_hidden, reject_type
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,8 @@ Activation: TypeAlias = Callable[[FormulaArray], FormulaArray]
 
 UserFormula: TypeAlias = Callable[..., FormulaArray]
 """A formula as the user writes it: (t, x, u), (t, s, y, u), (x, c) and the like -> array."""
+
+LARGEST = 2**31 - 1  # entries of a NumPy array: float64 of them take 16 GiB
 
 Table = Mapping[str, Callable[..., Native]]
 
@@ -305,7 +307,8 @@ def engine_of(x: object) -> Engine:
 
     Raises InputTypeError for anything that is neither.
     """
-    if isinstance(x, (np.ndarray, np.generic, float, int, list, tuple)):
+    if isinstance(x, (np.ndarray, np.generic, float, int)):
+        _refuse_no_numbers(x)
         return numpy_engine()
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(x, torch.Tensor):
@@ -317,6 +320,19 @@ def engine_of(x: object) -> Engine:
         f"namespace: got {type(x).__name__}; allowed: a formula's array, "
         "an ndarray, a torch tensor or a casadi.ArrayInterface"
     )
+
+
+def _refuse_no_numbers(x: np.ndarray | np.generic | float | int) -> None:
+    """Raise InputTypeError for an array of anything but real numbers, or with a mask."""
+    if isinstance(x, float):
+        return
+    allowed = f"an array of at most {LARGEST} real numbers, or a number"
+    refuse_hidden("namespace", x, allowed)
+    if isinstance(x, (np.ndarray, np.generic)):
+        if x.dtype.kind not in "fiub" or x.size > LARGEST:
+            reject_type("namespace", x, allowed)
+    elif not isinstance(x, bool):
+        real("namespace", x)
 
 
 @lru_cache(maxsize=1)

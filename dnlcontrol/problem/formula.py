@@ -10,9 +10,11 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from dnlcontrol.checks import InputError, InputTypeError
-from dnlcontrol.problem.array import Array, unwrap
+from dnlcontrol.problem.array import Array, is_comparison, unwrap
 from dnlcontrol.problem.engines import Engine, Native, UserFormula, numpy_engine
 from dnlcontrol.problem.kinks.switches import Recorder, SwitchEngine
+
+COSTS = ("running", "terminal")  # formulas whose value is minimised
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, "Shape | Mapping[str, Shape]"]
@@ -156,9 +158,15 @@ def trace(
         values = _arguments(name, engine, {**point, **_known(fixed, point)}, reads)
         try:
             with np.errstate(all="ignore"):
-                result = unwrap(function(*values), engine)
+                made = function(*values)
+                result = unwrap(made, engine)
         except Exception as error:
             _tell(name, error, engine)
+        if name in COSTS and is_comparison(made):
+            raise InputError(
+                f"{name}: got a comparison, which is 0 or 1 and has no slope; allowed: a number, "
+                "such as a penalty that grows with the violation"
+            )
         shape = _same_shape(name, tuple(int(n) for n in result.shape), shape)
     assert shape is not None
     return Formula(name, function, shapes, shape, frozenset(reads), _switches(*records[1:]))

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -56,7 +56,9 @@ class ProblemFile:
             made = self._call("reference")
         except BrokenFile:
             raise
-        except checks.InputError:
+        except checks.InputError as error:
+            if str(error).startswith(f"{Reference.__name__}."):  # not of the parameters
+                raise BrokenFile(f"{self.path.name}: reference(): {error}") from error
             return None
         if not isinstance(made, (Reference, type(None))):
             checks.reject_type(f"{self.path.name}: reference()", made, "a Reference or None")
@@ -64,7 +66,7 @@ class ProblemFile:
 
     def _call(self, name: str) -> object:
         fn = getattr(self.module, name)
-        known = inspect.signature(fn).parameters
+        known = _parameters(fn)
         free = any(p.kind is p.VAR_KEYWORD for p in known.values())
         for key in self.parameters:
             if key not in known and not free:
@@ -75,15 +77,22 @@ class ProblemFile:
                 )
         try:
             return fn(**self.parameters)
-        except checks.InputError:
+        except (checks.InputError, KeyboardInterrupt):
             raise
-        # whatever a user's file raises is told with its name
-        except (Exception, SystemExit) as error:
-            seen = f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
+        except BaseException as error:  # whatever a user's file raises is told with its name
+            seen = f"{type(error).__name__} ({checks.said(error)})"
             allowed = "a function that runs with these parameters"
             raise BrokenFile(
                 f"{self.path.name}: {name}(): got {seen}; allowed: {allowed}"
             ) from error
+
+
+def _parameters(fn: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function of a problem file; none where Python cannot tell them."""
+    try:
+        return inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def library() -> Path | None:
@@ -111,10 +120,7 @@ def load_problem(name: str, parameters: Mapping[str, object] | None = None) -> P
 
     Raises InputError for a file that is missing, fails on import or has no function problem().
     """
-    try:
-        path = Path(name)
-    except TypeError:
-        checks.reject_type("PROBLEM", name, "a path to a .py file or a name")
+    path = checks.path("PROBLEM", name, "a path to a .py file or a name")
     if path.suffix != ".py":
         folder = library()
         path = folder / f"{name}.py" if folder else path
@@ -128,8 +134,10 @@ def load_problem(name: str, parameters: Mapping[str, object] | None = None) -> P
     sys.modules[unique] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # as above
-        text = " ".join(str(error).split())[:200]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # as above
+        text = checks.said(error)
         checks.reject(
             "PROBLEM",
             f"{path.name}, which raises {type(error).__name__} ({text})",

@@ -47,7 +47,7 @@ def head(outputs: int, inputs: int, initial: Initial = 0.0) -> Head:
 
     Raises InputError for numbers that are not positive integers.
     """
-    return Head(checks.whole("head.outputs", outputs), checks.whole("head.inputs", inputs), initial)
+    return Head(checks.size("head.outputs", outputs), checks.size("head.inputs", inputs), initial)
 
 
 def cost(function: UserFormula, target: ArrayLike | None = None) -> Cost:
@@ -103,7 +103,7 @@ def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | No
             f"shape {y.shape}, minimum {y.min(initial=0):g}",
             "one integer 0, 1, ... per sample",
         )
-    count = checks.whole(
+    count = checks.size(
         "cross_entropy.classes", classes if classes is not None else int(y.max()) + 1
     )
     if y.max() >= count:

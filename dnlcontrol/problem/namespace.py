@@ -7,7 +7,7 @@ from functools import lru_cache, reduce
 
 import numpy as np
 
-from dnlcontrol.checks import InputError, InputTypeError, array_of
+from dnlcontrol.checks import InputError, InputTypeError, array_of, listed, whole
 from dnlcontrol.problem.array import (
     Array,
     broadcast_shape,
@@ -85,7 +85,9 @@ class Namespace:
         return Array(value, self._engine) if self._shelled else value
 
     def _take(self, x: FormulaArray, name: str) -> Native:
-        raw = operand(x, self._engine) if self._shelled else self._engine.asarray(x)
+        if not self._shelled:
+            return self._bare(x, name)
+        raw = operand(x, self._engine)
         if raw is NotImplemented:
             raise InputTypeError(
                 f"namespace.{name}: got {type(x).__name__}; allowed: a formula's array "
@@ -93,11 +95,22 @@ class Namespace:
             )
         return self._engine.asarray(raw)
 
+    def _bare(self, x: FormulaArray, name: str) -> Native:
+        """A native array as it is; else a number, or numbers, as one."""
+        if isinstance(x, float):
+            return self._engine.asarray(x)
+        if self._engine.owns(x):
+            engine_of(x)  # refuses an array of anything but numbers
+            truth = isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind == "b"
+            return x.astype(float) if truth else x
+        return self._engine.asarray(array_of(f"namespace.{name}", x))
+
     def asarray(self, constant: FormulaArray) -> FormulaArray:
         """A constant (list, ndarray, number) of rank <= 2 as an array; arrays pass through."""
         if isinstance(constant, Array):
             return constant
         if self._engine.owns(constant) and not (self._shelled and isinstance(constant, np.ndarray)):
+            engine_of(constant)
             return self._wrap(constant)
         try:
             array = array_of("namespace.asarray", constant)
@@ -142,16 +155,24 @@ class Namespace:
         a, b = self._take(a, "matmul"), self._take(b, "matmul")
         if self._shelled:
             check_matmul(native_shape(a), native_shape(b))
-        return self._wrap(self._engine.binary["matmul"](a, b))
+        try:
+            return self._wrap(self._engine.binary["matmul"](a, b))
+        except (ValueError, RuntimeError):  # batches, whose shapes only the engine judges
+            shapes = f"{native_shape(a)} and {native_shape(b)}"
+            raise InputError(
+                f"namespace.matmul: got shapes {shapes}; allowed: a common inner dimension"
+            ) from None
 
     def reshape(self, x: FormulaArray, shape: int | Sequence[int]) -> FormulaArray:
         """The entries of x, row-major, in another shape; one -1 stands for what is left."""
         raw = self._take(x, "reshape")
-        wanted = (shape,) if isinstance(shape, int) else tuple(shape)
+        what = "an integer, or a list of them"
+        given = (shape,) if isinstance(shape, int) else listed("namespace.reshape", shape, what)
+        wanted = tuple(whole("namespace.reshape", n, -1) for n in given)
         size = int(np.prod(native_shape(raw), dtype=int))
         try:
-            full = np.empty(size).reshape(wanted).shape
-        except (ValueError, TypeError):
+            full = np.broadcast_to(0.0, size).reshape(wanted).shape
+        except (ValueError, TypeError, OverflowError):
             raise InputError(
                 f"namespace.reshape: got shape {wanted} for {size} entries; allowed: shapes of "
                 "the same size"
@@ -227,7 +248,7 @@ class Namespace:
         """e^x / Σ e^x along ``axis``, in the shape of x."""
         raw = self._take(x, "softmax")
         axis = checked_axis(axis, len(native_shape(raw)), "softmax")
-        shape = native_shape(raw)
+        shape = _not_empty(native_shape(raw), "softmax")
         kept = (*shape[:axis], 1, *shape[axis + 1 :])
         norm = self._engine.reshape(self._engine.logsumexp(raw, axis), kept)
         return self._wrap(self._engine.unary["exp"](raw - self._engine.broadcast(norm, shape)))
@@ -246,12 +267,20 @@ class Namespace:
             raw = self._engine.reshape(raw, shape)
         if axis is None:
             raw, axis = self._engine.reshape(raw, (int(np.prod(shape, dtype=int)),)), 0
-        return self._wrap(fn(raw, checked_axis(axis, len(native_shape(raw)), name)))
+        axis = checked_axis(axis, len(native_shape(raw)), name)
+        _not_empty(native_shape(raw), name)
+        return self._wrap(fn(raw, axis))
 
     def _fold(self, raw: Native, axis: int, larger: Callable[..., Native]) -> Native:
         before = (slice(None),) * axis
         slices = [self._engine.getitem(raw, (*before, i)) for i in range(native_shape(raw)[axis])]
         return reduce(larger, slices)
+
+
+def _not_empty(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    if 0 in shape:
+        raise InputError(f"namespace.{name}: got an empty array; allowed: at least one entry")
+    return shape
 
 
 def namespace(x: FormulaArray) -> Namespace:

@@ -152,8 +152,24 @@ class ControlProblem:
         """Kinds of kinks in its formulas: abs, maximum, minimum, where (relu is a where)."""
         return self.formulas.kinks
 
+    @property
+    def idle(self) -> str:
+        """Why no control changes the cost, or only its penalty does; '' where one may."""
+        costs = [f for f in (self.formulas.running, self.formulas.terminal) if f is not None]
+        if not self.controls or any(f.reads & {"x", *self.controls} for f in costs):
+            return ""
+        names = " and ".join(f.name for f in costs)
+        cost = (
+            f"the cost ({names}) reads neither the state nor a control"
+            if costs
+            else ("there is neither a running nor a terminal cost")
+        )
+        rest = "only the penalties change" if self.regularisers else "nothing is minimised"
+        return f"{cost}: {rest}"
+
     def regularisers_of(self, name: str) -> list[Regulariser]:
         """The penalties on one control."""
+        checks.instance("name", name, str, "the name of a control")
         return [r for r in self.regularisers if r.name == name]
 
     def __repr__(self) -> str:

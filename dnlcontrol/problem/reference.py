@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from dnlcontrol import checks
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class Reference:
         discrete_controls).
     discrete_controls : function of L that returns name -> packed array (sites, *shape).
     source : where the answer comes from.
+
+    Raises
+    ------
+    InputError : a field is not what it should be.
     """
 
     source: str
@@ -38,3 +45,32 @@ class Reference:
     discrete_value: Callable[[int], float] | None = None
     discrete_controls: Callable[[int], Mapping[str, np.ndarray]] | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        checks.instance("Reference.source", self.source, str, "a string")
+        checks.instance("Reference.note", self.note, str, "a string")
+        checks.flag("Reference.attained", self.attained)
+        for name in ("value", "error_constant", "forward_constant"):
+            if getattr(self, name) is not None:
+                checks.real(f"Reference.{name}", getattr(self, name))
+        object.__setattr__(self, "orders", increasing_exponents("Reference.orders", self.orders))
+        controls = checks.mapping("Reference.controls", self.controls, "a mapping name -> function")
+        for name, call in controls.items():
+            checks.function(f"Reference.controls[{name!r}]", call)
+        for name in ("state", "discrete_value", "discrete_controls"):
+            if getattr(self, name) is not None:
+                checks.takes(f"Reference.{name}", getattr(self, name), 1)
+
+
+def increasing_exponents(argument: str, orders: object) -> tuple[float, ...]:
+    """Strictly increasing positive exponents.
+
+    Raises
+    ------
+    InputError : anything else.
+    """
+    items = checks.listed(argument, orders, "a list of increasing exponents > 0")
+    exponents = tuple(checks.positive(argument, p) for p in items)
+    if not exponents or any(b <= a for a, b in pairwise(exponents)):
+        checks.reject(argument, list(exponents), "a non-empty, strictly increasing list")
+    return exponents

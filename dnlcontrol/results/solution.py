@@ -12,11 +12,35 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.backends.found import SOLVED
+from dnlcontrol.backends.found import NO_MINIMISER, SOLVED
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.space.distances import NORMS, control_distance, path_distance
 from dnlcontrol.discretisation.space.extension import Extension, linear_weights
 from dnlcontrol.problem.problem import ControlProblem
+
+# fields of a solution by what they hold
+NUMBERS = (
+    "value",
+    "stationarity",
+    "feasibility",
+    "complementarity",
+    "seconds",
+    "peak_memory_mb",
+    "tolerance",
+)
+COUNTS = ("nit", "nfev", "njev", "nhev")
+WORDS = ("name", "backend", "message", "formulation")
+MAPPINGS = (
+    "controls",
+    "multipliers",
+    "versions",
+    "options",
+    "environment",
+    "multiplier_nodes",
+    "source",
+    "work",
+    "scales",
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +110,40 @@ class Solution:
     work: Mapping[str, float] = field(default_factory=dict)
     scales: Mapping[str, Any] = field(default_factory=dict)
     problem: ControlProblem | None = None
+
+    def __post_init__(self) -> None:
+        checks.instance("Solution.grid", self.grid, Grid, "a Grid")
+        for name in NUMBERS:
+            _number(f"Solution.{name}", getattr(self, name))
+        for name in COUNTS:
+            checks.whole(f"Solution.{name}", getattr(self, name), 0)
+        checks.whole("Solution.status", self.status, SOLVED, NO_MINIMISER)
+        for name in WORDS:
+            checks.instance(f"Solution.{name}", getattr(self, name), str, "a string")
+        for name in MAPPINGS:
+            checks.mapping(f"Solution.{name}", getattr(self, name), "a mapping by names")
+        for name, control in self.controls.items():
+            checks.instance(f"Solution.controls[{name!r}]", control, Extension, "an Extension")
+        checks.instance("Solution.log", self.log, tuple, "a tuple of lines")
+        if self.problem is not None:
+            allowed = "a ControlProblem or None"
+            checks.instance("Solution.problem", self.problem, ControlProblem, allowed)
+        self._check_paths()
+
+    def _check_paths(self) -> None:
+        """States and costates (L+1, N, *state shape), the terminal gradient (N, *state shape)."""
+        for name in ("states", "costates", "terminal_gradient"):
+            values = getattr(self, name)
+            if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+                checks.reject_type(f"Solution.{name}", values, "a NumPy array of floats")
+        nodes, rest = self.depth + 1, self.states.shape[1:]
+        if not rest or self.states.shape[0] != nodes:
+            allowed = f"shape ({nodes}, N, *state shape)"
+            checks.reject("Solution.states", self.states, allowed)
+        for name, shape in (("costates", (nodes, *rest)), ("terminal_gradient", rest)):
+            if getattr(self, name).shape != shape:
+                seen = getattr(self, name)
+                checks.reject(f"Solution.{name}", seen, f"shape {shape}, as the states'")
 
     @property
     def success(self) -> bool:
@@ -226,6 +284,13 @@ class Solution:
             f"Solution({self.name!r}, {self.backend}, L={self.depth}, value={self.value:.10g}, "
             f"stationarity={self.stationarity:.1e}, {state})"
         )
+
+
+def _number(argument: str, value: object) -> None:
+    """A real number; NaN and infinities are what a failed solve reports."""
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not real:
+        checks.reject_type(argument, value, "a number")
 
 
 def distance(a: Solution, b: Solution, norm: str = "L2", of: str = "controls") -> float:

@@ -13,6 +13,9 @@ from dnlcontrol.certificates.taylor import taylor_test
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.discretisation.sizes import forecast
 from dnlcontrol.problem.problem import ControlProblem
+from dnlcontrol.shell.finite import first_not_finite
+
+SEED = 0  # of the control and the directions of the Taylor test
 
 
 def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dict[str, Any]:
@@ -54,15 +57,21 @@ def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dic
         "formulas": {f.name: sorted(f.reads) for f in problem.formulas.all()},
         "predicted": forecast(discrete).to_dict(),
     }
-    if discrete.space.size:
-        result = taylor_test(problem, depth, rule, seed=0)
+    if problem.idle:
+        report["note"] = problem.idle
+    bad = first_not_finite(discrete, evaluator, SEED)
+    if bad:
+        report["not_finite"] = bad
+        report["passed"] = False
+    elif discrete.space.size:
+        result = taylor_test(problem, depth, rule, seed=SEED)
         report.update(
             taylor_gradient_rate=_rate(result.gradient_rate),
             taylor_hessian_rate=_rate(result.hessian_rate),
             passed=result.passed,
         )
     else:
-        report["passed"] = bool(np.all(np.isfinite(evaluator.states(np.zeros(0)))))
+        report["passed"] = True
     return report
 
 

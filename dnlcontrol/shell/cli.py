@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import sys
 import warnings
@@ -90,7 +91,7 @@ def run_study(given: argparse.Namespace) -> int:
     with held_or_none(given.out) as folder:
         result = _studied(given, file, depths)
         if folder:
-            result.plots(folder)
+            pictures = _pictures(result, folder)
             write_atomic(folder / "summary.json", json_bytes(result.summary()))
     lines = [
         _table(result.rows),
@@ -99,7 +100,8 @@ def run_study(given: argparse.Namespace) -> int:
         *result.statements,
     ]
     if given.out:
-        lines.append(f"table, solutions and pictures in {given.out}")
+        kept = "table, solutions and pictures" if pictures else "table and solutions"
+        lines.append(f"{kept} in {given.out}")
     _print(given, result.summary(), lines)
     return SOLVED if result.success else NOT_CONVERGED
 
@@ -179,6 +181,15 @@ def _problem(given: argparse.Namespace) -> ProblemFile:
     if getattr(given, "out", None):
         solution_directory(given.out) if given.command == "solve" else make_directory(given.out)
     return file
+
+
+def _pictures(result: Study, folder: Path) -> bool:
+    """Draw them where matplotlib is installed; else say in one line that there are none."""
+    if importlib.util.find_spec("matplotlib") is None:
+        why = "no pictures: matplotlib is not installed (pip install 'dnlcontrol[study]')"
+        print(f"dnlcontrol: {why}", file=sys.stderr)
+        return False
+    return bool(result.plots(folder))
 
 
 def _orders(text: str | None) -> list[float] | None:

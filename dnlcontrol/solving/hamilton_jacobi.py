@@ -13,6 +13,7 @@ programming for the discrete problem of depth L itself, so that V^0(x_0) = J_L u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -218,6 +219,9 @@ class Transition:
         self.penalties = np.repeat(
             np.stack(diagonal, axis=1), [b.components for b in blocks], axis=1
         )
+        if candidates ** len(self.lower) > checks.SIZE:
+            seen = f"{candidates} for each of {len(self.lower)} entries"
+            checks.reject("candidates", seen, f"at most {checks.SIZE} together")
         lines = [np.linspace(a, b, candidates) for a, b in zip(self.lower, self.upper, strict=True)]
         self.candidates = (
             np.array(list(product(*lines))),
@@ -335,14 +339,15 @@ def hamilton_jacobi(
     if D > DIMENSIONS:
         checks.reject("problem.x0", f"a joint state of {D} entries", f"at most {DIMENSIONS}")
     low, high = (
-        np.broadcast_to(checks.numbers(k, v), (D,)) for k, v in (("lower", lower), ("upper", upper))
+        checks.broadcast(k, checks.numbers(k, v), (D,))
+        for k, v in (("lower", lower), ("upper", upper))
     )
     if np.any(low >= high):
         checks.reject("lower, upper", f"{low.tolist()}, {high.tolist()}", "lower < upper")
-    counts = [checks.whole("points", int(n), 2) for n in np.broadcast_to(points, (D,))]
+    counts = _counts(points, D)
     axes = tuple(np.linspace(a, b, n) for a, b, n in zip(low, high, counts, strict=True))
     transition = Transition(
-        discrete, _bounds(problem, bounds), checks.whole("candidates", candidates, 2)
+        discrete, _bounds(problem, bounds), checks.size("candidates", candidates, 2)
     )
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, D)
     values = np.empty((discrete.depth + 1, *counts))
@@ -351,6 +356,19 @@ def hamilton_jacobi(
     for l in range(discrete.depth - 1, -1, -1):
         values[l] = V._best(l, nodes)[1].reshape(counts)
     return V
+
+
+def _counts(points: object, D: int) -> list[int]:
+    """Grid points along each axis, (D,)."""
+    alone = isinstance(points, (int, np.integer))
+    allowed = f"one integer >= 2, or {D} of them"
+    given = [points] * D if alone else checks.listed("points", points, allowed)
+    counts = [checks.size("points", n, 2) for n in given]
+    if len(counts) != D:
+        checks.reject("points", points, allowed)
+    if math.prod(counts) > checks.SIZE:
+        checks.reject("points", points, f"a grid of at most {checks.SIZE} points")
+    return counts
 
 
 def _check(problem: ControlProblem, discrete: DiscreteProblem) -> None:
@@ -398,7 +416,11 @@ def _sides(name: str, control: Control, bounds: Bounds) -> tuple[np.ndarray, np.
     """Lower and upper bounds of one control, finite."""
     pair = bounds.get(name, (control.lower, control.upper))
     low, high = (
-        np.array(np.broadcast_to(checks.array_of(f"bounds[{name!r}]", v), control.shape))
+        np.array(
+            checks.broadcast(
+                f"bounds[{name!r}]", checks.array_of(f"bounds[{name!r}]", v), control.shape
+            )
+        )
         for v in pair
     )
     if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high)) and np.all(low < high)):

@@ -156,6 +156,8 @@ def solve_level(
     doubt = concentration_note(solution) if solution.success else ""
     if doubt:
         solution = replace(solution, message=f"{solution.message}; {doubt}")
+    if problem.idle:
+        solution = replace(solution, message=f"{solution.message}; {problem.idle}")
     return solution, learnt
 
 

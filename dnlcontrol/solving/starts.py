@@ -69,16 +69,17 @@ def origin_of(start: object) -> Solution | None:
 def _guessed(discrete: DiscreteProblem, start: object) -> Flat:
     """The controls' own guesses, those of a mapping, or a flat vector; within the bounds."""
     space = discrete.space
+    allowed = "None, a Solution or several, a mapping name -> initial guess, or a flat vector"
     if start is None:
         return space.initial()
+    checks.refuse_hidden("start", start, allowed)
     if isinstance(start, np.ndarray):
         if start.shape != (space.size,):
-            allowed = f"a flat vector of {space.size} entries, a Solution or a mapping"
-            checks.reject("start", start, allowed)
+            what = f"a flat vector of {space.size} entries, a Solution or a mapping"
+            checks.reject("start", start, what)
         return np.clip(checks.numbers("start", start), *space.bounds)
     if isinstance(start, Mapping):
         return space.initial(start)
-    allowed = "None, a Solution or several, a mapping name -> initial guess, or a flat vector"
     checks.reject_type("start", start, allowed)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dnlcontrol import checks
-from dnlcontrol.problem.reference import Reference
+from dnlcontrol.problem.reference import Reference, increasing_exponents
 from dnlcontrol.results.records import read_json
 from dnlcontrol.results.solution_files import load_solution
 from dnlcontrol.studies.result import Level, Study
-from dnlcontrol.studies.study import check_depths, check_orders
+from dnlcontrol.studies.study import check_depths
 from dnlcontrol.studies.study_files import place
 
 
@@ -23,10 +23,7 @@ def load(directory: str | os.PathLike[str]) -> Any:
     ------
     InputError where the directory holds neither, or a file of another program or format.
     """
-    try:
-        folder = Path(directory)
-    except TypeError:
-        checks.reject_type("run", directory, "the path of a run directory")
+    folder = checks.path("run", directory, "the path of a run directory")
     if (folder / "study.json").is_file():
         return load_study(folder)
     if (folder / "solution.json").is_file():
@@ -68,6 +65,6 @@ def load_study(directory: str | os.PathLike[str], reference: Reference | None = 
         tuple(levels),
         reference,
         record.get("source", {}),
-        orders_given=None if orders is None else check_orders(orders),
+        orders_given=None if orders is None else increasing_exponents("orders", orders),
         choice=str(record.get("choice", "")),
     )

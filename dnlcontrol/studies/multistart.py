@@ -39,6 +39,7 @@ from dnlcontrol.studies.symmetries import (
 
 # starts per worker and round where a joblib backend cannot hand over results one by one
 PER_ROUND = 4
+WORKERS = 10**4  # processes: more than the largest machine runs
 
 
 @dataclass(frozen=True)
@@ -189,10 +190,10 @@ def multistart(
     [-0.05, 0.1475]
     """
     discrete = discretise(problem, depth, rule)
-    count, seed = checks.whole("starts", starts), checks.whole("seed", seed, 0)
+    count, seed = checks.size("starts", starts), checks.seed("seed", seed)
     scale, distinct = checks.positive("scale", scale), checks.positive("distinct", distinct)
-    if workers != -1:
-        checks.whole("workers", workers)
+    if not isinstance(workers, int) or workers != -1:
+        checks.whole("workers", workers, 1, WORKERS)
     for name in shorthand:
         if name not in DEFAULT:
             checks.reject_type("options", f"unknown option {name!r}", ", ".join(DEFAULT))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dnlcontrol import checks
 from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.files.atomic import make_directory, write_atomic
 from dnlcontrol.results.solution import Solution
@@ -54,11 +55,15 @@ def _pyplot() -> Callable[[float, float], Figure]:
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    target = Path(path)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=130, format=target.suffix[1:] or None)
+    allowed = "the path of a picture, such as convergence.png"
+    target = checks.path("path", path, allowed)
     make_directory(target.parent)
-    write_atomic(target, picture.getvalue())
+    picture = io.BytesIO()
+    try:
+        figure.savefig(picture, dpi=130, format=target.suffix[1:] or None)
+        write_atomic(target, picture.getvalue())
+    except (IsADirectoryError, ValueError) as error:  # a directory, a format that matplotlib lacks
+        checks.reject("path", f"{target} ({checks.said(error)})", allowed)
     return target
 
 

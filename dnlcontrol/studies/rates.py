@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from dnlcontrol import checks
 from dnlcontrol.discretisation.rules import RULES
+from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.distances import function_distance
 from dnlcontrol.problem.reference import Reference
 from dnlcontrol.results.branches import leaves
@@ -57,6 +59,28 @@ def errors(reference: Reference | None, solution: Solution) -> dict[str, float]:
         squares = [function_distance(c.layout, c.values, fn) ** 2 for c, fn in pairs]
         found["controls_L2_error"] = float(np.sqrt(sum(squares)))
     return found
+
+
+def refuse_broken(reference: Reference | None, space: ControlSpace) -> None:
+    """Call the functions of a reference that the errors need, before anything is solved.
+
+    Raises InputError for one that raises, or returns what is no array of the control's shape.
+    """
+    if reference is None or set(reference.controls) != set(space.blocks):
+        return
+    for name, function in reference.controls.items():
+        block = space.blocks[name]
+        zeros = np.zeros((block.layout.count, *block.control.shape))
+        try:
+            distance_to = function_distance(block.layout, zeros, function)
+        except Exception as error:  # whatever a caller's function raises
+            seen = f"a function that raises {type(error).__name__} ({error})"
+            checks.reject(
+                f"reference.controls[{name!r}]", seen, f"arrays (*times, *{zeros.shape[1:]})"
+            )
+        if not np.isfinite(distance_to):
+            seen = "values that are not finite"
+            checks.reject(f"reference.controls[{name!r}]", seen, "finite values on [0, T]")
 
 
 def gaps(adjoint: Solution | None, exact: Solution | None) -> dict[str, float]:

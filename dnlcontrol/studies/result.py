@@ -302,10 +302,10 @@ class Study:
             "source": dict(self.source),
             "summary": self.summary(),
         }
-        table = self.table().to_csv().encode()
         with held(folder), interrupts.waiting():
             for level in self.levels:
                 save_level(folder, level.depth, level.solutions, self.source)
+            table = table_bytes(self.rows)
             write_together({folder / "study.json": json_bytes(record), folder / "table.csv": table})
 
     def plot(self, path: str | os.PathLike[str] = "convergence.png") -> Path:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Unpack
-
-import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.backends.options import MSA, Adjoint, Exact, Goal, method_of
@@ -18,14 +16,16 @@ from dnlcontrol.files.interrupts import interrupts
 from dnlcontrol.files.locks import held_or_none
 from dnlcontrol.minimise.outcome import Progress
 from dnlcontrol.problem.problem import ControlProblem
-from dnlcontrol.problem.reference import Reference
+from dnlcontrol.problem.reference import Reference, increasing_exponents
+from dnlcontrol.results.records import plain
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.results.solution_files import load_learnt, save_learnt, save_solution
 from dnlcontrol.solving.choice import AUTO, chosen
 from dnlcontrol.solving.learnt import Learnt, recall
 from dnlcontrol.solving.request import BACKENDS, OWNER, LevelShorthand, Request, resolved
 from dnlcontrol.solving.solve import solve_level, warn_unsolved
-from dnlcontrol.solving.starts import StartLike, origin_of
+from dnlcontrol.solving.starts import StartLike, origin_of, starting_point
+from dnlcontrol.studies.rates import refuse_broken
 from dnlcontrol.studies.result import Level, Study
 from dnlcontrol.studies.study_files import finished, place, prepare
 
@@ -86,7 +86,7 @@ def study(
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
-    exponents = None if orders is None else check_orders(orders)
+    exponents = None if orders is None else increasing_exponents("orders", orders)
     _check_arguments(problem, reference, progress, follow)
     goal = Goal(tolerance, max_iterations, max_seconds)
     own = {k: v for k, v in shorthand.items() if not (exact_to and OWNER.get(k) is Exact)}
@@ -94,10 +94,14 @@ def study(
     both = _options(name, shorthand, bool(exact_to), directory is not None, follow)
     if exact_to and len(both) == 1 and not reason:
         checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
+    requests = [Request(options, goal, rule, warm, reason) for options in both]
+    first = discretise(problem, ladder[0], rule)
+    starting_point(first, start)  # refuses what is no start
+    refuse_broken(reference, first.space)
+    recorded = _recorded(source)
     with held_or_none(directory) as place:
         folder = None if place is None else prepare(place, problem, ladder, rule)
-        kept = Directory(folder, dict(source or {}))
-        requests = [Request(options, goal, rule, warm, reason) for options in both]
+        kept = Directory(folder, recorded)
         chains = [Ladder(problem, request, start, kept, progress) for request in requests]
         levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
         said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
@@ -105,7 +109,7 @@ def study(
             problem.name,
             tuple(levels),
             reference,
-            dict(source or {}),
+            recorded,
             orders_given=exponents,
             choice=said,
         )
@@ -216,10 +220,22 @@ def _check_arguments(problem: object, *rest: object) -> None:
         checks.reject_type("reference", reference, "a Reference or None")
     for name, call in (("progress", progress), ("follow", follow)):
         if call is not None:
-            checks.function(name, call)
+            checks.takes(name, call, 1)
     if not problem.controls:
         seen = f"{problem.name!r} without controls"
         checks.reject("problem", seen, "a problem with controls; use simulate")
+
+
+def _recorded(source: object) -> dict[str, Any]:
+    """What the files say of the problem's source: a mapping that JSON can hold."""
+    if source is None:
+        return {}
+    found = checks.mapping("source", source, "a mapping by names, as ProblemFile.source")
+    try:
+        plain(found)
+    except RecursionError:
+        checks.reject("source", "a mapping that holds itself", "plain values")
+    return found
 
 
 def _primary(
@@ -249,8 +265,8 @@ def _options(
     A shorthand goes to the one that has it.
     """
     for name in ONE_SOLVE:
-        own = shorthand.get(name) or getattr(backend, name, None)
-        if own:
+        own = shorthand.get(name, getattr(backend, name, None))
+        if own is not None and own is not False:
             allowed = "none in a study, which keeps its levels in directory= on one rank"
             checks.reject(STUDY, f"{name} = {own!r}", allowed)
     if isinstance(backend, Exact) or (isinstance(backend, str) and backend == "exact"):
@@ -283,21 +299,6 @@ def _adjoint(
     return options if follow is None else replace(options, progress=follow)
 
 
-def check_orders(orders: object) -> tuple[float, ...]:
-    """Strictly increasing positive exponents.
-
-    Raises
-    ------
-    InputError : anything else.
-    """
-    if isinstance(orders, str) or not isinstance(orders, Iterable):
-        checks.reject_type("orders", orders, "a list of increasing exponents > 0")
-    exponents = tuple(checks.positive("orders", p) for p in orders)
-    if not exponents or any(b <= a for a, b in pairwise(exponents)):
-        checks.reject("orders", list(exponents), "a non-empty, strictly increasing list")
-    return exponents
-
-
 def check_depths(depths: object) -> list[int]:
     """A strictly increasing list of depths.
 
@@ -305,9 +306,8 @@ def check_depths(depths: object) -> list[int]:
     ------
     InputError : anything else.
     """
-    if isinstance(depths, (int, np.integer)) or not isinstance(depths, Iterable):
-        checks.reject_type("depths", depths, "a list of increasing integers >= 1")
-    ladder = [checks.whole("depths", d) for d in depths]
+    items = checks.listed("depths", depths, "a list of increasing integers >= 1")
+    ladder = [checks.size("depths", d) for d in items]
     if not ladder or any(b <= a for a, b in pairwise(ladder)):
         checks.reject("depths", ladder, "a non-empty, strictly increasing list")
     return ladder

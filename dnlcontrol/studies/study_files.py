@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.fingerprint import fingerprint, same_problem
@@ -54,6 +59,21 @@ def finished(kept: Path, problem: ControlProblem, tolerance: float) -> Solution 
     if solution.tolerance > tolerance:
         return None
     return replace(solution, problem=problem)
+
+
+def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The rows as comma-separated values, as pandas writes them: full precision, NaN empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    return buffer.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, (float, np.floating)):
+        return "" if math.isnan(value) else repr(float(value))
+    return value
 
 
 def save_level(

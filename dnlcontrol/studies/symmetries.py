@@ -208,7 +208,7 @@ class FiniteSymmetry(Symmetry):
         if not isinstance(self.maps, (list, tuple)) or not self.maps:
             checks.reject_type("FiniteSymmetry.maps", self.maps, "a list of functions")
         object.__setattr__(
-            self, "maps", tuple(checks.function("FiniteSymmetry.maps", m) for m in self.maps)
+            self, "maps", tuple(checks.takes("FiniteSymmetry.maps", m, 1) for m in self.maps)
         )
 
     def check(self, parts: Parts, argument: str) -> None:
@@ -223,12 +223,7 @@ class FiniteSymmetry(Symmetry):
                     checks.reject(
                         argument, f"unknown control {name!r}", f"names among {sorted(parts)}"
                     )
-                if np.shape(values) != parts[name].shape:
-                    checks.reject(
-                        argument,
-                        f"{name!r} of shape {np.shape(values)}",
-                        f"shape {parts[name].shape}",
-                    )
+                checks.returned(f"{argument}: {name!r}", values, parts[name].shape)
 
     def draw(self, parts: Parts, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {**parts, **self.maps[int(rng.integers(len(self.maps)))](parts)}

@@ -90,6 +90,9 @@ BAD = {
 }
 
 
+BAD_CONTROLS = "dnl.Reference('x', controls={'u': lambda t: 1 / 0})"
+
+
 @pytest.mark.parametrize("json_too", [False, True], ids=["words", "json"])
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_told_in_one_line(cli, runs: Path, name: str, json_too: bool):
@@ -108,12 +111,21 @@ def test_bad_input_is_told_in_one_line(cli, runs: Path, name: str, json_too: boo
         "def problem(): return 3": "problem(): got 3; allowed: a ControlProblem",
         "def problem(): raise RuntimeError('two\\nlines')": "RuntimeError (two lines)",
         MINE.replace("(x - target) ** 2", "x > 0 and 1"): "terminal: a formula may not branch",
+        "class E(BaseException): ...\ndef problem(): raise E": "problem(): got E ()",
         MINE + "def reference(**parameters): return 1 / 0": "reference(): got ZeroDivisionError",
+        MINE + f"def reference(**p): return {BAD_CONTROLS}": "raises ZeroDivisionError",
+        MINE + "def reference(**p): return dnl.Reference('x', value='y')": "Reference.value",
     }.items(),
-    ids=["syntax", "import", "exit", "no problem", "returns", "raises", "formula", "reference"],
+    ids=[
+        *("syntax", "import", "exit", "no problem", "returns", "raises", "formula", "own base"),
+        *("reference", "controls of a reference", "value of a reference"),
+    ],
 )
 def test_a_bad_problem_file_is_told_in_one_line(cli, tmp_path: Path, text: str, told: str):
-    assert_bad_input(cli("study", problem_file(tmp_path, text), "--depths", "1,2"), told)
+    out = tmp_path / "run"
+    ran = cli("study", problem_file(tmp_path, text), "--depths", "1,2", "--out", out)
+    assert_bad_input(ran, told)
+    assert not list(out.glob("L*")), "something was solved"
 
 
 def test_bad_input_leaves_no_directory(cli, tmp_path: Path):

@@ -65,7 +65,8 @@ class ControlSpace:
     """
 
     def __init__(self, problem: ControlProblem, grid: Grid) -> None:
-        self.grid = grid
+        checks.instance("problem", problem, ControlProblem, "a ControlProblem")
+        self.grid = checks.instance("grid", grid, Grid, "a Grid")
         self.blocks: dict[str, ControlBlock] = {}
         offset = 0
         for name, control in problem.controls.items():

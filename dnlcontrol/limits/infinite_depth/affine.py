@@ -51,7 +51,7 @@ def affine_form(stack: Stack, x: ArrayLike, depth: int | None = None) -> AffineF
     >>> form.matrix.tolist(), form.offset.tolist()
     ([[1.0, 2.0], [0.0, 0.0]], [0.5, -0.0])
     """
-    sigma = stack.activation
+    sigma = checks.instance("stack", stack, Stack, "a Stack").activation
     if not sigma.piecewise_linear:
         checks.reject(
             "stack", "an activation of one's own", "ReLU or leaky ReLU, which are piecewise linear"

@@ -157,7 +157,9 @@ def as_hypotheses(value: Hypothesis | Iterable[object]) -> dict[type, Any]:
     ------
     InputError for what is no hypothesis, and for two of one kind.
     """
-    given = [value] if isinstance(value, Hypothesis) else list(value)
+    allowed = "a hypothesis, or a list of them"
+    alone = isinstance(value, Hypothesis)
+    given = [value] if alone else checks.listed("hypotheses", value, allowed)
     kinds: dict[type, Any] = {}
     for hypothesis in given:
         if not isinstance(hypothesis, Hypothesis):

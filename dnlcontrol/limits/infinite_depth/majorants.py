@@ -21,6 +21,7 @@ from dnlcontrol import checks
 from dnlcontrol.limits.infinite_depth.rounding import SUBNORMAL, up
 
 EXPLICIT = 512  # terms summed one by one before the integral
+STEEPEST = 1e9  # the exponent of a power law whose rounding, s units in the last place, means much
 
 
 class Bound(ABC):
@@ -73,23 +74,25 @@ class PowerLaw(Bound):
     def __post_init__(self) -> None:
         object.__setattr__(self, "c", checks.non_negative("c", self.c))
         object.__setattr__(self, "s", checks.non_negative("s", self.s))
+        if self.s > STEEPEST:
+            checks.reject("s", self.s, f"at most {STEEPEST:g}")
 
     def at(self, k: int) -> float:
-        return self.c * float(k) ** -self.s
+        return self.c * checks.at_least("k", k, 1) ** -self.s
 
     def sum_after(self, n: int) -> float:
-        return self._sum(n, lambda m: m)
+        return self._sum(checks.at_least("n", n, 0), lambda m: m)
 
     def log_product_after(self, n: int) -> float:
-        return self._sum(n, np.log1p)
+        return self._sum(checks.at_least("n", n, 0), np.log1p)
 
-    def _sum(self, n: int, of: Callable[[np.ndarray], np.ndarray]) -> float:
+    def _sum(self, n: float, of: Callable[[np.ndarray], np.ndarray]) -> float:
         if self.c == 0:
             return 0.0
         if self.s <= 1:
             return np.inf
-        first = of(self.c * (float(n) + np.arange(1.0, EXPLICIT + 1)) ** -self.s).sum()
-        rest = self.c * (float(n) + EXPLICIT + 0.5) ** (1 - self.s) / (self.s - 1)
+        first = of(self.c * (n + np.arange(1.0, EXPLICIT + 1)) ** -self.s).sum()
+        rest = self.c * (n + EXPLICIT + 0.5) ** (1 - self.s) / (self.s - 1)
         # a relative error u in k becomes s u in k^-s; log1p and the power are good to a few ulps
         return float(up(first + rest, EXPLICIT + 16 + 2 * int(self.s)) + SUBNORMAL)
 
@@ -126,9 +129,10 @@ class Geometric(Bound):
 
     def at(self, k: int) -> float:
         with np.errstate(over="ignore"):
-            return float(self.c * np.power(self.q, float(k)))
+            return float(self.c * np.power(self.q, checks.at_least("k", k, 1)))
 
     def sum_after(self, n: int) -> float:
+        checks.at_least("n", n, 0)
         if self.c == 0 or self.q == 0:
             return 0.0
         if self.q >= 1:
@@ -192,9 +196,11 @@ class Declared(Bound):
     stays_away: bool = False
 
     def __post_init__(self) -> None:
-        checks.function("terms", self.terms)
+        checks.takes("terms", self.terms, 1)
+        checks.flag("diverges", self.diverges)
+        checks.flag("stays_away", self.stays_away)
         if self.tail_sum is not None:
-            checks.function("tail_sum", self.tail_sum)
+            checks.takes("tail_sum", self.tail_sum, 1)
             if self.diverges or self.stays_away:
                 checks.reject(
                     "diverges, stays_away", True, "False for a sequence with a finite tail sum"
@@ -203,9 +209,11 @@ class Declared(Bound):
             object.__setattr__(self, "diverges", True)
 
     def at(self, k: int) -> float:
+        checks.at_least("k", k, 1)
         return checks.non_negative(f"terms({k})", self.terms(k))
 
     def sum_after(self, n: int) -> float:
+        checks.at_least("n", n, 0)
         return (
             np.inf
             if self.tail_sum is None

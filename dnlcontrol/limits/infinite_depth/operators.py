@@ -8,6 +8,7 @@ zero padding.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -120,7 +121,12 @@ class ConvolutionOperator(Operator):
 
     def __post_init__(self) -> None:
         filters = checks.numbers("filters", self.filters)
-        size = tuple(checks.whole("size", n) for n in np.atleast_1d(self.size).tolist())
+        given: object = self.size
+        extents = (given,) if isinstance(given, (int, np.integer)) else given
+        allowed = "the extents of the image, one per kernel dimension"
+        size = tuple(checks.size("size", n) for n in checks.listed("size", extents, allowed))
+        if math.prod(size) > checks.SIZE:
+            checks.reject("size", self.size, f"at most {checks.SIZE} pixels")
         if filters.ndim != 2 + len(size) or any(k % 2 == 0 for k in filters.shape[2:]):
             checks.reject(
                 "filters",
@@ -211,7 +217,7 @@ class Toeplitz(Operator):
         if filter_.ndim != 1 or not filter_.size:
             checks.reject("filter", filter_, "shape (s + 1,)")
         object.__setattr__(self, "filter", filter_)
-        object.__setattr__(self, "width", checks.whole("width", self.width))
+        object.__setattr__(self, "width", checks.size("width", self.width))
 
     @property
     def rows(self) -> int:  # type: ignore[override]

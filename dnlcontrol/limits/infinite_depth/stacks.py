@@ -51,7 +51,10 @@ class Activation:
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         if self.function is not None:
-            return np.asarray(self.function(u), dtype=np.float64)
+            made = checks.array_of("activation(u)", self.function(u), "an array of u's shape")
+            if made.shape != np.shape(u):
+                checks.reject("activation(u)", made, f"an array of u's shape {np.shape(u)}")
+            return made
         return np.where(u > 0, u, self.slope * u)
 
     def derivative(self, u: np.ndarray) -> np.ndarray:
@@ -220,8 +223,9 @@ class Stack:
         minorant: Tail | Bound | None = None,
     ) -> None:
         self._settings(residual, slope, activation, lipschitz, tail, minorant, outer=outer)
-        weights = list(weights)
-        biases = [None] * len(weights) if biases is None else list(biases)
+        weights = checks.listed("weights", weights, "a list of one map a layer")
+        given = None if biases is None else checks.listed("biases", biases, "a list, or None")
+        biases = [None] * len(weights) if given is None else given
         if not weights or len(biases) != len(weights):
             checks.reject(
                 "weights, biases",
@@ -253,10 +257,8 @@ class Stack:
         *,
         outer: bool,
     ) -> None:
-        self.residual = bool(residual)
-        if not isinstance(outer, bool):
-            checks.reject_type("outer", outer, "True or False")
-        if not (outer or self.residual):
+        self.residual = checks.flag("residual", residual)
+        if not (checks.flag("outer", outer) or self.residual):
             checks.reject("outer", outer, "True for plain layers; residual=True")
         self.outer = outer
         if not 0 <= checks.real("slope", slope) <= 1:
@@ -272,7 +274,7 @@ class Stack:
                 checks.reject("lipschitz", None, "the Lipschitz constant of activation")
             if self.residual:
                 checks.reject("residual", residual, "False with an activation of one's own")
-            checks.function("activation", activation)
+            checks.takes("activation", activation, 1)
             self.activation = Activation(
                 0.0, activation, checks.non_negative("lipschitz", lipschitz)
             )
@@ -290,8 +292,15 @@ class Stack:
                 checks.reject(name, "a plain layer", "residual blocks alone, with outer=False")
             operator = as_operator(name, weight)
             return Layer(operator, operator.bias(f"bias of layer {n}", bias))
-        weights = list(weight)
-        biases = [None] * len(weights) if bias is None else list(bias)
+        weights = checks.listed(name, weight, "a map, or a list of the M inner weights")
+        given = (
+            None
+            if bias is None
+            else checks.listed(
+                f"biases of layer {n}", bias, "a list of the M inner biases, or None"
+            )
+        )
+        biases = [None] * len(weights) if given is None else given
         if not weights or len(biases) != len(weights):
             checks.reject(
                 name,
@@ -319,6 +328,7 @@ class Stack:
         ------
         InputError beyond a finite stack, and for what the rule may not return.
         """
+        checks.whole("layer", n)
         if self._rule is None:
             if n not in self._layers:
                 checks.reject("layer", n, f"1 to {self.depth}")
@@ -346,7 +356,7 @@ class Stack:
             if self.depth is None:
                 checks.reject("depth", None, "an integer >= 0, for a stack given by a rule")
             return self.depth
-        checks.whole("depth", depth, 0)
+        checks.size("depth", depth, 0)
         if self.depth is not None and depth > self.depth:
             checks.reject("depth", depth, f"0 to {self.depth}, the layers given")
         return int(depth)
@@ -395,5 +405,5 @@ def from_rule(
     stack._settings(residual, slope, activation, lipschitz, tail, minorant, outer=outer)
     stack.depth = None
     stack._layers = {}
-    stack._rule = checks.function("rule", rule)
+    stack._rule = checks.takes("rule", rule, 1)
     return stack

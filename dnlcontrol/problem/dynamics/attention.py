@@ -58,9 +58,8 @@ class Attention:
 
     def __post_init__(self) -> None:
         for name in ("tokens", "channels", "heads"):
-            object.__setattr__(self, name, checks.whole(f"Attention.{name}", getattr(self, name)))
-        if not isinstance(self.causal, bool):
-            checks.reject_type("Attention.causal", self.causal, "True or False")
+            object.__setattr__(self, name, checks.size(f"Attention.{name}", getattr(self, name)))
+        checks.flag("Attention.causal", self.causal)
         if self.channels % self.heads:
             checks.reject("Attention.heads", self.heads, f"a divisor of channels = {self.channels}")
 
@@ -133,11 +132,10 @@ class DenseTransformer(Dynamics):
 
     def __post_init__(self) -> None:
         self.attention  # noqa: B018  (checks the sizes)
-        checks.whole("DenseTransformer.hidden", self.hidden, 0)
+        checks.size("DenseTransformer.hidden", self.hidden, 0)
         checks.function("DenseTransformer.activation", self.activation)
         for name in ("normalise", "depth_weights", "causal"):
-            if not isinstance(getattr(self, name), bool):
-                checks.reject_type(f"DenseTransformer.{name}", getattr(self, name), "True or False")
+            checks.flag(f"DenseTransformer.{name}", getattr(self, name))
 
     @property
     def attention(self) -> Attention:

@@ -46,8 +46,8 @@ class Patches:
         if len(size) not in (1, 2) or min(size) < 1:
             checks.reject("Patches.size", self.size, "(length,) or (height, width), each >= 1")
         object.__setattr__(self, "size", size)
-        object.__setattr__(self, "channels", checks.whole("Patches.channels", self.channels))
-        if checks.whole("Patches.window", self.window) % 2 == 0:
+        object.__setattr__(self, "channels", checks.size("Patches.channels", self.channels))
+        if checks.size("Patches.window", self.window) % 2 == 0:
             checks.reject("Patches.window", self.window, "an odd number")
 
     @property

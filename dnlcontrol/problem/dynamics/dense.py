@@ -51,7 +51,7 @@ class Dense(Dynamics):
         bias: bool = True,
     ) -> None:
         set_field = object.__setattr__
-        set_field(self, "width", checks.whole("Dense.width", width))
+        set_field(self, "width", checks.size("Dense.width", width))
         set_field(self, "form", checks.choice("Dense.form", form, ("A", "B", "C")))
         set_field(self, "activation", checks.function("Dense.activation", activation))
         set_field(
@@ -64,9 +64,7 @@ class Dense(Dynamics):
                 "Dense.feature_controls", feature_controls, "a mapping name -> Control"
             )
         set_field(self, "feature_controls", dict(feature_controls or {}))
-        if not isinstance(bias, bool):
-            checks.reject_type("Dense.bias", bias, "True or False")
-        set_field(self, "bias", bias)
+        set_field(self, "bias", checks.flag("Dense.bias", bias))
 
     @property
     def own_controls(self) -> Mapping[str, Control]:

@@ -60,7 +60,7 @@ class WidthPDE(Dynamics):
     is_ode = True
 
     def __post_init__(self) -> None:
-        n = checks.whole("WidthPDE.nodes", self.nodes)
+        n = checks.size("WidthPDE.nodes", self.nodes)
         checks.choice("WidthPDE.rule", self.rule, RULES)
         checks.function("WidthPDE.activation", self.activation)
         if self.rule == "midpoint":
@@ -208,7 +208,7 @@ class WidthPDE(Dynamics):
         if start.ndim != 2 or start.shape[1] != self.nodes or end.shape != start.shape:
             seen = f"shapes {start.shape} and {end.shape}"
             checks.reject("steer.start, steer.end", seen, f"two arrays (data, {self.nodes})")
-        T, L = checks.positive("steer.horizon", horizon), checks.whole("steer.depth", depth)
+        T, L = checks.positive("steer.horizon", horizon), checks.size("steer.depth", depth)
         with np.errstate(invalid="ignore", divide="ignore"):
             speed = np.asarray(inverse((end - start) / T))
         if not np.all(np.isfinite(speed)):

@@ -34,7 +34,7 @@ class ResNet(Dynamics):
     is_ode = True
 
     def __post_init__(self) -> None:
-        checks.whole("ResNet.width", self.width)
+        checks.size("ResNet.width", self.width)
         checks.function("ResNet.activation", self.activation)
 
     @property
