@@ -28,7 +28,7 @@ from dnlcontrol.studies.rates import (
     orders_of,
     rates_of,
 )
-from dnlcontrol.studies.study_files import save_level
+from dnlcontrol.studies.study_files import save_levels
 
 if TYPE_CHECKING:
     import os
@@ -287,10 +287,17 @@ class Study:
 
     # -- files and pictures
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write every level and the table; ``dnlcontrol.load`` reads it."""
+        """Write every level and the table; ``dnlcontrol.load`` reads it.
+
+        Levels of another study in the directory are replaced.
+        """
         folder = make_directory(directory)
-        for level in self.levels:
-            save_level(folder, level.depth, level.solutions, self.source)
+        every = [(level.depth, s) for level in self.levels for s in level.solutions]
+        save_levels(folder, every, self.source)
+        self.save_table(folder)
+
+    def save_table(self, folder: Path) -> None:
+        """Write the table beside levels that are there."""
         write_json(
             folder / "study.json",
             {

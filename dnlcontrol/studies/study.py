@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -14,22 +15,24 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.backends.options import MSA, Adjoint, Exact, Goal, method_of
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.discretisation.fingerprint import Parts, fingerprint
 from dnlcontrol.minimise.outcome import Progress
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.reference import Reference
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.results.solution_files import load_learnt, save_learnt, save_solution
+from dnlcontrol.solving.belonging import options_of, start_of
 from dnlcontrol.solving.choice import AUTO, chosen
 from dnlcontrol.solving.learnt import Learnt, recall
 from dnlcontrol.solving.request import BACKENDS, OWNER, LevelShorthand, Request, resolved
 from dnlcontrol.solving.solve import solve_level
-from dnlcontrol.solving.starts import StartLike, origin_of
+from dnlcontrol.solving.starts import StartLike, origin_of, starting_point
 from dnlcontrol.studies.result import Level, Study
-from dnlcontrol.studies.study_files import finished, place, prepare
+from dnlcontrol.studies.study_files import Owner, finished, place, prepare
 
 Say = Callable[[str], None]
 STUDY = "study option"
-ONE_SOLVE = ("checkpoint", "distributed")  # options that belong to one solve alone
+ONE_SOLVE = ("checkpoint", "distributed", "restart")  # options that belong to one solve alone
 
 
 def study(
@@ -50,6 +53,7 @@ def study(
     progress: Say | None = None,
     follow: Progress | None = None,
     orders: Sequence[float] | None = None,
+    restart: bool = False,
     **shorthand: Unpack[LevelShorthand],
 ) -> Study:
     """Solve at every depth, each level started from the ones before.
@@ -66,7 +70,9 @@ def study(
         level; the statements say which and why), or an :class:`Adjoint` or :class:`Exact` with its
         options.
     directory : finished levels are kept there, and the checkpoint of an adjoint level, at most
-        ``every`` so many seconds; a study that was killed continues from them.
+        ``every`` so many seconds; a study that was killed continues from them. A level is taken
+        where a gradient proves it again. Depths, backend, max_seconds, device and chunk may change.
+    restart : remove the levels in the directory and solve them anew.
     reference : the closed form that levels are measured against, else the finest level.
     start : the first level's start, as in :func:`solve`.
     rule, tolerance, max_iterations, max_seconds, warm : of every level, as in :func:`solve`.
@@ -80,7 +86,8 @@ def study(
     Raises
     ------
     InputError : an argument that is not what it should be, an option that no level uses, or a
-        directory that holds something else.
+        directory that holds something else, or levels of a problem, options or a start that
+        changed: what did is named.
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
@@ -92,9 +99,13 @@ def study(
     both = _options(name, shorthand, bool(exact_to), directory is not None, follow)
     if exact_to and len(both) == 1 and not reason:
         checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
-    folder = None if directory is None else prepare(directory, problem, ladder, rule)
-    kept = Directory(folder, dict(source or {}))
-    requests = [Request(options, goal, rule, warm, reason) for options in both]
+    requests = [Request(options, goal, rule, warm, reason, alone=False) for options in both]
+    used = requests if exact_to else requests[:1]
+    owner = _owner(problem, used, start)
+    if restart and directory is None:
+        checks.reject("restart", "True without a directory", "False, or directory=")
+    folder = None if directory is None else prepare(directory, owner, ladder, restart)
+    kept = Directory(folder, dict(source or {}), owner, ladder[0])
     chains = [Ladder(problem, request, start, kept, progress) for request in requests]
     levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
     said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
@@ -107,8 +118,24 @@ def study(
         choice=said,
     )
     if folder is not None:
-        result.save(folder)
+        result.save_table(folder)
     return result
+
+
+def _owner(problem: ControlProblem, requests: Sequence[Request], start: StartLike) -> Owner:
+    """What levels on disk must belong to."""
+    rule, warm = requests[0].rule, requests[0].warm
+
+    @cache
+    def started(depth: int) -> Parts:
+        discrete = discretise(problem, depth, rule)
+        return start_of(discrete, starting_point(discrete, start, warm))
+
+    options = {
+        r.options.name: {**options_of(r), "max_iterations": repr(r.goal.max_iterations)}
+        for r in requests
+    }
+    return Owner(problem.name, rule, fingerprint(problem, rule), options, started)
 
 
 def _level(chains: Sequence[Ladder], depth: int, exact_to: int, last: bool) -> Level:
@@ -145,13 +172,14 @@ class Ladder:
         What the minimiser learnt is for the next level; of the ``last`` it is not kept on disk.
         """
         name, kept_in = self.request.options.name, self._place(depth)
-        tolerance = self.request.goal.tolerance
-        solution = None if kept_in is None else finished(kept_in, self.problem, tolerance)
+        solution, why = None, ""
+        if kept_in is not None:
+            solution, why = finished(kept_in, self.problem, depth, self.request.rule)
         if solution is not None:
             self._tell(f"L={depth} {name}: kept from {kept_in}")
             self.learnt = None
         else:
-            self._tell(f"L={depth} {name} ...")
+            self._tell(f"L={depth} {name}: {why}; solved anew" if why else f"L={depth} {name} ...")
             solution = self._solved(depth, kept_in)
             if "branch lost" in solution.message:
                 self._tell(f"L={depth} {name}: {solution.message}")
@@ -188,7 +216,9 @@ class Ladder:
         """On disk; the solution at the end, since it marks the level as finished."""
         if not last and self.learnt is not None:
             save_learnt(self.learnt.preconditioner, self.learnt.lowest, kept_in)
-        save_solution(solution, kept_in, self.directory.source)
+        owner, name = self.directory.owner, self.request.options.name
+        belongs = owner.record(name, self.directory.first)
+        save_solution(solution, kept_in, self.directory.source, belongs)
 
     def _tell(self, text: str) -> None:
         if self.say:
@@ -197,10 +227,15 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Directory:
-    """Where levels are kept, if anywhere, and what their files say of the problem's source."""
+    """Where levels are kept, if anywhere, and what their files say of the problem's source.
+
+    ``owner``: what they belong to; ``first``: the depth at which this ladder begins.
+    """
 
     folder: Path | None
     source: Mapping[str, Any]
+    owner: Owner
+    first: int
 
 
 def _check_arguments(problem: object, *rest: object) -> None:
