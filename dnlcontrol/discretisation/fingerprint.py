@@ -1,9 +1,9 @@
 """What a problem is, part by part: files of one must not serve another.
 
 Every part has a name that a user knows and a digest: formulas as their graphs with all constants
-(formula_graph.py), data and bounds by every bit. Two problems are the same where all parts are. Not
-part of it: initial guesses (a solve's start), and ``batched`` and ``affine``, which are compared with
-the kernel where they run; but the derivatives that activations declare, which nothing compares.
+(formula_graph.py), data and bounds by every bit. Two problems are the same where all parts are.
+Not among them: initial guesses (a solve's start), and ``batched`` and ``affine``, which are compared
+with the kernel where they run. The derivatives that activations declare are: nothing compares them.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def _rule(name: str) -> str:
     """A rule's name and weights."""
     rule = RULES[name]
     weights = [w(RULE_DEPTH, 1.0 / RULE_DEPTH) for w in (rule.later, rule.own, rule.running)]
-    numbers = [digest_of_numbers(v) for v in (*weights, rule.exponents)]
-    return f"{name} {digest_of_words([*numbers, str(rule.at_nodes)])}"
+    numbers = [digest_of_numbers(v) for v in weights]
+    return f"{name} {digest_of_words([*numbers, repr(rule.exponents), str(rule.at_nodes)])}"
 
 
 def _activations(dynamics: Dynamics) -> str:

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnlcontrol.problem.array import broadcast_shape
 from dnlcontrol.problem.engines import ARITHMETIC, FUNCTIONS, Engine, Native
@@ -22,6 +23,8 @@ class Node:
     """The result of one operation: its shape, and the digest of all that it was made from."""
 
     __slots__ = ("digest", "shape")
+    digest: str
+    shape: Shape
 
     def __init__(self, operation: str, shape: Shape, *operands: Node) -> None:
         self.shape = shape
@@ -127,10 +130,11 @@ def digest_of(formula: Formula | None) -> str:
     return str(formula(GRAPH, *arguments).digest)
 
 
-def digest_of_numbers(values: object) -> str:
+def digest_of_numbers(values: ArrayLike) -> str:
     """The digest of numbers: their shape and every bit as float64."""
-    found = hashlib.sha256(repr(np.shape(values)).encode())  # type: ignore[arg-type]
-    found.update(np.ascontiguousarray(values, dtype=np.float64))
+    array = np.asarray(values, dtype=np.float64)
+    found = hashlib.sha256(repr(array.shape).encode())
+    found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 

@@ -17,7 +17,6 @@ from dnlcontrol import checks
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.reference import Reference
 
-
 MOST_BYTES = 2**24  # of a problem file that a record names: 16 MB of Python
 
 
@@ -151,7 +150,7 @@ def _run(path: Path, data: bytes, parameters: dict[str, object]) -> ProblemFile:
     module = importlib.util.module_from_spec(spec)
     sys.modules[unique] = module
     try:
-        exec(compile(data, str(path), "exec"), module.__dict__)  # noqa: S102 - a file that was named
+        exec(compile(data, str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:  # as above
         text = " ".join(str(error).split())[:200]
         checks.reject(
@@ -195,6 +194,8 @@ def rebuilt(
     why = _not_from_there(own, run)
     if why:
         return None, f"its problem file {own} {why}"
+    if not isinstance(recorded, str):  # by an earlier version
+        return None, f"its problem file {own} was kept without its digest"
     data = _read(own)
     if sha256(data) != recorded:
         return None, f"the problem file changed since the solve: {own}"

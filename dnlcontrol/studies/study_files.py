@@ -1,4 +1,7 @@
-"""A study on disk: one directory a level, kept as soon as it is finished, with what it belongs to."""
+"""A study on disk: one directory a level, kept as soon as it is finished.
+
+Each says what it belongs to: the problem part by part, options and start.
+"""
 
 from __future__ import annotations
 
