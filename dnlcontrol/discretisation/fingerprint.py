@@ -16,6 +16,7 @@ import numpy as np
 
 from dnlcontrol.checks import InputError
 from dnlcontrol.discretisation.formula_graph import digest_of, digest_of_numbers
+from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.rules import RULES
 from dnlcontrol.problem.activations import derivatives
 from dnlcontrol.problem.constraints import Constraint
@@ -32,7 +33,10 @@ MOST_NAMED = 4  # of the parts that changed, in a message
 
 
 def fingerprint(problem: ControlProblem, rule: str) -> Parts:
-    """Name of a part -> what it is: of everything that the discrete problem is made from."""
+    """Name of a part -> what it is: of everything that the discrete problem is made from.
+
+    Raises InputError for an unknown rule.
+    """
     f = problem.formulas
     parts = {
         "name": problem.name,
@@ -80,7 +84,7 @@ def digest_of_words(words: Iterable[str]) -> str:
 
 def _rule(name: str) -> str:
     """A rule's name and weights."""
-    rule = RULES[name]
+    rule = RULES[Grid(RULE_DEPTH, 1.0, name).rule]
     weights = [w(RULE_DEPTH, 1.0 / RULE_DEPTH) for w in (rule.later, rule.own, rule.running)]
     numbers = [digest_of_numbers(v) for v in weights]
     return f"{name} {digest_of_words([*numbers, repr(rule.exponents), str(rule.at_nodes)])}"

@@ -81,6 +81,8 @@ def prepare(
             f"{folder}, which holds a solution",
             "a new directory, or that of the same study",
         )
+    if (folder / "problem.json").exists():
+        read_json(folder / "problem.json", "fingerprint")
     if restart:
         clear(folder)
     changes: dict[str, list[int]] = {}
