@@ -2,8 +2,8 @@
 
 Every part has a name that a user knows and a digest: formulas as their graphs with all constants
 (formula_graph.py), data and bounds by every bit. Two problems are the same where all parts are.
-Not among them: initial guesses (a solve's start), and ``batched`` and ``affine``, which are compared
-with the kernel where they run. The derivatives that activations declare are: nothing compares them.
+Not among them are initial guesses (a solve's start), nor ``batched`` and ``affine``, which are
+compared with the kernel where they run. The derivatives that activations declare are.
 """
 
 from __future__ import annotations
