@@ -150,7 +150,7 @@ def _run(path: Path, data: bytes, parameters: dict[str, object]) -> ProblemFile:
     module = importlib.util.module_from_spec(spec)
     sys.modules[unique] = module
     try:
-        exec(compile(data, str(path), "exec"), module.__dict__)
+        exec(compile(data, str(path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:  # as above
         text = " ".join(str(error).split())[:200]
         checks.reject(

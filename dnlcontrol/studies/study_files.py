@@ -116,7 +116,7 @@ def levels_in(folder: Path) -> Iterator[tuple[int, str, Path]]:
     """Depth, backend and directory of every level that there is, whole or not."""
     for kept in sorted(folder.glob("L*/*")):
         depth = kept.parent.name[1:]
-        if depth.isdecimal() and kept.name in ("adjoint", "exact"):
+        if depth.isdecimal() and kept.name in ("adjoint", "exact") and kept.is_dir():
             yield int(depth), kept.name, kept
 
 

@@ -179,3 +179,10 @@ def test_a_file_edited_within_a_second_runs_as_it_is(tmp_path):
         problem = load_problem(file).problem()
         cost = problem.terminal.function(np.zeros(()), None)
         assert cost == float(target) ** 2
+
+
+def test_a_file_runs_as_python_runs_it(tmp_path):
+    """Annotations are values, as without ``from __future__ import annotations``."""
+    file = tmp_path / "mine.py"
+    file.write_text(MINE + "\ndef annotated(x: 1 + 1): pass\n")
+    assert load_problem(file).module.annotated.__annotations__ == {"x": 2}
