@@ -52,14 +52,14 @@ def test_levels_of_an_edited_problem_are_refused_or_solved_anew(
     told = rf"another problem: {named} changed since levels 2, 4 were solved; .*restart=True"
     with pytest.raises(dnl.InputError, match=told):
         dnl.study(make(after), [2, 4, 8], directory=tmp_path)
-    again = dnl.study(make(after), [2, 4, 8], directory=tmp_path, restart=True)
-    fresh = dnl.study(make(after), [2, 4, 8])
+    again = dnl.study(make(after), [2, 4], directory=tmp_path, restart=True)
+    fresh = dnl.study(make(after), [2, 4])
     np.testing.assert_allclose(values(again), values(fresh), rtol=0, atol=1e-12)
 
 
 def test_random_edits():
     """0 stale of some dozens; DNLCONTROL_EDITS asks for more."""
-    found = report(int(os.environ.get("DNLCONTROL_EDITS", "30")), seed=1)
+    found = report(int(os.environ.get("DNLCONTROL_EDITS", "24")), seed=1)
     assert not [words for words in found if words not in ("refused", "right")]
     assert found["refused"] > 0
     assert found["right"] > 0
