@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 from dnlcontrol import checks
@@ -78,6 +78,11 @@ class Method:
 
     name: ClassVar[str]
     iterations: ClassVar[int] = 200
+
+    def decisive(self) -> dict[str, str]:
+        """The method and its parameters in words that are the same in every process."""
+        found = {f.name: repr(getattr(self, f.name)) for f in fields(self)}
+        return {"method": self.name, **found}
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,15 @@ class TorchOptimiser(Method):
         checks.takes("TorchOptimiser.factory", self.factory, 1)
         _check_batches("TorchOptimiser.batches", self.batches)
 
+    def decisive(self) -> dict[str, str]:
+        """The optimiser by what it says of itself: a factory may be any function."""
+        import torch
+
+        made = self.factory([torch.zeros(1, dtype=torch.float64, requires_grad=True)])
+        settings = sorted(getattr(made, "defaults", {}).items())
+        optimiser = f"{type(made).__module__}.{type(made).__qualname__} {settings}"
+        return {"method": self.name, "optimiser": optimiser, "batches": repr(self.batches)}
+
 
 def _check_batches(argument: str, batches: object) -> None:
     if not isinstance(batches, MiniBatches):
@@ -236,6 +250,10 @@ class Exact:
         """What is kept with a solution: the fields, as plain values."""
         return asdict(self)
 
+    def decisive(self) -> dict[str, str]:
+        """The fields that the result depends on, in words."""
+        return {"formulation": self.formulation}
+
 
 @dataclass(frozen=True)
 class Adjoint:
@@ -253,6 +271,7 @@ class Adjoint:
         after an epoch of mini-batches the flat controls.
     checkpoint : a directory for the minimiser's state, which a killed solve goes on from.
     every : seconds between two checkpoints at least; 0 writes at each iteration.
+    restart : begin anew, whatever the checkpoint's directory holds.
 
     Raises
     ------
@@ -270,6 +289,7 @@ class Adjoint:
     progress: Progress | None = None
     checkpoint: str | os.PathLike[str] | None = None
     every: float = EVERY
+    restart: bool = False
     name: ClassVar[str] = "adjoint"
 
     def __post_init__(self) -> None:
@@ -285,6 +305,7 @@ class Adjoint:
         if self.checkpoint is not None:
             checks.path("checkpoint", self.checkpoint, "the path of a directory or None")
         checks.non_negative("every", self.every)
+        checks.flag("restart", self.restart)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -293,6 +314,8 @@ class Adjoint:
             checks.reject(
                 "every", f"{self.every!r} without a checkpoint", f"{EVERY}, or checkpoint="
             )
+        if self.restart and self.checkpoint is None:
+            checks.reject("restart", "True without a checkpoint", "False, or checkpoint=")
         if self.checkpoint is not None and isinstance(self.method, MSA):
             allowed = f"None for method={self.method.name!r}; its steps cannot be continued"
             checks.reject("checkpoint", self.checkpoint, allowed)
@@ -312,6 +335,10 @@ class Adjoint:
             "distributed": self.distributed,
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
         }
+
+    def decisive(self) -> dict[str, str]:
+        """The fields that the result depends on beyond rounding, in words."""
+        return {**self.method.decisive(), "dtype": self.dtype}
 
 
 @dataclass(frozen=True)

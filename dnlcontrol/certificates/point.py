@@ -35,13 +35,16 @@ class StoredPoint:
 def problem_of(solution: Solution) -> ControlProblem:
     """The problem that a solution belongs to.
 
-    That of a loaded solution is built again from its problem file.
+    Raises InputError for one without it, as one loaded whose problem file may not run.
     """
-    if solution.problem is not None:
-        return solution.problem
-    from dnlcontrol.problem.from_file import rebuild
-
-    return rebuild(solution.source)
+    if solution.problem is None:
+        checks.reject(
+            "run",
+            "a solution without its problem",
+            "dnl.load(run, problem=FILE) (--problem FILE), or dataclasses.replace(solution, "
+            "problem=...)",
+        )
+    return solution.problem
 
 
 def stored_point(

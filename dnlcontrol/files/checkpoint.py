@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +42,8 @@ class Checkpoint:
     directory : where ``checkpoint.npz`` is kept; made if need be.
     every : seconds between two writes at least; 0 writes at each iteration.
     about : what the file must agree in: the fingerprint of the problem, depth, method. The
-        comparison is ``same``.
+        comparison is ``same``: it raises where going on is refused; False begins anew.
+    anew : begin anew, whatever the file is.
     writes : False for a rank of a distributed solve that leaves the file to another.
 
     Raises
@@ -59,11 +59,13 @@ class Checkpoint:
         same: Callable[[Mapping[str, object], Mapping[str, object]], bool] = lambda theirs, mine: (
             theirs == mine
         ),
+        anew: bool = False,
         writes: bool = True,
     ) -> None:
         self.every = checks.non_negative("every", every)
         self.path = make_directory(directory) / NAME
         self.about, self.same = dict(about), same
+        self.anew = anew
         self.resumed = False  # whether a stage went on from the file
         self.since = 0  # iterations that the minimiser had made when the file was written
         self.earlier = 0.0  # seconds spent by the processes before this one
@@ -87,7 +89,8 @@ class Checkpoint:
     def open(self, counts: DataclassInstance | None = None) -> Checkpoint:
         """Read the file if there is one; ``counts`` goes on from what it held.
 
-        Raises InputError where the file is of another problem or format; a broken one is a warning.
+        Raises InputError where the file is of another format, or ``same`` refuses it; a broken one
+        is a warning.
         """
         self._counts = counts
         record = self._read()
@@ -146,8 +149,8 @@ class Checkpoint:
         self._written, self._stale = time.monotonic(), False
 
     def _read(self) -> dict[str, Any] | None:
-        """The file's record; None where there is no file, or, with a warning, a broken one."""
-        if not self.path.is_file():
+        """The file's record; None for no file, another solve's or, with a warning, a broken one."""
+        if self.anew or not self.path.is_file():
             return None
         try:
             with np.load(self.path, allow_pickle=False) as stored:
@@ -170,14 +173,7 @@ class Checkpoint:
                 f"format {FORMAT}, or a new directory",
             )
         if not self.same(about, self.about):
-            told = ", ".join(
-                f"{k} {about.get(k)!r}" for k in ("name", "depth", "method") if k in about
-            )
-            checks.reject(
-                "checkpoint",
-                f"{Path(self.path).parent} with the checkpoint of another solve ({told})",
-                "a new directory, or that of the same problem, depth, rule and method",
-            )
+            return None
         record["stages"] = {k: _with_arrays(v, arrays) for k, v in record["stages"].items()}
         return dict(record)
 

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from types import ModuleType
 from dnlcontrol import checks
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.reference import Reference
+
+MOST_BYTES = 2**24  # of a problem file that a record names: 16 MB of Python
 
 
 class BrokenFile(checks.InputError):
@@ -28,11 +31,17 @@ class ProblemFile:
     path: Path
     module: ModuleType
     parameters: Mapping[str, object]
+    data: bytes
 
     @property
     def source(self) -> dict[str, object]:
-        """Path and parameters, as a saved run records them."""
-        return {"path": str(self.path), "parameters": self.parameters}
+        """Absolute path, text, its SHA-256 and parameters, as a saved run records them."""
+        return {
+            "path": str(self.path.resolve()),
+            "sha256": sha256(self.data),
+            "text": importlib.util.decode_source(self.data),
+            "parameters": self.parameters,
+        }
 
     def problem(self) -> ControlProblem:
         """The problem with these parameters.
@@ -115,7 +124,9 @@ def listed() -> list[tuple[str, str]]:
     return found
 
 
-def load_problem(name: str, parameters: Mapping[str, object] | None = None) -> ProblemFile:
+def load_problem(
+    name: str | os.PathLike[str], parameters: Mapping[str, object] | None = None
+) -> ProblemFile:
     """A problem by path to a .py file, or by its name in the library.
 
     Raises InputError for a file that is missing, fails on import or has no function problem().
@@ -127,13 +138,25 @@ def load_problem(name: str, parameters: Mapping[str, object] | None = None) -> P
     if not path.is_file():
         known = ", ".join(n for n, _ in listed())
         checks.reject("PROBLEM", f"{name} (no such file)", f"a .py file, or one of: {known}")
-    unique = f"dnlcontrol_problem_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    return _run(path, _read(path), dict(parameters or {}))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        checks.reject("PROBLEM", f"{path} ({error.strerror})", "a file that can be read")
+
+
+def _run(path: Path, data: bytes, parameters: dict[str, object]) -> ProblemFile:
+    """The module of a file's text ``data``: what was read is what runs, never older bytecode."""
+    unique = f"dnlcontrol_problem_{sha256(str(path.resolve()).encode())[:12]}"
     spec = importlib.util.spec_from_file_location(unique, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[unique] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(data, str(path), "exec", dont_inherit=True), module.__dict__)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # as above
@@ -149,33 +172,70 @@ def load_problem(name: str, parameters: Mapping[str, object] | None = None) -> P
             f"{path.name}, which defines no function problem()",
             "a file with problem(**parameters) -> ControlProblem",
         )
-    return ProblemFile(path, module, dict(parameters or {}))
+    return ProblemFile(path, module, parameters, data)
 
 
-def rebuild(source: Mapping[str, object]) -> ControlProblem:
-    """The problem of a saved run: its problem file, run again with the recorded parameters.
+def rebuilt(
+    source: Mapping[str, object], run: Path, named: str | os.PathLike[str] | None = None
+) -> tuple[ControlProblem | None, str]:
+    """The problem of the run directory ``run``, and a line where it may not be the one solved.
 
-    A library problem whose recorded path is gone is found by its name.
+    A file runs only where the user ``named`` it, where it is the library's own, or from its own
+    recorded path: outside the run, and with its text unchanged. Else there is no problem, and the
+    line says why.
 
-    Raises InputError where the solution has no problem file, or the file fails.
+    Raises InputError where the file fails, or the one named is not there.
     """
-    path, parameters = source.get("path"), source.get("parameters")
-    if not isinstance(path, str) or not isinstance(parameters, (Mapping, type(None))):
-        checks.reject(
-            "run",
-            "a solution without its problem file",
-            "one saved by the command line, or dataclasses.replace(solution, problem=...)",
-        )
-    file = Path(path)
-    moved = (
-        not file.is_file()
-        and file.parent.name in ("problems", "_problems")
-        and file.stem in dict(listed())
-    )
+    parameters = source.get("parameters")
+    given = dict(parameters) if isinstance(parameters, Mapping) else {}
+    recorded, path = source.get("sha256"), source.get("path")
+    if named is not None:
+        file = load_problem(named, given)
+        changed = isinstance(recorded, str) and sha256(file.data) != recorded
+        return file.problem(), f"the problem file changed since the solve: {named}" * changed
+    if not isinstance(path, str):
+        return None, ""
+    folder, own = library(), Path(path)
+    ours = folder / own.name if folder else own
+    if own.stem in dict(listed()) and sha256(_read(ours)) == recorded:
+        return load_problem(own.stem, given).problem(), ""
+    why = _not_from_there(own, run)
+    if why:
+        return None, f"its problem file {own} {why}"
+    if not isinstance(recorded, str):  # by an earlier version
+        return None, f"its problem file {own} was kept without its digest"
+    data = _read(own)
+    if sha256(data) != recorded:
+        return None, f"the problem file changed since the solve: {own}"
+    return _run(own, data, given).problem(), ""
+
+
+def _not_from_there(file: Path, run: Path) -> str:
+    """Why a recorded path is not one that a file may run from; '' where it is."""
     try:
-        return load_problem(file.stem if moved else path, dict(parameters or {})).problem()
-    except checks.InputError as error:
-        raise checks.InputError(f"run: its problem cannot be built again: {error}") from error
+        # links resolved: /proc/self/cwd and the like would lead to wherever the run was put
+        plain = file.is_absolute() and file.resolve() == file
+        if not plain:
+            return "is no absolute path without links"
+        if file.is_relative_to(_whole(run)):
+            return "lies in the run directory"
+        if not file.is_file():
+            return "is not there"
+        return "" if file.stat().st_size <= MOST_BYTES else f"has more than {MOST_BYTES} bytes"
+    except (OSError, ValueError) as error:
+        return f"cannot be read ({error})"
+
+
+def _whole(run: Path) -> Path:
+    """The directory of the run; of a level that of its study."""
+    folder = run.resolve()
+    studies = [p for p in list(folder.parents)[:2] if (p / "problem.json").exists()]
+    return studies[-1] if studies else folder
+
+
+def sha256(data: bytes) -> str:
+    """Its digest in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def parse_parameters(items: list[str]) -> dict[str, object]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.discretisation.fingerprint import fingerprint
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.scaling import Scaling
 from dnlcontrol.discretisation.space.extension import Extension
@@ -53,13 +54,20 @@ SCALARS = (
 # files written before these were kept have none
 ADDED = ("options", "environment", "multiplier_nodes", "work", "scales")
 LEARNT = "hessian.npz"
+FILES = ("solution.json", "arrays.npz", LEARNT)  # of one solution
 LOWEST = "lowest:"  # before a control's name in it
 
 
 def save_solution(
-    solution: Solution, directory: Any, source: Mapping[str, Any] | None = None
+    solution: Solution,
+    directory: Any,
+    source: Mapping[str, Any] | None = None,
+    belongs: Mapping[str, object] | None = None,
 ) -> None:
-    """Write one solution; an older one in the same directory is replaced."""
+    """Write one solution; an older one in the same directory is replaced.
+
+    ``belongs``: what it was solved for; None: the parts of its problem, as far as it has one.
+    """
     arrays = {
         "states": solution.states,
         "costates": solution.costates,
@@ -89,6 +97,7 @@ def save_solution(
         "environment": dict(solution.environment),
         "multiplier_nodes": dict(solution.multiplier_nodes),
         "source": dict(source or solution.source),
+        "belongs": _problem_parts(solution) if belongs is None else dict(belongs),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     folder = solution_directory(directory)
@@ -184,6 +193,12 @@ def solution_directory(directory: Any) -> Path:
             "a new directory, or that of an older solution",
         )
     return folder
+
+
+def _problem_parts(solution: Solution) -> dict[str, object]:
+    if solution.problem is None:
+        return {}
+    return {"problem": fingerprint(solution.problem, solution.rule)}
 
 
 def _number(value: Any) -> Any:

@@ -23,6 +23,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "chunk": {"type": int, "metavar": "N", "help": "samples that a sweep takes at once (adjoint)"},
     "checkpoint": {"metavar": "DIR", "help": "keep the state there; go on from it after a kill"},
     "every": {"type": float, "metavar": "SECONDS", "help": "least time between checkpoints"},
+    "restart": {
+        "action": "store_true",
+        "help": "begin anew: do not go on from the checkpoint, or the study in --out",
+    },
 }
 
 
@@ -112,6 +116,8 @@ def _compare(sub: argparse.ArgumentParser) -> None:
 
 def _certify(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run_directory", metavar="RUN")
+    text = "the problem file to run: one that changed since, or lies in the run, runs only if named"
+    sub.add_argument("--problem", metavar="FILE", help=text)
     _json(sub)
 
 

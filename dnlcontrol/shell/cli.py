@@ -14,6 +14,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import dnlcontrol
@@ -27,7 +28,7 @@ from dnlcontrol.results.solution_files import save_solution, solution_directory
 from dnlcontrol.shell.arguments import BAD_INPUT, Run, parser, shorthand
 from dnlcontrol.shell.progress import ProgressLine
 from dnlcontrol.shell.signals import answered
-from dnlcontrol.studies.load import load
+from dnlcontrol.studies.load import opened, read_run
 from dnlcontrol.studies.result import Study, describe
 
 SOLVED = 0
@@ -152,7 +153,14 @@ def run_compare(given: argparse.Namespace) -> int:
 
 
 def run_certify(given: argparse.Namespace) -> int:
-    certificate = dnlcontrol.certify(_solution(given.run_directory), seed=0)
+    found, doubt = opened(given.run_directory, given.problem)
+    solution = _of_finest(found)
+    if solution.problem is None:
+        seen = doubt or f"{given.run_directory}, a solution without its problem file"
+        raise InputError(seen if doubt else f"run: got {seen}; allowed: --problem FILE")
+    if doubt:
+        print(f"dnlcontrol: {doubt}", file=sys.stderr)
+    certificate = dnlcontrol.certify(solution, seed=0)
     _print(given, certificate.to_dict(), [certificate.table()])
     return SOLVED if certificate.passed else NOT_CONVERGED
 
@@ -199,10 +207,14 @@ def _orders(text: str | None) -> list[float] | None:
         reject("--orders", text, "increasing exponents separated by commas, such as 0.5,1")
 
 
-def _solution(run: str) -> Any:
-    """The solution of a run directory; of a study that of its finest level."""
-    found = load(run)
-    return found.levels[-1].solution if isinstance(found, dnlcontrol.Study) else found
+def _solution(run: str) -> Solution:
+    """The solution of a run directory, of which no problem file runs."""
+    return _of_finest(read_run(run))
+
+
+def _of_finest(found: Solution | Study) -> Solution:
+    """The solution; of a study that of its finest level."""
+    return found if isinstance(found, Solution) else found.levels[-1].solution
 
 
 @contextlib.contextmanager

@@ -213,7 +213,7 @@ def _by_newton(request: Request) -> Request:
     """Softened problems are solved by Newton's method, whatever ran before; no checkpoint."""
     if not isinstance(request.options, Adjoint):
         return request
-    options = replace(request.options, method=Newton(), checkpoint=None, every=EVERY)
+    options = replace(request.options, method=Newton(), checkpoint=None, every=EVERY, restart=False)
     return replace(request, options=options)
 
 

@@ -10,9 +10,6 @@ from typing import Any, Literal, TypedDict
 
 from dnlcontrol import checks
 from dnlcontrol.backends.options import SGD, Adam, Adjoint, Exact, Goal, MiniBatches, TorchOptimiser
-from dnlcontrol.discretisation.discrete import DiscreteProblem
-from dnlcontrol.discretisation.fingerprint import fingerprint, same_problem
-from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.minimise.outcome import Progress
 
 BACKENDS: dict[str, type[Exact] | type[Adjoint]] = {"exact": Exact, "adjoint": Adjoint}
@@ -42,6 +39,7 @@ class Shorthand(LevelShorthand, total=False):
     """The same as keywords of :func:`dnlcontrol.solve`; a study has a progress of its own."""
 
     progress: Progress | None
+    restart: bool
 
 
 OWNER: dict[str, type[Exact] | type[Adjoint]] = {
@@ -67,7 +65,8 @@ COMMON = (
 class Request:
     """How to solve: the backend's object, when to stop, the rule, and what a start hands over.
 
-    ``chosen``: why backend="auto" took this backend, "" where it was named.
+    ``chosen``: why backend="auto" took this backend, "" where it was named; ``alone``: no level of
+    a study.
     """
 
     options: Exact | Adjoint
@@ -75,6 +74,7 @@ class Request:
     rule: str
     warm: Literal["duals", "controls"]
     chosen: str = ""
+    alone: bool = True
 
     def __post_init__(self) -> None:
         checks.choice("warm", self.warm, WARM)
@@ -168,23 +168,3 @@ def check_distributed(options: Exact | Adjoint, problem: object) -> None:
         names = [c.name for c in getattr(problem, "constraints", ())]
         if names:
             checks.reject("distributed", True, f"False for a problem with the constraints {names}")
-
-
-def checkpoint_of(options: Exact | Adjoint, discrete: DiscreteProblem) -> Checkpoint | None:
-    """The checkpoint, which serves the same discrete problem and method only."""
-    if not isinstance(options, Adjoint) or options.checkpoint is None:
-        return None
-    about = {
-        **fingerprint(discrete.problem, discrete.grid.rule),
-        "depth": discrete.depth,
-        "method": options.method.name,
-        "size": discrete.space.size,
-    }
-
-    def same(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
-        return all(theirs.get(k) == mine[k] for k in ("depth", "method", "size")) and same_problem(
-            theirs, mine
-        )
-
-    first = not options.distributed or os.environ.get("RANK", "0") == "0"
-    return Checkpoint(options.checkpoint, options.every, about, same, writes=first)

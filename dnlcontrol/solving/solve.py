@@ -26,6 +26,7 @@ from dnlcontrol.results.concentration import concentration_note
 from dnlcontrol.results.diagnosis import explained, untrusted
 from dnlcontrol.results.rescaled import in_users_units
 from dnlcontrol.results.solution import Solution
+from dnlcontrol.solving.belonging import Belonging, belonging, checkpoint_of
 from dnlcontrol.solving.choice import resolved_for
 from dnlcontrol.solving.gate import Gate
 from dnlcontrol.solving.learnt import NOTHING, Learnt, recall, remember
@@ -34,7 +35,6 @@ from dnlcontrol.solving.request import (
     Request,
     Shorthand,
     check_distributed,
-    checkpoint_of,
 )
 from dnlcontrol.solving.starts import StartLike, in_words, origin_of, seeds, starting_point
 from dnlcontrol.solving.units import RESCALED, Scaled, handed_on, scaling_of, tighter
@@ -80,7 +80,7 @@ def solve(
         alone.
     shorthand : the fields of the object that ``backend`` names, as keywords. Exact: formulation,
         force, verbose. Adjoint: method, device, dtype, chunk, distributed, progress, checkpoint,
-        every; a method's: batches. ``solve(p, L, "adjoint", method="lbfgs")`` is
+        every, restart; a method's: batches. ``solve(p, L, "adjoint", method="lbfgs")`` is
         ``solve(p, L, dnl.Adjoint(method=dnl.LBFGS()))``.
 
     Returns
@@ -143,11 +143,13 @@ def solve_level(
     discrete = discretise(problem, depth, request.rule)
     begin = starting_point(discrete, start, request.warm, learnt)
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
+    kept = getattr(request.options, "checkpoint", None) is not None
+    owner = belonging(request, discrete, begin) if kept else None
     began = time.perf_counter()
     origin = origin_of(start)
     with np.errstate(all="ignore"):  # what is not finite is told in words
         scaling = handed_on(problem, origin) or scaling_of(discrete, begin.w, request.options)
-        level = OneSolve(Scaled(scaling, discrete), request, record)
+        level = OneSolve(Scaled(scaling, discrete), request, record, owner)
         solution, learnt = level.solved(begin, origin, learnt, began)
         solution, learnt = in_tighter_units(level, solution, learnt)
     note = branch_note(solution, start) if isinstance(start, (list, tuple)) else ""
@@ -163,11 +165,15 @@ def solve_level(
 
 @dataclass(frozen=True)
 class OneSolve:
-    """A discrete problem in the units that it is solved in, and what is kept with its solution."""
+    """A discrete problem in the units that it is solved in, and what is kept with its solution.
+
+    ``owner``: what a checkpoint of it belongs to; None without one.
+    """
 
     scaled: Scaled
     request: Request
     record: Mapping[str, Any]
+    owner: Belonging | None = None
 
     def solved(
         self, start: StartingPoint, origin: Solution | None, learnt: Learnt, began: float
@@ -178,7 +184,9 @@ class OneSolve:
         """
         request = replace(self.request, options=self.scaled.told(self.request.options))
         discrete = self.scaled.discrete
-        checkpoint = checkpoint_of(request.options, discrete)
+        units = self.scaled.scaling.record()
+        alone = request.alone
+        checkpoint = checkpoint_of(request.options, discrete, self.owner, units, alone)
         begin = self.scaled.begin(start, origin)
 
         def again(start: StartingPoint, spent: int) -> BackendResult | None:

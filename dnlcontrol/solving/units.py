@@ -16,6 +16,7 @@ from dnlcontrol.backends.found import BackendEvaluator
 from dnlcontrol.backends.options import Adjoint, Exact
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.discretisation.fingerprint import changed, fingerprint
 from dnlcontrol.discretisation.scaling import Scaling
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.prolongation import Samples
@@ -204,8 +205,13 @@ class Scaled:
 
 def handed_on(problem: ControlProblem, origin: Solution | None) -> Scaling | None:
     """The units of the solution that a start is prolonged from, if it is one of this problem."""
-    if origin is None or (origin.problem is not None and origin.problem is not problem):
+    if origin is None:
         return None
+    theirs = origin.problem
+    if theirs is not None and theirs is not problem:  # that of a loaded solution is built again
+        rule = origin.rule
+        if changed(fingerprint(theirs, rule), fingerprint(problem, rule)):
+            return None
     return Scaling.restored(origin.scales)
 
 

@@ -3,26 +3,91 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dnlcontrol import checks
+from dnlcontrol.discretisation.fingerprint import changed, fingerprint, in_words
+from dnlcontrol.problem.from_file import rebuilt
+from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.reference import Reference, increasing_exponents
 from dnlcontrol.results.records import read_json
+from dnlcontrol.results.solution import Solution
 from dnlcontrol.results.solution_files import load_solution
 from dnlcontrol.studies.result import Level, Study
 from dnlcontrol.studies.study import check_depths
-from dnlcontrol.studies.study_files import place
+from dnlcontrol.studies.study_files import place, problem_parts
+
+NAME_IT = "without its problem until it is named: dnl.load(run, problem=FILE), --problem FILE"
 
 
-def load(directory: str | os.PathLike[str]) -> Any:
-    """The Solution or Study saved in a run directory.
+def load(directory: str | os.PathLike[str], problem: str | os.PathLike[str] | None = None) -> Any:
+    """The Solution or Study saved in a run directory, with its problem built again.
+
+    ``problem``: the problem file to run, a path or a name in the library. None: the one that the
+    run was solved from, where it lies outside the run and its text has not changed. A UserWarning
+    says where that is not so, and what changed; the solutions then have no problem, unless the file
+    was named.
 
     Raises
     ------
-    InputError where the directory holds neither, or a file of another program or format.
+    InputError where the directory holds neither, or a file of another program or format; where a
+    problem file that was named fails.
     """
+    found, line = opened(directory, problem)
+    if line:
+        warnings.warn(line, UserWarning, stacklevel=2)
+    return found
+
+
+def opened(
+    directory: str | os.PathLike[str], problem: str | os.PathLike[str] | None = None
+) -> tuple[Solution | Study, str]:
+    """What :func:`load` gives, and what it warns of, '' for nothing."""
+    found = read_run(directory)
+    folder = Path(directory)
+    try:
+        made, doubt = rebuilt(found.source, folder, problem)
+    except checks.InputError as error:
+        if problem is not None:
+            raise
+        made, doubt = None, f"its problem cannot be built again: {error}"
+    if made is not None:
+        finest, kept = _finest(found, folder)
+        parts = problem_parts(kept)
+        names = changed(parts, fingerprint(made, finest.rule)) if parts else []
+        if names:
+            doubt = f"{doubt or 'its problem file makes another problem'} ({in_words(names)})"
+            made = None if problem is None else made
+    if made is None:
+        return found, f"run: {folder}: {doubt}; {NAME_IT}" if doubt else ""
+    return _with_problem(found, made), f"run: {folder}: {doubt}" if doubt else ""
+
+
+def _finest(found: Solution | Study, folder: Path) -> tuple[Solution, Path]:
+    """The solution, of a study that of its finest level, and where it is kept."""
+    if isinstance(found, Solution):
+        return found, folder
+    level = found.levels[-1]
+    return level.solution, place(folder, level.depth, level.solution.backend)
+
+
+def _with_problem(found: Solution | Study, problem: ControlProblem) -> Solution | Study:
+    if isinstance(found, Solution):
+        return replace(found, problem=problem)
+
+    def of(solution: Solution | None) -> Solution | None:
+        return None if solution is None else replace(solution, problem=problem)
+
+    levels = (replace(v, adjoint=of(v.adjoint), exact=of(v.exact)) for v in found.levels)
+    return replace(found, levels=tuple(levels))
+
+
+def read_run(directory: str | os.PathLike[str]) -> Solution | Study:
+    """The Solution or Study of a run directory as it is kept, without its problem."""
     folder = checks.path("run", directory, "the path of a run directory")
     if (folder / "study.json").is_file():
         return load_study(folder)

@@ -30,7 +30,7 @@ from dnlcontrol.studies.rates import (
     orders_of,
     rates_of,
 )
-from dnlcontrol.studies.study_files import save_level
+from dnlcontrol.studies.study_files import save_levels, table_bytes
 
 if TYPE_CHECKING:
     import os
@@ -289,8 +289,18 @@ class Study:
 
     # -- files and pictures
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write every level and the table; ``dnlcontrol.load`` reads it."""
+        """Write every level and the table; ``dnlcontrol.load`` reads it.
+
+        Levels of another study in the directory are replaced.
+        """
         folder = make_directory(directory)
+        every = [(level.depth, s) for level in self.levels for s in level.solutions]
+        with held(folder), interrupts.waiting():
+            save_levels(folder, every, self.source)
+            self.save_table(folder)
+
+    def save_table(self, folder: Path) -> None:
+        """Write the table beside levels that are there."""
         record = {
             "format": 1,
             "kind": "study",
@@ -302,11 +312,8 @@ class Study:
             "source": dict(self.source),
             "summary": self.summary(),
         }
-        with held(folder), interrupts.waiting():
-            for level in self.levels:
-                save_level(folder, level.depth, level.solutions, self.source)
-            table = table_bytes(self.rows)
-            write_together({folder / "study.json": json_bytes(record), folder / "table.csv": table})
+        table = table_bytes(self.rows)
+        write_together({folder / "study.json": json_bytes(record), folder / "table.csv": table})
 
     def plot(self, path: str | os.PathLike[str] = "convergence.png") -> Path:
         """The convergence picture: values and distances against the depth, with fitted rates."""

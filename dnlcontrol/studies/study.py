@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -12,6 +13,7 @@ from typing import Any, Literal, Unpack
 from dnlcontrol import checks
 from dnlcontrol.backends.options import MSA, Adjoint, Exact, Goal, method_of
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.discretisation.fingerprint import Parts, fingerprint
 from dnlcontrol.files.interrupts import interrupts
 from dnlcontrol.files.locks import held_or_none
 from dnlcontrol.minimise.outcome import Progress
@@ -20,6 +22,7 @@ from dnlcontrol.problem.reference import Reference, increasing_exponents
 from dnlcontrol.results.records import plain
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.results.solution_files import load_learnt, save_learnt, save_solution
+from dnlcontrol.solving.belonging import options_of, start_of
 from dnlcontrol.solving.choice import AUTO, chosen
 from dnlcontrol.solving.learnt import Learnt, recall
 from dnlcontrol.solving.request import BACKENDS, OWNER, LevelShorthand, Request, resolved
@@ -27,11 +30,11 @@ from dnlcontrol.solving.solve import solve_level, warn_unsolved
 from dnlcontrol.solving.starts import StartLike, origin_of, starting_point
 from dnlcontrol.studies.rates import refuse_broken
 from dnlcontrol.studies.result import Level, Study
-from dnlcontrol.studies.study_files import finished, place, prepare
+from dnlcontrol.studies.study_files import Owner, finished, place, prepare
 
 Say = Callable[[str], None]
 STUDY = "study option"
-ONE_SOLVE = ("checkpoint", "distributed")  # options that belong to one solve alone
+ONE_SOLVE = ("checkpoint", "distributed", "restart")  # options that belong to one solve alone
 
 
 def study(
@@ -52,6 +55,7 @@ def study(
     progress: Say | None = None,
     follow: Progress | None = None,
     orders: Sequence[float] | None = None,
+    restart: bool = False,
     **shorthand: Unpack[LevelShorthand],
 ) -> Study:
     """Solve at every depth, each level started from the ones before.
@@ -68,7 +72,9 @@ def study(
         level; the statements say which and why), or an :class:`Adjoint` or :class:`Exact` with its
         options.
     directory : finished levels are kept there, and the checkpoint of an adjoint level, at most
-        ``every`` so many seconds; a study that was killed continues from them.
+        ``every`` so many seconds; a study that was killed continues from them. A level is taken
+        where a gradient proves it again. Depths, backend, max_seconds, device and chunk may change.
+    restart : remove the levels in the directory and solve them anew.
     reference : the closed form that levels are measured against, else the finest level.
     start : the first level's start, as in :func:`solve`.
     rule, tolerance, max_iterations, max_seconds, warm : of every level, as in :func:`solve`.
@@ -82,7 +88,8 @@ def study(
     Raises
     ------
     InputError : an argument that is not what it should be, an option that no level uses, or a
-        directory that holds something else or that another run writes to.
+        directory that another run writes to or that holds something else, or levels of a problem,
+        options or a start that changed: what did is named.
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
@@ -94,14 +101,17 @@ def study(
     both = _options(name, shorthand, bool(exact_to), directory is not None, follow)
     if exact_to and len(both) == 1 and not reason:
         checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
-    requests = [Request(options, goal, rule, warm, reason) for options in both]
+    requests = [Request(options, goal, rule, warm, reason, alone=False) for options in both]
     first = discretise(problem, ladder[0], rule)
     starting_point(first, start)  # refuses what is no start
     refuse_broken(reference, first.space)
+    if checks.flag("restart", restart) and directory is None:
+        checks.reject("restart", "True without a directory", "False, or directory=")
     recorded = _recorded(source)
+    owner = _owner(problem, requests if exact_to else requests[:1], start)
     with held_or_none(directory) as place:
-        folder = None if place is None else prepare(place, problem, ladder, rule)
-        kept = Directory(folder, recorded)
+        folder = None if place is None else prepare(place, owner, ladder, restart)
+        kept = Directory(folder, recorded, owner, ladder[0])
         chains = [Ladder(problem, request, start, kept, progress) for request in requests]
         levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
         said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
@@ -114,8 +124,24 @@ def study(
             choice=said,
         )
         if folder is not None:
-            result.save(folder)
+            result.save_table(folder)
     return result
+
+
+def _owner(problem: ControlProblem, requests: Sequence[Request], start: StartLike) -> Owner:
+    """What levels on disk must belong to."""
+    rule, warm = requests[0].rule, requests[0].warm
+
+    @cache
+    def started(depth: int) -> Parts:
+        discrete = discretise(problem, depth, rule)
+        return start_of(discrete, starting_point(discrete, start, warm))
+
+    options = {
+        r.options.name: {**options_of(r), "max_iterations": repr(r.goal.max_iterations)}
+        for r in requests
+    }
+    return Owner(problem.name, rule, fingerprint(problem, rule), options, started)
 
 
 def _level(chains: Sequence[Ladder], depth: int, exact_to: int, last: bool) -> Level:
@@ -152,13 +178,14 @@ class Ladder:
         What the minimiser learnt is for the next level; of the ``last`` it is not kept on disk.
         """
         name, kept_in = self.request.options.name, self._place(depth)
-        tolerance = self.request.goal.tolerance
-        solution = None if kept_in is None else finished(kept_in, self.problem, tolerance)
+        solution, why = None, ""
+        if kept_in is not None:
+            solution, why = finished(kept_in, self.problem, depth, self.request.rule)
         if solution is not None:
             self._tell(f"L={depth} {name}: kept from {kept_in}")
             self.learnt = None
         else:
-            self._tell(f"L={depth} {name} ...")
+            self._tell(f"L={depth} {name}: {why}; solved anew" if why else f"L={depth} {name} ...")
             solution = self._solved(depth, kept_in)
             if "branch lost" in solution.message:
                 self._tell(f"L={depth} {name}: {solution.message}")
@@ -194,10 +221,12 @@ class Ladder:
 
     def _keep(self, solution: Solution, kept_in: Path, last: bool) -> None:
         """On disk; the solution at the end, since it marks the level as finished."""
+        owner, name = self.directory.owner, self.request.options.name
+        belongs = owner.record(name, self.directory.first)
         with interrupts.waiting():
             if not last and self.learnt is not None:
                 save_learnt(self.learnt.preconditioner, self.learnt.lowest, kept_in)
-            save_solution(solution, kept_in, self.directory.source)
+            save_solution(solution, kept_in, self.directory.source, belongs)
 
     def _tell(self, text: str) -> None:
         if self.say:
@@ -206,10 +235,15 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Directory:
-    """Where levels are kept, if anywhere, and what their files say of the problem's source."""
+    """Where levels are kept, if anywhere, and what their files say of the problem's source.
+
+    ``owner``: what they belong to; ``first``: the depth at which this ladder begins.
+    """
 
     folder: Path | None
     source: Mapping[str, Any]
+    owner: Owner
+    first: int
 
 
 def _check_arguments(problem: object, *rest: object) -> None:

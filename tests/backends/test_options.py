@@ -44,6 +44,8 @@ WRONG = {
     "checkpoint": (lambda: dnl.Adjoint(checkpoint=3), "checkpoint: got 3"),
     "every": (lambda: dnl.Adjoint(checkpoint="here", every=math.nan), "every: got nan"),
     "every below 0": (lambda: dnl.Adjoint(checkpoint="here", every=-1), "every: got -1"),
+    "restart alone": (lambda: dnl.Adjoint(restart=True), "restart: got True without a checkpoint"),
+    "restart": (lambda: dnl.Adjoint(restart=1), "restart: got 1"),
     "every alone": (lambda: dnl.Adjoint(every=5.0), "every: got 5.0 without a checkpoint"),
     "msa goes on": (lambda: dnl.Adjoint(method="msa", checkpoint="here"), "checkpoint: got 'here'"),
     "msa on ranks": (lambda: dnl.Adjoint(method="msa", distributed=True), "method: got 'msa'"),
@@ -102,7 +104,7 @@ def test_an_object_and_its_words_are_the_same_solve(name: str):
     np.testing.assert_array_equal(by_object.controls["u"].values, by_words.controls["u"].values)
     limits = {"tolerance", "max_iterations", "max_seconds"}
     common = {"backend", "rule", "warm", "start", "seeds"} | limits
-    own = {f.name for f in fields(OBJECTS[name])} - {"progress", "every"}
+    own = {f.name for f in fields(OBJECTS[name])} - {"progress", "every", "restart"}
     batches = {"batches"} if "adam" in name else set()
     assert set(by_object.options) == common | own | batches
 

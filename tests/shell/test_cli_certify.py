@@ -35,16 +35,22 @@ def test_run_directories_are_certified_with_their_problem_file(tmp_path, capsys)
     assert command("certify", run) == 0
     assert "passed" in capsys.readouterr().out.splitlines()[0]
     assert plain(dnl.certify(dnl.load(run), seed=0).to_dict()) == found
-    # the file has changed since
+    # the file has changed since: it runs only where it is named
     file.write_text(MINE.replace("(x - target) ** 2", "2 * (x - target) ** 2"))
-    assert command("certify", run) == 1
-    assert "FAILED" in capsys.readouterr().out
-    file.unlink()
     assert command("certify", run) == 2
     told = capsys.readouterr()
     assert told.out == ""
-    assert "its problem cannot be built again" in told.err
-    assert "no such file" in told.err
+    assert f"the problem file changed since the solve: {file}" in told.err
+    assert "--problem FILE" in told.err
+    assert told.err.count("\n") == 1
+    assert command("certify", run, "--problem", file) == 1
+    told = capsys.readouterr()
+    assert "FAILED" in told.out
+    assert "changed since the solve" in told.err
+    assert "terminal cost" in told.err
+    file.unlink()
+    assert command("certify", run) == 2
+    assert f"its problem file {file} is not there" in capsys.readouterr().err
     dnl.solve(solved("bounded").problem, 2, "adjoint").save(tmp_path / "bare")
     assert command("certify", tmp_path / "bare", "--json") == 2
     assert "without its problem file" in capsys.readouterr().err

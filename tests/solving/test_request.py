@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
     "progress": print,
     "checkpoint": "somewhere",
     "every": 5.0,
+    "restart": True,
     "batches": dnl.MiniBatches(),
 }
 BACKENDS = ("exact", "adjoint")
