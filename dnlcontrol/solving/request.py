@@ -14,6 +14,7 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.fingerprint import fingerprint, same_problem
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.minimise.outcome import Progress
+from dnlcontrol.results.schema import checkpoint_tables
 
 BACKENDS: dict[str, type[Exact] | type[Adjoint]] = {"exact": Exact, "adjoint": Adjoint}
 WARM = ("duals", "controls")
@@ -186,4 +187,5 @@ def checkpoint_of(options: Exact | Adjoint, discrete: DiscreteProblem) -> Checkp
             theirs, mine
         )
 
-    return Checkpoint(options.checkpoint, options.every, about, same)
+    tables = checkpoint_tables(discrete.space.size)
+    return Checkpoint(options.checkpoint, options.every, about, same, tables)
