@@ -112,6 +112,8 @@ def _compare(sub: argparse.ArgumentParser) -> None:
 
 def _certify(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run_directory", metavar="RUN")
+    text = "what is certified, whatever the run was solved to"
+    sub.add_argument("--tolerance", type=float, default=1e-8, help=text)
     _json(sub)
 
 

@@ -142,7 +142,8 @@ def run_compare(given: argparse.Namespace) -> int:
 
 
 def run_certify(given: argparse.Namespace) -> int:
-    certificate = dnlcontrol.certify(_solution(given.run_directory), seed=0)
+    solution = _solution(given.run_directory)
+    certificate = dnlcontrol.certify(solution, given.tolerance, seed=0)
     _print(given, certificate.to_dict(), [certificate.table()])
     return SOLVED if certificate.passed else NOT_CONVERGED
 

@@ -217,7 +217,8 @@ def at_zero(problem: dnl.ControlProblem, depth: int) -> dnl.Solution:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dnl.ConvergenceWarning)
         solution = dnl.solve(problem, depth, "adjoint", max_iterations=1)
-    return with_controls(replace(solution, tolerance=EPS), np.zeros(solution.size))
+    said = replace(solution, tolerance=EPS, status=0, message="solved")
+    return with_controls(said, np.zeros(solution.size))
 
 
 def saddle() -> tuple[dnl.Solution, str]:
