@@ -18,15 +18,15 @@ from dnlcontrol.backends.found import NO_MINIMISER, SOLVED
 from dnlcontrol.backends.options import Adjoint, Exact
 from dnlcontrol.certificates.certificate import Check, at_most
 from dnlcontrol.certificates.point import StoredPoint
+from dnlcontrol.certificates.verdict import REFUSED
 from dnlcontrol.results.assemble import ABOVE, Measures
 from dnlcontrol.results.solution import Solution
 
 # of the solution's own tolerance: below, its solve would not have stopped there unsolved
 SURELY = 0.5
-# iterations for a value or a line of the log: one, but those of softened kinks, with some lines left
-# out, came to 1.1
+# iterations for a value or a line of the log: one; those of softened kinks came to 1.1
 PER_VALUE = 2
-UNSOLVED = (ABOVE, "no minimiser")  # in the message of what is not solved
+UNSOLVED = (ABOVE, REFUSED)  # in the message of what is not solved
 
 
 def tolerance_row(solution: Solution, tolerance: float) -> Check:
