@@ -24,6 +24,7 @@ from dnlcontrol.results.solution import Solution
 
 # of the solution's own tolerance: below, its solve would not have stopped there unsolved
 SURELY = 0.5
+ROUNDING = 1e-11  # of the measures of problems of size 1, with room for long sums
 # iterations for a value or a line of the log: one; those of softened kinks came to 1.1
 PER_VALUE = 2
 UNSOLVED = (ABOVE, REFUSED)  # in the message of what is not solved
@@ -68,9 +69,16 @@ def status_row(solution: Solution, point: StoredPoint, others: list[Check]) -> C
         seen.append(f"{solution.status!r}, which is no status")
     elif solution.status == SOLVED and failed:
         seen.append("says solved, and rows fail")
+    elif solution.status == SOLVED and (above := measures.above(_reachable(solution.tolerance))):
+        seen.append(f"says solved to {solution.tolerance:.0e}, and has {above}")
     elif solution.status != SOLVED and solved:
         seen.append(f"says {solution.status}, not solved, and all rows hold")
     return _agree("status", seen, "0 where the other rows hold, and only there")
+
+
+def _reachable(tolerance: float) -> float:
+    """What a solve to a tolerance leaves when it is measured by another order of summation."""
+    return max(10.0 * tolerance, ROUNDING)
 
 
 def _backend(solution: Solution, options: Mapping[str, Any]) -> list[str]:

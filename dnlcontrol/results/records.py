@@ -49,6 +49,8 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
 def _read(path: Path) -> bytes:
     """The bytes of a file of at most MOST_BYTES."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:

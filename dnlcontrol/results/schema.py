@@ -174,7 +174,10 @@ def all_finite(solution: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) ->
 
 
 # -- a study, its problem, what its minimiser has learnt -----------------------------------------
-CONSTANTS = record({}, {"depth": whole(1, DEEPEST), "constant": nullable(number())})
+ROW = record(
+    {"depth": whole(1, DEEPEST)},
+    dict.fromkeys(("value", "value_exact", "constant", "corrected"), nullable(number())),
+)
 STUDY = record(
     {"name": text, "depths": rising(whole(1, DEEPEST))},
     {
@@ -182,7 +185,7 @@ STUDY = record(
         "orders": nullable(rising(positive)),
         "choice": text,
         "source": SOURCE,
-        "summary": record({}, {"levels": listing(CONSTANTS)}),
+        "summary": record({}, {"levels": listing(ROW)}),
     },
 )
 ABOUT: dict[str, Field] = {

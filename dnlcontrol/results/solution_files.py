@@ -127,6 +127,8 @@ def load_solution(directory: str | os.PathLike[str]) -> Solution:
 def _arrays(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The arrays of a record, read after their shapes were seen to fit it."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError
         with open(path, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
                 raise FileNotFoundError

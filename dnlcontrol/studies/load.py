@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.files.fields import refuse
@@ -12,8 +15,11 @@ from dnlcontrol.problem.reference import Reference
 from dnlcontrol.results.records import read_json
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.results.solution_files import load_solution
+from dnlcontrol.studies.rates import corrected
 from dnlcontrol.studies.result import Level, Study
 from dnlcontrol.studies.study_files import place
+
+SAME = 1e-9  # figures of two versions of NumPy
 
 
 def load(directory: str | os.PathLike[str]) -> Any:
@@ -60,7 +66,10 @@ def load_study(directory: str | os.PathLike[str], reference: Reference | None = 
         found = None if primary == "exact" else _kept(folder, depth, "adjoint", record["name"])
         level = Level(found, exact, rows.get(depth, {}).get("constant"))
         _same_grid(folder, [*levels[:1], level])
+        _same_row(folder, rows.get(depth), level)
         levels.append(level)
+    if rows and [*rows] != record["depths"]:
+        refuse(folder / "study.json", f"of depths {record['depths']}", f"its rows, {[*rows]}")
     return Study(
         record["name"],
         tuple(levels),
@@ -88,3 +97,18 @@ def _same_grid(folder: Path, levels: list[Level]) -> None:
     if len(grids) > 1:
         seen = f"whose level {levels[-1].depth} is of another rule or horizon than the first"
         refuse(folder / "study.json", seen, "levels of one problem and one rule")
+
+
+def _same_row(folder: Path, row: Mapping[str, Any] | None, level: Level) -> None:
+    """That a row of the table is of its level."""
+    if row is None:
+        return
+    constant, exact = level.stored_constant, level.exact
+    here = {"value": level.solution.value}
+    here["corrected"] = np.nan if constant is None else corrected(level.solution, constant)
+    here["value_exact"] = np.nan if exact is None else exact.value
+    for key, own in here.items():
+        told = np.nan if row.get(key) is None else row[key]
+        if key in row and not np.isclose(told, own, rtol=SAME, atol=SAME, equal_nan=True):
+            seen = f"whose {key} at depth {level.depth} is {told!r}, not {own!r}"
+            refuse(folder / "study.json", seen, "the table of its levels")
