@@ -179,13 +179,16 @@ ROW = record(
     dict.fromkeys(("value", "value_exact", "constant", "corrected"), nullable(number())),
 )
 STUDY = record(
-    {"name": text, "depths": rising(whole(1, DEEPEST))},
+    {
+        "name": text,
+        "depths": rising(whole(1, DEEPEST)),
+        "summary": record({"levels": listing(ROW)}),
+    },
     {
         "backend": word(BACKENDS),
         "orders": nullable(rising(positive)),
         "choice": text,
         "source": SOURCE,
-        "summary": record({}, {"levels": listing(ROW)}),
     },
 )
 ABOUT: dict[str, Field] = {

@@ -57,7 +57,7 @@ def load_study(directory: str | os.PathLike[str], reference: Reference | None = 
     """
     folder = Path(directory)
     record = read_json(folder / "study.json", "study")
-    rows = {row.get("depth"): row for row in record.get("summary", {}).get("levels", ())}
+    rows = {row["depth"]: row for row in record["summary"]["levels"]}
     primary, orders = record.get("backend", "adjoint"), record.get("orders")
     levels: list[Level] = []
     for depth in record["depths"]:
@@ -68,7 +68,7 @@ def load_study(directory: str | os.PathLike[str], reference: Reference | None = 
         _same_grid(folder, [*levels[:1], level])
         _same_row(folder, rows.get(depth), level)
         levels.append(level)
-    if rows and [*rows] != record["depths"]:
+    if [*rows] != record["depths"]:
         refuse(folder / "study.json", f"of depths {record['depths']}", f"its rows, {[*rows]}")
     return Study(
         record["name"],
