@@ -145,9 +145,16 @@ class Archive:
         shape = tuple(int(n) for n in sides.split(",") if n.strip())
         if kind != "U" and f"{kind}{width}" not in NUMBERS:
             raise BrokenArchive(f"whose member {name!r} is of the type {kind}{width}")
-        start = len(begin) + length
-        member = Member(name, info, start, shape, order, f"{kind}{width}", fortran == "True")
-        if start + member.size != info.file_size:
+        member = Member(
+            name,
+            info,
+            len(begin) + length,
+            shape,
+            order=order,
+            kind=f"{kind}{width}",
+            fortran=fortran == "True",
+        )
+        if member.start + member.size != info.file_size:
             raise BrokenArchive(f"whose member {name!r} has not the size of its shape {shape}")
         return member
 

@@ -182,7 +182,7 @@ class Checkpoint:
             allowed = f"format {FORMAT}, or a new directory"
             checks.reject("checkpoint", f"{self.path} of format {known!r}", allowed)
         table = {**FRAME, "about": self.tables.get("about", mapping(anything))}
-        found: dict[str, Any] = fitted(self.path, record(table), value)
+        found = fitted(self.path, record(table), value)
         counts = record({}, _count_fields(self._counts), others=None)
         found["counts"] = fitted(self.path, counts, found["counts"])
         about = found["about"]

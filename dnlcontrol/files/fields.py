@@ -43,17 +43,18 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def fitted(path: Path, field: Field, value: object) -> Any:
-    """The value of a file that ``field`` allows.
+def fitted(path: Path, field: Field, value: object) -> dict[str, Any]:
+    """The object of a file that ``field`` allows.
 
     Raises InputError, with the name of the file, where it allows it not.
     """
     try:
-        return field("it", value)
+        found: dict[str, Any] = field("it", value)
     except Misfit as misfit:
         refuse(path, misfit)
     except RecursionError:
         refuse(path, "nested too deeply")
+    return found
 
 
 # -- single values -------------------------------------------------------------------------------

@@ -42,8 +42,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     if type(record.get("format")) is not int or record["format"] != FORMAT:
         seen = checks.describe(record.get("format"))
         refuse(path, f"of format {seen}", f"format {FORMAT}; use the version that wrote it")
-    found: dict[str, Any] = fitted(path, TABLES[kind], record)
-    return found
+    return fitted(path, TABLES[kind], record)
 
 
 def _read(path: Path) -> bytes:

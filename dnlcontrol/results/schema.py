@@ -159,15 +159,23 @@ def _check_scales(scales: Mapping[str, Any], seen: Mapping[str, Sides]) -> None:
             raise Misfit(f"scales {where}", f"of shape {block_shape(scale)}", f"of shape {shape}")
 
 
+def finite(arrays: Mapping[str, np.ndarray]) -> None:
+    """That all numbers are finite.
+
+    Raises Misfit where they are not.
+    """
+    for name, values in arrays.items():
+        if not np.all(np.isfinite(values)):
+            raise Misfit(f"the array {name!r}", "not finite", "of finite numbers")
+
+
 def all_finite(solution: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """That its numbers are numbers; of a solve that failed at NaN the controls alone.
 
     Raises Misfit where they are not.
     """
     failed = solution["status"] != SOLVED and any(np.isnan(solution[k]) for k in MEASURES)
-    for name, values in arrays.items():
-        if not np.all(np.isfinite(values)) and not (failed and not name.startswith("control:")):
-            raise Misfit(f"the array {name!r}", "not finite", "of finite numbers")
+    finite({k: v for k, v in arrays.items() if k.startswith("control:") or not failed})
     for name in MEASURES:
         if solution["status"] == SOLVED and np.isnan(solution[name]):
             raise Misfit(f"[{name!r}]", None, "a number, as of every solution with status 0")
@@ -202,17 +210,18 @@ FINGERPRINT = record({}, {**ABOUT, "depths": rising(whole(1, DEEPEST))})
 TABLES = {"solution": SOLUTION, "study": STUDY, "fingerprint": FINGERPRINT}
 
 
-def fits_space(space: ControlSpace, seen: Mapping[str, Sides]) -> None:
-    """That what was learnt at a depth, name -> shape, is of its controls.
+def learnt_names(space: ControlSpace, seen: Mapping[str, Sides]) -> list[str]:
+    """Which of the arrays beside a solution, name -> shape, are read: an older version had others.
 
-    Raises Misfit where it is not.
+    Raises Misfit where they are not of these controls.
     """
-    pairs = {"scale": (space.size,), "shifts": (None,), "vectors": (None, space.size)}
-    lowest = {f"{LOWEST}{b.name}": (b.layout.count, *b.control.shape) for b in space}
-    known: dict[str, Shape] = {**pairs, **lowest}
-    check_shapes(seen, {k: known.get(k, ()) for k in seen})
-    if seen.get("shifts", ()) != seen.get("vectors", ())[:1]:
-        raise Misfit("the array 'shifts'", seen["shifts"], "one number for each vector")
+    pairs = seen.get("vectors", ())[:1]
+    known: dict[str, Shape] = {"scale": (space.size,), "vectors": (*pairs, space.size)}
+    known["shifts"] = pairs
+    known |= {f"{LOWEST}{b.name}": (b.layout.count, *b.control.shape) for b in space}
+    names = [name for name in known if name in seen]
+    check_shapes({k: seen[k] for k in names}, {k: known[k] for k in names})
+    return names
 
 
 # -- a checkpoint: what it is of, and the states of minimisers -----------------------------------

@@ -29,7 +29,14 @@ from dnlcontrol.files.fields import Misfit, refuse
 from dnlcontrol.minimise.preconditioner import Preconditioner
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.records import read_json, write_json
-from dnlcontrol.results.schema import FORMAT, LOWEST, all_finite, fits_record, fits_space
+from dnlcontrol.results.schema import (
+    FORMAT,
+    LOWEST,
+    all_finite,
+    finite,
+    fits_record,
+    learnt_names,
+)
 from dnlcontrol.results.solution import Solution
 
 SCALARS = (
@@ -179,8 +186,9 @@ def load_learnt(
     try:
         with open(path, "rb") as file:
             archive = Archive(file)
-            fits_space(space, archive.shapes())
-            arrays = {name: archive.array(name) for name in archive.shapes()}
+            names = learnt_names(space, archive.shapes())
+            arrays = {name: archive.array(name) for name in names}
+        finite(arrays)
     except (BrokenArchive, OSError, MemoryError) as error:
         refuse(path, f"which cannot be read: {error or type(error).__name__}", LEARN_AGAIN)
     except Misfit as misfit:
