@@ -180,15 +180,14 @@ def stored(where: str, value: object) -> Member:
     return value
 
 
-def vector(size: int | None = None) -> Field:
+def vector(size: int) -> Field:
     """The field of a vector in an archive, of so many numbers."""
 
     def check(where: str, value: object) -> Member:
-        shape = stored(where, value).shape
-        if len(shape) != 1 or size not in (None, shape[0]):
-            sides = "any length" if size is None else f"length {size}"
-            raise Misfit(where, f"of shape {shape}", f"a vector of {sides}")
-        return stored(where, value)
+        member = stored(where, value)
+        if member.shape != (size,):
+            raise Misfit(where, f"of shape {member.shape}", f"a vector of length {size}")
+        return member
 
     return check
 

@@ -228,10 +228,10 @@ def learnt_names(space: ControlSpace, seen: Mapping[str, Sides]) -> list[str]:
 SOLVE = record({}, {**ABOUT, "depth": whole(1, DEEPEST), "method": text, "size": whole()})
 
 
-def checkpoint_tables(size: int) -> dict[str, Field]:
-    """What a checkpoint says it is of, and the states of minimisers of ``size`` control entries."""
+def checkpoint_tables(size: int, rows: int) -> dict[str, Field]:
+    """What a checkpoint says it is of, and the states of minimisers of so many control entries."""
     w = vector(size)
-    kinds: dict[str, Field] = {"w": w, "mu": vector(), "rho": positive, "number": whole()}
+    kinds: dict[str, Field] = {"w": w, "mu": vector(rows), "rho": positive, "number": whole()}
     kinds |= dict.fromkeys(("spent", "inner"), whole())
     rounds = {f.name: kinds.get(f.name, extended(0.0)) for f in fields(Round)}
     newton = {"radius": number(0.0), "inner": whole(), "escapes": whole()}

@@ -187,5 +187,5 @@ def checkpoint_of(options: Exact | Adjoint, discrete: DiscreteProblem) -> Checkp
             theirs, mine
         )
 
-    tables = checkpoint_tables(discrete.space.size)
+    tables = checkpoint_tables(discrete.space.size, discrete.rows.size)
     return Checkpoint(options.checkpoint, options.every, about, same, tables)
