@@ -12,6 +12,7 @@ Everything is computed again from its controls and multipliers.
     second order      the Hessian on the critical cone's linear hull, see second_order.py
     Taylor            the orders of the remainders at the solution itself
     units             where the solution has scales: all rows are measured in them, if they fit
+    reported          tolerance, status, backend, name, counts and message, see reported.py
     kinks             that none lowers J, see kinks.py; the rows above are then of its smooth piece
 
 The evaluator recomputes every column from the formulas, with no batched kernel and no stored
@@ -30,6 +31,7 @@ from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at
 from dnlcontrol.certificates.kinks import PieceProducts, at_kinks, kink_rows
 from dnlcontrol.certificates.point import StoredPoint, problem_of, stored_point
 from dnlcontrol.certificates.pontryagin import SUMMED_OTHERWISE, pontryagin
+from dnlcontrol.certificates.reported import reported_rows, status_row, tolerance_row
 from dnlcontrol.certificates.second_order import second_order
 from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.discretisation.discrete import discretise
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
     Products = Evaluator | PieceProducts
 
+TOLERANCE = 1e-8  # of a solve that is asked for none
 LOOPS = 10_000  # kernel values; beyond them states and cost come from a sweep
 CHUNK = 61  # samples per chunk: another order of summation than the solver's
 TAYLOR_STEPS = (1e-2, 1e-3)  # the shorter where higher orders still show at the longer
@@ -55,16 +58,17 @@ TAYLOR_STEPS = (1e-2, 1e-3)  # the shorter where higher orders still show at the
 
 @in_turn
 def certify(
-    solution: Solution, tolerance: float | None = None, seed: int | None = None
+    solution: Solution, tolerance: float = TOLERANCE, seed: int | None = None
 ) -> Certificate:
     """Check a solution of any backend against the definition of a minimiser, by its stored numbers.
 
     Parameters
     ----------
     solution : a Solution; one that was loaded from a run directory runs its problem file again.
-    tolerance : what stationarity, feasibility and complementarity may reach; None: the solution's
-        own. States, value and costates may differ by it relative to 1 + their size, a negative
-        eigenvalue relative to 1 or the largest.
+    tolerance : what stationarity, feasibility and complementarity may reach, and the tolerance of
+        the solve: one that was solved to a looser one needs that here. States, value and costates
+        may differ by it relative to 1 + their size, a negative eigenvalue relative to 1 or the
+        largest.
     seed : of the sampled controls and directions; None draws one (the certificate keeps it).
 
     Returns
@@ -92,9 +96,7 @@ def certify(
     """
     if not isinstance(solution, Solution):
         checks.reject_type("certify.solution", solution, "a Solution")
-    tolerance = checks.positive(
-        "certify.tolerance", solution.tolerance if tolerance is None else tolerance
-    )
+    tolerance = checks.positive("certify.tolerance", tolerance)
     seed = (
         int(np.random.SeedSequence().generate_state(1)[0])
         if seed is None
@@ -116,6 +118,8 @@ def certify(
         )
         point, piece = at_kinks(point)
         rows = [
+            tolerance_row(users, tolerance),
+            *reported_rows(users, point),
             *_forward(solution, point),
             *_first_order(solution, point),
             *_costates(solution, point),
@@ -131,6 +135,7 @@ def certify(
                 *_taylor(point, products, rng),
             ]
             rows += kink_rows(point, piece, seed) if piece else []
+        rows.append(status_row(users, point, rows))
     return Certificate(
         problem=discrete.problem.name,
         backend=solution.backend,

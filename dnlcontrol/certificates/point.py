@@ -77,7 +77,9 @@ def stored_point(
             control.values.shape,
             (block.layout.count, *block.control.shape),
         )
-        fits(f"a control {block.name!r} on", control.layout.on, block.layout.on)
+        for what in ("on", "at_nodes"):
+            seen, own = getattr(control.layout, what), getattr(block.layout, what)
+            fits(f"a control {block.name!r} with {what}", seen, own)
     fits("constraints", sorted(solution.multipliers), sorted(b.constraint.name for b in blocks))
     for b in blocks:
         seen = np.shape(solution.multipliers[b.constraint.name])

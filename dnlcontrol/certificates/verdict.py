@@ -21,6 +21,7 @@ from dnlcontrol.minimise.lanczos import Ends, ritz_pairs
 COLD_STEPS = 20
 # a quarter of a warm solve of six products; the direction is that of the level before
 WARM_STEPS = 1
+REFUSED = "stationary, but no minimiser"  # in the message of a solution that did not pass
 SEED = 24  # of the vector that Lanczos begins with
 
 

@@ -12,8 +12,6 @@ import json
 import os
 import time
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
@@ -22,7 +20,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.files.archive import Archive, BrokenArchive, Member
 from dnlcontrol.files.atomic import make_directory, write_atomic
+from dnlcontrol.files.fields import (
+    Field,
+    anything,
+    as_it_is,
+    fitted,
+    mapping,
+    number,
+    record,
+    whole,
+    word,
+)
+from dnlcontrol.files.json_text import parsed
 from dnlcontrol.files.locks import held
 
 if TYPE_CHECKING:
@@ -31,7 +42,12 @@ if TYPE_CHECKING:
 FORMAT = 1
 NAME = "checkpoint.npz"
 TEXT = "record"
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError)
+FRAME = {
+    "kind": word(("checkpoint",)),
+    "counts": as_it_is,
+    "seconds": number(0.0),
+    "stages": mapping(mapping(as_it_is)),
+}
 
 
 class Checkpoint:
@@ -45,6 +61,7 @@ class Checkpoint:
         comparison is ``same``: it raises where going on is refused; False begins anew.
     anew : begin anew, whatever the file is.
     writes : False for a rank of a distributed solve that leaves the file to another.
+    tables : what "about" and "stages" of a file may be, before its arrays are read.
 
     Raises
     ------
@@ -61,11 +78,13 @@ class Checkpoint:
         ),
         anew: bool = False,
         writes: bool = True,
+        tables: Mapping[str, Field] | None = None,
     ) -> None:
         self.every = checks.non_negative("every", every)
         self.path = make_directory(directory) / NAME
         self.about, self.same = dict(about), same
         self.anew = anew
+        self.tables = dict(tables or {})
         self.resumed = False  # whether a stage went on from the file
         self.since = 0  # iterations that the minimiser had made when the file was written
         self.earlier = 0.0  # seconds spent by the processes before this one
@@ -153,29 +172,45 @@ class Checkpoint:
         if self.anew or not self.path.is_file():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as stored:
-                arrays = {k: stored[k] for k in stored.files}
-            record = json.loads(str(arrays.pop(TEXT)))
-            known = record["kind"] == "checkpoint" and record["format"]
-            about = record["about"]
-        except (*BROKEN, TypeError, AttributeError) as error:
+            with open(self.path, "rb") as file:
+                archive = Archive(file)
+                record = parsed(archive.text(TEXT), constants=True)
+                found = self._checked(record, archive.members)
+                if found is None:
+                    return None
+                stages = _replaced(found["stages"], lambda member: archive.array(member.name))
+        except (BrokenArchive, OSError, MemoryError, ValueError) as error:
+            if isinstance(error, checks.InputError):
+                raise
             warnings.warn(
-                f"{self.path} is truncated or no checkpoint ({type(error).__name__}); the solve "
-                "starts from the beginning and replaces it",
+                f"{self.path} is truncated or no checkpoint ({type(error).__name__}: {error}); the "
+                "solve starts from the beginning and replaces it",
                 UserWarning,
                 stacklevel=5,
             )
             return None
-        if known != FORMAT:
-            checks.reject(
-                "checkpoint",
-                f"{self.path} of format {known!r}",
-                f"format {FORMAT}, or a new directory",
-            )
+        return {**found, "stages": stages}
+
+    def _checked(self, value: object, members: Mapping[str, Member]) -> dict[str, Any] | None:
+        """The record of a file with what its arrays are; all that it says is allowed.
+
+        None for another solve's. Raises InputError where it is of another format, is not as it was
+        written, or may not be begun anew.
+        """
+        known = value.get("format") if isinstance(value, dict) else None
+        if known not in (None, FORMAT):
+            allowed = f"format {FORMAT}, or a new directory"
+            checks.reject("checkpoint", f"{self.path} of format {known!r}", allowed)
+        table = {**FRAME, "about": self.tables.get("about", mapping(anything))}
+        found = fitted(self.path, record(table), value)
+        counts = record({}, _count_fields(self._counts), others=None)
+        found["counts"] = fitted(self.path, counts, found["counts"])
+        about = found["about"]
         if not self.same(about, self.about):
             return None
-        record["stages"] = {k: _with_arrays(v, arrays) for k, v in record["stages"].items()}
-        return dict(record)
+        stages = _with_members(found["stages"], members)
+        found["stages"] = fitted(self.path, self.tables.get("stages", as_it_is), stages)
+        return found
 
 
 def resumed(checkpoint: Checkpoint | None, stage: str) -> dict[str, Any]:
@@ -195,9 +230,31 @@ def _without_arrays(value: object, arrays: dict[str, np.ndarray]) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _with_arrays(value: object, arrays: Mapping[str, np.ndarray]) -> Any:
+def _with_members(value: object, members: Mapping[str, Member]) -> object:
+    """The same with what is known of the arrays in the places of their names."""
     if isinstance(value, dict):
         if value.keys() == {"array"}:
-            return arrays[value["array"]]
-        return {k: _with_arrays(v, arrays) for k, v in value.items()}
-    return [_with_arrays(v, arrays) for v in value] if isinstance(value, list) else value
+            return members.get(str(value["array"]))
+        return {k: _with_members(v, members) for k, v in value.items()}
+    return [_with_members(v, members) for v in value] if isinstance(value, list) else value
+
+
+def _replaced(value: object, array: Callable[[Member], np.ndarray]) -> Any:
+    """The same with the arrays themselves, which are finite."""
+    if isinstance(value, Member):
+        found = array(value)
+        if not np.all(np.isfinite(found)):
+            raise BrokenArchive(f"with numbers in {value.name!r} that are not finite")
+        return found
+    if isinstance(value, dict):
+        return {k: _replaced(v, array) for k, v in value.items()}
+    return [_replaced(v, array) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _count_fields(counts: DataclassInstance | None) -> dict[str, Field]:
+    """The fields of counts: integers, and seconds."""
+    if counts is None:
+        return {}
+    names = [f.name for f in fields(counts)]
+    whole_ones = {k: whole() for k in names if isinstance(getattr(counts, k), int)}
+    return {**dict.fromkeys(names, number(0.0)), **whole_ones}

@@ -24,6 +24,8 @@ from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.results.environment import environment, peak_memory, versions
 from dnlcontrol.results.solution import Solution
 
+ABOVE = "above the tolerance"  # in the message of what is not solved
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -126,7 +128,7 @@ def _verdict(found: BackendResult, above: str, worst: str, tolerance: float) -> 
     if not above:
         refused = found.refused or found.status == NO_MINIMISER
         return (found.status if refused else SOLVED), found.message
-    text = f"{found.message}; above the tolerance {tolerance:.0e}: {above}"
+    text = f"{found.message}; {ABOVE} {tolerance:.0e}: {above}"
     status = STALLED if found.status == SOLVED else found.status
     return status, f"{text}; {worst}" if worst else text
 

@@ -12,8 +12,11 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.files.atomic import write_atomic
+from dnlcontrol.files.fields import fitted, refuse
+from dnlcontrol.files.json_text import MOST_BYTES, parsed
+from dnlcontrol.results.schema import FORMAT, TABLES
 
-FORMAT = 1
+WRITTEN = "a run directory written by save or --out"
 
 
 def write_json(path: Path, record: Mapping[str, object]) -> None:
@@ -27,33 +30,40 @@ def json_bytes(record: Mapping[str, object]) -> bytes:
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:
-    """A JSON object of this library's format and of one kind.
+    """A JSON object of this library's format and of one kind, as its table in schema.py says.
 
     Raises
     ------
     InputError where there is no such file, or one of another program, kind or format.
     """
-    if not path.is_file():
-        checks.reject(
-            "run", f"{path.parent} (no {path.name})", "a run directory written by save or --out"
-        )
     try:
-        record = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        checks.reject(
-            "run",
-            f"{path}, truncated or not JSON ({error})",
-            "a run directory written by save or --out",
-        )
+        record = parsed(_read(path).decode())
+    except ValueError as error:
+        if isinstance(error, checks.InputError):
+            raise
+        refuse(path, f"truncated or not JSON ({error})", WRITTEN)
     if not isinstance(record, dict) or record.get("kind") != kind:
-        checks.reject("run", f"{path} of another program", f"a {kind} written by this library")
-    if record.get("format") != FORMAT:
-        checks.reject(
-            "run",
-            f"{path} of format {record.get('format')!r}",
-            f"format {FORMAT}; use the version that wrote it",
-        )
-    return record
+        refuse(path, "of another program", f"a {kind} written by this library")
+    if type(record.get("format")) is not int or record["format"] != FORMAT:
+        seen = checks.describe(record.get("format"))
+        refuse(path, f"of format {seen}", f"format {FORMAT}; use the version that wrote it")
+    return fitted(path, TABLES[kind], record)
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a file of at most MOST_BYTES."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        refuse(path.parent, f"(no {path.name})", WRITTEN)
+    except OSError as error:
+        refuse(path, f"which cannot be read ({error})", WRITTEN)
+    if len(data) > MOST_BYTES:
+        refuse(path, f"of more than {MOST_BYTES} bytes")
+    return data
 
 
 def plain(value: object) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,11 +24,21 @@ from dnlcontrol.discretisation.scaling import Scaling
 from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.discretisation.space.prolongation import Samples
+from dnlcontrol.files.archive import Archive, BrokenArchive
 from dnlcontrol.files.atomic import make_directory, write_atomic, write_together
+from dnlcontrol.files.fields import Misfit, refuse
 from dnlcontrol.files.locks import held
 from dnlcontrol.minimise.preconditioner import Preconditioner
 from dnlcontrol.problem.problem import ControlProblem
-from dnlcontrol.results.records import FORMAT, json_bytes, read_json
+from dnlcontrol.results.records import json_bytes, read_json
+from dnlcontrol.results.schema import (
+    FORMAT,
+    LOWEST,
+    all_finite,
+    finite,
+    fits_record,
+    learnt_names,
+)
 from dnlcontrol.results.solution import Solution
 
 SCALARS = (
@@ -48,14 +57,13 @@ SCALARS = (
     "seconds",
     "peak_memory_mb",
     "tolerance",
-    "formulation",
 )
 
 # files written before these were kept have none
-ADDED = ("options", "environment", "multiplier_nodes", "work", "scales")
+ADDED = ("options", "environment", "work", "scales")
 LEARNT = "hessian.npz"
 FILES = ("solution.json", "arrays.npz", LEARNT)  # of one solution
-LOWEST = "lowest:"  # before a control's name in it
+LEARN_AGAIN = "what a study has written; without the file it is learnt again"
 
 
 def save_solution(
@@ -82,7 +90,7 @@ def save_solution(
     record = {
         "format": FORMAT,
         "kind": "solution",
-        **{k: getattr(solution, k) for k in SCALARS},
+        **{k: getattr(solution, k) for k in (*SCALARS, "formulation")},
         "grid": {"depth": grid.depth, "horizon": grid.horizon, "rule": grid.rule},
         "controls": {
             k: {"on": c.layout.on, "at_nodes": bool(c.layout.at_nodes)}
@@ -95,6 +103,7 @@ def save_solution(
         "work": dict(solution.work),
         "scales": dict(solution.scales),
         "environment": dict(solution.environment),
+        "arrays": {k: list(np.shape(v)) for k, v in arrays.items()},
         "multiplier_nodes": dict(solution.multiplier_nodes),
         "source": dict(source or solution.source),
         "belongs": _problem_parts(solution) if belongs is None else dict(belongs),
@@ -105,44 +114,53 @@ def save_solution(
         write_together({folder / "arrays.npz": data, folder / "solution.json": json_bytes(record)})
 
 
-def load_solution(directory: Any) -> Solution:
-    """Read what :func:`save_solution` wrote."""
+def load_solution(directory: str | os.PathLike[str]) -> Solution:
+    """Read what :func:`save_solution` wrote.
+
+    Raises InputError, in one line with the name of the file, for anything else.
+    """
     folder = Path(directory)
     record = read_json(folder / "solution.json", "solution")
-    data = (folder / "arrays.npz").read_bytes() if (folder / "arrays.npz").is_file() else b""
-    if hashlib.sha256(data).hexdigest() != record.get("sha256"):
-        checks.reject(
-            "run",
-            f"{folder}, whose arrays.npz is missing, truncated or not the one saved",
-            "a complete run directory",
-        )
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            arrays = {k: stored[k] for k in stored.files}
-        grid = Grid(**record["grid"])
-        controls = {
+    arrays = _arrays(folder / "arrays.npz", record)
+    grid = Grid(**record["grid"])
+    return Solution(
+        grid=grid,
+        controls={
             k: Extension(k, Layout(grid, c["on"], c["at_nodes"]), arrays[f"control:{k}"])
             for k, c in record["controls"].items()
-        }
-        fits = all(len(c.values) == c.layout.count for c in controls.values())
-        if not fits or len(arrays["states"]) != grid.depth + 1:
-            raise TypeError(f"arrays that are not of depth {grid.depth}")
-        return Solution(
-            grid=grid,
-            controls=controls,
-            states=arrays["states"],
-            costates=arrays["costates"],
-            terminal_gradient=arrays["terminal_gradient"],
-            log=tuple(tuple(line) for line in record["log"]),
-            multipliers={k: arrays[f"multiplier:{k}"] for k in record["multipliers"]},
-            **{k: record.get(k, {}) for k in ADDED},
-            versions=record["versions"],
-            source=record["source"],
-            **{k: _number(record[k]) for k in SCALARS},
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        seen = f"{folder}, whose solution.json does not fit: {type(error).__name__} ({error})"
-        checks.reject("run", seen, "a run directory written by this library")
+        },
+        states=arrays["states"],
+        costates=arrays["costates"],
+        terminal_gradient=arrays["terminal_gradient"],
+        log=tuple(record["log"]),
+        multipliers={k: arrays[f"multiplier:{k}"] for k in record["multipliers"]},
+        multiplier_nodes={k: list(v) for k, v in record.get("multiplier_nodes", {}).items()},
+        formulation=record.get("formulation", ""),
+        **{k: record.get(k, {}) for k in ADDED},
+        **{k: record[k] for k in (*SCALARS, "versions", "source")},
+    )
+
+
+def _arrays(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a record, read after their shapes were seen to fit it."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
+                raise FileNotFoundError
+            archive = Archive(file)
+            fits_record(record, archive.shapes())
+            arrays = {name: archive.array(name) for name in archive.shapes()}
+        all_finite(record, arrays)
+    except FileNotFoundError:
+        seen = f"whose {path.name} is missing, truncated or not the one saved"
+        refuse(path.parent, seen, "a complete run directory")
+    except (BrokenArchive, OSError, MemoryError) as error:
+        refuse(path, f"which cannot be read: {error or type(error).__name__}")
+    except Misfit as misfit:
+        refuse(path, f"{misfit}, at depth {record['grid']['depth']} of solution.json")
+    return arrays
 
 
 def save_learnt(
@@ -166,14 +184,25 @@ def save_learnt(
 def load_learnt(
     directory: str | os.PathLike[str], problem: ControlProblem, solution: Solution
 ) -> tuple[Preconditioner | None, Samples | None]:
-    """What :func:`save_learnt` kept beside this solution of the problem; None for nothing."""
+    """What :func:`save_learnt` kept beside this solution of the problem; None for nothing.
+
+    Raises InputError, in one line with the name of the file, where it is not of these controls.
+    """
     path = Path(directory) / LEARNT
     if not path.is_file():
         return None, None
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = dict(stored)
     solved = Scaling.restored(solution.scales).applied(problem)
     space = discretise(solved, solution.depth, solution.rule).space
+    try:
+        with open(path, "rb") as file:
+            archive = Archive(file)
+            names = learnt_names(space, archive.shapes())
+            arrays = {name: archive.array(name) for name in names}
+        finite(arrays)
+    except (BrokenArchive, OSError, MemoryError) as error:
+        refuse(path, f"which cannot be read: {error or type(error).__name__}", LEARN_AGAIN)
+    except Misfit as misfit:
+        refuse(path, misfit, LEARN_AGAIN)
     lowest = None
     if all(f"{LOWEST}{b.name}" in arrays for b in space):
         values = {b.name: arrays[f"{LOWEST}{b.name}"] for b in space}
@@ -199,7 +228,3 @@ def _problem_parts(solution: Solution) -> dict[str, object]:
     if solution.problem is None:
         return {}
     return {"problem": fingerprint(solution.problem, solution.rule)}
-
-
-def _number(value: Any) -> Any:
-    return math.nan if value is None else value

@@ -118,6 +118,8 @@ def _certify(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run_directory", metavar="RUN")
     text = "the problem file to run: one that changed since, or lies in the run, runs only if named"
     sub.add_argument("--problem", metavar="FILE", help=text)
+    text = "what is certified, whatever the run was solved to"
+    sub.add_argument("--tolerance", type=float, default=1e-8, help=text)
     _json(sub)
 
 

@@ -160,7 +160,7 @@ def run_certify(given: argparse.Namespace) -> int:
         raise InputError(seen if doubt else f"run: got {seen}; allowed: --problem FILE")
     if doubt:
         print(f"dnlcontrol: {doubt}", file=sys.stderr)
-    certificate = dnlcontrol.certify(solution, seed=0)
+    certificate = dnlcontrol.certify(solution, given.tolerance, seed=0)
     _print(given, certificate.to_dict(), [certificate.table()])
     return SOLVED if certificate.passed else NOT_CONVERGED
 

@@ -19,6 +19,7 @@ from dnlcontrol.discretisation.fingerprint import (
 )
 from dnlcontrol.discretisation.formula_graph import digest_of_numbers
 from dnlcontrol.files.checkpoint import Checkpoint
+from dnlcontrol.results.schema import checkpoint_tables
 from dnlcontrol.solving.request import Request
 
 REMEDY = "the same problem and options; restart=True (--restart) begins anew"
@@ -116,5 +117,11 @@ def checkpoint_of(
 
     first = not options.distributed or os.environ.get("RANK", "0") == "0"
     return Checkpoint(
-        options.checkpoint, options.every, about, same, anew=options.restart, writes=first
+        options.checkpoint,
+        options.every,
+        about,
+        same,
+        anew=options.restart,
+        writes=first,
+        tables=checkpoint_tables(discrete.space.size, discrete.rows.size),
     )

@@ -15,7 +15,7 @@ import numpy as np
 from dnlcontrol.backends.found import NO_MINIMISER, BackendResult
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.certificates.point import StoredPoint
-from dnlcontrol.certificates.verdict import Verdict, examine
+from dnlcontrol.certificates.verdict import REFUSED, Verdict, examine
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.prolongation import Samples
@@ -58,7 +58,7 @@ class Gate:
                 return found, at, Samples.of(space, lowest) if lowest.any() else None
             better = None if escapes == ESCAPES else self._left(found, point, verdict)
             if better is None:
-                words = f"stationary, but no minimiser: {verdict.words}; start elsewhere"
+                words = f"{REFUSED}: {verdict.words}; start elsewhere"
                 return replace(found, status=NO_MINIMISER, message=words), at, None
             found, known = better, None
         raise AssertionError("the last round returns")

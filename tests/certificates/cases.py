@@ -162,7 +162,7 @@ def flat(solution: dnl.Solution) -> np.ndarray:
 
 def with_controls(solution: dnl.Solution, w: np.ndarray) -> dnl.Solution:
     """Other controls with their own states, costates and value: only optimality can be wrong."""
-    discrete = dnl.discretise(solution.problem, solution.depth)
+    discrete = dnl.discretise(solution.problem, solution.depth, solution.rule)
     controls = {b.name: Extension(b.name, b.layout, b.values(w).copy()) for b in discrete.space}
     return consistent(replace(solution, controls=controls))
 
@@ -172,7 +172,7 @@ def consistent(solution: dnl.Solution) -> dnl.Solution:
     from dnlcontrol.minimise.faces import complementarity, stationarity
     from dnlcontrol.results.assemble import costates_of
 
-    discrete = dnl.discretise(solution.problem, solution.depth)
+    discrete = dnl.discretise(solution.problem, solution.depth, solution.rule)
     w = flat(solution)
     rows = discrete.rows
     space = discrete.space
@@ -200,7 +200,7 @@ def consistent(solution: dnl.Solution) -> dnl.Solution:
 
 
 def stacked(solution: dnl.Solution) -> np.ndarray:
-    blocks = dnl.discretise(solution.problem, solution.depth).rows.blocks
+    blocks = dnl.discretise(solution.problem, solution.depth, solution.rule).rows.blocks
     return np.concatenate(
         [np.zeros(0), *(solution.multipliers[b.constraint.name].ravel() for b in blocks)]
     )
@@ -217,7 +217,8 @@ def at_zero(problem: dnl.ControlProblem, depth: int) -> dnl.Solution:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dnl.ConvergenceWarning)
         solution = dnl.solve(problem, depth, "adjoint", max_iterations=1)
-    return with_controls(replace(solution, tolerance=EPS), np.zeros(solution.size))
+    said = replace(solution, tolerance=EPS, status=0, message="solved")
+    return with_controls(said, np.zeros(solution.size))
 
 
 def saddle() -> tuple[dnl.Solution, str]:

@@ -62,7 +62,8 @@ def test_the_seed_is_kept():
 def test_the_tolerance_can_be_another():
     solution = dnl.solve(network(), 3, "adjoint", tolerance=1e-3)
     assert solution.stationarity > 1e-8
-    assert dnl.certify(solution, seed=0).passed
+    assert not dnl.certify(solution, seed=0)["tolerance"].passed
+    assert dnl.certify(solution, 1e-3, seed=0).passed
     assert not dnl.certify(solution, 1e-10, seed=0).passed
 
 

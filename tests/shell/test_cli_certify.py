@@ -61,3 +61,18 @@ def test_a_study_is_certified_at_its_deepest_level(tmp_path, capsys):
     capsys.readouterr()
     assert command("certify", tmp_path, "--json") == 0
     assert json.loads(capsys.readouterr().out)["depth"] == 4
+
+
+def test_the_tolerance_is_that_of_the_command(tmp_path, capsys):
+    """A run that was solved to 1e-3 fails at 1e-8, whatever it says, and passes at 1e-3."""
+    file, run = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(MINE)
+    solve = ("solve", file, "--depth", 3, "--backend", "adjoint", "--tolerance", 1e-3)
+    assert command(*solve, "--out", run) == 0
+    capsys.readouterr()
+    assert command("certify", run) == 1
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.startswith("FAILED  tolerance ") for row in rows].count(True) == 1
+    assert command("certify", run, "--tolerance", 1e-3) == 0
+    assert command("certify", run, "--tolerance", 0) == 2
+    assert "certify.tolerance: got 0.0" in capsys.readouterr().err

@@ -130,10 +130,10 @@ FILES = [
     ),
     noting(
         lambda d: dnl.load(
-            written(d, "study.json", b'{"kind": "study", "format": 1, "depths": []}')
+            written(d, "study.json", b'{"kind": "study", "format": 1, "name": "", "depths": []}')
         ),
-        "depths",
-        "[]",
+        "run",
+        "study.json, where ['depths'] is []",
         "non-empty",
         "study without depths",
     ),
