@@ -83,14 +83,24 @@ class Grid:
         """The layers l of the samples w^{l,s}: s+1..L, or s..L at the nodes."""
         return np.arange(s + 1 - self.at_nodes, self.depth + 1)
 
+    def pair_count(self, one_step: bool = False) -> int:
+        """How many pairs :meth:`pairs` has, without forming them."""
+        if one_step:
+            return self.depth + self.side * self.at_nodes
+        return self.side * (self.side + 1) // 2
+
     def pairs(self, one_step: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """(l, s) of every kernel evaluation, column by column, each (pairs,).
 
-        ``one_step``: those with l = s and s+1 only.
+        ``one_step``: those with l = s and s+1 only, in O(L).
         """
-        last = [2 if self.at_nodes else 1] if one_step else [None]
-        rows = [self.rows(s)[: last[0]] for s in range(self.side)]
-        return np.concatenate(rows), np.repeat(np.arange(self.side), [len(r) for r in rows])
+        first = np.arange(self.side) + 1 - self.at_nodes
+        counts = self.depth + 1 - first
+        if one_step:
+            counts = np.minimum(counts, 1 + self.at_nodes)
+        sources = np.repeat(np.arange(self.side), counts)
+        offsets = np.repeat(first - np.cumsum(counts) + counts, counts)
+        return np.arange(len(sources)) + offsets, sources
 
     def pair_weights(self, layers: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """The weight of k(t_l, t_s, ...) in z^l for pairs of layers l and sources s, (pairs,)."""
