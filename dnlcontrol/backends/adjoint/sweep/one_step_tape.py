@@ -7,8 +7,10 @@ one call,
 
 so that a sweep that differentiates layer by layer spends its time on calls. Here autograd
 differentiates J once; its derivatives in x^l and z^l are the costates λ^l and z̄^l. The tape holds
-O(L·n·d) numbers for a chunk of n samples. A Hessian product is the gradient of <dJ/du, δu>, taken
-on the tape of the gradient.
+O(L·n·d) numbers for a chunk of n samples, each with its record. Where that is much, states are kept
+alone, and the tape is made again for a segment of layers at a time, backwards: from z^a to z^b it
+takes dJ/dz^b and the cost's own derivatives in x^a..x^{b-1} to dJ/dz^a. A Hessian product is the
+gradient of <dJ/du, δu>, taken on the tape of the gradient.
 """
 
 from __future__ import annotations
@@ -20,11 +22,21 @@ import torch
 
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, gradient_along
+from dnlcontrol.discretisation.tapes import LARGEST_TAPE, SEGMENT_TAPE, layer_bytes
 
 
 def tapeable(sweep: Sweep) -> bool:
     """Whether the problem is of this kind; no transform or tangents may surround a tape."""
     return bool(sweep.markov and not any(sweep.grid.own))
+
+
+def is_long(sweep: Sweep, data: Data) -> bool:
+    """Whether the tape of a chunk is too large to be kept whole."""
+    return sweep.depth * _bytes(sweep, data) > LARGEST_TAPE
+
+
+def _bytes(sweep: Sweep, data: Data) -> int:
+    return layer_bytes(sweep.problem, data.free.shape[1], sweep.dtype.itemsize)
 
 
 def taped(
@@ -53,6 +65,59 @@ def taped(
     return value.detach(), x, lam, zbar, z
 
 
+def taped_in_segments(
+    sweep: Sweep, u: Tensors, data: Data, z: Tensor, lam: Tensor, out: Tensors
+) -> Tensor:
+    """z̄ (L+1, n, *integral) from z, with the tape of a few layers at a time.
+
+    ``lam`` is ∂J/∂x (L+1, n, *state) and becomes λ; dJ/du through the layers is added into ``out``.
+    """
+    zbar = torch.zeros_like(z)
+    size, layers = max(1, SEGMENT_TAPE // _bytes(sweep, data)), sweep.depth + 1
+    for start in reversed(range(0, layers, size)):
+        part = start, min(start + size, layers)
+        _pull_segment(sweep, u, data, part, (z, lam, zbar), out)
+    return zbar
+
+
+def _pull_segment(
+    sweep: Sweep,
+    u: Tensors,
+    data: Data,
+    part: tuple[int, int],
+    passed: tuple[Tensor, Tensor, Tensor],
+    out: Tensors,
+) -> None:
+    """Layers a..b-1 of ``passed`` = (z, λ, z̄), where λ^l is ∂J/∂x^l yet; dJ/du into ``out``."""
+    (start, stop), (z, lam, zbar) = part, passed
+    with torch.enable_grad():
+        leaves = {
+            k: v.detach().requires_grad_() for k, v in _visible(sweep, u, start, stop).items()
+        }
+        first = z[start].detach().requires_grad_()
+        xs, zs = _layers(sweep, leaves, data, (start, stop), first)
+        total = (torch.stack(xs) * lam[start:stop]).sum()
+        if stop <= sweep.depth:
+            total = total + (zs[-1] * zbar[stop]).sum()
+    zs, count = zs[: stop - start], stop - start
+    wanted = [*xs, *zs, *leaves.values()]
+    found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
+    torch.stack(found[:count], out=lam[start:stop])
+    torch.stack(found[count : 2 * count], out=zbar[start:stop])
+    for (name, leaf), added in zip(leaves.items(), found[2 * count :], strict=True):
+        where = slice(start, start + len(leaf)) if _path(sweep, name) else slice(None)
+        out[name][where].add_(added)
+
+
+def _visible(sweep: Sweep, u: Tensors, start: int, stop: int) -> Tensors:
+    """The controls that layers start..stop-1 read: those samples of a path, constants whole."""
+    return {k: v[start:stop] if _path(sweep, k) else v for k, v in u.items()}
+
+
+def _path(sweep: Sweep, name: str) -> bool:
+    return sweep.problem.controls[name].on == "t"
+
+
 def taped_product(
     sweep: Sweep,
     u: Tensors,
@@ -69,17 +134,31 @@ def taped_product(
         out[name].add_(part)
 
 
-def _layers(sweep: Sweep, u: Tensors, data: Data) -> tuple[list[Tensor], list[Tensor]]:
-    """x^0..x^L and z^0..z^L on the tape."""
-    outer, n = sweep.problem.formulas.outer, data.free.shape[1]
+def _layers(
+    sweep: Sweep,
+    u: Tensors,
+    data: Data,
+    part: tuple[int, int] | None = None,
+    first: Tensor | None = None,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """x^a..x^{b-1} and z^a..z^b (z^L the last) on the tape; all layers where no part is given.
+
+    ``u``: the samples of these layers, ``first`` z^a.
+    """
+    start, stop = part or (0, sweep.depth + 1)
+    f, n = sweep.problem.formulas, data.free.shape[1]
     nodes: Any = {k: v.unbind(0) for k, v in u.items()}  # one backward for all layers
-    z = torch.zeros(
-        n, *sweep.problem.integral_shape, dtype=sweep.dtype, device=sweep.device, requires_grad=True
-    )
-    zs, xs = [z], []
-    for l in range(sweep.depth + 1):
-        shared = sweep.shared(nodes, outer, l) if outer else {}
-        xs.append(sweep.state(l, data.at(l), zs[l], shared))
+    if first is None:
+        shape = (n, *sweep.problem.integral_shape)
+        first = torch.zeros(shape, dtype=sweep.dtype, device=sweep.device, requires_grad=True)
+    zs, xs = [first], []
+    for k, l in enumerate(range(start, stop)):
+        shared = sweep.shared(nodes, f.outer, k) if f.outer else {}
+        xs.append(sweep.state(l, data.at(l), zs[-1], shared))
         if l < sweep.depth:
-            zs.append(zs[l] + sweep.column(l, xs[l], *sweep.inputs(nodes, l))[0])
+            read = (
+                sweep.shared(nodes, f.kernel, k),
+                sweep.shared(nodes, f.feature, k) if f.feature else {},
+            )
+            zs.append(zs[-1] + sweep.column(l, xs[-1], {}, *read)[0])
     return xs, zs
