@@ -32,15 +32,18 @@ def available_mb() -> float:
     return max(0.0, min(_machine(), _address_space(), *_groups())) / MB
 
 
+def beyond(need_mb: float, most_mb: float = math.inf) -> bool:
+    """Whether a need, in MB, is more than ``most_mb`` or than fits the memory that is there."""
+    return need_mb > FREE_MB and need_mb > min(most_mb, SHARE * available_mb())
+
+
 def refuse_beyond(need_mb: float, depth: int, what: str, advice: str) -> None:
     """Raise InputError where a need, in MB, is more than the memory that is there.
 
     ``what`` names what would be built, ``advice`` what to do.
     """
-    if need_mb <= FREE_MB:
-        return
-    there = available_mb()
-    if need_mb > SHARE * there:
+    if beyond(need_mb):
+        there = available_mb()
         checks.reject(
             "depth",
             f"{depth}: {what} needs about {in_words(need_mb)}",

@@ -11,10 +11,17 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.fits import refuse_what_does_not_fit, room_for_states
 from dnlcontrol.backends.found import STALLED, BackendResult
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
-from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.discretisation.discrete import (
+    DiscreteProblem,
+    discretise,
+    discretised,
+    grid_of,
+)
+from dnlcontrol.discretisation.room import memory_in_words
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
@@ -121,7 +128,16 @@ def solve_level(
     ``learnt`` is what the solve that ``start`` came from told of the Hessian.
     """
     check_distributed(request.options, problem)
-    discrete = discretise(problem, depth, request.rule)
+    need = refuse_what_does_not_fit(problem, depth, request.rule, request.options)
+    with memory_in_words(depth, need):
+        return _level(problem, depth, request, start, learnt)
+
+
+def _level(
+    problem: ControlProblem, depth: int, request: Request, start: StartLike, learnt: Learnt
+) -> tuple[Solution, Learnt]:
+    """One solve of one depth, which fits."""
+    discrete = discretised(problem, grid_of(problem, depth, request.rule))
     begin = starting_point(discrete, start, request.warm, learnt)
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
     began = time.perf_counter()
@@ -139,7 +155,7 @@ def solve_level(
         solution = replace(solution, message=f"{solution.message}; {doubt}")
     if not solution.success:
         text = f"{problem.name}, {request.options.name}, L={depth}: {solution.message}"
-        warnings.warn(text, checks.ConvergenceWarning, stacklevel=3)
+        warnings.warn(text, checks.ConvergenceWarning, stacklevel=4)
     return solution, learnt
 
 
@@ -240,9 +256,9 @@ def simulate(
     """
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
 
-    discrete = discretise(problem, depth, rule)
-    w = starting_point(discrete, controls).w
-    with np.errstate(all="ignore"):
+    with room_for_states(problem, depth, rule), np.errstate(all="ignore"):
+        discrete = discretise(problem, depth, rule)
+        w = starting_point(discrete, controls).w
         x = Evaluator(discrete, device).states(w)
         doubt = untrusted(discrete, w, x)
     if doubt:
