@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import dnlcontrol as dnl
-from dnlcontrol.discretisation.counts import Counts
+from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.fitted import PRODUCTS_SECONDS
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.pace import products_seconds
@@ -91,10 +91,10 @@ class Setting:
         problem: dnl.ControlProblem = module.problem(**self.parameters)
         return with_a_row(problem) if self.problem.endswith("_rows") else problem
 
-    def counts(self) -> Counts:
+    def counts(self) -> Structure:
         """Its sizes."""
         problem = self.made()
-        return Counts(problem, Grid(self.depth, problem.horizon))
+        return Structure(problem, Grid(self.depth, problem.horizon))
 
     def size(self) -> Size:
         """What is foretold of its way."""

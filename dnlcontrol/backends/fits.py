@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from dnlcontrol import checks
 from dnlcontrol.backends.options import Adjoint, Exact
-from dnlcontrol.discretisation.counts import Counts
+from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.discrete import grid_of
 from dnlcontrol.discretisation.room import (
     FREE_MB,
@@ -77,15 +77,15 @@ def refuse_too_large(sizes: Forecast, formulation: str) -> None:
     )
     checks.reject(
         "depth",
-        f"a {formulation} program of about {size.memory_mb:.0f} MB and {size.seconds:.0f} s at "
+        f"a {formulation} program of about {in_words(size.memory_mb)} and {size.seconds:.0f} s at "
         f"L={sizes.depth}",
         f"{limit}; {advice}backend='adjoint'; force=True builds it all the same",
     )
 
 
-def counts_of(problem: ControlProblem, depth: int, rule: str) -> Counts:
+def counts_of(problem: ControlProblem, depth: int, rule: str) -> Structure:
     """The sizes of a problem at a depth; InputError as in :func:`discretise`."""
-    return Counts(problem, grid_of(problem, depth, rule))
+    return Structure(problem, grid_of(problem, depth, rule))
 
 
 @contextmanager

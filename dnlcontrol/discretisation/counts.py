@@ -23,7 +23,7 @@ LARGEST_STORE = 4_000_000
 
 
 @dataclass(frozen=True)
-class Counts:
+class Structure:
     """The sizes of a problem on a grid, all in O(1) of the depth.
 
     With L layers, N samples, d entries of a state, e of an integral, q of the controls that a
@@ -169,7 +169,8 @@ class Counts:
 
     @property
     def explicit(self) -> bool:
-        return not self.grid.implicit
+        """Whether the rule is: at any depth as at a small one, whose weights are formed."""
+        return not Grid(2, self.grid.horizon, self.grid.rule).implicit
 
     # -- ways of the adjoint backend -------------------------------------------------------------
     @cached_property

@@ -9,7 +9,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.constraint_rows import Rows
-from dnlcontrol.discretisation.counts import Counts
+from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.diagonal import refuse_singular
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.room import refuse_beyond
@@ -186,7 +186,7 @@ def discretise(problem: ControlProblem, depth: int, rule: str = "left") -> Discr
     unknown rule, or a kernel that is not finite where the rule evaluates it.
     """
     grid = grid_of(problem, depth, rule)
-    least = Counts(problem, grid).least_mb
+    least = Structure(problem, grid).least_mb
     refuse_beyond(least, depth, "its discrete problem", "take a smaller depth")
     return discretised(problem, grid)
 

@@ -10,6 +10,8 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.discretisation.rules import RULES
 
+MOST_LAYERS = 2**31  # whose pairs, L(L+1)/2, still have numbers of 64 bits
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -18,7 +20,7 @@ class Grid:
         x^l = G(t_l, g(t_l), z^l, v^l)
         z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})
 
-    Raises InputError for a depth below 1 or a rule that is none of ``RULES``.
+    Raises InputError for a depth not in 1..MOST_LAYERS or a rule that is none of ``RULES``.
 
     >>> Grid(4, 2.0).nodes.tolist()
     [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -31,7 +33,8 @@ class Grid:
     rule: str = "left"
 
     def __post_init__(self) -> None:
-        checks.whole("depth", self.depth)
+        if checks.whole("depth", self.depth) > MOST_LAYERS:
+            checks.reject("depth", self.depth, f"an integer from 1 to {MOST_LAYERS}")
         checks.choice("rule", self.rule, tuple(RULES))
 
     @property

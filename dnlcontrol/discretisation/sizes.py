@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dnlcontrol.discretisation.counts import Counts
+from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.fitted import MEMORY, SECONDS
 from dnlcontrol.discretisation.pace import slowness
@@ -78,10 +78,10 @@ class Forecast:
 
 def forecast(discrete: DiscreteProblem) -> Forecast:
     """What solving this discrete problem would take."""
-    return forecast_of(Counts(discrete.problem, discrete.grid))
+    return forecast_of(Structure(discrete.problem, discrete.grid))
 
 
-def forecast_of(c: Counts) -> Forecast:
+def forecast_of(c: Structure) -> Forecast:
     """The same from the counts alone: nothing of the discrete problem need be there."""
     states = (c.depth + 1) * c.samples * c.state
     n, m = c.controls, c.rows
@@ -107,7 +107,7 @@ def forecast_of(c: Counts) -> Forecast:
     )
 
 
-def _size(c: Counts, route: str, unknowns: tuple[int, int, int]) -> Size:
+def _size(c: Structure, route: str, unknowns: tuple[int, int, int]) -> Size:
     work = weighed(SECONDS[route], c)
     return Size(
         *unknowns,
@@ -118,25 +118,25 @@ def _size(c: Counts, route: str, unknowns: tuple[int, int, int]) -> Size:
     )
 
 
-def gradient_mb(c: Counts) -> float:
+def gradient_mb(c: Structure) -> float:
     """MB of one value and gradient of the adjoint backend: no minimiser's vectors."""
     weights = MEMORY[c.way]
     few = min(weights["controls"], GRADIENT_VECTORS)
     return weighed({**weights, "controls": few}, c)
 
 
-def states_mb(c: Counts) -> float:
+def states_mb(c: Structure) -> float:
     """MB of the states alone, x and z of all samples and once more as they are handed out."""
     return 2 * terms(c)["states"] + c.least_mb
 
 
-def weighed(weights: dict[str, float], c: Counts) -> float:
+def weighed(weights: dict[str, float], c: Structure) -> float:
     """Σ weight · term."""
     found = terms(c)
     return float(sum(weight * found[name] for name, weight in weights.items()))
 
 
-def terms(c: Counts) -> dict[str, float]:
+def terms(c: Structure) -> dict[str, float]:
     """What the forecast is a sum of, in MB of float64 where it is an array."""
     chunk = min(c.samples, chunk_of(c))
     n, m = float(c.controls), float(c.rows)
@@ -171,7 +171,7 @@ def terms(c: Counts) -> dict[str, float]:
     }
 
 
-def kept_mb(c: Counts) -> float:
+def kept_mb(c: Structure) -> float:
     """Activations that the columns of a kernel σ(W y + b) keep from forward to backward: none."""
     return 0.0
 
@@ -184,10 +184,10 @@ def chunk_size(discrete: DiscreteProblem, itemsize: int = 8) -> int:
     do not depend on the chunk. Measured at L = 128 in float32: d = 64, N = 512, chunks of 128, 256,
     512 take 1.13, 1.06, 1; d = 16, N = 256 1.17, 1, 1.
     """
-    return chunk_of(Counts(discrete.problem, discrete.grid), itemsize)
+    return chunk_of(Structure(discrete.problem, discrete.grid), itemsize)
 
 
-def chunk_of(c: Counts, itemsize: int = 8) -> int:
+def chunk_of(c: Structure, itemsize: int = 8) -> int:
     """The same from the counts."""
     if c.problem.dynamics.affine is None:
         return 128

@@ -47,7 +47,8 @@ def _report(discrete: DiscreteProblem) -> dict[str, Any]:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
     from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
 
-    problem, depth, rule = discrete.problem, discrete.depth, discrete.grid.rule
+    problem = discrete.problem
+    depth, rule = discrete.depth, discrete.grid.rule
     evaluator = Evaluator(discrete)
     for formula in problem.formulas.all():
         TracedFormula(formula, problem.horizon, evaluator.vectorised.targets(formula))
@@ -101,8 +102,8 @@ def plan(discrete: DiscreteProblem) -> str:
     name, reason = chosen(discrete, {})
     exact = sizes.lifted if sizes.better == "lifted" else sizes.condensed
     return (
-        f"backend='exact' solves a {exact.route} program of {exact.variables} unknowns in "
-        f"{_cost(exact)}; backend='adjoint' minimises over {sizes.controls} control entries, "
+        f"backend='exact' solves a program of {exact.variables} unknowns ({exact.route}) "
+        f"in {_cost(exact)}; backend='adjoint' minimises over {sizes.controls} control entries, "
         f"{WAYS[sizes.adjoint.route]}, in {_cost(sizes.adjoint)}; "
         f"backend='auto' takes {name!r}: {reason}"
     )

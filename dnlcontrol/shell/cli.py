@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, ImportError, OSError) as error:
         print(f"dnlcontrol: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
+    except MemoryError:
+        text = "dnlcontrol: the memory ran out; take a smaller depth or fewer samples"
+        print(text, file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         print(
             "dnlcontrol: interrupted; --checkpoint and a study's --out keep what was done",

@@ -75,8 +75,11 @@ def taped_in_segments(
     zbar = torch.zeros_like(z)
     size, layers = max(1, SEGMENT_TAPE // _bytes(sweep, data)), sweep.depth + 1
     for start in reversed(range(0, layers, size)):
-        part = start, min(start + size, layers)
-        _pull_segment(sweep, u, data, part, (z, lam, zbar), out)
+        part = slice(start, min(start + size, layers))
+        later = zbar[part.stop] if part.stop < layers else None
+        lam[part], zbar[part] = _pull_segment(
+            sweep, u, data, part, (z[start], lam[part], later), out
+        )
     return zbar
 
 
@@ -84,34 +87,30 @@ def _pull_segment(
     sweep: Sweep,
     u: Tensors,
     data: Data,
-    part: tuple[int, int],
-    passed: tuple[Tensor, Tensor, Tensor],
+    part: slice,
+    at: tuple[Tensor, Tensor, Tensor | None],
     out: Tensors,
-) -> None:
-    """Layers a..b-1 of ``passed`` = (z, λ, z̄), where λ^l is ∂J/∂x^l yet; dJ/du into ``out``."""
-    (start, stop), (z, lam, zbar) = part, passed
+) -> tuple[Tensor, Tensor]:
+    """λ and z̄ of the layers a..b-1, from z^a, ∂J/∂x of these layers and z̄^b (None at the end)."""
+    first, direct = at[0].detach().requires_grad_(), at[1]
     with torch.enable_grad():
-        leaves = {
-            k: v.detach().requires_grad_() for k, v in _visible(sweep, u, start, stop).items()
-        }
-        first = z[start].detach().requires_grad_()
-        xs, zs = _layers(sweep, leaves, data, (start, stop), first)
-        total = (torch.stack(xs) * lam[start:stop]).sum()
-        if stop <= sweep.depth:
-            total = total + (zs[-1] * zbar[stop]).sum()
-    zs, count = zs[: stop - start], stop - start
-    wanted = [*xs, *zs, *leaves.values()]
+        leaves = {k: v.detach().requires_grad_() for k, v in _visible(sweep, u, part).items()}
+        xs, zs = _layers(sweep, leaves, data, part, first)
+        total = (torch.stack(xs) * direct).sum()
+        if at[2] is not None:
+            total = total + (zs[-1] * at[2]).sum()
+    count = len(xs)
+    wanted = [*xs, *zs[:count], *leaves.values()]
     found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
-    torch.stack(found[:count], out=lam[start:stop])
-    torch.stack(found[count : 2 * count], out=zbar[start:stop])
     for (name, leaf), added in zip(leaves.items(), found[2 * count :], strict=True):
-        where = slice(start, start + len(leaf)) if _path(sweep, name) else slice(None)
+        where = slice(part.start, part.start + len(leaf)) if _path(sweep, name) else slice(None)
         out[name][where].add_(added)
+    return torch.stack(found[:count]), torch.stack(found[count : 2 * count])
 
 
-def _visible(sweep: Sweep, u: Tensors, start: int, stop: int) -> Tensors:
-    """The controls that layers start..stop-1 read: those samples of a path, constants whole."""
-    return {k: v[start:stop] if _path(sweep, k) else v for k, v in u.items()}
+def _visible(sweep: Sweep, u: Tensors, part: slice) -> Tensors:
+    """The controls that the layers of a part read: those samples of a path, constants whole."""
+    return {k: v[part] if _path(sweep, k) else v for k, v in u.items()}
 
 
 def _path(sweep: Sweep, name: str) -> bool:
@@ -138,21 +137,21 @@ def _layers(
     sweep: Sweep,
     u: Tensors,
     data: Data,
-    part: tuple[int, int] | None = None,
+    part: slice | None = None,
     first: Tensor | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """x^a..x^{b-1} and z^a..z^b (z^L the last) on the tape; all layers where no part is given.
 
     ``u``: the samples of these layers, ``first`` z^a.
     """
-    start, stop = part or (0, sweep.depth + 1)
+    layers = range(sweep.depth + 1) if part is None else range(part.start, part.stop)
     f, n = sweep.problem.formulas, data.free.shape[1]
     nodes: Any = {k: v.unbind(0) for k, v in u.items()}  # one backward for all layers
     if first is None:
         shape = (n, *sweep.problem.integral_shape)
         first = torch.zeros(shape, dtype=sweep.dtype, device=sweep.device, requires_grad=True)
     zs, xs = [first], []
-    for k, l in enumerate(range(start, stop)):
+    for k, l in enumerate(layers):
         shared = sweep.shared(nodes, f.outer, k) if f.outer else {}
         xs.append(sweep.state(l, data.at(l), zs[-1], shared))
         if l < sweep.depth:

@@ -29,7 +29,7 @@ from torch.func import jacfwd, vmap
 from dnlcontrol.backends.adjoint.sweep.columnwise import Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
-from dnlcontrol.discretisation.counts import LARGEST_STORE, Counts
+from dnlcontrol.discretisation.counts import LARGEST_STORE, Structure
 from dnlcontrol.discretisation.pairs import Pairs
 from dnlcontrol.problem.formula import Formula
 
@@ -96,7 +96,7 @@ class Linearised:
     @staticmethod
     def fits(sweep: Sweep) -> bool:
         """Whether the second derivatives at all nodes are few, in float64 on the CPU."""
-        counts = Counts(sweep.problem, sweep.grid)
+        counts = Structure(sweep.problem, sweep.grid)
         entries = counts.pairs * counts.samples * (counts.state + counts.reads) ** 2
         small = entries <= LARGEST_STORE
         return small and sweep.device.type == "cpu" and sweep.dtype == torch.float64
