@@ -46,8 +46,11 @@ MEMORY_RATIO, SECONDS_RATIO = 1.25, 2.0
 ROUNDS = 40  # of the reweighted fit, which ends near the smallest largest ratio
 # terms that the memory and the seconds of a route are fitted by
 MEMORY_TERMS = {
-    "lifted": ("first", "layers", "fill", "rows", "sensitivities of rows", "symbols", "one"),
-    "condensed, dense": ("dense", "sensitivities", "curvature", "one"),
+    "lifted": (
+        *("first", "curvature", "states", "layers", "fill"),
+        *("rows", "sensitivities of rows", "symbols", "one"),
+    ),
+    "condensed, dense": ("dense", "sensitivities", "curvature", "one", "one of rows"),
     "condensed, by products": ("first", "curvature", "points", "controls", "layers", "one"),
     "stored": ("first", "second", "points", "controls", "tape", "states", "one"),
     "tape": ("tape", "states", "controls", "one"),
@@ -57,7 +60,7 @@ MEMORY_TERMS = {
 }
 SECONDS_TERMS = {
     "lifted": ("layers", "first", "fill work", "rows", "front", "one"),
-    "condensed, dense": ("dense work", "sensitivities", "first", "layers", "one"),
+    "condensed, dense": ("dense work", "sensitivities", "first", "one", "one of rows"),
     "condensed, by products": ("first", "curvature", "points", "layers", "one"),
     "stored": ("layers", "first", "second", "points", "one"),
     "tape": ("layers", "states", "first", "one"),

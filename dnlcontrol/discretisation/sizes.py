@@ -168,6 +168,7 @@ def terms(c: Structure) -> dict[str, float]:
         "fill work": 0.0 if markov else (unknowns / 1000) ** 3,
         "dense work": ((n + m) / 1000) ** 3,
         "one": 1.0,
+        "one of rows": float(bool(m)),
     }
 
 
