@@ -154,7 +154,9 @@ def test_a_small_container(monkeypatch):
     monkeypatch.setattr("dnlcontrol.backends.fits.available_mb", lambda: 100.0)
     from problems.spirals import problem
 
-    with pytest.raises(dnl.InputError, match=r"condensed program of about .* MB .* of 100 MB there"):
+    with pytest.raises(
+        dnl.InputError, match=r"condensed program of about .* MB .* of 100 MB there"
+    ):
         dnl.solve(problem(), 64, formulation="condensed")
     with pytest.raises(dnl.InputError, match=r"got 512: a solve by the adjoint backend"):
         dnl.solve(problem(), 512, "adjoint")
