@@ -167,6 +167,7 @@ def terms(c: Structure) -> dict[str, float]:
         "layers": c.depth / 1000,
         "fill work": 0.0 if markov else (unknowns / 1000) ** 3,
         "dense work": ((n + m) / 1000) ** 3,
+        "sensitivity work": c.sensitivities * n / 1e9,
         "one": 1.0,
         "one of rows": float(bool(m)),
     }
