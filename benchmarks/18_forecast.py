@@ -59,7 +59,16 @@ MEMORY_TERMS = {
     "dual": ("states", "chunk", "controls", "matrices", "one"),
 }
 # arrays that are there at least so often: what the settings are too small to show
-LEAST = {"condensed, dense": {"sensitivities": 1.0}}
+VECTORS = 50.0  # of a preconditioner and of the products of a Newton step
+LEAST = {
+    "condensed, dense": {"sensitivities": 1.0},
+    "condensed, by products": {"first": 2.0, "controls": 20.0},
+    "stored": {"first": 1.0, "controls": VECTORS},
+    "tape": {"tape": 1.0, "controls": VECTORS},
+    "chain": {"states": 4.0, "controls": VECTORS},
+    "columns": {"controls": VECTORS},
+    "dual": {"states": 4.0, "controls": VECTORS},
+}
 SECONDS_TERMS = {
     "lifted": ("layers", "first", "fill work", "rows", "front", "one"),
     "condensed, dense": ("dense work", "sensitivity work", "first", "one", "one of rows"),

@@ -102,7 +102,7 @@ def forecast_of(c: Structure) -> Forecast:
         # x, z, λ, z̄ of a chunk and the states of all samples; w, gradient and the minimiser's
         # vectors
         adjoint_state_mb=((c.depth + 1) * (2 * chunk * (c.state + c.integral)) + states) * MB,
-        adjoint_control_mb=MEMORY[c.way]["controls"] * n * MB,
+        adjoint_control_mb=MEMORY[c.way].get("controls", 0.0) * n * MB,
         state_constraints=c.state_rows,
     )
 
@@ -121,7 +121,7 @@ def _size(c: Structure, route: str, unknowns: tuple[int, int, int]) -> Size:
 def gradient_mb(c: Structure) -> float:
     """MB of one value and gradient of the adjoint backend: no minimiser's vectors."""
     weights = MEMORY[c.way]
-    few = min(weights["controls"], GRADIENT_VECTORS)
+    few = min(weights.get("controls", 0.0), GRADIENT_VECTORS)
     return weighed({**weights, "controls": few}, c)
 
 
