@@ -32,7 +32,7 @@ from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.fitted import PRODUCTS_SECONDS
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.pace import products_seconds
-from dnlcontrol.discretisation.sizes import Size, forecast_of, terms
+from dnlcontrol.discretisation.sizes import Size, condensed_route, forecast_of, terms
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -52,8 +52,8 @@ MEMORY_TERMS = {
     ),
     "condensed, dense": ("dense", "sensitivities", "curvature", "one", "one of rows"),
     "condensed, by products": ("first", "curvature", "points", "controls", "layers", "one"),
-    "stored": ("first", "second", "points", "controls", "tape", "states", "one"),
-    "tape": ("tape", "states", "controls", "one"),
+    "stored": ("first", "second", "points", "controls", "taped", "states", "one"),
+    "tape": ("taped", "taped with outer map", "taped states", "states", "controls", "one"),
     "chain": ("states", "chunk", "controls", "one"),
     "columns": ("states", "controls", "matrices", "kept", "one"),
     "dual": ("states", "chunk", "controls", "matrices", "one"),
@@ -64,7 +64,7 @@ LEAST = {
     "condensed, dense": {"sensitivities": 1.0},
     "condensed, by products": {"first": 2.0, "controls": 20.0},
     "stored": {"first": 1.0, "controls": VECTORS},
-    "tape": {"tape": 1.0, "controls": VECTORS},
+    "tape": {"states": 4.0, "controls": VECTORS},
     "chain": {"states": 4.0, "controls": VECTORS},
     "columns": {"controls": VECTORS},
     "dual": {"states": 4.0, "controls": VECTORS},
@@ -74,10 +74,10 @@ SECONDS_TERMS = {
     "condensed, dense": ("dense work", "sensitivity work", "first", "one", "one of rows"),
     "condensed, by products": ("first", "curvature", "points", "layers", "one"),
     "stored": ("layers", "first", "second", "points", "one"),
-    "tape": ("layers", "states", "first", "one"),
-    "chain": ("layers", "states", "first", "one"),
+    "tape": ("layers", "layers with outer map", "states"),
+    "chain": ("layers", "states"),
     "columns": ("layers", "first", "controls", "one"),
-    "dual": ("layers", "first", "controls", "one"),
+    "dual": ("first", "one"),
 }
 
 
@@ -109,6 +109,12 @@ class Setting:
         """Its sizes."""
         problem = self.made()
         return Structure(problem, Grid(self.depth, problem.horizon))
+
+    @property
+    def route(self) -> str:
+        """The route of its way, whatever its constants are."""
+        c = self.counts()
+        return {"lifted": "lifted", "condensed": condensed_route(c), "adjoint": c.way}[self.way]
 
     def size(self) -> Size:
         """What is foretold of its way."""
@@ -157,7 +163,7 @@ SETTINGS = (
     Setting("resnet", 256, "adjoint", {"samples": 512, "width": 8}, held=True),
     Setting("resnet", 1024, "adjoint", {"samples": 512, "width": 4}),
     Setting("separable", 256, "adjoint", {"samples": 32, "width": 4}),
-    Setting("ode", 128, "adjoint", {"samples": 128, "width": 4}, held=True),
+    Setting("ode", 128, "adjoint", {"samples": 128, "width": 4}),
     Setting("ode", 256, "adjoint", {"samples": 64, "width": 4}),
     Setting("volterra", 48, "adjoint", {"samples": 64, "width": 2}),
     Setting("volterra", 64, "adjoint", {"samples": 64, "width": 4}),
@@ -294,7 +300,7 @@ def fitted(settings: list[Setting], found: dict[str, dict[str, Any]]) -> str:
         lines.append(f"{table}: dict[str, dict[str, float]] = {{")
         for route, parts in names.items():
             taken = [s for s in settings if s.name in found and not s.held]
-            taken = [s for s in taken if s.size().route == route]
+            taken = [s for s in taken if s.route == route]
             seen = np.array([found[s.name][key] for s in taken])
             known = LEAST.get(route, {}) if key == "mb" else {}
             weights = weights_of([terms(s.counts()) for s in taken], parts, known, seen, least)
@@ -321,12 +327,16 @@ def weights_of(
     A = np.array([[row[k] for k in parts] for row in rows])
     low = np.array([known.get(k, 0.0) for k in parts])
     scale = 1.0 / np.maximum(seen, least)
-    weight = scale.copy()
+    emphasis, best, worst = np.ones(len(seen)), low, np.inf
     for _ in range(ROUNDS):
+        weight = scale * np.sqrt(emphasis)
         x = low + nnls(A * weight[:, None], (seen - A @ low) * weight)[0]
         ratio = np.abs(np.log(np.maximum(A @ x, 1e-9) / seen)) * (seen >= least)
-        weight = scale * np.sqrt(0.3 + ratio / max(ratio.max(), 1e-9))
-    return dict(zip(parts, x.tolist(), strict=True))
+        if ratio.max() < worst:
+            best, worst = x, ratio.max()
+        emphasis *= 0.2 + ratio / max(ratio.max(), 1e-9)  # towards the smallest largest ratio
+        emphasis /= emphasis.max()
+    return dict(zip(parts, best.tolist(), strict=True))
 
 
 # -- reporting -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.fitted import MEMORY, SECONDS
 from dnlcontrol.discretisation.pace import slowness
-from dnlcontrol.discretisation.tapes import tape_bytes
+from dnlcontrol.discretisation.tapes import taped_layers
 
 MB = 8 / 2**20  # one float64
 GRADIENT_VECTORS = 8  # flat vectors of a value and gradient: controls, cotangents, copies of both
@@ -86,7 +86,6 @@ def forecast_of(c: Structure) -> Forecast:
     states = (c.depth + 1) * c.samples * c.state
     n, m = c.controls, c.rows
     jacobian = c.pairs * c.samples * c.state * (c.state + c.reads) + states
-    products = n <= DENSE or bool(m)
     chunk = min(c.samples, chunk_of(c))
     return Forecast(
         depth=c.depth,
@@ -95,7 +94,7 @@ def forecast_of(c: Structure) -> Forecast:
         lifted=_size(c, "lifted", (n + states, states + m, jacobian)),
         condensed=_size(
             c,
-            "condensed, dense" if products else "condensed, by products",
+            condensed_route(c),
             (n, m, n * (n + 1) // 2 + m * n),
         ),
         adjoint=_size(c, c.way, (n, m, 0)),
@@ -105,6 +104,11 @@ def forecast_of(c: Structure) -> Forecast:
         adjoint_control_mb=MEMORY[c.way].get("controls", 0.0) * n * MB,
         state_constraints=c.state_rows,
     )
+
+
+def condensed_route(c: Structure) -> str:
+    """Whether the condensed formulation forms the Hessian or takes products with it."""
+    return "condensed, dense" if c.rows or c.controls <= DENSE else "condensed, by products"
 
 
 def _size(c: Structure, route: str, unknowns: tuple[int, int, int]) -> Size:
@@ -143,6 +147,7 @@ def terms(c: Structure) -> dict[str, float]:
     front = 2 * c.samples * c.state + c.reads + c.controls_on("const")
     unknowns = n + (c.depth + 1.0) * c.samples * c.state
     markov, outer = c.problem.markov, c.problem.formulas.outer is not None
+    taped = taped_layers(c.problem, c.depth, chunk) if markov else 0
     arrays = {
         "states": c.states,
         "chunk": c.states * chunk / c.samples,
@@ -162,9 +167,12 @@ def terms(c: Structure) -> dict[str, float]:
     }
     return {
         **{name: value * MB for name, value in arrays.items()},
-        "tape": tape_bytes(c.problem, c.depth, chunk) / 2**20,
+        "taped": taped / 1000,
+        "taped with outer map": taped / 1000 if outer else 0.0,
+        "taped states": c.states * chunk / c.samples * taped / c.depth * MB,
         "kept": kept_mb(c),
         "layers": c.depth / 1000,
+        "layers with outer map": c.depth / 1000 if outer else 0.0,
         "fill work": 0.0 if markov else (unknowns / 1000) ** 3,
         "dense work": ((n + m) / 1000) ** 3,
         "sensitivity work": c.sensitivities * n / 1e9,

@@ -6,11 +6,12 @@ import math
 
 from dnlcontrol.problem.problem import ControlProblem
 
-# bytes of the record of one layer besides its numbers, and how many arrays of its states it holds
-# [a scalar equation at L = 300,000: 13.7 kB; tanh(W x + b) of 4 and 8 states: 8 to 12 arrays]
-RECORD = 14_000
+# bytes of the record of one layer besides its numbers [a scalar equation at L = 300,000: 13.7 kB;
+# tanh(W x + b): 60 kB, as much again in a Hessian product], and how many arrays of its states it
+# holds
+RECORD = 40_000
 ARRAYS = 10
-LARGEST_TAPE = 1 << 30  # bytes of a tape that is kept whole: 75,000 layers of a small equation
+LARGEST_TAPE = 1 << 30  # bytes of a tape that is kept whole: 26,000 layers of a small equation
 SEGMENT_TAPE = 1 << 26  # bytes of a part of a longer one
 
 
@@ -20,7 +21,7 @@ def layer_bytes(problem: ControlProblem, samples: int, itemsize: int) -> int:
     return RECORD + ARRAYS * samples * entries * itemsize
 
 
-def tape_bytes(problem: ControlProblem, depth: int, samples: int, itemsize: int = 8) -> int:
-    """Bytes of the tapes that are there at one time."""
-    whole = depth * layer_bytes(problem, samples, itemsize)
-    return whole if whole <= LARGEST_TAPE else SEGMENT_TAPE
+def taped_layers(problem: ControlProblem, depth: int, samples: int, itemsize: int = 8) -> int:
+    """The layers of a tape that are there at one time."""
+    one = layer_bytes(problem, samples, itemsize)
+    return depth if depth * one <= LARGEST_TAPE else max(1, SEGMENT_TAPE // one)
