@@ -25,6 +25,9 @@ GRADIENT_VECTORS = 8  # flat vectors of a value and gradient: controls, cotangen
 # controls up to which the condensed formulation forms and factorises H where there are no rows:
 # beyond, a few products cost less
 DENSE = 400
+MOST_KEPT_MB = (
+    0.0  # of the activations of all columns: the budget of affine_columns.py, which has none
+)
 CHUNK_BYTES = 24 << 20  # bytes of the states of one chunk of samples
 
 
@@ -182,8 +185,9 @@ def terms(c: Structure) -> dict[str, float]:
 
 
 def kept_mb(c: Structure) -> float:
-    """Activations that the columns of a kernel σ(W y + b) keep from forward to backward: none."""
-    return 0.0
+    """Activations that the columns of a kernel σ(W y + b) keep from forward to backward."""
+    every = c.pairs * min(c.samples, chunk_of(c)) * c.integral * MB
+    return min(MOST_KEPT_MB, every) if c.way == "columns" else 0.0
 
 
 def chunk_size(discrete: DiscreteProblem, itemsize: int = 8) -> int:

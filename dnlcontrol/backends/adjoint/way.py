@@ -27,10 +27,10 @@ from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep.one_step_tape import (
+    Segments,
     is_long,
     tapeable,
     taped,
-    taped_in_segments,
     taped_product,
 )
 from dnlcontrol.backends.adjoint.sweep.stored_jacobians import Linearised
@@ -169,7 +169,7 @@ class ByTape(Swept):
             value, direct = self.direct(x, u, data, multipliers, out)
             lam = torch.zeros_like(x)
             lam[-len(direct) :] = direct
-            zbar = taped_in_segments(self.sweep, u, data, z, lam, out)
+            zbar = Segments(self.sweep, u, data, out).pull(z, lam)
             return value, Passed(x, lam, zbar, z) if costates else None
         value, *passed = taped(self.sweep, u, data, self.cost(data, multipliers), out)
         return value, Passed(*passed) if costates else None

@@ -90,7 +90,7 @@ class ControlSpace:
                 Metric(layout, is_smooth(items)),
                 penalty_matrix(layout, items),
                 offset,
-                long_path(layout, items),
+                long=long_path(layout, items),
             )
             self.blocks[name] = block
             offset += block.size

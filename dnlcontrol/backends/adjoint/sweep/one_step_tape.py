@@ -16,6 +16,7 @@ gradient of <dJ/du, δu>, taken on the tape of the gradient.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -65,56 +66,50 @@ def taped(
     return value.detach(), x, lam, zbar, z
 
 
-def taped_in_segments(
-    sweep: Sweep, u: Tensors, data: Data, z: Tensor, lam: Tensor, out: Tensors
-) -> Tensor:
-    """z̄ (L+1, n, *integral) from z, with the tape of a few layers at a time.
+@dataclass(frozen=True)
+class Segments:
+    """A chunk's pull-back with the tape of a few layers at a time; dJ/du is added into ``out``."""
 
-    ``lam`` is ∂J/∂x (L+1, n, *state) and becomes λ; dJ/du through the layers is added into ``out``.
-    """
-    zbar = torch.zeros_like(z)
-    size, layers = max(1, SEGMENT_TAPE // _bytes(sweep, data)), sweep.depth + 1
-    for start in reversed(range(0, layers, size)):
-        part = slice(start, min(start + size, layers))
-        later = zbar[part.stop] if part.stop < layers else None
-        lam[part], zbar[part] = _pull_segment(
-            sweep, u, data, part, (z[start], lam[part], later), out
-        )
-    return zbar
+    sweep: Sweep
+    u: Tensors
+    data: Data
+    out: Tensors
 
+    def pull(self, z: Tensor, lam: Tensor) -> Tensor:
+        """z̄ (L+1, n, *integral) from z; ``lam`` is ∂J/∂x (L+1, n, *state) and becomes λ."""
+        zbar = torch.zeros_like(z)
+        size, layers = max(1, SEGMENT_TAPE // _bytes(self.sweep, self.data)), self.sweep.depth + 1
+        for start in reversed(range(0, layers, size)):
+            part = slice(start, min(start + size, layers))
+            later = zbar[part.stop] if part.stop < layers else None
+            lam[part], zbar[part] = self._pull(part, z[start], lam[part], later)
+        return zbar
 
-def _pull_segment(
-    sweep: Sweep,
-    u: Tensors,
-    data: Data,
-    part: slice,
-    at: tuple[Tensor, Tensor, Tensor | None],
-    out: Tensors,
-) -> tuple[Tensor, Tensor]:
-    """λ and z̄ of the layers a..b-1, from z^a, ∂J/∂x of these layers and z̄^b (None at the end)."""
-    first, direct = at[0].detach().requires_grad_(), at[1]
-    with torch.enable_grad():
-        leaves = {k: v.detach().requires_grad_() for k, v in _visible(sweep, u, part).items()}
-        xs, zs = _layers(sweep, leaves, data, part, first)
-        total = (torch.stack(xs) * direct).sum()
-        if at[2] is not None:
-            total = total + (zs[-1] * at[2]).sum()
-    count = len(xs)
-    wanted = [*xs, *zs[:count], *leaves.values()]
-    found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
-    for (name, leaf), added in zip(leaves.items(), found[2 * count :], strict=True):
-        where = slice(part.start, part.start + len(leaf)) if _path(sweep, name) else slice(None)
-        out[name][where].add_(added)
-    return torch.stack(found[:count]), torch.stack(found[count : 2 * count])
+    def _pull(
+        self, part: slice, z: Tensor, direct: Tensor, later: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """λ and z̄ of the layers a..b-1, from z^a, ∂J/∂x of these layers and z̄^b."""
+        with torch.enable_grad():
+            leaves = {k: v.detach().requires_grad_() for k, v in self._controls(part).items()}
+            xs, zs = _layers(self.sweep, leaves, self.data, part, z.detach().requires_grad_())
+            total = (torch.stack(xs) * direct).sum()
+            if later is not None:
+                total = total + (zs[-1] * later).sum()
+        count = len(xs)
+        wanted = [*xs, *zs[:count], *leaves.values()]
+        found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
+        for (name, leaf), added in zip(leaves.items(), found[2 * count :], strict=True):
+            stop = part.start + len(leaf)
+            where = slice(part.start, stop) if self._on_path(name) else slice(None)
+            self.out[name][where].add_(added)
+        return torch.stack(found[:count]), torch.stack(found[count : 2 * count])
 
+    def _controls(self, part: slice) -> Tensors:
+        """Those that the layers of a part read: its samples of a path, constants whole."""
+        return {k: v[part] if self._on_path(k) else v for k, v in self.u.items()}
 
-def _visible(sweep: Sweep, u: Tensors, part: slice) -> Tensors:
-    """The controls that the layers of a part read: those samples of a path, constants whole."""
-    return {k: v[part] if _path(sweep, k) else v for k, v in u.items()}
-
-
-def _path(sweep: Sweep, name: str) -> bool:
-    return sweep.problem.controls[name].on == "t"
+    def _on_path(self, name: str) -> bool:
+        return self.sweep.problem.controls[name].on == "t"
 
 
 def taped_product(
