@@ -29,7 +29,7 @@ MEMORY: dict[str, dict[str, float]] = {
     },
     "tape": {"taped": 114, "taped with outer map": 44.4, "states": 4, "controls": 50},
     "chain": {"states": 7.4, "controls": 50, "one": 12.3},
-    "columns": {"states": 4, "controls": 50, "matrices": 51.2, "one": 5.49},
+    "columns": {"states": 4, "controls": 101, "matrices": 32.1, "one": 5.49},
     "dual": {"states": 4, "controls": 158, "one": 24.2},
 }
 SECONDS: dict[str, dict[str, float]] = {

@@ -96,7 +96,8 @@ def solve(
     Raises
     ------
     InputError : an argument that is not what it should be, or an option that the chosen backend or
-        method does not use: it is named, with what was seen and what is allowed.
+        method does not use: it is named, with what was seen and what is allowed; a depth that the
+        memory which is there is too small for, before anything is built.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
