@@ -73,7 +73,7 @@ def in_words(mb: float) -> str:
     """A size with three digits and its unit.
 
     >>> in_words(0.25), in_words(812.4), in_words(40e3), in_words(3e12)
-    ('0.25 MB', '812 MB', '39.1 GB', '2.8e+06 TB')
+    ('0.25 MB', '812 MB', '39.1 GB', '2.9e+06 TB')
     """
     for unit in ("MB", "GB"):
         if mb < 1000.0:
