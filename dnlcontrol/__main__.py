@@ -2,6 +2,6 @@
 
 import sys
 
-from dnlcontrol.shell.cli import main
+from dnlcontrol.shell.entry import main
 
 sys.exit(main())

@@ -178,6 +178,8 @@ LIGHT = [
     and m
     not in {
         "dnlcontrol.interop.network",
+        "dnlcontrol.interop.layers",
+        "dnlcontrol.interop.compiled",
         "dnlcontrol.interop.traceable",
         "dnlcontrol.interop.casadi",
     }

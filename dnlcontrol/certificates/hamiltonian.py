@@ -9,12 +9,14 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.certificates.point import problem_of, stored_point
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.results.solution import Solution
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@in_turn
 def hamiltonian(solution: Solution) -> np.ndarray:
     """H at the nodes l = 0..L-1 for every sample, (L, N).
 

@@ -35,6 +35,7 @@ from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.discretisation.scaling import Scaling
 from dnlcontrol.discretisation.space.control_space import sample
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.minimise.faces import complementarity, held_entries, stationarity
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.results.assemble import costates_of
@@ -52,6 +53,7 @@ CHUNK = 61  # samples per chunk: another order of summation than the solver's
 TAYLOR_STEPS = (1e-2, 1e-3)  # the shorter where higher orders still show at the longer
 
 
+@in_turn
 def certify(
     solution: Solution, tolerance: float | None = None, seed: int | None = None
 ) -> Certificate:

@@ -14,6 +14,7 @@ import numpy as np
 
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.control_space import ControlBlock
+from dnlcontrol.files.turns import turn
 from dnlcontrol.minimise.faces import held_entries
 from dnlcontrol.problem.engines import numpy_engine
 from dnlcontrol.problem.formula import Formula
@@ -148,7 +149,7 @@ class Optimum:
         from torch.func import jvp
 
         end = self.evaluator.sweep.nodes[-1]
-        with torch.no_grad():
+        with turn(), torch.no_grad():
             return np.asarray(
                 jvp(self._kernel(self.depth, self.depth), (end,), (torch.ones_like(end),))[1].cpu()
             )

@@ -11,6 +11,7 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.backends.fits import room_for_gradients
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.problem import ControlProblem
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class TaylorTest:
         return self.gradient_rate > 1.95 and self.hessian_rate > 2.9
 
 
+@in_turn
 def taylor_test(
     problem: ControlProblem,
     depth: int,

@@ -1,1 +1,1 @@
-"""Bytes on disk, no mathematics."""
+"""Bytes on disk and turns of threads, no mathematics."""

@@ -14,7 +14,8 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.files.atomic import make_directory, write_atomic
+from dnlcontrol.files.locks import held
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -42,6 +44,7 @@ class Checkpoint:
     every : seconds between two writes at least; 0 writes at each iteration.
     about : what the file must agree in: the fingerprint of the problem, depth, method. The
         comparison is ``same``.
+    writes : False for a rank of a distributed solve that leaves the file to another.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class Checkpoint:
         same: Callable[[Mapping[str, object], Mapping[str, object]], bool] = lambda theirs, mine: (
             theirs == mine
         ),
+        writes: bool = True,
     ) -> None:
         self.every = checks.non_negative("every", every)
         self.path = make_directory(directory) / NAME
@@ -68,6 +72,16 @@ class Checkpoint:
         self._found: dict[str, dict[str, Any]] = {}
         self._stages: dict[str, Mapping[str, object]] = {}
         self._stale = False
+        self._writes = writes
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other run writes in the directory meanwhile.
+
+        Raises InputError where one does.
+        """
+        with held(self.path.parent, "checkpoint") if self._writes else nullcontext():
+            yield
 
     # -- going on ----------------------------------------------------------------------------------
     def open(self, counts: DataclassInstance | None = None) -> Checkpoint:

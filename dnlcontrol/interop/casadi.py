@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from dnlcontrol import checks
 from dnlcontrol.backends.exact.lifted.transcription import Transcription
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.files.atomic import write_together
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.problem import ControlProblem
 
 # Newton's method in generated C: it ends with a step below 1e-9, whose successor would be of the
@@ -153,6 +156,7 @@ class CasadiProgram:
         return {name: z[index] for name, index in self.controls.items()}, z[self.states]
 
 
+@in_turn
 def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> CasadiProgram:
     """The lifted nonlinear program of a problem at one depth.
 
@@ -211,6 +215,7 @@ def to_casadi(problem: ControlProblem, depth: int, rule: str = "left") -> Casadi
     )
 
 
+@in_turn
 def export_c(
     problem: ControlProblem, depth: int, path: str | os.PathLike[str], rule: str = "left"
 ) -> Path:
@@ -255,7 +260,10 @@ def export_c(
     code.add(
         ca.Function(f"{file.stem}_gradient", [w], [value, gradient], ["w"], ["value", "gradient"])
     )
-    code.generate(f"{file.parent}{os.sep}")
+    with tempfile.TemporaryDirectory() as folder:
+        code.generate(f"{folder}{os.sep}")
+        written = [file.with_suffix(".h"), file]
+        write_together({path: (Path(folder) / path.name).read_bytes() for path in written})
     return file
 
 

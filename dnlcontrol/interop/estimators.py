@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-from dnlcontrol.backends.options import MiniBatches, method_of
+from dnlcontrol.backends.options import Goal, MiniBatches, method_of
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem import activations
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.problem.dynamics import Dense
@@ -23,7 +24,9 @@ from dnlcontrol.problem.losses import Cost, Head, cross_entropy, head, squared
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.regularisers import H1, L2
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.solving.solve import solve
+from dnlcontrol.solving.choice import resolved_for
+from dnlcontrol.solving.request import Request
+from dnlcontrol.solving.solve import solve_unwarned
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -118,21 +121,14 @@ class _DenseControl(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31)) if drawn else 0
         batches = MiniBatches(seed=seed) if batched else None
         problem = self._problem(x0, loss(head(outputs, x0.shape[1])), seed)
+        given = {"method": self.method, "batches": batches}
+        goal = Goal(self.tolerance, self.max_iterations)
         solution, self.n_iter_ = None, 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", checks.ConvergenceWarning)
-            for depth in levels(self.depth, self.nested):
-                solution = solve(
-                    problem,
-                    depth,
-                    self.backend,
-                    start=solution,
-                    method=self.method,
-                    batches=batches,
-                    tolerance=self.tolerance,
-                    max_iterations=self.max_iterations,
-                )
-                self.n_iter_ += solution.nit
+        for depth in levels(self.depth, self.nested):
+            options, why = resolved_for(problem, depth, "left", self.backend, given)
+            request = Request(options, goal, "left", "duals", why)
+            solution = solve_unwarned(problem, depth, request, solution)
+            self.n_iter_ += solution.nit
         assert isinstance(solution, Solution)
         self.solution_ = solution
         if not solution.success:
@@ -156,6 +152,7 @@ class _DenseControl(BaseEstimator):
         discrete = discretise(self._problem(np.zeros((1, width)), loss), self.solution_.depth)
         return Network(discrete, {k: c.values for k, c in controls.items()}, head)
 
+    @in_turn
     def _output(self, X: ArrayLike) -> np.ndarray:
         """head_W x^L + head_c, (N, outputs)."""
         import torch

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,26 @@ import torch
 from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
-from dnlcontrol.backends.adjoint.sweep.implicit_stage import Stage
-from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, Vectorised, value_and_pull
-from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Vectorised
+from dnlcontrol.checks import InputError
+from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.interop.compiled import key_of
+from dnlcontrol.interop.equation import Kept, equation_of, has_head, kept, taken
+from dnlcontrol.interop.layers import UnrolledLayers
+from dnlcontrol.interop.residual_stack import residual_stack
 from dnlcontrol.interop.traceable import export, traceable_formulas, write_onnx
-from dnlcontrol.problem.formula import Formula
+from dnlcontrol.limits.infinite_depth.majorants import Bound, Tail
+from dnlcontrol.limits.infinite_depth.stacks import Stack
 
-HEAD = ("head_W", "head_c")
-# of a column: its triangular samples, what else the kernel reads, what the feature reads
-Inputs = tuple[Tensors, Tensors, Tensors]
+IMPLICIT = (
+    "torch.compile: got layers of the rule 'trapezoid', which are implicit; allowed: a solution by "
+    "the rule 'left' (call the module itself)"
+)
+HEADLESS = (
+    "to_onnx: the file ends with x^L, without the loss's head; head=True adds it, head=False says "
+    "that it is not wanted"
+)
+REBUILT = ("discrete", "problem", "_vectorised", "_key")  # not pickled
 
 
 class Controls(torch.nn.Module):
@@ -89,10 +101,8 @@ class Network(torch.nn.Module):
                 "export", seen, "a solution by the rule 'left' (call the module itself in PyTorch)"
             )
         self.discrete, self.problem = discrete, discrete.problem
-        self.depth, self.markov = discrete.depth, discrete.problem.markov
-        self.has_head = discrete.problem.terminal is not None and set(HEAD) <= set(
-            discrete.problem.terminal.controls
-        )
+        self.depth, self.implicit = discrete.depth, discrete.grid.implicit
+        self.has_head = has_head(discrete.problem)
         if head and not self.has_head:
             checks.reject("head", head, "False for a terminal loss that was made without head=")
         self.head = head
@@ -103,26 +113,32 @@ class Network(torch.nn.Module):
         for name, weights in (("later", discrete.grid.later), ("own", discrete.grid.own)):
             self.register_buffer(name, torch.tensor(weights, dtype=torch.float64), persistent=False)
         self._vectorised: tuple[Vectorised, Callable[..., Tensor] | None] | None = None
+        self._key = key_of(self)
         self._formulas()
         if traceable:  # meet every constant of the formulas once
-            self._layers(torch.as_tensor(np.array(discrete.problem.x0[:1])))
+            self.states(torch.as_tensor(np.array(discrete.problem.x0[:1])))
 
     def forward(self, x0: Tensor) -> Tensor:
         """x^L (N, *state), or the prediction where ``head`` was asked for."""
-        return self.predict(x0) if self.head else self._layers(x0)[-1]
+        return self.predict(x0) if self.head else self._last(x0)
 
     def states(self, x0: Tensor) -> Tensor:
         """x^0..x^L, (L+1, N, *state)."""
-        return torch.stack(self._layers(x0))
+        self._check(x0)
+        return torch.stack(self._layers(self._values()).states(x0))
 
     def predict(self, x0: Tensor) -> Tensor:
         """head_W x^L + head_c, (N, outputs); x^L where the loss has no head."""
-        x = self._layers(x0)[-1]
+        x = self._last(x0)
         return (
             x.flatten(1) @ self.controls["head_W"][0].T + self.controls["head_c"][0]
             if self.has_head
             else x
         )
+
+    def final_state(self, x0: Tensor, values: Sequence[Tensor]) -> Tensor:
+        """x^L (N, *state) with these values of its controls and of its buffers."""
+        return self._layers(values).states(x0)[-1]
 
     # -- the controls ----------------------------------------------------------------------------
     def guesses(self) -> dict[str, np.ndarray]:
@@ -142,16 +158,30 @@ class Network(torch.nn.Module):
             )
             values.copy_(torch.minimum(torch.maximum(values, lower), upper))
 
+    def as_stack(self, tail: Tail | Bound | None = None) -> Stack:
+        """Its layers for the certificates for infinite depth; the head is left out.
+
+        See :func:`dnlcontrol.interop.residual_stack.residual_stack`.
+        """
+        return residual_stack(self.discrete, self.guesses(), tail)
+
     def export(self) -> torch.export.ExportedProgram:
         """What calling the network gives, as an exported program with a free number of samples."""
         return export(self._copy(traceable=True), self.problem.state_shape)
 
-    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+    def to_onnx(self, path: str | os.PathLike[str], head: bool | None = None) -> None:
         """What calling the network gives, as an ONNX file (extra ``onnx``).
 
-        The number of samples is free.
+        The number of samples is free. ``head`` says whether the loss's head is part of it; None is
+        as in calling the network, with a UserWarning where that leaves a head out.
         """
-        write_onnx(self._copy(traceable=True), self.problem.state_shape, path)
+        if head and not self.has_head:
+            checks.reject("head", head, "False for a terminal loss that was made without head=")
+        if head is None and self.has_head and not self.head:
+            warnings.warn(HEADLESS, UserWarning, stacklevel=2)
+        network = self._copy(traceable=True)
+        network.head = self.head if head is None else head
+        write_onnx(network, self.problem.state_shape, path)
 
     def _copy(self, traceable: bool) -> Network:
         values = {name: p.detach().cpu() for name, p in self.controls.named_parameters()}
@@ -165,6 +195,21 @@ class Network(torch.nn.Module):
         for name, p in made.controls.named_parameters():
             p.requires_grad_(self.controls[name].requires_grad)
         return made.train(self.training)
+
+    def __getstate__(self) -> dict[str, object]:
+        """The module's own state and its state equation; neither data nor costs."""
+        state = {k: v for k, v in super().__getstate__().items() if k not in REBUILT}
+        equation: Kept = kept(equation_of(self.problem))
+        return state | {"equation": equation, "rule": self.discrete.grid.rule}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        equation, rule = taken(state.pop("equation")), state.pop("rule")
+        self.discrete = discretise(equation.problem(), state["depth"], rule)
+        self.problem = self.discrete.problem
+        self._vectorised, self._key = None, key_of(self)
+        super().__setstate__(state)
+        self._formulas()
 
     # -- pieces ----------------------------------------------------------------------------------
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
@@ -190,94 +235,34 @@ class Network(torch.nn.Module):
             self._vectorised = found, found.mapped(self.problem.formulas.free_term, (None, 0))
         return self._vectorised
 
-    def _layers(self, x0: Tensor) -> list[Tensor]:
-        """x^0..x^L; z holds the running sums of the layers that are still to come."""
-        self._check(x0)
+    def _values(self) -> list[Tensor]:
+        """What the layers are computed from."""
+        return [*(self.controls[name] for name in self.controls), self.nodes, self.later, self.own]
+
+    def _layers(self, values: Sequence[Tensor]) -> UnrolledLayers:
+        """The layers with these values."""
         formulas, free = self._formulas()
-        outer, implicit = self.problem.formulas.outer, self.discrete.grid.own > 0
-        first = 1 if self.markov else self.depth + 1
-        z = x0.new_zeros(first, x0.shape[0], *self.problem.integral_shape)
-        states: list[Tensor] = []
-        for l in range(self.depth + 1):
-            g = x0 if free is None else free(self.nodes[l], x0)
-            shared = self._shared(outer, l) if outer else {}
-
-            def state(
-                z: Tensor, l: int = l, g: Tensor = g, shared: dict[str, Tensor] = shared
-            ) -> Tensor:
-                # a clone, or the graph would keep all of z for this one row
-                return (
-                    formulas.outer(self.nodes[l], g, z.clone(), shared) if formulas.outer else g + z
-                )
-
-            x = (
-                self._solved(formulas, l, state, z[0], states[-1] if states else g)
-                if implicit[l]
-                else state(z[0])
-            )
-            states.append(x)
-            if l < self.depth:
-                column = self._column(formulas, l, x)
-                z = z + column if self.markov else z[1:] + column
-        return states
-
-    def _column(self, formulas: Vectorised, s: int, x: Tensor) -> Tensor:
-        """c_s k(t_l, t_s, F(t_s, x), w^{l,s}) for l = s+1..L (Markov: only l = s+1), (m, N, *z)."""
-        rows = self.nodes[s + 1 : s + 2] if self.markov else self.nodes[s + 1 :]
-        parts = self._inputs(s, own=False)
-        names = [list(part) for part in parts]
-
-        def column(x: Tensor, *flat: Tensor) -> Tensor:
-            values = iter(flat)
-            a, b, c = ({k: next(values) for k in part} for part in names)
-            return self.later[s] * self._kernel(formulas, rows, s, x, (a, b, c))
-
-        inputs = (x, *(value for part in parts for value in part.values()))
-        return Recomputed.apply(column, *inputs) if self.recompute else column(*inputs)
-
-    def _solved(
-        self,
-        formulas: Vectorised,
-        l: int,
-        state: Callable[[Tensor], Tensor],
-        z: Tensor,
-        guess: Tensor,
-    ) -> Tensor:
-        """x with x = G(z + d_l k(t_l, t_l, F(t_l, x), w^{l,l}))."""
-        inputs, rows = self._inputs(l, own=True), self.nodes[l : l + 1]
-
-        def right(x: Tensor, z: Tensor, inputs: Inputs) -> Tensor:
-            return state(z + self.own[l] * self._kernel(formulas, rows, l, x, inputs)[0])
-
-        return Stage(right, (inputs,), implicit=True).solve(guess, z)
-
-    def _kernel(
-        self, formulas: Vectorised, rows: Tensor, s: int, x: Tensor, inputs: Inputs
-    ) -> Tensor:
-        """k(rows, t_s, F(t_s, x), ...), (rows, N, *z)."""
-        ts, shared, own = inputs
-        time = self.nodes[s]
-        return formulas.kernel(
-            rows, time, formulas.feature(time, x, own) if formulas.feature else x, ts, shared
+        controls = dict(zip(self.controls, values, strict=False))
+        weights = values[len(controls) :]
+        return UnrolledLayers(
+            self.discrete,
+            formulas,
+            free,
+            controls,
+            nodes=weights[0],
+            later=weights[1],
+            own=weights[2],
+            recompute=self.recompute,
         )
 
-    def _inputs(self, s: int, own: bool) -> Inputs:
-        """The triangular samples of a column, and what else the kernel and the feature read.
-
-        ``own``: those of the column's diagonal.
-        """
-        f = self.problem.formulas
-        ts = {
-            b.name: self.controls[b.name][b.layout.own(s) if own else b.layout.later(s)]
-            for b in self.discrete.space
-            if b.control.on == "ts" and b.name in f.kernel.reads
-        }
-        return ts, self._shared(f.kernel, s), self._shared(f.feature, s) if f.feature else {}
-
-    def _shared(self, formula: Formula, l: int) -> dict[str, Tensor]:
-        """The path controls at l and the constants that a formula reads."""
-        kinds = {k: self.problem.controls[k].on for k in self.controls if k in formula.reads}
-        return {k: self.controls[k][l if on == "t" else 0] for k, on in kinds.items() if on != "ts"}
+    def _last(self, x0: Tensor) -> Tensor:
+        """x^L (N, *state); a single operator to torch.compile."""
+        self._check(x0)
+        if torch.compiler.is_compiling() and not self.traceable:
+            if self.implicit:
+                raise InputError(IMPLICIT)
+            return torch.ops.dnlcontrol.final_state(self._key, x0, self._values())
+        return self._layers(self._values()).states(x0)[-1]
 
     def _check(self, x0: Any) -> None:
         shape = self.problem.state_shape
@@ -293,19 +278,3 @@ class Network(torch.nn.Module):
                 x0.dtype,
                 f"{self.nodes.dtype}, the module's own (convert one of them with .to)",
             )
-
-
-class Recomputed(torch.autograd.Function):
-    """function(*inputs) of tensors, of which the inputs alone are kept for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        ctx.function = function
-        ctx.save_for_backward(*inputs)
-        return function(*inputs)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
-        _, pull = value_and_pull(ctx.function, *ctx.saved_tensors)
-        return None, *pull(cotangent)

@@ -6,14 +6,19 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from dnlcontrol import checks
 from dnlcontrol.backends.adjoint.sweep.vectorised import Vectorised
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.files.atomic import write_atomic
+from dnlcontrol.files.turns import in_turn
+from dnlcontrol.interop.equation import constants_of_the_cost
 from dnlcontrol.problem.engines import ARITHMETIC, TorchEngine
 
 
@@ -100,6 +105,7 @@ class TraceableFormula(torch.nn.Module):
         return self.graph(x0, *self._values().values())
 
 
+@in_turn
 def export(network: torch.nn.Module, state_shape: tuple[int, ...]) -> torch.export.ExportedProgram:
     """A traceable network with the buffer "nodes" as a program with a free number of samples."""
     values = (*network.parameters(), *network.buffers())
@@ -114,6 +120,7 @@ def export(network: torch.nn.Module, state_shape: tuple[int, ...]) -> torch.expo
         )
 
 
+@in_turn
 def write_onnx(
     network: torch.nn.Module, state_shape: tuple[int, ...], path: str | os.PathLike[str]
 ) -> None:
@@ -140,7 +147,7 @@ def write_onnx(
             verbose=False,
         )
     assert written is not None  # dynamo=True gives a program
-    written.save(str(path))
+    write_atomic(Path(path), written.model_proto.SerializeToString())
 
 
 def export_onnx(solution: Any, path: str | os.PathLike[str], head: bool = True) -> None:
@@ -148,7 +155,17 @@ def export_onnx(solution: Any, path: str | os.PathLike[str], head: bool = True) 
 
     The network is x0 (N, *state) -> prediction (``head``), or x^L. A loss without a head predicts
     x^L itself.
+
+    Raises
+    ------
+    InputError where the cost reads constants that the file would not hold; ``head=False`` says that
+    x^L is wanted.
     """
     network = solution.to_module()
-    network.head = head and network.has_head
-    network.to_onnx(path)
+    lost = constants_of_the_cost(solution.problem)
+    if head and lost:
+        seen = f"a cost of its own with the constants {', '.join(lost)}, which the file has not"
+        checks.reject(
+            "export_onnx.head", seen, "head=False for x^L alone, or a loss made with dnl.head"
+        )
+    network.to_onnx(path, head=head and network.has_head)

@@ -18,6 +18,7 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.certificates.optimum import Optimum
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.limits import expansion_left, expansion_trapezoid
 from dnlcontrol.limits.jumps import Jump, first_jump, first_kink
 from dnlcontrol.problem.problem import ControlProblem
@@ -53,6 +54,7 @@ class ErrorConstant:
         return self.value - self.constant / self.depth**self.order
 
 
+@in_turn
 def error_constant(solution: Solution) -> ErrorConstant:
     """Predict c in J_L - J* = c/L + O(L^-2) without solving any finer problem.
 

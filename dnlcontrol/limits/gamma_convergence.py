@@ -39,6 +39,7 @@ from dnlcontrol.discretisation.space.control_space import ControlBlock, ControlS
 from dnlcontrol.discretisation.space.distances import control_distance
 from dnlcontrol.discretisation.space.extension import cell_averages, prolong
 from dnlcontrol.discretisation.space.layout import Layout
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.regularisers import H1, TvG
 from dnlcontrol.solving.starts import starting_point
@@ -150,6 +151,7 @@ class LiminfCheck:
         return "\n".join([*lines, *(self.failures or ("liminf inequality holds",))])
 
 
+@in_turn
 def recovery_sequence(
     problem: ControlProblem,
     controls: Functions,
@@ -191,6 +193,7 @@ def recovery_sequence(
     return RecoverySequence(tuple(ladder), values, penalties, limit, known)
 
 
+@in_turn
 def liminf_check(
     problem: ControlProblem,
     controls: Functions,

@@ -37,6 +37,7 @@ from dnlcontrol.certificates.certificate import Certificate, Check, at_most
 from dnlcontrol.certificates.point import problem_of
 from dnlcontrol.discretisation.space.distances import control_distance
 from dnlcontrol.discretisation.space.transport import tl2_distance
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.limits.resnet_parts import LimitModel, Parts, energy_terms, model_of, parts_of
 from dnlcontrol.results.solution import Solution, distance
 
@@ -120,6 +121,7 @@ class ResNetLimitReport:
         return self.table()
 
 
+@in_turn
 def resnet_limit_report(solutions: object, least: float = 1e-2) -> ResNetLimitReport:
     """Check the Euler-Lagrange identities at every depth and fit the rates over the depths.
 

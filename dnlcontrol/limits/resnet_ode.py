@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.certificates.point import problem_of
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.limits.resnet_parts import LimitModel, model_of
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
@@ -101,6 +102,7 @@ class _Unknowns:
         ).T
 
 
+@in_turn
 def resnet_continuum(
     start: Solution, tolerance: float = 1e-8, max_nodes: int = 5000
 ) -> ResNetContinuum:
@@ -159,6 +161,7 @@ def resnet_continuum(
     return _result(model, unknowns, found)
 
 
+@in_turn
 def continuum_energy(
     problem: ControlProblem,
     controls: Mapping[str, Callable[[float], ArrayLike]],

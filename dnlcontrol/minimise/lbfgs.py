@@ -27,7 +27,8 @@ KEPT_PAIRS = 20  # Nocedal and Wright (section 7.2) find 3 to 20 good; vectors a
 ARMIJO_SHARE = 1e-4  # of the slope (Nocedal and Wright, section 3.1)
 MOST_HALVINGS = 40  # of a step: 2^{-40} = 1e-12 of it is lost in the rounding of w
 VALUE_ROUNDING = 1e-15  # of |J|, some five units of rounding: a rise that is not told from none
-CURVATURE_ROUNDING = 1e-14  # sᵀy relative to |s| |y|, above the rounding of long sums
+CURVATURE_ROUNDING = 10.0  # sᵀy relative to |s| |y|, in VALUE_ROUNDING: of longer sums
+PATIENCE = 5 * KEPT_PAIRS  # iterations without anything better: the history is renewed five times
 
 
 @dataclass
@@ -67,9 +68,9 @@ class Memory:
             z += (alpha - float(y @ z) / float(s @ y)) * s
         return self.face.restrict(z)
 
-    def learn(self, s: Flat, y: Flat) -> None:
+    def learn(self, s: Flat, y: Flat, rounding: float = VALUE_ROUNDING) -> None:
         """Take up a step and its change of the gradient where its curvature is positive."""
-        if s @ y > CURVATURE_ROUNDING * float(np.sqrt((s @ s) * (y @ y))):
+        if s @ y > CURVATURE_ROUNDING * rounding * float(np.sqrt((s @ s) * (y @ y))):
             self.pairs.append((s, y))
 
 
@@ -83,6 +84,34 @@ class Point:
     evaluations: int
 
 
+class Best:
+    """Of the points whose value is within rounding of the least one, that of least stationarity."""
+
+    def __init__(self, rounding: float) -> None:
+        self.rounding = rounding
+        self.least = np.inf
+        self.at: Point | None = None
+        self.norm = np.inf
+        self.waited = 0
+
+    def meet(self, at: Point, norm: float) -> None:
+        """The next point; ``waited`` counts those since anything became better."""
+        noise = self.rounding * abs(at.value)
+        lower = at.value < self.least - noise
+        self.least = min(self.least, at.value)
+        outdone = self.at is None or self.at.value > self.least + noise
+        better = at.value <= self.least + noise and (outdone or norm < self.norm)
+        if better:
+            self.at, self.norm = at, norm
+        self.waited = 0 if lower or better else self.waited + 1
+
+    def outcome(self, message: str, log: list[Iterate]) -> Outcome:
+        """Where a minimiser ends that has not converged."""
+        assert self.at is not None
+        at = self.at
+        return Outcome(at.w, at.value, at.g, self.norm, False, message, log=tuple(log))
+
+
 def lbfgs(
     objective: SmoothFunction,
     start: Flat,
@@ -91,6 +120,7 @@ def lbfgs(
     progress: Progress | None = None,
     *,
     checkpoint: Checkpoint | None = None,
+    rounding: float = VALUE_ROUNDING,
 ) -> Outcome:
     """Limited-memory BFGS whose initial inverse Hessian is γ A_FF^{-1}.
 
@@ -99,9 +129,13 @@ def lbfgs(
     projected Armijo backtracking. Pairs enter only with positive curvature. A solve that goes on
     from a checkpoint (``checkpoint``) gathers them anew.
 
+    ``rounding``: of J, in units of |J|; the default is that of a sum in float64.
+
     The outcome has ``converged`` where stationarity and complementarity are at most the tolerance.
-    Else its message says which of three ends it was: J or its gradient not finite at the start,
-    ``max_iterations`` used up, or a line search without decrease along -A_FF^{-1} g.
+    Else it is the least stationary of the iterates whose J is the least one up to rounding, and its
+    message says which of four ends it was: J or its gradient not finite at the start,
+    ``max_iterations`` used up, a line search without decrease along -A_FF^{-1} g, or nothing better
+    for PATIENCE iterations.
     """
     space = objective.space
     kept = resumed(checkpoint, "lbfgs")
@@ -109,7 +143,7 @@ def lbfgs(
     at = Point(w, *objective.value_and_gradient(w), evaluations=1)
     if not finite(at.value, at.g):
         return not_started(at.w, at.value, at.g, 0.0)
-    memory = Memory(Face(space, binding(space, at.w, at.g)))
+    memory, best = Memory(Face(space, binding(space, at.w, at.g))), Best(rounding)
     log = kept_log(kept, max_iterations)
     message = (
         f"stopped after {max_iterations} iterations; raise max_iterations or use method='newton'"
@@ -124,28 +158,38 @@ def lbfgs(
         if norm <= tolerance and complementarity(space, at.w, at.g) <= tolerance:
             done = reached(norm, tolerance)
             return Outcome(at.w, at.value, at.g, norm, True, done, log=tuple(log))
+        best.meet(at, norm)
         if k == max_iterations:
             break
+        if best.waited >= PATIENCE:
+            message = (
+                f"no further decrease can be resolved in float64 at stationarity {best.norm:.1e}; "
+                "loosen the tolerance or rescale the cost"
+            )
+            break
         memory = memory.on(binding(space, at.w, at.g))
-        new = _searched(objective, at, memory.direction(at.g))
+        new = _searched(objective, at, memory.direction(at.g), rounding)
         if new is not None:
-            memory.learn(new.w - at.w, new.g - at.g)
+            memory.learn(new.w - at.w, new.g - at.g, rounding)
             at = new
         elif memory.pairs:
             memory.pairs.clear()
             at = replace(at, evaluations=MOST_HALVINGS)
         else:
             message = (
-                f"the line search found no decrease at stationarity {norm:.1e}; use method='newton'"
+                f"the line search found no decrease at stationarity {best.norm:.1e}; "
+                "use method='newton'"
             )
             break
-    return Outcome(at.w, at.value, at.g, norm, False, message, log=tuple(log))
+    return best.outcome(message, log)
 
 
-def _searched(objective: SmoothFunction, at: Point, direction: Flat) -> Point | None:
+def _searched(
+    objective: SmoothFunction, at: Point, direction: Flat, rounding: float
+) -> Point | None:
     """Where the first of the projected steps 1, ½, ... leads that lowers J enough."""
     step = 1.0
-    noise = VALUE_ROUNDING * abs(at.value)
+    noise = rounding * abs(at.value)
     for evaluations in range(1, MOST_HALVINGS + 1):
         w: Flat = np.clip(at.w + step * direction, *objective.space.bounds)
         value, g = objective.value_and_gradient(w)

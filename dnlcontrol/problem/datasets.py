@@ -38,6 +38,7 @@ CIFAR_CLASSES = (
 )
 BROKEN = (OSError, ValueError, KeyError)
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+USUAL, FIRST = (1, 2, 3, 4), (1, 3)  # channels where images have them last, and first
 ALLOWED = (
     "'digits'; an .npz file with x_train, y_train, x_test, y_test "
     "(images (N, height, width[, channels])); "
@@ -116,30 +117,36 @@ class Images:
         return first, second
 
 
-def images(path: str | os.PathLike[str] = DIGITS) -> Images:
+def images(path: str | os.PathLike[str] = DIGITS, axes: str | None = None) -> Images:
     """Read labelled images.
 
     Parameters
     ----------
     path : "digits" (scikit-learn's 1797 digits of 8 x 8 pixels, every fifth for testing), an .npz
         file, or a directory with the binary batches of CIFAR-10 or the .mat files of SVHN.
+    axes : the order of the axes in an .npz file, such as "NHWC", "NCHW", "HWCN" or "NHW": images,
+        height, width, channels. None: "NHWC" or "NHW" where the shape allows no other reading.
 
     Raises
     ------
-    InputError that names the path, what is there and what is expected.
+    InputError that names the path, what is there and what is expected; for a shape that could be
+    read in another order without ``axes``, and for ``axes`` where the format fixes the order.
 
     >>> data = images("digits")
     >>> data.x_train.shape, len(data.y_test), data.states(side=4, channels=2)[0].shape
     ((1437, 8, 8, 1), 360, (1437, 16, 2))
     """
+    _check_axes(axes)
     if isinstance(path, str) and path == DIGITS:
+        _fixed(axes, path)
         return _digits()
     try:
         where = Path(path)
     except TypeError:
         checks.reject_type("images", path, ALLOWED)
     if where.is_file():
-        return _npz(where)
+        return _npz(where, axes)
+    _fixed(axes, where)
     if not where.is_dir():
         _reject(where, "no such file or directory", ALLOWED)
     names = {entry.name for entry in where.iterdir()}
@@ -155,6 +162,22 @@ def images(path: str | os.PathLike[str] = DIGITS) -> Images:
         else ", ".join(sorted(names)[:6]) or "nothing"
     )
     _reject(where, f"holds {seen}", ALLOWED)
+
+
+def _check_axes(axes: object) -> None:
+    if axes is None:
+        return
+    if not isinstance(axes, str):
+        checks.reject_type("images.axes", axes, "a string such as 'NHWC' or None")
+    if len(set(axes)) != len(axes) or set(axes) not in (set("NHW"), set("NHWC")):
+        checks.reject("images.axes", axes, "the letters N, H, W and, with channels, C, each once")
+
+
+def _fixed(axes: str | None, path: str | Path) -> None:
+    """Refuse ``axes`` where the format has one order."""
+    if axes is not None:
+        seen = f"{axes!r} for {str(path)!r}, whose format fixes the order"
+        checks.reject("images.axes", seen, "None, or an .npz file")
 
 
 def _digits() -> Images:
@@ -173,7 +196,7 @@ def _digits() -> Images:
     return Images(DIGITS, x[~test], y[~test], x[test], y[test], tuple(map(str, range(10))))
 
 
-def _npz(path: Path) -> Images:
+def _npz(path: Path, axes: str | None) -> Images:
     def load() -> dict[str, np.ndarray]:
         if not zipfile.is_zipfile(path):
             raise ValueError("not an archive, or one that is cut off")
@@ -185,9 +208,10 @@ def _npz(path: Path) -> Images:
     missing = [k for k in KEYS if k not in found]
     if missing:
         _reject(path, f"without {', '.join(missing)}", f"an .npz file with {', '.join(KEYS)}")
-    parts = [
-        _part(path, part, found[f"x_{part}"], found[f"y_{part}"]) for part in ("train", "test")
-    ]
+    parts = []
+    for part in ("train", "test"):
+        x, y = found[f"x_{part}"], found[f"y_{part}"]
+        parts.append(_part(path, part, _ordered(path, part, x, y, axes), y))
     count = 1 + max(int(y.max()) for _, y in parts)
     classes = tuple(map(str, found.get("classes", range(count))))
     if len(classes) < count:
@@ -272,6 +296,26 @@ def _attempt(
         return load()
     except broken as error:
         _reject(path, f"{type(error).__name__}: {' '.join(str(error).split())[:80]}", expected)
+
+
+def _ordered(path: Path, part: str, x: np.ndarray, y: np.ndarray, axes: str | None) -> np.ndarray:
+    """Images as (N, height, width[, channels]); ``axes`` is the order they have."""
+    if axes is not None:
+        if x.ndim != len(axes):
+            _reject(path, f"x_{part} of shape {x.shape}", f"{len(axes)} axes, axes={axes!r}")
+        return x.transpose([axes.index(letter) for letter in "NHWC" if letter in axes])
+    if x.ndim not in (3, 4):
+        return x
+    last, first = x.shape[-1] in USUAL, x.shape[1] in FIRST
+    plain = last and not first if x.ndim == 4 else not (first or x.shape[-1] in FIRST)
+    images_last = y.ndim == 1 and x.shape[-1] == len(y) > 1
+    if plain and not images_last:
+        return x
+    orders = "'NHWC', 'NCHW' or 'HWCN'" if x.ndim == 4 else "'NHW' or 'HWN'"
+    seen = (
+        f"x_{part} of shape {x.shape} for {y.size} labels, whose axes can be read in several ways"
+    )
+    _reject(path, seen, f"such a shape with axes= of images(), for example {orders}")
 
 
 def _part(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

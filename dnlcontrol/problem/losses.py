@@ -6,7 +6,7 @@ head_c.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,18 +70,7 @@ def squared(target: ArrayLike, head: Head | None = None) -> Cost:
     ``target`` is (N, *shape of p); InputError is raised for any other when the problem is made.
     """
     y = checks.numbers("squared.target", target)
-
-    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
-        p = _predict(x, c, head)
-        if tuple(p.shape) != tuple(y.shape):
-            checks.reject(
-                "squared.target",
-                f"rows of shape {tuple(y.shape)}",
-                f"rows of the prediction's shape {tuple(p.shape)}",
-            )
-        return namespace(x).sum((p - y) ** 2)
-
-    return Cost(loss, y, _constants("squared", head), "squared")
+    return Cost(MadeLoss(_squared, (head,)), y, _constants("squared", head), "squared")
 
 
 def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
@@ -98,16 +87,7 @@ def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
             "one label -1/+1 or 0/1 per sample",
         )
     y = np.where(y > 0, 1.0, -1.0)
-
-    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
-        xp = namespace(x)
-        p = _predict(x, c, head)
-        if int(np.prod(p.shape, dtype=int)) != 1:
-            checks.reject("logistic.head", f"a prediction of shape {tuple(p.shape)}", "one entry")
-        margin = -y * xp.sum(p)
-        return xp.logsumexp(xp.stack([0.0 * margin, margin]))
-
-    return Cost(loss, y, _constants("logistic", head), "logistic")
+    return Cost(MadeLoss(_logistic, (head,)), y, _constants("logistic", head), "logistic")
 
 
 def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | None = None) -> Cost:
@@ -131,19 +111,60 @@ def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | No
             "cross_entropy.labels", f"label {int(y.max())}", f"labels below classes = {count}"
         )
     onehot = (y[:, None] == np.arange(count)).astype(float)
+    loss = MadeLoss(_cross_entropy, (head, count))
+    return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")
 
+
+@dataclass(frozen=True)
+class MadeLoss:
+    """The function that ``make`` gives, as a pickle can hold it: none holds a function in one."""
+
+    make: Callable[..., UserFormula]
+    given: tuple[object, ...]
+
+    def __call__(self, *arguments: FormulaArray) -> FormulaArray:
+        return self.make(*self.given)(*arguments)
+
+
+def _squared(head: Head | None) -> UserFormula:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
+        p = _predict(x, c, head)
+        if tuple(p.shape) != tuple(y.shape):
+            checks.reject(
+                "squared.target",
+                f"rows of shape {tuple(y.shape)}",
+                f"rows of the prediction's shape {tuple(p.shape)}",
+            )
+        return namespace(x).sum((p - y) ** 2)
+
+    return loss
+
+
+def _logistic(head: Head | None) -> UserFormula:
     def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         p = _predict(x, c, head)
-        if tuple(p.shape) != (count,):
+        if int(np.prod(p.shape, dtype=int)) != 1:
+            checks.reject("logistic.head", f"a prediction of shape {tuple(p.shape)}", "one entry")
+        margin = -y * xp.sum(p)
+        return xp.logsumexp(xp.stack([0.0 * margin, margin]))
+
+    return loss
+
+
+def _cross_entropy(head: Head | None, classes: int) -> UserFormula:
+    def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
+        xp = namespace(x)
+        p = _predict(x, c, head)
+        if tuple(p.shape) != (classes,):
             checks.reject(
                 "cross_entropy.labels",
-                f"{count} classes for a prediction of shape {tuple(p.shape)}",
-                f"shape ({count},)",
+                f"{classes} classes for a prediction of shape {tuple(p.shape)}",
+                f"shape ({classes},)",
             )
         return xp.logsumexp(p) - xp.sum(p * y)
 
-    return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")
+    return loss
 
 
 def _constants(loss: str, head: Head | None) -> Mapping[str, Control]:

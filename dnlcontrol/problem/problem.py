@@ -15,7 +15,7 @@ from dnlcontrol.problem.engines import UserFormula
 from dnlcontrol.problem.formula import Shape
 from dnlcontrol.problem.losses import Cost
 from dnlcontrol.problem.regularisers import Regulariser, check_all
-from dnlcontrol.problem.tracer import Tracer
+from dnlcontrol.problem.tracer import Formulas, Tracer
 
 # A formula's reads mix its arguments with the controls behind u and c: names must not coincide.
 ARGUMENTS = ("t", "s", "x", "y", "z", "g", "x0", "target")
@@ -88,10 +88,7 @@ class ControlProblem:
         self.controls = self._merge(controls)
         self.constraints = tuple(self._constraint(c) for c in _sequence("constraints", constraints))
         _unique("constraints", [c.name for c in self.constraints])
-        tracer = Tracer(self.state_shape, self.horizon, self.controls)
-        self.formulas = tracer.formulas(
-            self.dynamics, self.running, self.terminal, self.constraints
-        )
+        self.formulas = self._traced()
         self._check_all_read()
         self.regularisers = check_all(regularisers)
         for item in self.regularisers:
@@ -100,6 +97,19 @@ class ControlProblem:
                     f"{type(item).__name__}.name", item.name, f"one of {sorted(self.controls)}"
                 )
             item.check(self.controls[item.name].on)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What the user wrote: a pickle holds it, where it holds the user's functions."""
+        return {k: v for k, v in self.__dict__.items() if k != "formulas"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.x0.setflags(write=False)
+        self.formulas = self._traced()
+
+    def _traced(self) -> Formulas:
+        tracer = Tracer(self.state_shape, self.horizon, self.controls)
+        return tracer.formulas(self.dynamics, self.running, self.terminal, self.constraints)
 
     # -- what the problem says ---------------------------------------------------------------------
     @property

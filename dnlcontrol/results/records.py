@@ -18,7 +18,12 @@ FORMAT = 1
 
 def write_json(path: Path, record: Mapping[str, object]) -> None:
     """Write a record in one step; numbers that are not finite become null."""
-    write_atomic(path, (json.dumps(plain(record), indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(path, json_bytes(record))
+
+
+def json_bytes(record: Mapping[str, object]) -> bytes:
+    """A record as it stands in its file."""
+    return (json.dumps(plain(record), indent=1, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:

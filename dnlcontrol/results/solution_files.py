@@ -24,10 +24,11 @@ from dnlcontrol.discretisation.scaling import Scaling
 from dnlcontrol.discretisation.space.extension import Extension
 from dnlcontrol.discretisation.space.layout import Layout
 from dnlcontrol.discretisation.space.prolongation import Samples
-from dnlcontrol.files.atomic import make_directory, write_atomic
+from dnlcontrol.files.atomic import make_directory, write_atomic, write_together
+from dnlcontrol.files.locks import held
 from dnlcontrol.minimise.preconditioner import Preconditioner
 from dnlcontrol.problem.problem import ControlProblem
-from dnlcontrol.results.records import FORMAT, read_json, write_json
+from dnlcontrol.results.records import FORMAT, json_bytes, read_json
 from dnlcontrol.results.solution import Solution
 
 SCALARS = (
@@ -59,7 +60,6 @@ def save_solution(
     solution: Solution, directory: Any, source: Mapping[str, Any] | None = None
 ) -> None:
     """Write one solution; an older one in the same directory is replaced."""
-    folder = solution_directory(directory)
     arrays = {
         "states": solution.states,
         "costates": solution.costates,
@@ -91,8 +91,9 @@ def save_solution(
         "source": dict(source or solution.source),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    write_atomic(folder / "arrays.npz", data)
-    write_json(folder / "solution.json", record)
+    folder = solution_directory(directory)
+    with held(folder):
+        write_together({folder / "arrays.npz": data, folder / "solution.json": json_bytes(record)})
 
 
 def load_solution(directory: Any) -> Solution:

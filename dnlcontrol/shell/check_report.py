@@ -45,7 +45,7 @@ def check_report(problem: ControlProblem, depth: int, rule: str = "left") -> dic
 
 def _report(discrete: DiscreteProblem) -> dict[str, Any]:
     from dnlcontrol.backends.adjoint.evaluator import Evaluator
-    from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
+    from dnlcontrol.backends.traced_formula import TracedFormula
 
     problem = discrete.problem
     depth, rule = discrete.depth, discrete.grid.rule

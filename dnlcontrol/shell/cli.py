@@ -1,6 +1,7 @@
 """The command line: solve, study, check, compare, certify, problems.
 
-Exit status 0 when solved, 1 when not converged, 2 for bad input. ``--json`` prints exactly one JSON
+Exit status 0 when solved, 1 when not converged, 2 for bad input, 128 + n when signal n (Ctrl-C,
+SIGTERM, SIGHUP) ended it. ``--json`` prints exactly one JSON
 object on standard output; progress goes to standard error, only on a terminal.
 """
 
@@ -12,18 +13,21 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import dnlcontrol
 from dnlcontrol.checks import ConvergenceWarning, InputError, reject
-from dnlcontrol.files.atomic import make_directory
+from dnlcontrol.files.atomic import make_directory, write_atomic
+from dnlcontrol.files.locks import held_or_none
 from dnlcontrol.problem.from_file import ProblemFile, listed, load_problem, parse_parameters
-from dnlcontrol.results.records import plain
-from dnlcontrol.results.solution_files import solution_directory
+from dnlcontrol.results.records import json_bytes, plain
+from dnlcontrol.results.solution import Solution
+from dnlcontrol.results.solution_files import save_solution, solution_directory
 from dnlcontrol.shell.arguments import BAD_INPUT, Run, parser, shorthand
 from dnlcontrol.shell.progress import ProgressLine
+from dnlcontrol.shell.signals import answered
 from dnlcontrol.studies.load import load
+from dnlcontrol.studies.result import Study, describe
 
 SOLVED = 0
 NOT_CONVERGED = 1
@@ -31,6 +35,10 @@ NOT_CONVERGED = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    return answered(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = parser(COMMANDS).parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -45,22 +53,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = "dnlcontrol: the memory ran out; take a smaller depth or fewer samples"
         print(text, file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print(
-            "dnlcontrol: interrupted; --checkpoint and a study's --out keep what was done",
-            file=sys.stderr,
-        )
-        return 130
 
 
 # -- commands ------------------------------------------------------------------------------------
 def run_solve(given: argparse.Namespace) -> int:
     file = _problem(given)
     start = None if given.start is None else _solution(given.start)
+    with held_or_none(given.out):
+        solution = _solved(given, file, start)
+        if given.out:
+            save_solution(solution, given.out, file.source)
+    _print(given, describe(solution), [repr(solution), f"message: {solution.message}"])
+    return SOLVED if solution.success else NOT_CONVERGED
+
+
+def _solved(given: argparse.Namespace, file: ProblemFile, start: Solution | None) -> Solution:
     with _progress(given.tolerance) as line:
         # only the adjoint backend tells its iterates
         follow = {"progress": line} if line and given.backend == "adjoint" else {}
-        solution = dnlcontrol.solve(
+        return dnlcontrol.solve(
             file.problem(),
             given.depth,
             given.backend,
@@ -72,13 +83,6 @@ def run_solve(given: argparse.Namespace) -> int:
             **shorthand(given),
             **follow,
         )
-    from dnlcontrol.results.solution_files import save_solution
-    from dnlcontrol.studies.result import describe
-
-    if given.out:
-        save_solution(solution, given.out, file.source)
-    _print(given, describe(solution), [repr(solution), f"message: {solution.message}"])
-    return SOLVED if solution.success else NOT_CONVERGED
 
 
 def run_study(given: argparse.Namespace) -> int:
@@ -87,8 +91,26 @@ def run_study(given: argparse.Namespace) -> int:
         depths = [int(d) for d in given.depths.split(",")]
     except ValueError:
         reject("--depths", given.depths, "increasing integers separated by commas, such as 4,8,16")
+    with held_or_none(given.out) as folder:
+        result = _studied(given, file, depths)
+        if folder:
+            result.plots(folder)
+            write_atomic(folder / "summary.json", json_bytes(result.summary()))
+    lines = [
+        _table(result.rows),
+        f"extrapolated value {result.extrapolated_value:.12g}",
+        "rates " + ", ".join(f"{k} {v:.2f}" for k, v in result.rates.items() if v == v),
+        *result.statements,
+    ]
+    if given.out:
+        lines.append(f"table, solutions and pictures in {given.out}")
+    _print(given, result.summary(), lines)
+    return SOLVED if result.success else NOT_CONVERGED
+
+
+def _studied(given: argparse.Namespace, file: ProblemFile, depths: list[int]) -> Study:
     with _progress(given.tolerance) as line:
-        result = dnlcontrol.study(
+        return dnlcontrol.study(
             file.problem(),
             depths,
             given.exact_to,
@@ -105,20 +127,6 @@ def run_study(given: argparse.Namespace) -> int:
             follow=line,
             **shorthand(given),
         )
-    if given.out:
-        result.plots(given.out)
-        print_to = Path(given.out) / "summary.json"
-        print_to.write_text(json.dumps(plain(result.summary()), indent=1) + "\n")
-    lines = [
-        _table(result.rows),
-        f"extrapolated value {result.extrapolated_value:.12g}",
-        "rates " + ", ".join(f"{k} {v:.2f}" for k, v in result.rates.items() if v == v),
-        *result.statements,
-    ]
-    if given.out:
-        lines.append(f"table, solutions and pictures in {given.out}")
-    _print(given, result.summary(), lines)
-    return SOLVED if result.success else NOT_CONVERGED
 
 
 def run_check(given: argparse.Namespace) -> int:

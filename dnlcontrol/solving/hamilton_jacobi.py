@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.controls import Control
 from dnlcontrol.problem.engines import torch_engine
 from dnlcontrol.problem.losses import Cost
@@ -67,6 +68,7 @@ class ValueFunction:
     def depth(self) -> int:
         return len(self.values) - 1
 
+    @in_turn
     def value(self, t: float, x: ArrayLike) -> Any:
         """V(t, x): linear between the nodes in t, multilinear in x.
 
@@ -79,6 +81,7 @@ class ValueFunction:
         result = ends[0] + (place - l) * (ends[1] - ends[0])
         return float(result[0]) if one else result
 
+    @in_turn
     def feedback(self, t: float, x: ArrayLike) -> dict[str, np.ndarray]:
         """The minimising control of the step that starts at the last node <= t.
 
@@ -90,6 +93,7 @@ class ValueFunction:
         named = self.transition.named(v)
         return {k: c[0] for k, c in named.items()} if one else named
 
+    @in_turn
     def simulate(self, x0: ArrayLike | None = None) -> ClosedLoop:
         """The closed loop x^{l+1} = x^l + τ f(t_l, x^l, feedback) from ``x0``.
 
@@ -281,6 +285,7 @@ class Transition:
             return np.asarray(self._end(torch.tensor(x.reshape(-1, *self.shape))))
 
 
+@in_turn
 def hamilton_jacobi(
     problem: ControlProblem,
     depth: int,

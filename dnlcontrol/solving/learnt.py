@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 
+from dnlcontrol.backends.by_identity import ByIdentity
 from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.minimise.preconditioner import Preconditioner
 from dnlcontrol.results.solution import Solution
@@ -22,7 +22,7 @@ class Learnt:
 
 
 NOTHING = Learnt()
-_beside: dict[int, Learnt] = {}  # by id of the solution, which leaves with it
+_beside: ByIdentity[Learnt] = ByIdentity()
 
 
 def remember(solution: Solution, learnt: Learnt) -> None:
@@ -30,16 +30,14 @@ def remember(solution: Solution, learnt: Learnt) -> None:
     if learnt.preconditioner is None and learnt.lowest is None:
         forget(solution)
         return
-    if id(solution) not in _beside:
-        weakref.finalize(solution, _beside.pop, id(solution), None).atexit = False
-    _beside[id(solution)] = learnt
+    _beside[solution] = learnt
 
 
 def recall(solution: Solution | None) -> Learnt:
     """What was learnt in finding this solution."""
-    return NOTHING if solution is None else _beside.get(id(solution), NOTHING)
+    return NOTHING if solution is None else _beside.get(solution, NOTHING)
 
 
 def forget(solution: Solution) -> None:
     """Free what was learnt in finding this solution."""
-    _beside.pop(id(solution), None)
+    _beside.pop(solution)

@@ -186,4 +186,5 @@ def checkpoint_of(options: Exact | Adjoint, discrete: DiscreteProblem) -> Checkp
             theirs, mine
         )
 
-    return Checkpoint(options.checkpoint, options.every, about, same)
+    first = not options.distributed or os.environ.get("RANK", "0") == "0"
+    return Checkpoint(options.checkpoint, options.every, about, same, writes=first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
 
@@ -22,7 +23,9 @@ from dnlcontrol.discretisation.discrete import (
     grid_of,
 )
 from dnlcontrol.discretisation.room import memory_in_words
+from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import assembled
 from dnlcontrol.results.branches import branch_note
@@ -78,7 +81,7 @@ def solve(
     tolerance : on stationarity, feasibility and complementarity; see :class:`Solution`.
     max_iterations : at most so many, of all phases together; None: the method's own.
     max_seconds : the solve stops after about so many seconds, with the best iterate seen and status
-        1; None: no limit.
+        1; None: no limit. Solves of several threads take turns; each has its seconds from its turn.
     warm : what is taken over from a Solution given as ``start``: "duals", its controls and, if it
         converged, the multipliers of its constraints, prolonged too; "controls", its controls
         alone.
@@ -112,15 +115,31 @@ def solve(
     """
     goal = Goal(tolerance, max_iterations, max_seconds)
     options, reason = resolved_for(problem, depth, rule, backend, shorthand)
-    request = Request(options, goal, rule, warm, reason)
+    solution = solve_unwarned(problem, depth, Request(options, goal, rule, warm, reason), start)
+    warn_unsolved(solution)
+    return solution
+
+
+def solve_unwarned(
+    problem: ControlProblem, depth: int, request: Request, start: StartLike
+) -> Solution:
+    """:func:`solve` without its warning, which a caller's filter would hide for every thread."""
     solution, learnt = solve_level(problem, depth, request, start, recall(origin_of(start)))
-    if reason:
-        why = f"backend={options.name!r} chosen: {reason}"
+    if request.chosen:
+        why = f"backend={request.options.name!r} chosen: {request.chosen}"
         solution = replace(solution, message=f"{solution.message}; {why}")
     remember(solution, learnt)
     return solution
 
 
+def warn_unsolved(solution: Solution, stacklevel: int = 2) -> None:
+    """The ConvergenceWarning of a solve that did not converge, where its caller was called."""
+    if not solution.success:
+        text = f"{solution.name}, {solution.backend}, L={solution.depth}: {solution.message}"
+        warnings.warn(text, checks.ConvergenceWarning, stacklevel=stacklevel + 1)
+
+
+@in_turn
 def solve_level(
     problem: ControlProblem, depth: int, request: Request, start: StartLike, learnt: Learnt
 ) -> tuple[Solution, Learnt]:
@@ -154,9 +173,6 @@ def _level(
     doubt = concentration_note(solution) if solution.success else ""
     if doubt:
         solution = replace(solution, message=f"{solution.message}; {doubt}")
-    if not solution.success:
-        text = f"{problem.name}, {request.options.name}, L={depth}: {solution.message}"
-        warnings.warn(text, checks.ConvergenceWarning, stacklevel=4)
     return solution, learnt
 
 
@@ -188,17 +204,18 @@ class OneSolve:
 
         known = learnt.lowest if self.scaled.same_units(origin) else None
         gate = Gate(discrete, again, request.goal.tolerance, known)
-        first = found_at_kinks(_found, discrete, begin, request, checkpoint)
-        found, at, lowest = gate.passed(first)
-        seconds = time.perf_counter() - began
-        if checkpoint and checkpoint.resumed:
-            seconds += checkpoint.earlier
-            since = f"continued from a checkpoint after {checkpoint.since} iterations"
-            found = replace(found, message=f"{found.message} ({since})")
-        solution = assembled(discrete, found, self.record, seconds, at)
-        solution = explained(solution, discrete, found, begin.w)
-        if checkpoint:
-            checkpoint.close(solution.success)
+        with checkpoint.alone() if checkpoint else nullcontext():
+            first = found_at_kinks(_found, discrete, begin, request, checkpoint)
+            found, at, lowest = gate.passed(first)
+            seconds = time.perf_counter() - began
+            if checkpoint and checkpoint.resumed:
+                seconds += checkpoint.earlier
+                since = f"continued from a checkpoint after {checkpoint.since} iterations"
+                found = replace(found, message=f"{found.message} ({since})")
+            solution = assembled(discrete, found, self.record, seconds, at)
+            solution = explained(solution, discrete, found, begin.w)
+            if checkpoint:
+                checkpoint.close(solution.success)
         users = self.scaled.users.problem
         moved = in_users_units(solution, self.scaled.scaling, users)
         return moved, Learnt(found.preconditioner, lowest)
@@ -255,14 +272,20 @@ def simulate(
     >>> dnl.simulate(growth, depth=2)[:, 0].tolist()
     [1.0, 1.5, 2.25]
     """
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator
-
-    with room_for_states(problem, depth, rule), np.errstate(all="ignore"):
+    with room_for_states(problem, depth, rule):
         discrete = discretise(problem, depth, rule)
-        w = starting_point(discrete, controls).w
-        x = Evaluator(discrete, device).states(w)
-        doubt = untrusted(discrete, w, x)
+        x, doubt = _simulated(discrete, starting_point(discrete, controls).w, device)
     if doubt:
         text = f"{problem.name}, simulate, L={depth}: {doubt}"
         warnings.warn(text, checks.ConvergenceWarning, stacklevel=2)
     return x
+
+
+@in_turn
+def _simulated(discrete: DiscreteProblem, w: Flat, device: str) -> tuple[np.ndarray, str]:
+    """The states, and why they are not to be trusted."""
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+
+    with np.errstate(all="ignore"):
+        x = Evaluator(discrete, device).states(w)
+        return x, untrusted(discrete, w, x)

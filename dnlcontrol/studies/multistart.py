@@ -8,7 +8,6 @@ the minimisers found before it.
 from __future__ import annotations
 
 import sys
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.solution import Solution
@@ -39,8 +39,6 @@ from dnlcontrol.studies.symmetries import (
 
 # starts per worker and round where a joblib backend cannot hand over results one by one
 PER_ROUND = 4
-# forward-mode differentiation has one process-wide level: threads take turns
-ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -333,15 +331,15 @@ def _finished(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, Soluti
             yield from joblib.Parallel(n_jobs=workers, return_as=kind, batch_size=1)(part)
 
 
+@in_turn
 def _solve_one(
     problem: ControlProblem, depth: int, k: int, seed: int, scale: float, request: Request
 ) -> tuple[int, Solution]:
     """One start, in whatever process; the problem, known to the caller, does not travel back."""
     start = {name: smooth_random(seed + k, scale) for name in problem.controls}
-    with ONE_AT_A_TIME, _one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", checks.ConvergenceWarning)
+    with _one_thread():
         solution, _ = solve_level(problem, depth, request, start, NOTHING)
-        return k, replace(solution, problem=None)
+    return k, replace(solution, problem=None)
 
 
 @contextmanager

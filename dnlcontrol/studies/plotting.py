@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.discretisation.space.extension import Extension
+from dnlcontrol.files.atomic import make_directory, write_atomic
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.studies.result import Study
 
@@ -53,8 +55,10 @@ def _pyplot() -> Callable[[float, float], Figure]:
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=130)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=130, format=target.suffix[1:] or None)
+    make_directory(target.parent)
+    write_atomic(target, picture.getvalue())
     return target
 
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnlcontrol import checks
-from dnlcontrol.files.atomic import make_directory
+from dnlcontrol.files.atomic import make_directory, write_together
+from dnlcontrol.files.interrupts import interrupts
+from dnlcontrol.files.locks import held
 from dnlcontrol.limits.error_constant import error_constant
 from dnlcontrol.problem.reference import Reference
 from dnlcontrol.results.branches import lost
-from dnlcontrol.results.records import write_json
+from dnlcontrol.results.records import json_bytes
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.studies.doubts import doubts, fitted_orders
 from dnlcontrol.studies.rates import (
@@ -289,23 +291,22 @@ class Study:
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write every level and the table; ``dnlcontrol.load`` reads it."""
         folder = make_directory(directory)
-        for level in self.levels:
-            save_level(folder, level.depth, level.solutions, self.source)
-        write_json(
-            folder / "study.json",
-            {
-                "format": 1,
-                "kind": "study",
-                "name": self.name,
-                "depths": self.depths,
-                "backend": self.levels[-1].solution.backend,
-                "orders": None if self.orders_given is None else list(self.orders_given),
-                "choice": self.choice,
-                "source": dict(self.source),
-                "summary": self.summary(),
-            },
-        )
-        self.table().to_csv(folder / "table.csv")
+        record = {
+            "format": 1,
+            "kind": "study",
+            "name": self.name,
+            "depths": self.depths,
+            "backend": self.levels[-1].solution.backend,
+            "orders": None if self.orders_given is None else list(self.orders_given),
+            "choice": self.choice,
+            "source": dict(self.source),
+            "summary": self.summary(),
+        }
+        table = self.table().to_csv().encode()
+        with held(folder), interrupts.waiting():
+            for level in self.levels:
+                save_level(folder, level.depth, level.solutions, self.source)
+            write_together({folder / "study.json": json_bytes(record), folder / "table.csv": table})
 
     def plot(self, path: str | os.PathLike[str] = "convergence.png") -> Path:
         """The convergence picture: values and distances against the depth, with fitted rates."""

@@ -15,6 +15,8 @@ from dnlcontrol import checks
 from dnlcontrol.backends.fits import refuse_what_does_not_fit
 from dnlcontrol.backends.options import MSA, Adjoint, Exact, Goal, method_of
 from dnlcontrol.discretisation.discrete import discretise
+from dnlcontrol.files.interrupts import interrupts
+from dnlcontrol.files.locks import held_or_none
 from dnlcontrol.minimise.outcome import Progress
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.problem.reference import Reference
@@ -23,7 +25,7 @@ from dnlcontrol.results.solution_files import load_learnt, save_learnt, save_sol
 from dnlcontrol.solving.choice import AUTO, chosen
 from dnlcontrol.solving.learnt import Learnt, recall
 from dnlcontrol.solving.request import BACKENDS, OWNER, LevelShorthand, Request, resolved
-from dnlcontrol.solving.solve import solve_level
+from dnlcontrol.solving.solve import solve_level, warn_unsolved
 from dnlcontrol.solving.starts import StartLike, origin_of
 from dnlcontrol.studies.result import Level, Study
 from dnlcontrol.studies.study_files import finished, place, prepare
@@ -81,7 +83,7 @@ def study(
     Raises
     ------
     InputError : an argument that is not what it should be, an option that no level uses, or a
-        directory that holds something else.
+        directory that holds something else or that another run writes to.
     """
     ladder = check_depths(depths)
     exact_to = checks.whole("exact_to", exact_to, 0)
@@ -93,24 +95,25 @@ def study(
     both = _options(name, shorthand, bool(exact_to), directory is not None, follow)
     if exact_to and len(both) == 1 and not reason:
         checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
-    folder = None if directory is None else prepare(directory, problem, ladder, rule)
-    kept = Directory(folder, dict(source or {}))
-    requests = [Request(options, goal, rule, warm, reason) for options in both]
-    chains = [Ladder(problem, request, start, kept, progress) for request in requests]
-    for chain, deepest in zip(chains, (ladder[-1], exact_to), strict=False):
-        chain.refuse_what_does_not_fit([depth for depth in ladder if depth <= deepest])
-    levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
-    said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
-    result = Study(
-        problem.name,
-        tuple(levels),
-        reference,
-        dict(source or {}),
-        orders_given=exponents,
-        choice=said,
-    )
-    if folder is not None:
-        result.save(folder)
+    with held_or_none(directory) as place:
+        folder = None if place is None else prepare(place, problem, ladder, rule)
+        kept = Directory(folder, dict(source or {}))
+        requests = [Request(options, goal, rule, warm, reason) for options in both]
+        chains = [Ladder(problem, request, start, kept, progress) for request in requests]
+        for chain, deepest in zip(chains, (ladder[-1], exact_to), strict=False):
+            chain.refuse_what_does_not_fit([depth for depth in ladder if depth <= deepest])
+        levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
+        said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
+        result = Study(
+            problem.name,
+            tuple(levels),
+            reference,
+            dict(source or {}),
+            orders_given=exponents,
+            choice=said,
+        )
+        if folder is not None:
+            result.save(folder)
     return result
 
 
@@ -181,6 +184,7 @@ class Ladder:
             request = replace(request, options=replace(options, checkpoint=kept_in))
         learnt = self._left_in_a_file() if self.learnt is None else self.learnt
         solution, self.learnt = solve_level(self.problem, depth, request, self._begin(), learnt)
+        warn_unsolved(solution)
         return solution
 
     def _begin(self) -> StartLike:
@@ -197,9 +201,10 @@ class Ladder:
 
     def _keep(self, solution: Solution, kept_in: Path, last: bool) -> None:
         """On disk; the solution at the end, since it marks the level as finished."""
-        if not last and self.learnt is not None:
-            save_learnt(self.learnt.preconditioner, self.learnt.lowest, kept_in)
-        save_solution(solution, kept_in, self.directory.source)
+        with interrupts.waiting():
+            if not last and self.learnt is not None:
+                save_learnt(self.learnt.preconditioner, self.learnt.lowest, kept_in)
+            save_solution(solution, kept_in, self.directory.source)
 
     def _tell(self, text: str) -> None:
         if self.say:

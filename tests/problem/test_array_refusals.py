@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
+from dnlcontrol.backends.traced_formula import TracedFormula
 from dnlcontrol.problem.engines import numpy_engine
 from dnlcontrol.problem.formula import Formula, trace
 from tests.problem.three_engines import torch_call

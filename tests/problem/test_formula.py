@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
+from dnlcontrol.backends.traced_formula import TracedFormula
 from dnlcontrol.problem.formula import Formula
 
 

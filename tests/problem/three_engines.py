@@ -12,7 +12,7 @@ import torch
 from scipy import special
 
 import dnlcontrol as dnl
-from dnlcontrol.backends.exact.condensed.node_function import TracedFormula
+from dnlcontrol.backends.traced_formula import TracedFormula
 from dnlcontrol.problem.engines import FUNCTIONS, torch_engine
 from dnlcontrol.problem.formula import Formula
 from tests.problem.vocabulary import Shape

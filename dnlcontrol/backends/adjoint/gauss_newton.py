@@ -24,6 +24,7 @@ from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
 from dnlcontrol.backends.adjoint.sweep.vectorised import value_and_pull
 from dnlcontrol.backends.adjoint.vectors import to_numpy
 from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.files.turns import turn
 from dnlcontrol.minimise.faces import Face
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step
@@ -64,7 +65,7 @@ def gauss_newton_product(
     total = vectors.zeros()
     primal, along = vectors.controls(w), vectors.controls(d)
     out = vectors.views(total)
-    with torch.no_grad(), forward_ad.dual_level():
+    with turn(), torch.no_grad(), forward_ad.dual_level():
         u = vectors.views(forward_ad.make_dual(vectors.tensor(w), vectors.tensor(d)))
         tangents = (
             AffineTangent(sweep, evaluator.lagrangian, primal, along) if sweep.columns else None

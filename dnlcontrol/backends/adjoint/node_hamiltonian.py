@@ -31,6 +31,7 @@ from dnlcontrol.backends.adjoint.sweep.columnwise import Inputs
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
 from dnlcontrol.discretisation.space.control_space import ControlBlock
 from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.files.turns import turn
 from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.multipliers import Multipliers
 
@@ -94,7 +95,7 @@ class Hamiltonian:
 
             return jvp(slope, (zero,), (one,))[1]
 
-        with torch.no_grad():
+        with turn(), torch.no_grad():
             return np.asarray(vmap(along)(self._shaped(block, directions)))
 
     def _shaped(self, block: ControlBlock, values: np.ndarray) -> Tensor:

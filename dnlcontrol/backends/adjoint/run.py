@@ -35,7 +35,7 @@ from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.minimise.augmented_lagrangian import Minimiser, augmented_lagrangian
 from dnlcontrol.minimise.barrier.restored_runs import LiftedGoal
-from dnlcontrol.minimise.lbfgs import lbfgs
+from dnlcontrol.minimise.lbfgs import VALUE_ROUNDING, lbfgs
 from dnlcontrol.minimise.newton import newton
 from dnlcontrol.minimise.outcome import Iterate, Outcome, Progress, lines
 from dnlcontrol.minimise.preconditioner import Preconditioner, learner
@@ -166,13 +166,19 @@ def _nested(task: Task) -> BackendResult:
 def _minimiser(task: Task) -> Minimiser:
     """The method's function of an objective in a box; inside the method of multipliers, too."""
     if isinstance(task.method, LBFGS):
-        return lbfgs
+        return _lbfgs(task.options.dtype)
     if isinstance(task.method, MSA):
         refuse(task.evaluator, task.method.name)
         return partial(successive, extended=task.method.extended)
     if task.evaluator.rows.size:
         return newton
     return partial(newton, cold=task.start.cold, quadratic_rate=task.start.quadratic_rate)
+
+
+def _lbfgs(dtype: str) -> Minimiser:
+    """L-BFGS on values of one precision."""
+    units = np.finfo(dtype).eps / np.finfo(float).eps
+    return partial(lbfgs, rounding=VALUE_ROUNDING * units)
 
 
 def _constrained(
@@ -255,7 +261,8 @@ def _distributed(
     distributed.join()
     evaluator = distributed.SharedEvaluator(discrete, options.device, options.dtype, options.chunk)
     task = Task(evaluator, start, options, goal, checkpoint)
-    minimiser = partial(newton, cold=start.cold) if isinstance(options.method, Newton) else lbfgs
+    by_newton = isinstance(options.method, Newton)
+    minimiser = partial(newton, cold=start.cold) if by_newton else _lbfgs(options.dtype)
     evaluator.watch = watch = Watch(Deadline.after(goal.max_seconds))
     progress = _watched(_with_work(options.progress, evaluator), watch)
 

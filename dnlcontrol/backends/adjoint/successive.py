@@ -38,6 +38,7 @@ from dnlcontrol.backends.adjoint.objective import Objective
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.files.turns import turn
 from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.faces import Face, complementarity, stationarity
 from dnlcontrol.minimise.newton import newton
@@ -94,7 +95,8 @@ class FrozenHamiltonian:
         self.evaluator.watch.check()
         self.evaluator.counts.hessians += 1
         flat, along = self.evaluator.vectors.tensor(w), self.evaluator.vectors.tensor(d)
-        product = np.asarray(jvp(grad(self._value), (flat,), (along,))[1].double().cpu())
+        with turn():
+            product = np.asarray(jvp(grad(self._value), (flat,), (along,))[1].double().cpu())
         self.space.add_penalty_gradient(d, product)
         return product
 

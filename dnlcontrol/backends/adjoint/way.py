@@ -2,6 +2,7 @@
 
     way            of a problem whose                         gradient    Hessian products
     Stored         derivatives at all nodes are few           matrix products on what is stored
+    Printed        formulas are short, on the CPU             columns in printed NumPy, both
     Chain          layers are x + c σ(W x + b)                layers written out, both
     TapedColumns   explicit steps have a kernel σ(W y + b)    tape        columns written out
     Taped          layers are explicit steps                  tape        tape
@@ -16,13 +17,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.autograd.forward_ad as forward_ad
 
+from dnlcontrol.backends.adjoint.printed.printed_layers import Controls
+from dnlcontrol.backends.adjoint.printed.printed_passes import PrintedPasses
+from dnlcontrol.backends.adjoint.printed.printed_sweep import Passage
 from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
@@ -38,6 +42,7 @@ from dnlcontrol.backends.adjoint.sweep.stored_products import StoredProducts
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, value_and_pull
 from dnlcontrol.backends.adjoint.vectors import Vectors, to_numpy
 from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.files.turns import turn
 from dnlcontrol.minimise.multipliers import Multipliers
 
 
@@ -83,6 +88,8 @@ def way_of(
 
 
 def _swept_way_of(sweep: Sweep) -> type[Swept]:
+    if sweep.printed is not None:
+        return Printed
     if sweep.chain is not None:
         return Chain
     if tapeable(sweep):
@@ -97,6 +104,7 @@ class Swept(ABC):
     sweep: Sweep
     lagrangian: Lagrangian
     vectors: Vectors
+    kept: dict[str, KeptPassages] = field(default_factory=dict)
 
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """L and dL/dw (size,)."""
@@ -183,7 +191,7 @@ class AlongColumns(Swept):
         product = self.vectors.zeros()
         u, du = self.vectors.controls(w), self.vectors.controls(d)
         out = self.vectors.views(product)
-        with torch.no_grad(), forward_ad.dual_level():
+        with turn(), torch.no_grad(), forward_ad.dual_level():
             tangent = AffineTangent(self.sweep, self.lagrangian, u, du)
             for data in self.sweep.chunks:
                 tangent.add(data, multipliers, out)
@@ -244,13 +252,86 @@ class Dual(ByColumns):
     def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
         """The tangent of the gradient sweep."""
         vectors = self.vectors
-        with torch.no_grad(), forward_ad.dual_level():
+        with turn(), torch.no_grad(), forward_ad.dual_level():
             u = vectors.views(forward_ad.make_dual(vectors.tensor(w), vectors.tensor(d)))
             total = vectors.zeros()
             for data in self.sweep.chunks:
                 self.pull(u, data, multipliers, vectors.views(total), costates=False)
             tangent = forward_ad.unpack_dual(total).tangent
         return np.zeros(self.sweep.space.size) if tangent is None else to_numpy(tangent)
+
+
+class Printed(Swept):
+    """Columns in NumPy from the formulas as traced; what passed is kept for Hessian products."""
+
+    def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
+        """By the passes, which are kept."""
+        g: Flat = np.zeros(self.sweep.space.size)
+        return self._passed(w, multipliers, g)[0], g
+
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
+        """By the derivative of the passes that were kept."""
+        passages = self._passed(w, multipliers, None)[1]
+        product: Flat = np.zeros(self.sweep.space.size)
+        u, du, out = (self._controls(v) for v in (w, d, product))
+        for data, at in zip(self.sweep.chunks, passages, strict=True):
+            terms = self._passes.terms.of(data.index, multipliers)
+            self._passes.add_product(u, du, at, terms, out)
+        return product
+
+    def pull(
+        self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
+    ) -> tuple[Tensor, Passed | None]:
+        """One chunk forward and backward."""
+        passes = self._passes
+        views = passes.controls(u), passes.controls(out)
+        terms = passes.terms.of(data.index, multipliers)
+        value, at = passes.pulled(views[0], data.free, terms, views[1])
+        total = torch.tensor(value, dtype=torch.float64)
+        if not costates:
+            return total, None
+        x, lam = passes.state_like(at.states), passes.state_like(at.costates)
+        zbar, z = passes.integral_like(at.cotangents), passes.integral_like(at.earlier)
+        return total, Passed(x, lam, zbar, z)
+
+    @property
+    def _passes(self) -> PrintedPasses:
+        assert self.sweep.printed is not None
+        return self.sweep.printed
+
+    def _controls(self, w: Flat) -> Controls:
+        return self._passes.controls(self.vectors.controls(w))
+
+    def _passed(
+        self, w: Flat, multipliers: Multipliers | None, g: Flat | None
+    ) -> tuple[float, list[Passage]]:
+        """L and the passages of all chunks at w; fills the gradient that is asked for."""
+        known = self.kept.get("passages")
+        if g is None and known is not None and known.fits(w, multipliers):
+            return known.value, known.passages
+        u = self._controls(w)
+        out = self._controls(np.zeros(self.sweep.space.size) if g is None else g)
+        found = [
+            self._passes.pulled(u, data.free, self._passes.terms.of(data.index, multipliers), out)
+            for data in self.sweep.chunks
+        ]
+        value, passages = sum(v for v, _ in found), [at for _, at in found]
+        self.kept["passages"] = KeptPassages(np.array(w, dtype=float), multipliers, value, passages)
+        return value, passages
+
+
+@dataclass(frozen=True)
+class KeptPassages:
+    """What passed at one control with one set of multipliers."""
+
+    w: Flat
+    multipliers: Multipliers | None
+    value: float
+    passages: list[Passage]
+
+    def fits(self, w: Flat, multipliers: Multipliers | None) -> bool:
+        """Whether it belongs to these."""
+        return self.multipliers is multipliers and np.array_equal(self.w, w)
 
 
 class Stored:

@@ -75,7 +75,8 @@ def affine_form(stack: Stack, x: ArrayLike, depth: int | None = None) -> AffineF
                 u = state + u
                 B = A + B
                 d = c + d
-            J = sigma.derivative(u)
+            open_end = isinstance(layer, Block) and m == len(inner) and not layer.outer
+            J = np.ones(u.shape) if open_end else sigma.derivative(u)
             patterns.append(J)
             z = J * u
             B = J[:, None] * B

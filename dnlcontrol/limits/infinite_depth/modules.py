@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,15 @@ TRIED = 4  # random inputs at which the stack has to agree with the module
 UNIT = 2.0**-29  # rounding of float64 over that of float32
 LUCK = 1e3  # how much luckier than float64 the float32 rounding of a few outputs is allowed to be
 CAP = 1e-4  # a disagreement in the fourth digit is never rounding
+
+
+@runtime_checkable
+class Stacked(Protocol):
+    """A module that knows its layers: the network of a solution."""
+
+    def as_stack(self, tail: Tail | Bound | None = None) -> Stack:
+        """Its layers."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +81,8 @@ def from_module(
         block, whose branch ends with Linear or Conv2d. BatchNorm in eval mode joins the affine
         layer before it; Flatten, Identity and Dropout in eval mode are passed over; a last Linear
         without an activation is a read-out and is left out of the stack (it is not a ReLU layer).
+        Or the network of a solution, ``solution.to_module()``, whose layers are x + c σ(K x + b): a
+        stack without outer activations.
     input_size : (height, width) of the images, needed for Conv2d.
     tail : declared majorants beyond the last layer.
 
@@ -100,6 +111,8 @@ def from_module(
 
     if not isinstance(module, nn.Module):
         checks.reject_type("module", module, "a torch.nn.Module")
+    if isinstance(module, Stacked):
+        return module.as_stack(tail)
     try:
         graph = fx.symbolic_trace(module).graph
     except Exception as error:  # whatever the user's forward raises on a symbol

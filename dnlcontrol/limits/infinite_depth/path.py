@@ -59,7 +59,7 @@ def follow(stack: Stack, x: np.ndarray, depth: int, radius: float, norm: float) 
     largest = float(up(vector_norm(x, norm) + radius))
     norms, negatives = [largest], [float(up(vector_norm(np.minimum(x, 0), norm) + radius))]
     perturbations, biases = [], []
-    relu = sigma.piecewise_linear and sigma.slope == 0
+    relu = sigma.piecewise_linear and sigma.slope == 0 and stack.outer
     for k in range(1, depth + 1):
         layer = stack.layer(k)
         if layer.columns != state.size:
@@ -71,7 +71,7 @@ def follow(stack: Stack, x: np.ndarray, depth: int, radius: float, norm: float) 
         gain = layer.gain(norm)
         local = layer.step_rounding(state, sigma, norm)
         with np.errstate(over="ignore", invalid="ignore"):
-            state = sigma(layer.before(state, sigma))
+            state = layer.after(state, sigma)
             computed = vector_norm(state, norm)
             # σ is taken to be good to 4 ulps
             own = 0.0 if sigma.piecewise_linear else 4 * EPS * computed

@@ -176,6 +176,9 @@ def certify(
     declared = stack.tail if tail is None else as_tail("tail", tail)
     below = stack.minorant if minorant is None else as_tail("minorant", minorant)
     given = as_hypotheses(hypotheses)
+    if given and not stack.outer:
+        seen = f"{', '.join(h.__name__ for h in given)} for a stack without outer activations"
+        checks.reject("hypotheses", seen, "none; its condition is the declared tail")
     known = n if stack.depth is None else stack.depth
     path = None if x is None else _path(stack, x, known, radius, order)
     case = Case(
@@ -243,7 +246,7 @@ def _bounds(
 
     The best of what the verdicts allow.
     """
-    slope, tail = case.stack.activation.slope, case.tail
+    slope, tail = case.stack.activation.slope if case.stack.outer else 1.0, case.tail
     log_bounds = np.full(path.depth + 1, np.inf)
     further: list[Callable[[int], float]] = []
     if verdicts.condition == "satisfied" and case.stack.activation.piecewise_linear:

@@ -3,6 +3,7 @@
     plain      x^n = σ(W_n x^(n-1) + b_n)
     residual   z_0 = x,  z_m = σ(W^{n,m} z_{m-1} + b^{n,m}) for m < M,
                x' = σ(x + W^{n,M} z_{M-1} + b^{n,M})
+    open       the same without the outer σ
 
 Layers are counted from 1. W_n is a matrix, a Convolution or a Toeplitz map; it may widen (states
 are compared after zero padding). σ is ReLU, leaky ReLU of slope 0 <= a <= 1, or any function with a
@@ -11,7 +12,8 @@ declared Lipschitz constant. Two numbers describe a layer as a perturbation of �
     plain      p_n = ‖W_n - I‖,         β_n = ‖b_n‖
     residual   p_n = Π_m ‖W^{n,m}‖,     β_n = Σ_m (Π_{j>m} ‖W^{n,j}‖) ‖b^{n,m}‖
 
-so that the argument of the outer σ is x + e with ‖e‖ <= p_n ‖x‖ + β_n. Idea of the plain form: Xu,
+so that the argument of the outer σ is x + e with ‖e‖ <= p_n ‖x‖ + β_n. Without the outer σ this is
+x' itself, and everything that is known of the slope a = 1 holds. Idea of the plain form: Xu,
 Zhang, arXiv 2107.12530; of the residual form: Huang, Zhang, arXiv 2205.06571.
 """
 
@@ -77,6 +79,10 @@ class Layer:
         """The argument of the outer σ, (..., columns) -> (..., rows)."""
         return self.weight.apply(x) + self.shift
 
+    def after(self, x: np.ndarray, sigma: Activation) -> np.ndarray:
+        """The layer's output, (..., columns) -> (..., rows)."""
+        return sigma(self.before(x, sigma))
+
     def perturbation(self, norm: float) -> float:
         """p_n."""
         return self.weight.off_identity(norm)
@@ -110,9 +116,13 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """x -> σ(x + W^M z_{M-1} + b^M) with z_m = σ(W^m z_{m-1} + b^m), z_0 = x."""
+    """x -> σ(x + W^M z_{M-1} + b^M) with z_m = σ(W^m z_{m-1} + b^m), z_0 = x.
+
+    ``outer``: whether there is the outer σ.
+    """
 
     inner: tuple[Layer, ...]
+    outer: bool = True
 
     @property
     def rows(self) -> int:
@@ -127,6 +137,9 @@ class Block:
         for layer in self.inner[:-1]:
             z = sigma(layer.before(z, sigma))
         return x + self.inner[-1].before(z, sigma)
+
+    def after(self, x: np.ndarray, sigma: Activation) -> np.ndarray:
+        return sigma(self.before(x, sigma)) if self.outer else self.before(x, sigma)
 
     def perturbation(self, norm: float) -> float:
         product = 1.0
@@ -186,6 +199,7 @@ class Stack:
         changes the width.
     slope : a of the leaky activation max(u, a u), 0 <= a <= 1; 0 is ReLU.
     activation, lipschitz : another function of arrays, entry by entry, and its Lipschitz constant.
+    outer : False leaves out the outer activation of residual blocks, of all layers.
     tail, minorant : declared bounds of p_k and β_k beyond the last layer (see ``certify``).
 
     >>> Stack([np.eye(2), 0.5 * np.eye(2)])(np.array([1.0, -1.0]))
@@ -201,10 +215,11 @@ class Stack:
         slope: float = 0.0,
         activation: Callable[[np.ndarray], np.ndarray] | None = None,
         lipschitz: float | None = None,
+        outer: bool = True,
         tail: Tail | Bound | None = None,
         minorant: Tail | Bound | None = None,
     ) -> None:
-        self._settings(residual, slope, activation, lipschitz, tail, minorant)
+        self._settings(residual, slope, activation, lipschitz, tail, minorant, outer=outer)
         weights = list(weights)
         biases = [None] * len(weights) if biases is None else list(biases)
         if not weights or len(biases) != len(weights):
@@ -235,8 +250,15 @@ class Stack:
         lipschitz: float | None,
         tail: Tail | Bound | None,
         minorant: Tail | Bound | None,
+        *,
+        outer: bool,
     ) -> None:
         self.residual = bool(residual)
+        if not isinstance(outer, bool):
+            checks.reject_type("outer", outer, "True or False")
+        if not (outer or self.residual):
+            checks.reject("outer", outer, "True for plain layers; residual=True")
+        self.outer = outer
         if not 0 <= checks.real("slope", slope) <= 1:
             checks.reject("slope", slope, "a number from 0 to 1")
         if activation is None:
@@ -264,6 +286,8 @@ class Stack:
             or isinstance(weight, Operator)
             or (isinstance(weight, np.ndarray) and weight.ndim == 2)
         ):
+            if not self.outer:
+                checks.reject(name, "a plain layer", "residual blocks alone, with outer=False")
             operator = as_operator(name, weight)
             return Layer(operator, operator.bias(f"bias of layer {n}", bias))
         weights = list(weight)
@@ -286,7 +310,7 @@ class Stack:
             checks.reject(
                 name, f"{inner[0].columns} -> {inner[-1].rows}", "a block keeps the width"
             )
-        return Block(tuple(inner))
+        return Block(tuple(inner), self.outer)
 
     def layer(self, n: int) -> Layer | Block:
         """Layer n, n = 1, 2, ... (a rule is called each time).
@@ -340,7 +364,7 @@ class Stack:
                     f"{layer.columns} columns",
                     f"{state.shape[-1]}, the rows of layer {n - 1}",
                 )
-            state = self.activation(layer.before(state, self.activation))
+            state = layer.after(state, self.activation)
         return state
 
 
@@ -353,6 +377,7 @@ def from_rule(
     slope: float = 0.0,
     activation: Callable[[np.ndarray], np.ndarray] | None = None,
     lipschitz: float | None = None,
+    outer: bool = True,
 ) -> Stack:
     """The infinite stack of a rule n -> (W_n, b_n), n >= 1.
 
@@ -367,7 +392,7 @@ def from_rule(
     array([2.777778])
     """
     stack = Stack.__new__(Stack)
-    stack._settings(residual, slope, activation, lipschitz, tail, minorant)
+    stack._settings(residual, slope, activation, lipschitz, tail, minorant, outer=outer)
     stack.depth = None
     stack._layers = {}
     stack._rule = checks.function("rule", rule)

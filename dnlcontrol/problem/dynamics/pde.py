@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -112,16 +113,21 @@ class WidthPDE(Dynamics):
 
         They map arrays y (N, 1), z (1, N) and a number t to (N, N), y (N,) to (N,).
         """
-        y = self.y
-        root = np.sqrt(self.q)
-        out = {}
+        out: dict[str, Callable[[float], np.ndarray]] = {}
         if w is not None:
             checks.function("WidthPDE.controls.w", w)
-            out["w"] = lambda t: np.outer(root, root) * w(y[:, None], y[None, :], t)
+            out["w"] = partial(self._scaled_w, w)
         if b is not None:
             checks.function("WidthPDE.controls.b", b)
-            out["b"] = lambda t: root * b(y, t)
+            out["b"] = partial(self._scaled_b, b)
         return out
+
+    def _scaled_w(self, w: Callable[..., np.ndarray], t: float) -> np.ndarray:
+        root = np.sqrt(self.q)
+        return np.asarray(np.outer(root, root) * w(self.y[:, None], self.y[None, :], t))
+
+    def _scaled_b(self, b: Callable[..., np.ndarray], t: float) -> np.ndarray:
+        return np.asarray(np.sqrt(self.q) * b(self.y, t))
 
     def functions(
         self, w: ArrayLike | None = None, b: ArrayLike | None = None
@@ -139,18 +145,18 @@ class WidthPDE(Dynamics):
 
         Raises InputError for another shape.
         """
-        q = self.q
-
-        def squared_distance(x: FormulaArray, c: FormulaControls, g: FormulaArray) -> FormulaArray:
-            xp = namespace(x)
-            return 0.5 * xp.sum(xp.asarray(q) * (x - g) ** 2)
-
         target = checks.numbers("WidthPDE.squared.target", target)
         if target.ndim != 2 or target.shape[1] != self.nodes:
             checks.reject(
                 "WidthPDE.squared.target", target, f"one row of {self.nodes} values per sample"
             )
-        return Cost(squared_distance, target, name="squared_distance")
+        return Cost(self._squared_distance, target, name="squared_distance")
+
+    def _squared_distance(
+        self, x: FormulaArray, _c: FormulaControls, g: FormulaArray
+    ) -> FormulaArray:
+        xp = namespace(x)
+        return 0.5 * xp.sum(xp.asarray(self.q) * (x - g) ** 2)
 
     def slopes(self, w: float = 0.0, b: float = 0.0) -> UserFormula:
         """The running cost ½ weight_w ∫∫ |∂_y w|² + |∂_z w|² dy dz + ½ weight_b ∫ |∂_y b|² dy.

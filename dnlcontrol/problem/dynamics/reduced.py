@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 
+from dnlcontrol.files.turns import turn
 from dnlcontrol.problem.engines import Activation, Native
 
 ALL_CORNERS = 5  # data up to which every corner of the box is a start: 2^5
@@ -92,6 +93,7 @@ def derivatives(activation: Activation, x: np.ndarray) -> tuple[np.ndarray, np.n
     def slope(a: torch.Tensor) -> Native:
         return jvp(activation, (a,), (one,))[1]
 
-    ds, dds = jvp(slope, (at,), (one,))[:2]
+    with turn():
+        ds, dds = jvp(slope, (at,), (one,))[:2]
     s = activation(at)
     return np.asarray(s), np.asarray(ds), np.asarray(dds)

@@ -170,15 +170,32 @@ def exponential_memory(
             f"|rate| times horizon up to {LARGEST_EXPONENT:g}; dnl.Volterra takes any kernel",
         )
 
-    def factors(t: FormulaArray) -> list[FormulaArray]:
+    rates = tuple(map(float, rho))
+    return Separable(Decays(rates, tuple(map(float, c))), Growths(rates, term), **maps)
+
+
+@dataclass(frozen=True)
+class Decays:
+    """c_r e^{-ρ_r t}, a list of numbers; a class, so that it is pickled by its name."""
+
+    rates: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    def __call__(self, t: FormulaArray) -> list[FormulaArray]:
         exp = namespace(t).exp
-        return [float(a) * exp(float(-r) * t) for a, r in zip(c, rho, strict=True)]
+        return [a * exp(-r * t) for a, r in zip(self.weights, self.rates, strict=True)]
 
-    def terms(s: FormulaArray, y: FormulaArray, u: FormulaControls) -> list[FormulaArray]:
-        b, exp = term(s, y, u), namespace(s).exp
-        return [exp(float(r) * s) * b for r in rho]
 
-    return Separable(factors, terms, **maps)
+@dataclass(frozen=True)
+class Growths:
+    """e^{ρ_r s} b(s, y, u), a list of arrays."""
+
+    rates: tuple[float, ...]
+    term: Term
+
+    def __call__(self, s: FormulaArray, y: FormulaArray, u: FormulaControls) -> list[FormulaArray]:
+        b, exp = self.term(s, y, u), namespace(s).exp
+        return [exp(r * s) * b for r in self.rates]
 
 
 def _listed(name: str, value: object) -> list[FormulaArray]:

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from dnlcontrol.backends.adjoint.printed.printed_formulas import PrintedFormulas
+from dnlcontrol.backends.adjoint.printed.printed_passes import PrintedPasses
 from dnlcontrol.backends.adjoint.sweep.affine_chain import affine_chain
 from dnlcontrol.backends.adjoint.sweep.affine_columns import affine_columns
 from dnlcontrol.backends.adjoint.sweep.affine_maps import feature_map, outer_map
@@ -30,6 +32,7 @@ from dnlcontrol.backends.adjoint.sweep.vectorised import (
     Tensor,
     Tensors,
     Vectorised,
+    differentiated,
     value_and_pull,
 )
 from dnlcontrol.discretisation.discrete import DiscreteProblem
@@ -90,6 +93,16 @@ class Sweep:
             return Data(self.tensor(x0)[None], rows)
         times = self.grid.nodes if "t" in formula.reads else self.grid.nodes[:1]
         return Data(self.tensor([[formula(numpy_engine(), t, x) for x in x0] for t in times]), rows)
+
+    @cached_property
+    def printed(self) -> PrintedPasses | None:
+        """The same passes in printed NumPy, where formulas are short, in float64 on the CPU."""
+        plain = self.device.type == "cpu" and self.dtype == torch.float64
+        own = self.columns is not None or self.problem.dynamics.batched is not None
+        if not plain or own or not self.formulas.batched:
+            return None
+        maps = PrintedFormulas.of(self.problem)
+        return None if maps is None else PrintedPasses(self.discrete, maps)
 
     # -- pieces ----------------------------------------------------------------------------------
     def shared(self, u: Tensors, formula: Formula, l: int) -> dict[str, Tensor]:
@@ -154,6 +167,8 @@ class Sweep:
         if self.chain is not None:
             found = self.chain.forward(u, data.free[0].T, fresh=True).states.transpose(1, 2)
             return found, found - data.free
+        if self.printed is not None and not differentiated(u.values()):
+            return self.printed.states(u, data.free)
         n = data.free.shape[1]
         x, z = self._zeros(n, self.problem.state_shape), self._zeros(n, self.problem.integral_shape)
         for l in range(self.depth + 1):

@@ -23,6 +23,7 @@ from dnlcontrol.backends.adjoint.sweep.vectorised import (
     Pull,
     Tensor,
     Tree,
+    tangents_at_work,
     transformed,
     value_and_pull,
 )
@@ -60,7 +61,7 @@ class Stage:
         primals = _primal(z), tree_map(_primal, self.controls)
         with torch.no_grad():
             x = self._root(_primal(guess), *primals)
-        if forward_ad._current_level < 0 and not torch.is_grad_enabled():
+        if not tangents_at_work() and not torch.is_grad_enabled():
             return x
         # Steps with a fixed slope, which carry tangents and autograd's graph: k of them have the
         # first k derivatives of the implicit function, since each multiplies the error by one more
@@ -186,6 +187,4 @@ def _size(x: Tensor) -> Tensor:
 
 def _primal(tensor: Tensor) -> Tensor:
     """The value without tangent and outside the graph of autograd."""
-    return (
-        forward_ad.unpack_dual(tensor).primal if forward_ad._current_level >= 0 else tensor
-    ).detach()
+    return (forward_ad.unpack_dual(tensor).primal if tangents_at_work() else tensor).detach()

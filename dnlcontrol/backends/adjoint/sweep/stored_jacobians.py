@@ -31,6 +31,7 @@ from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
 from dnlcontrol.discretisation.counts import LARGEST_STORE, Structure
 from dnlcontrol.discretisation.pairs import Pairs
+from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.formula import Formula
 
 
@@ -156,6 +157,7 @@ class Linearised:
         return self.sweep.nodes, g, self.z.reshape(L + 1, self.count, -1), q
 
     # -- first order -----------------------------------------------------------------------------
+    @in_turn
     def _first(self) -> None:
         """Form φ_x (pairs, n, dz, dx) and φ_q, ψ_z and ψ_q or None, and the slope.
 

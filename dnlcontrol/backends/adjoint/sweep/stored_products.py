@@ -10,6 +10,7 @@ from torch.func import hessian, jvp, vmap
 
 from dnlcontrol.backends.adjoint.sweep.stored_jacobians import Linearised
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, value_and_pull
+from dnlcontrol.files.turns import turn
 from dnlcontrol.minimise.multipliers import Multipliers
 
 
@@ -76,7 +77,8 @@ class StoredProducts:
             at.sweep.tensor(dx).reshape(at.x.shape),
             {k: at.sweep.tensor(parts[k]) for k in seen},
         )
-        _, (direct, out) = jvp(gradient, (at.x, seen), tangents)[:2]
+        with turn():
+            _, (direct, out) = jvp(gradient, (at.x, seen), tangents)[:2]
         return direct.reshape(dx.shape).numpy().copy(), self._filled(out)
 
     def _curvature(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -107,7 +109,8 @@ def _hessians(
 
     v = torch.cat([x, q[:, None].expand(*x.shape[:2], q.shape[-1])], dim=-1)
     inner = vmap(hessian(contracted), in_dims=(0, None, second, 0))
-    return np.asarray(vmap(inner)(v, a, b, torch.as_tensor(cotangents)))
+    with turn():
+        return np.asarray(vmap(inner)(v, a, b, torch.as_tensor(cotangents)))
 
 
 def _apply(curvature: np.ndarray, x: np.ndarray, q: np.ndarray) -> np.ndarray:

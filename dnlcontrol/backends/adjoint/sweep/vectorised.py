@@ -7,7 +7,7 @@ checked against the formula.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from numpy.typing import ArrayLike
 from torch.func import vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from dnlcontrol.backends.by_identity import ByIdentity
 from dnlcontrol.checks import InputError
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.files.turns import elsewhere
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.engines import torch_engine
 from dnlcontrol.problem.formula import Formula, compare
@@ -37,6 +39,17 @@ def transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def tangents_at_work() -> bool:
+    """Whether dual numbers are at work in this thread: PyTorch has one level for all of them."""
+    return forward_ad._current_level >= 0 and not elsewhere()
+
+
+def differentiated(tensors: Iterable[Tensor]) -> bool:
+    """Whether a transform, tangents or an outer tape follow what is done with some tensors."""
+    taped = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return taped or tangents_at_work() or transformed()
+
+
 def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, Pull]:
     """``function(*at)``, and the map from cotangents of the value to those of the arguments.
 
@@ -44,9 +57,7 @@ def value_and_pull(function: Callable[..., Tensor], *at: Tree) -> tuple[Tensor, 
     tape, which does the same at a fraction of the cost for each call.
     """
     leaves, tree = tree_flatten(at)
-    # for second derivatives
-    recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
-    if recorded or forward_ad._current_level >= 0 or transformed():
+    if differentiated(leaves):
         # a union of pairs and, with has_aux, triples in torch's annotations
         return vjp(function, *at)[:2]
     with torch.enable_grad():
@@ -124,6 +135,10 @@ class Entries:
         self.__dict__.update(entries)
 
 
+# the devices on which each problem's formulas have been compared with NumPy
+_compared: ByIdentity[frozenset[torch.device]] = ByIdentity()
+
+
 class Vectorised:
     """Every formula of a problem as a function of stacked tensors.
 
@@ -148,7 +163,10 @@ class Vectorised:
         self.device, self.dtype = device, dtype
         self.engine = torch_engine(dtype, device)
         f = self.problem.formulas
-        self._compare_all()
+        compared = _compared.get(self.problem, frozenset())
+        if device not in compared:
+            self._compare_all()
+            _compared[self.problem] = compared | {device}
         self.plain = self.kernel = self._kernel(f.kernel)
         self.batched = batched
         own = self.problem.dynamics.batched

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import casadi as ca
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.node_function import NodeFunction, TracedFormula, count
+from dnlcontrol.backends.exact.condensed.node_function import NodeFunction
+from dnlcontrol.backends.traced_formula import TracedFormula, count
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.formula import Formula

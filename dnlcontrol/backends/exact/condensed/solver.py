@@ -28,6 +28,7 @@ from dnlcontrol.backends.exact.ipopt import (
 )
 from dnlcontrol.backends.watch import OutOfTime, Watch
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
+from dnlcontrol.files.turns import turn
 from dnlcontrol.minimise.active_set import MOST_STEPS, KKTPoint, Patience, newton_on_active
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.newton import newton
@@ -71,7 +72,7 @@ def minimise(
     this size gains (measured: a Cholesky factorisation of order 816 in 9 ms on one thread, in up to
     500 ms on two of two busy cores), and one thread makes the iterates reproducible.
     """
-    with threadpool_limits(limits=1, user_api="blas"):
+    with turn(), threadpool_limits(limits=1, user_api="blas"):
         if evaluator.rows.size:
             return _constrained(evaluator, w, tolerance, budget, verbose, mu)
         return _unconstrained(evaluator, w, tolerance, budget, cold)

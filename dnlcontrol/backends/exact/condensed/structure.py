@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from dnlcontrol.backends.exact.condensed.march import MOST_ENTRIES, ImplicitMarch, March, Stages
-from dnlcontrol.backends.exact.condensed.node_function import NodeFunction, count
+from dnlcontrol.backends.exact.condensed.node_function import NodeFunction
 from dnlcontrol.backends.exact.condensed.nodes import Nodes
+from dnlcontrol.backends.traced_formula import count
 from dnlcontrol.discretisation.constraint_rows import RowBlock
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.pairs import Pairs

@@ -19,9 +19,9 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from dnlcontrol.backends.exact.condensed.node_function import Columns, TracedFormula
 from dnlcontrol.backends.exact.condensed.nodes import first_target
 from dnlcontrol.backends.exact.lifted.sides import Sides
+from dnlcontrol.backends.traced_formula import Columns, TracedFormula
 from dnlcontrol.discretisation.constraint_rows import RowBlock
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.pairs import Pairs

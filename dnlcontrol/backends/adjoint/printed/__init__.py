@@ -1,0 +1,1 @@
+"""User formulas on the CPU: traced once, printed as NumPy source over whole columns."""
