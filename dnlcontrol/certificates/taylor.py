@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.fits import room_for_gradients
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.problem import ControlProblem
@@ -90,11 +91,17 @@ def taylor_test(
     >>> dnl.taylor_test(problem, depth=3, seed=0).passed
     True
     """
-    from dnlcontrol.backends.adjoint.evaluator import Evaluator
-
-    discrete = discretise(problem, depth, rule)
     if seed is not None:
         checks.seed("seed", seed)
+    with room_for_gradients(problem, depth, rule):
+        return _tested(discretise(problem, depth, rule), seed, device)
+
+
+def _tested(discrete: DiscreteProblem, seed: int | None, device: str) -> TaylorTest:
+    """The test at steps of 1e-2, or ten times as small."""
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+
+    problem = discrete.problem
     if not discrete.space.size:
         checks.reject(
             "problem", f"{problem.name!r} without controls", "a problem with at least one control"

@@ -9,8 +9,10 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.constraint_rows import Rows
+from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.diagonal import refuse_singular
 from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.room import refuse_beyond
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.problem.engines import numpy_engine
@@ -180,10 +182,28 @@ class DiscreteProblem:
 def discretise(problem: ControlProblem, depth: int, rule: str = "left") -> DiscreteProblem:
     """The problem at one depth L with step T/L.
 
-    Raises InputError for what is no problem, a depth below 1, an unknown rule, or a kernel that is
-    not finite where the rule evaluates it.
+    Raises InputError for what is no problem, a depth below 1 or beyond the memory that is there, an
+    unknown rule, or a kernel that is not finite where the rule evaluates it.
+    """
+    grid = grid_of(problem, depth, rule)
+    least = Structure(problem, grid).least_mb
+    refuse_beyond(least, depth, "its discrete problem", "take a smaller depth")
+    return discretised(problem, grid)
+
+
+def grid_of(problem: ControlProblem, depth: int, rule: str) -> Grid:
+    """The grid of a problem at a depth: nothing of its size yet.
+
+    Raises InputError for what is no problem, a depth below 1 or an unknown rule.
     """
     checks.instance("problem", problem, ControlProblem, "a ControlProblem")
-    grid = Grid(depth, problem.horizon, rule)
+    return Grid(depth, problem.horizon, rule)
+
+
+def discretised(problem: ControlProblem, grid: Grid) -> DiscreteProblem:
+    """The problem on a grid, whatever its size.
+
+    Raises InputError for a kernel that is not finite where the rule evaluates it.
+    """
     refuse_singular(problem, grid)
     return DiscreteProblem(problem, grid)

@@ -10,6 +10,8 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.discretisation.rules import RULES
 
+MOST_LAYERS = 2**31  # whose pairs, L(L+1)/2, still have numbers of 64 bits
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -18,7 +20,7 @@ class Grid:
         x^l = G(t_l, g(t_l), z^l, v^l)
         z^l = Σ_{s<l} c_s k(t_l, t_s, y^s, w^{l,s}) + d_l k(t_l, t_l, y^l, w^{l,l})
 
-    Raises InputError for a depth below 1 or a rule that is none of ``RULES``.
+    Raises InputError for a depth not in 1..MOST_LAYERS or a rule that is none of ``RULES``.
 
     >>> Grid(4, 2.0).nodes.tolist()
     [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -31,7 +33,8 @@ class Grid:
     rule: str = "left"
 
     def __post_init__(self) -> None:
-        checks.size("depth", self.depth)
+        if checks.whole("depth", self.depth) > MOST_LAYERS:
+            checks.reject("depth", self.depth, f"an integer from 1 to {MOST_LAYERS}")
         checks.positive("horizon", self.horizon)
         checks.choice("rule", self.rule, tuple(RULES))
 
@@ -84,14 +87,24 @@ class Grid:
         """The layers l of the samples w^{l,s}: s+1..L, or s..L at the nodes."""
         return np.arange(s + 1 - self.at_nodes, self.depth + 1)
 
+    def pair_count(self, one_step: bool = False) -> int:
+        """How many pairs :meth:`pairs` has, without forming them."""
+        if one_step:
+            return self.depth + self.side * self.at_nodes
+        return self.side * (self.side + 1) // 2
+
     def pairs(self, one_step: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """(l, s) of every kernel evaluation, column by column, each (pairs,).
 
-        ``one_step``: those with l = s and s+1 only.
+        ``one_step``: those with l = s and s+1 only, in O(L).
         """
-        last = [2 if self.at_nodes else 1] if one_step else [None]
-        rows = [self.rows(s)[: last[0]] for s in range(self.side)]
-        return np.concatenate(rows), np.repeat(np.arange(self.side), [len(r) for r in rows])
+        first = np.arange(self.side) + 1 - self.at_nodes
+        counts = self.depth + 1 - first
+        if one_step:
+            counts = np.minimum(counts, 1 + self.at_nodes)
+        sources = np.repeat(np.arange(self.side), counts)
+        offsets = np.repeat(first - np.cumsum(counts) + counts, counts)
+        return np.arange(len(sources)) + offsets, sources
 
     def pair_weights(self, layers: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """The weight of k(t_l, t_s, ...) in z^l for pairs of layers l and sources s, (pairs,)."""

@@ -1,8 +1,10 @@
-"""Size forecast before anything is built: unknowns, nonzeros, bytes, seconds of each way to solve.
+"""What each way to solve takes, before anything is built: unknowns, memory, seconds.
 
-The counts follow from the structure; the seconds are flops over rates measured on two cores
-(RATES), good to a factor of about three, enough to choose a formulation and to refuse what would
-not fit.
+A model of what the code allocates and does: for each route a few terms, counted exactly from the
+structure (counts.py), times how often each is there or passed (fitted.py, fitted to solves in
+processes of their own by benchmarks/18_forecast.py). Memory is what a solve adds to a process that
+has the libraries. Seconds assume a typical number of iterations, and the speed of this machine,
+which one small timed product tells (pace.py).
 """
 
 from __future__ import annotations
@@ -12,38 +14,50 @@ from typing import Any
 
 import numpy as np
 
+from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.discretisation.fitted import MEMORY, SECONDS
+from dnlcontrol.discretisation.pace import slowness
+from dnlcontrol.discretisation.tapes import taped_layers
 
 MB = 8 / 2**20  # one float64
-ITERATIONS = 30
-# flops per second: two-class toy at L = 8 and 16, MUMPS on the lifted system and matrix products of
-# the condensed one
-RATES = {"lifted": 2.5e10, "condensed": 1e10}
-# of one kernel evaluation and state entry inside a lifted symbolic graph with its derivatives
-GRAPH_BYTES = 400
-
+GRADIENT_VECTORS = 8  # flat vectors of a value and gradient: controls, cotangents, copies of both
+# controls up to which the condensed formulation forms and factorises H where there are no rows:
+# beyond, a few products cost less
+DENSE = 400
+MOST_KEPT_MB = (
+    0.0  # of the activations of all columns: the budget of affine_columns.py, which has none
+)
 CHUNK_BYTES = 24 << 20  # bytes of the states of one chunk of samples
 
 
 @dataclass(frozen=True)
 class Size:
-    """Predicted unknowns, rows, nonzeros of the Jacobian, memory and time of one formulation."""
+    """Predicted unknowns, rows, nonzeros of the Jacobian, memory and time of one way to solve.
+
+    ``seconds`` on this machine, ``work`` the seconds on the one that the constants are of: what a
+    choice depends on, which then is the same everywhere.
+    """
 
     variables: int
     rows: int
     nonzeros: int
     memory_mb: float
     seconds: float
+    work: float
+    route: str
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The lifted and the condensed program, and the adjoint sweep's memory."""
+    """The lifted and the condensed program, and the adjoint backend's solve and its parts."""
 
+    depth: int
     controls: int
     kernel_evaluations: int
     lifted: Size
     condensed: Size
+    adjoint: Size
     adjoint_state_mb: float
     adjoint_control_mb: float
     state_constraints: bool
@@ -58,7 +72,7 @@ class Forecast:
         """
         if self.state_constraints:
             return "lifted"
-        return min(("condensed", "lifted"), key=lambda k: getattr(self, k).seconds)
+        return min(("condensed", "lifted"), key=lambda k: getattr(self, k).work)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, and what "auto" takes."""
@@ -67,25 +81,113 @@ class Forecast:
 
 def forecast(discrete: DiscreteProblem) -> Forecast:
     """What solving this discrete problem would take."""
-    p = discrete.problem
-    L = discrete.depth
-    N = discrete.problem.samples
-    state, integral = (int(np.prod(s, dtype=int)) for s in (p.state_shape, p.integral_shape))
-    side = discrete.grid.side
-    pairs = side if p.markov else side * (side + 1) // 2
-    chunk = min(N, chunk_size(discrete))
-    kinds = {c.kind for c in p.constraints}
+    return forecast_of(Structure(discrete.problem, discrete.grid))
+
+
+def forecast_of(c: Structure) -> Forecast:
+    """The same from the counts alone: nothing of the discrete problem need be there."""
+    states = (c.depth + 1) * c.samples * c.state
+    n, m = c.controls, c.rows
+    jacobian = c.pairs * c.samples * c.state * (c.state + c.reads) + states
+    chunk = min(c.samples, chunk_of(c))
     return Forecast(
-        controls=discrete.space.size,
-        kernel_evaluations=pairs * N,
-        lifted=_lifted(discrete, state, pairs),
-        condensed=_condensed(discrete, state, pairs),
+        depth=c.depth,
+        controls=n,
+        kernel_evaluations=c.pairs * c.samples,
+        lifted=_size(c, "lifted", (n + states, states + m, jacobian)),
+        condensed=_size(
+            c,
+            condensed_route(c),
+            (n, m, n * (n + 1) // 2 + m * n),
+        ),
+        adjoint=_size(c, c.way, (n, m, 0)),
         # x, z, λ, z̄ of a chunk and the states of all samples; w, gradient and the minimiser's
         # vectors
-        adjoint_state_mb=((L + 1) * (2 * chunk * (state + integral) + N * state)) * MB,
-        adjoint_control_mb=12 * discrete.space.size * MB,
-        state_constraints=bool(kinds & {"state", "path"}),
+        adjoint_state_mb=((c.depth + 1) * (2 * chunk * (c.state + c.integral)) + states) * MB,
+        adjoint_control_mb=MEMORY[c.way].get("controls", 0.0) * n * MB,
+        state_constraints=c.state_rows,
     )
+
+
+def condensed_route(c: Structure) -> str:
+    """Whether the condensed formulation forms the Hessian or takes products with it."""
+    return "condensed, dense" if c.rows or c.controls <= DENSE else "condensed, by products"
+
+
+def _size(c: Structure, route: str, unknowns: tuple[int, int, int]) -> Size:
+    work = weighed(SECONDS[route], c)
+    return Size(
+        *unknowns,
+        memory_mb=weighed(MEMORY[route], c),
+        seconds=work * slowness(),
+        work=work,
+        route=route,
+    )
+
+
+def gradient_mb(c: Structure) -> float:
+    """MB of one value and gradient of the adjoint backend: no minimiser's vectors."""
+    weights = MEMORY[c.way]
+    few = min(weights.get("controls", 0.0), GRADIENT_VECTORS)
+    return weighed({**weights, "controls": few}, c)
+
+
+def states_mb(c: Structure) -> float:
+    """MB of the states alone, x and z of all samples and once more as they are handed out."""
+    return 2 * terms(c)["states"] + c.least_mb
+
+
+def weighed(weights: dict[str, float], c: Structure) -> float:
+    """Σ weight · term."""
+    found = terms(c)
+    return float(sum(weight * found[name] for name, weight in weights.items()))
+
+
+def terms(c: Structure) -> dict[str, float]:
+    """What the forecast is a sum of, in MB of float64 where it is an array."""
+    chunk = min(c.samples, chunk_of(c))
+    n, m = float(c.controls), float(c.rows)
+    front = 2 * c.samples * c.state + c.reads + c.controls_on("const")
+    unknowns = n + (c.depth + 1.0) * c.samples * c.state
+    markov, outer = c.problem.markov, c.problem.formulas.outer is not None
+    taped = taped_layers(c.problem, c.depth, chunk) if markov else 0
+    arrays = {
+        "states": c.states,
+        "chunk": c.states * chunk / c.samples,
+        "first": c.first,
+        "second": c.second,
+        "curvature": c.curvature,
+        "points": c.points,
+        "controls": n,
+        "matrices": 8.0 * c.penalised_sites,
+        "dense": (n + m) ** 2,
+        "rows": m * n,
+        "sensitivities": c.sensitivities,
+        "sensitivities of rows": c.sensitivities if m else 0.0,
+        "front": c.depth * front**2.0 if markov else 0.0,
+        "fill": 0.0 if markov else 2.0 * unknowns**2,
+        "symbols": float(c.pairs) * c.samples * c.state if outer else 0.0,
+    }
+    return {
+        **{name: value * MB for name, value in arrays.items()},
+        "taped": taped / 1000,
+        "taped with outer map": taped / 1000 if outer else 0.0,
+        "taped states": c.states * chunk / c.samples * taped / c.depth * MB,
+        "kept": kept_mb(c),
+        "layers": c.depth / 1000,
+        "layers with outer map": c.depth / 1000 if outer else 0.0,
+        "fill work": 0.0 if markov else (unknowns / 1000) ** 3,
+        "dense work": ((n + m) / 1000) ** 3,
+        "sensitivity work": c.sensitivities * n / 1e9,
+        "one": 1.0,
+        "one of rows": float(bool(m)),
+    }
+
+
+def kept_mb(c: Structure) -> float:
+    """Activations that the columns of a kernel σ(W y + b) keep from forward to backward."""
+    every = c.pairs * min(c.samples, chunk_of(c)) * c.integral * MB
+    return min(MOST_KEPT_MB, every) if c.way == "columns" else 0.0
 
 
 def chunk_size(discrete: DiscreteProblem, itemsize: int = 8) -> int:
@@ -96,59 +198,13 @@ def chunk_size(discrete: DiscreteProblem, itemsize: int = 8) -> int:
     do not depend on the chunk. Measured at L = 128 in float32: d = 64, N = 512, chunks of 128, 256,
     512 take 1.13, 1.06, 1; d = 16, N = 256 1.17, 1, 1.
     """
-    p = discrete.problem
-    if p.dynamics.affine is None:
+    return chunk_of(Structure(discrete.problem, discrete.grid), itemsize)
+
+
+def chunk_of(c: Structure, itemsize: int = 8) -> int:
+    """The same from the counts."""
+    if c.problem.dynamics.affine is None:
         return 128
-    width = max(int(np.prod(s, dtype=int)) for s in (p.state_shape, p.integral_shape))
-    most = int(np.clip(CHUNK_BYTES // ((discrete.depth + 1) * width * itemsize), 128, 512))
-    return -(-p.samples // -(-p.samples // most))
-
-
-def _reads(discrete: DiscreteProblem) -> int:
-    """Entries of the controls that one kernel evaluation reads."""
-    f = discrete.problem.formulas
-    names = f.kernel.reads | (f.feature.reads if f.feature else frozenset())
-    return sum(b.components for b in discrete.space if b.name in names)
-
-
-def _lifted(discrete: DiscreteProblem, state: int, pairs: int) -> Size:
-    """States are unknowns; with memory every control touches all states: the factors fill in."""
-    N = discrete.problem.samples
-    L = discrete.depth
-    n = discrete.space.size
-    unknowns, rows = n + (L + 1) * N * state, (L + 1) * N * state + discrete.rows.size
-    q = _reads(discrete)
-    nonzeros = pairs * N * state * (state + q) + (L + 1) * N * state
-    if discrete.problem.markov:
-        front = 2 * N * state + q + sum(b.size for b in discrete.space if b.control.on == "const")
-        flops, factor = L * front**3 / 3, float(L * front**2)
-    else:
-        flops, factor = (unknowns + rows) ** 3 / 3, (unknowns + rows) ** 2 / 2
-    memory = (factor + 20 * nonzeros) * MB + pairs * N * state * GRAPH_BYTES / 2**20
-    return Size(unknowns, rows, int(nonzeros), float(memory), ITERATIONS * flops / RATES["lifted"])
-
-
-def _condensed(discrete: DiscreteProblem, state: int, pairs: int) -> Size:
-    """Controls alone are unknowns; sensitivities, node Hessians and one dense Hessian."""
-    N = discrete.problem.samples
-    L = discrete.depth
-    n = discrete.space.size
-    m = discrete.rows.size
-    q = _reads(discrete)
-    sizes = {
-        on: sum(b.size for b in discrete.space if b.control.on == on) for on in ("ts", "t", "const")
-    }
-    share = np.arange(1, L + 1) / L
-    # controls that act up to each layer
-    width = sizes["const"] + sizes["t"] * share + sizes["ts"] * share**2
-    states = 2 * N * state * np.sum(width**2)
-    mixed = 2 * pairs / L * q * N * state * np.sum(width)
-    flops = states + mixed + (n + m) ** 3 / 3 + 20 * pairs * N * (state + q) ** 2
-    memory = (4 * n * n + m * n + N * (L + 1) * state * n + 3 * pairs * N * (state + q) ** 2) * MB
-    return Size(
-        n,
-        m,
-        n * (n + 1) // 2 + m * n,
-        float(memory),
-        float(ITERATIONS * flops / RATES["condensed"]),
-    )
+    width = max(c.state, c.integral)
+    most = int(np.clip(CHUNK_BYTES // ((c.depth + 1) * width * itemsize), 128, 512))
+    return -(-c.samples // -(-c.samples // most))

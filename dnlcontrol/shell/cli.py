@@ -51,6 +51,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (InputError, ImportError, OSError) as error:
         print(f"dnlcontrol: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
+    except MemoryError:
+        text = "dnlcontrol: the memory ran out; take a smaller depth or fewer samples"
+        print(text, file=sys.stderr)
+        return BAD_INPUT
 
 
 # -- commands ------------------------------------------------------------------------------------

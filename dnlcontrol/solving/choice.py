@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.fits import size_of
 from dnlcontrol.backends.options import Adjoint, Exact
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.discretisation.room import beyond
 from dnlcontrol.discretisation.sizes import forecast
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.solving.request import BACKENDS, DEFAULT, OWNER, is_default, resolved
 
 AUTO = "auto"
-# forecasts above which a program is left to the adjoint backend: half of the memory that the exact
-# backend refuses at, and a coffee's time, which constraint rows are worth
+# forecasts above which a program is left to the adjoint backend: memory that most machines have (or
+# what fits this one, if that is less), and a coffee's time, which constraint rows are worth
 MOST_MEMORY_MB = 4000.0
 MOST_SECONDS = 600.0
 # without constraint rows: a state of an ordinary differential equation, not of a data set
@@ -60,11 +62,9 @@ def chosen(discrete: DiscreteProblem, shorthand: Mapping[str, Any]) -> tuple[str
         return asked
     problem = discrete.problem
     sizes = forecast(discrete)
-    size = getattr(sizes, sizes.better)
-    forecast_words = (
-        f"forecast {size.seconds:.1g} s and {size.memory_mb:.0f} MB at L={discrete.depth}"
-    )
-    if size.memory_mb > MOST_MEMORY_MB or size.seconds > MOST_SECONDS:
+    size = size_of(sizes, sizes.better)
+    forecast_words = f"forecast {size.work:.1g} s and {size.memory_mb:.0f} MB at L={discrete.depth}"
+    if beyond(size.memory_mb, MOST_MEMORY_MB) or size.work > MOST_SECONDS:
         return "adjoint", f"the exact program is too large ({forecast_words})"
     if discrete.rows.size:
         return "exact", f"{discrete.rows.size} constraint rows ({forecast_words})"
@@ -73,7 +73,7 @@ def chosen(discrete: DiscreteProblem, shorthand: Mapping[str, Any]) -> tuple[str
         if states <= FEW_STATES:
             return "exact", f"a small differential equation, {states} states ({forecast_words})"
         return "adjoint", f"{states} states of {problem.samples} samples at each node"
-    if size.seconds <= SMALL_SECONDS:
+    if size.work <= SMALL_SECONDS:
         return "exact", f"a small program with memory ({forecast_words})"
     return "adjoint", f"a deep program with memory ({forecast_words} for the exact one)"
 

@@ -12,10 +12,17 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from dnlcontrol import checks
+from dnlcontrol.backends.fits import refuse_what_does_not_fit, room_for_states
 from dnlcontrol.backends.found import STALLED, BackendResult
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
-from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
+from dnlcontrol.discretisation.discrete import (
+    DiscreteProblem,
+    discretise,
+    discretised,
+    grid_of,
+)
+from dnlcontrol.discretisation.room import memory_in_words
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.files.turns import in_turn
@@ -92,7 +99,8 @@ def solve(
     Raises
     ------
     InputError : an argument that is not what it should be, or an option that the chosen backend or
-        method does not use: it is named, with what was seen and what is allowed.
+        method does not use: it is named, with what was seen and what is allowed; a depth that the
+        memory which is there is too small for, before anything is built.
 
     >>> import numpy as np, dnlcontrol as dnl
     >>> problem = dnl.ControlProblem(
@@ -140,7 +148,16 @@ def solve_level(
     ``learnt`` is what the solve that ``start`` came from told of the Hessian.
     """
     check_distributed(request.options, problem)
-    discrete = discretise(problem, depth, request.rule)
+    need = refuse_what_does_not_fit(problem, depth, request.rule, request.options)
+    with memory_in_words(depth, need):
+        return _level(problem, depth, request, start, learnt)
+
+
+def _level(
+    problem: ControlProblem, depth: int, request: Request, start: StartLike, learnt: Learnt
+) -> tuple[Solution, Learnt]:
+    """One solve of one depth, which fits."""
+    discrete = discretised(problem, grid_of(problem, depth, request.rule))
     begin = starting_point(discrete, start, request.warm, learnt)
     record = {**request.record(), "start": in_words(start), "seeds": seeds(problem, start)}
     kept = getattr(request.options, "checkpoint", None) is not None
@@ -265,8 +282,9 @@ def simulate(
     >>> dnl.simulate(growth, depth=2)[:, 0].tolist()
     [1.0, 1.5, 2.25]
     """
-    discrete = discretise(problem, depth, rule)
-    x, doubt = _simulated(discrete, starting_point(discrete, controls).w, device)
+    with room_for_states(problem, depth, rule):
+        discrete = discretise(problem, depth, rule)
+        x, doubt = _simulated(discrete, starting_point(discrete, controls).w, device)
     if doubt:
         text = f"{problem.name}, simulate, L={depth}: {doubt}"
         warnings.warn(text, checks.ConvergenceWarning, stacklevel=2)

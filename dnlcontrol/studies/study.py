@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from dnlcontrol import checks
+from dnlcontrol.backends.fits import refuse_what_does_not_fit
 from dnlcontrol.backends.options import MSA, Adjoint, Exact, Goal, method_of
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.discretisation.fingerprint import Parts, fingerprint
@@ -113,6 +114,8 @@ def study(
         folder = None if place is None else prepare(place, owner, ladder, restart)
         kept = Directory(folder, recorded, owner, ladder[0])
         chains = [Ladder(problem, request, start, kept, progress) for request in requests]
+        for chain, deepest in zip(chains, (ladder[-1], exact_to), strict=False):
+            chain.refuse_what_does_not_fit([depth for depth in ladder if depth <= deepest])
         levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
         said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
         result = Study(
@@ -193,6 +196,14 @@ class Ladder:
                 self._keep(solution, kept_in, last)
         self.found.append(solution)
         return solution
+
+    def refuse_what_does_not_fit(self, depths: Sequence[int]) -> None:
+        """Raise InputError, before the first is solved, where a level that is to be solved does."""
+        for depth in depths:
+            kept_in = self._place(depth)
+            if kept_in is None or not kept_in.exists():
+                rule, options = self.request.rule, self.request.options
+                refuse_what_does_not_fit(self.problem, depth, rule, options)
 
     def _place(self, depth: int) -> Path | None:
         folder = self.directory.folder

@@ -30,7 +30,13 @@ from dnlcontrol.backends.adjoint.printed.printed_sweep import Passage
 from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
-from dnlcontrol.backends.adjoint.sweep.one_step_tape import tapeable, taped, taped_product
+from dnlcontrol.backends.adjoint.sweep.one_step_tape import (
+    Segments,
+    is_long,
+    tapeable,
+    taped,
+    taped_product,
+)
 from dnlcontrol.backends.adjoint.sweep.stored_jacobians import Linearised
 from dnlcontrol.backends.adjoint.sweep.stored_products import StoredProducts
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, value_and_pull
@@ -165,7 +171,14 @@ class ByTape(Swept):
     def pull(
         self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
     ) -> tuple[Tensor, Passed | None]:
-        """Forward on the tape, and back along it."""
+        """Forward on the tape, and back along it; a long one in parts."""
+        if is_long(self.sweep, data):
+            x, z = self.sweep.states(u, data)
+            value, direct = self.direct(x, u, data, multipliers, out)
+            lam = torch.zeros_like(x)
+            lam[-len(direct) :] = direct
+            zbar = Segments(self.sweep, u, data, out).pull(z, lam)
+            return value, Passed(x, lam, zbar, z) if costates else None
         value, *passed = taped(self.sweep, u, data, self.cost(data, multipliers), out)
         return value, Passed(*passed) if costates else None
 
@@ -219,7 +232,11 @@ class Taped(ByTape):
     """A tape for gradients, and for their products with a direction."""
 
     def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
-        """The gradient of <dL/dw, d>."""
+        """The gradient of <dL/dw, d>; along a long tape column by column, on dual numbers."""
+        if any(is_long(self.sweep, data) for data in self.sweep.chunks):
+            return Dual(self.sweep, self.lagrangian, self.vectors).hessian_product(
+                w, d, multipliers
+            )
         product = self.vectors.zeros()
         u, du = self.vectors.controls(w), self.vectors.controls(d)
         out = self.vectors.views(product)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnlcontrol import checks
 from dnlcontrol.backends.exact.budget import Budget
 from dnlcontrol.backends.exact.clean_up import settle
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator, quiet
@@ -19,15 +18,14 @@ from dnlcontrol.backends.exact.lifted.interior_point import (
 )
 from dnlcontrol.backends.exact.lifted.node_program import NodeProgram, applies
 from dnlcontrol.backends.exact.lifted.transcription import Transcription
+from dnlcontrol.backends.fits import chosen_formulation, refuse_too_large
 from dnlcontrol.backends.found import BackendResult
 from dnlcontrol.backends.options import Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem
-from dnlcontrol.discretisation.sizes import Forecast, forecast
+from dnlcontrol.discretisation.sizes import forecast
 from dnlcontrol.discretisation.space.flat import Flat
 
-MEMORY_LIMIT_MB = 8000.0
-SECONDS_LIMIT = 3600.0
 LARGEST_START = 1e8  # relative to the free term: a start beyond has been lost by the rule
 
 
@@ -44,28 +42,11 @@ def run(
     InputError : a program above the limits of memory and time, unless ``options.force``.
     """
     sizes = forecast(discrete)
-    chosen = sizes.better if options.formulation == "auto" else options.formulation
+    chosen = chosen_formulation(sizes, options)
     if not options.force:
         refuse_too_large(sizes, chosen)
     formulation = lifted if chosen == "lifted" else condensed
     return formulation(discrete, start, goal, options.verbose)
-
-
-def refuse_too_large(sizes: Forecast, formulation: str) -> None:
-    """Raise when a formulation would not fit, with what would."""
-    memory, seconds = getattr(sizes, formulation).memory_mb, getattr(sizes, formulation).seconds
-    if memory > MEMORY_LIMIT_MB or seconds > SECONDS_LIMIT:
-        other = "condensed" if formulation == "lifted" else "lifted"
-        fits = (
-            getattr(sizes, other).memory_mb <= MEMORY_LIMIT_MB
-            and getattr(sizes, other).seconds <= SECONDS_LIMIT
-        )
-        advice = f"formulation='{other}', or " if fits else ""
-        checks.reject(
-            "depth",
-            f"a {formulation} program of about {memory:.0f} MB and {seconds:.0f} s",
-            f"{advice}backend='adjoint'; force=True builds it all the same",
-        )
 
 
 def lifted(

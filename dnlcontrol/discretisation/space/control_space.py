@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +14,13 @@ from dnlcontrol import checks
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.layout import Layout
-from dnlcontrol.discretisation.space.metric import Metric, is_smooth, penalty_matrix
+from dnlcontrol.discretisation.space.metric import (
+    LongPath,
+    Metric,
+    is_smooth,
+    long_path,
+    penalty_matrix,
+)
 from dnlcontrol.problem.controls import Control, Initial, SmoothRandom
 from dnlcontrol.problem.problem import ControlProblem
 
@@ -32,6 +38,7 @@ class ControlBlock:
     metric: Metric
     penalty: csc_matrix | None
     offset: int
+    long: LongPath | None = None
 
     @property
     def components(self) -> int:
@@ -47,6 +54,11 @@ class ControlBlock:
     def part(self) -> slice:
         """Where the entries stand in the flat vector."""
         return slice(self.offset, self.offset + self.size)
+
+    def penalty_product(self, v: np.ndarray) -> np.ndarray:
+        """Q v, (sites, components)."""
+        form: Any = self.penalty if self.long is None else self.long
+        return np.asarray(form @ v)
 
     def view(self, w: Flat) -> np.ndarray:
         """(sites, components) view of this control in a flat vector."""
@@ -79,6 +91,7 @@ class ControlSpace:
                 Metric(layout, is_smooth(items)),
                 penalty_matrix(layout, items),
                 offset,
+                long=long_path(layout, items),
             )
             self.blocks[name] = block
             offset += block.size
@@ -146,7 +159,7 @@ class ControlSpace:
         for block in self:
             if block.penalty is not None:
                 v = block.view(w)
-                product = np.asarray(block.penalty @ v)
+                product = block.penalty_product(v)
                 out[block.part] += product.reshape(-1)
                 total += 0.5 * float(np.vdot(v, product))
         return total
@@ -210,11 +223,10 @@ def _sample_function(block: ControlBlock, fn: Callable[..., ArrayLike]) -> np.nd
     layout, shape = block.layout, block.control.shape
     argument = f"initial of {block.name!r}"
     points = np.stack(layout.positions, axis=1) if layout.positions else np.zeros((1, 0))
-    rows = []
-    for point in points:
+    rows = np.empty((len(points), *shape))
+    for k, point in enumerate(points):
         try:
-            value = np.asarray(fn(*point.tolist()), dtype=float)
-            rows.append(np.broadcast_to(value, shape))
+            rows[k] = np.broadcast_to(np.asarray(fn(*point.tolist()), dtype=float), shape)
         except Exception as error:
             names = {"ts": "(t, s)", "t": "(t)", "const": "()"}[layout.on]
             checks.reject(
@@ -222,4 +234,4 @@ def _sample_function(block: ControlBlock, fn: Callable[..., ArrayLike]) -> np.nd
                 f"a callable that failed ({error})",
                 f"a function of {names} that returns shape {shape}",
             )
-    return checks.numbers(argument, np.stack(rows))
+    return checks.numbers(argument, rows)

@@ -32,6 +32,9 @@ from dnlcontrol.problem.regularisers import H1, Regulariser, TvG
 if TYPE_CHECKING:
     from scipy.sparse import csc_matrix, csr_matrix
 
+# samples on a path up to which a matrix is exact enough: its rounding in J is L^{3/2} ε = 6e-11
+MATRIX_SITES = 4096
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -149,6 +152,40 @@ def penalty_matrix(layout: Layout, regularisers: list[Regulariser]) -> csc_matri
         total = total.tocsc()
         total.sort_indices()
     return total
+
+
+@dataclass(frozen=True)
+class LongPath:
+    """Q v on a path by differences first, mass ⊙ v + stiffness·Dᵀ(D v), for many sites.
+
+    The matrix adds entries of size v/τ to one of size τv: its rounding, of L^{3/2} ε in J, is then
+    more than what Newton's method has left to gain.
+    """
+
+    mass: np.ndarray
+    stiffness: float
+
+    def __matmul__(self, values: np.ndarray) -> np.ndarray:
+        out: np.ndarray = self.mass[:, None] * values
+        slopes = self.stiffness * np.diff(values, axis=0)
+        out[:-1] -= slopes
+        out[1:] += slopes
+        return out
+
+
+def long_path(layout: Layout, regularisers: list[Regulariser]) -> LongPath | None:
+    """The penalties of a control on a path of more than MATRIX_SITES sites; else None."""
+    if layout.on != "t" or layout.count <= MATRIX_SITES or not regularisers:
+        return None
+    mass, stiffness = np.zeros(layout.count), 0.0
+    for item in regularisers:
+        if isinstance(item, TvG):
+            stiffness += 2.0 * item.weight / layout.grid.step
+            mass[0] += 2.0 * item.weight * item.tau
+        else:
+            mass += item.weight * layout.line_mass
+            stiffness += item.weight / layout.grid.step if isinstance(item, H1) else 0.0
+    return LongPath(mass, stiffness)
 
 
 def is_smooth(regularisers: list[Regulariser]) -> bool:

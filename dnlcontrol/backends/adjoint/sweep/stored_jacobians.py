@@ -29,11 +29,10 @@ from torch.func import jacfwd, vmap
 from dnlcontrol.backends.adjoint.sweep.columnwise import Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
+from dnlcontrol.discretisation.counts import LARGEST_STORE, Structure
 from dnlcontrol.discretisation.pairs import Pairs
 from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.formula import Formula
-
-LARGEST_STORE = 4_000_000  # entries of the second derivatives, 32 MB in float64
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,9 @@ class Linearised:
     @staticmethod
     def fits(sweep: Sweep) -> bool:
         """Whether the second derivatives at all nodes are few, in float64 on the CPU."""
-        p, f = sweep.problem, sweep.problem.formulas
-        names = f.kernel.reads | (f.feature.reads if f.feature else frozenset())
-        width = sum(int(np.prod(c.shape, dtype=int)) for k, c in p.controls.items() if k in names)
-        inputs = width + int(np.prod(p.state_shape, dtype=int))
-        rows = len(sweep.grid.pairs(sweep.markov)[0])
-        small = rows * p.samples * inputs**2 <= LARGEST_STORE
+        counts = Structure(sweep.problem, sweep.grid)
+        entries = counts.pairs * counts.samples * (counts.state + counts.reads) ** 2
+        small = entries <= LARGEST_STORE
         return small and sweep.device.type == "cpu" and sweep.dtype == torch.float64
 
     def _reads(self, formulas: list[Formula | None], path: np.ndarray) -> Reads:

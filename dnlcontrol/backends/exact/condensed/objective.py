@@ -9,11 +9,10 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
+from dnlcontrol.discretisation.sizes import DENSE
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.minimise.faces import Face
 from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step
-
-DENSE = 400  # controls up to which H is formed and factorised: beyond, a few products cost less
 
 
 @dataclass(frozen=True)
