@@ -41,7 +41,7 @@ CEILINGS: dict[str, float] = {
 }
 # one concept in two places: what a folder offers; what both backends have; the command line
 # and its old place, at which installed scripts still look
-SAME_CONCEPT = {"__init__.py", "run.py", "evaluator.py", "objective.py", "base.py", "cli.py"}
+SAME_CONCEPT = {"__init__.py", "run.py", "evaluator.py", "objective.py", "base.py"}
 
 
 @cache

@@ -8,6 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from dnlcontrol.moved import install
+
+install()  # import paths of the first version
+
 __version__ = "0.1.0"
 
 _STAGES = {

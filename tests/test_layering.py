@@ -35,7 +35,7 @@ STAGES = [
     "shell",
 ]
 LEVEL = {name: level for level, name in enumerate(STAGES)} | {
-    "cli": len(STAGES),
+    "moved": len(STAGES),
     "__main__": len(STAGES),
 }
 # Methods that lead on from a result: the only imports of a later stage, each local to its function.
