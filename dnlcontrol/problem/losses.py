@@ -16,6 +16,7 @@ from dnlcontrol import checks
 from dnlcontrol.problem.controls import Control, Initial
 from dnlcontrol.problem.engines import FormulaArray, FormulaControls, UserFormula
 from dnlcontrol.problem.namespace import namespace
+from dnlcontrol.problem.written_losses import CROSS_ENTROPY, LOGISTIC, SQUARED, written_as
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def squared(target: ArrayLike, head: Head | None = None) -> Cost:
     """
     y = checks.numbers("squared.target", target)
 
+    @written_as(SQUARED)
     def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         p = _predict(x, c, head)
         if tuple(p.shape) != tuple(y.shape):
@@ -99,6 +101,7 @@ def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
         )
     y = np.where(y > 0, 1.0, -1.0)
 
+    @written_as(LOGISTIC)
     def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         p = _predict(x, c, head)
@@ -132,6 +135,7 @@ def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | No
         )
     onehot = (y[:, None] == np.arange(count)).astype(float)
 
+    @written_as(LOGISTIC)
     def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         p = _predict(x, c, head)

@@ -2,6 +2,7 @@
 
     way            of a problem whose                         gradient    Hessian products
     Stored         derivatives at all nodes are few           matrix products on what is stored
+    OnHost         kernel is σ(W y + b), on the CPU           prepared calls (host/), both
     Chain          layers are x + c σ(W x + b)                layers written out, both
     TapedColumns   explicit steps have a kernel σ(W y + b)    tape        columns written out
     Taped          layers are explicit steps                  tape        tape
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 import torch.autograd.forward_ad as forward_ad
 
+from dnlcontrol.backends.adjoint.host.passes import Passes
 from dnlcontrol.backends.adjoint.sweep.affine_tangent import AffineTangent
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
@@ -73,7 +75,16 @@ def way_of(
     swept = _swept_way_of(sweep)(sweep, lagrangian, vectors)
     if stored is None:
         stored = Linearised.fits(sweep) and sweep.columns is None
-    return Stored(swept) if stored else swept
+    if stored:
+        return Stored(swept)
+    return OnHost(swept) if _on_host(sweep) else swept
+
+
+def _on_host(sweep: Sweep) -> bool:
+    """Whether the columns, and the maps around them, are written out, on the CPU."""
+    known = sweep.columns is not None and sweep.outer_map is not None
+    feature = sweep.formulas.feature is None or sweep.feature_map is not None
+    return known and feature and sweep.device.type == "cpu"
 
 
 def _swept_way_of(sweep: Sweep) -> type[Swept]:
@@ -234,6 +245,28 @@ class Dual(ByColumns):
                 self.pull(u, data, multipliers, vectors.views(total), costates=False)
             tangent = forward_ad.unpack_dual(total).tangent
         return np.zeros(self.sweep.space.size) if tangent is None else to_numpy(tangent)
+
+
+class OnHost:
+    """Prepared calls of NumPy and PyTorch: host/. ``swept`` pulls single chunks."""
+
+    def __init__(self, swept: Swept) -> None:
+        self.swept = swept
+        self.passes = Passes(swept.sweep, swept.lagrangian, swept.vectors)
+
+    def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
+        """L and dL/dw (size,)."""
+        return self.passes.value_and_gradient(w, multipliers)
+
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
+        """(d²L/dw²) d (size,)."""
+        return self.passes.hessian_product(w, d, multipliers)
+
+    def pull(
+        self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
+    ) -> tuple[Tensor, Passed | None]:
+        """One chunk, by the sweep."""
+        return self.swept.pull(u, data, multipliers, out, costates)
 
 
 class Stored:

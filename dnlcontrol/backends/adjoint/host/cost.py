@@ -1,0 +1,125 @@
+"""The cost's derivatives in the states of a chunk, written into its room.
+
+A terminal loss of losses.py alone is a few calls of NumPy (``WrittenLoss``); any other Lagrangian
+goes through PyTorch, as in way.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dnlcontrol.backends.adjoint.host.room import Room, TangentRoom
+from dnlcontrol.backends.adjoint.sweep.columnwise import Data
+from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
+from dnlcontrol.backends.adjoint.sweep.vectorised import (
+    Tensor,
+    Tensors,
+    gradient_along,
+    value_and_pull,
+)
+from dnlcontrol.minimise.multipliers import Multipliers
+from dnlcontrol.problem.written_losses import HeadControls, WrittenLoss, written
+
+
+class HostCost:
+    """The Lagrangian of a chunk, its derivative in the states and the tangent of that."""
+
+    def __init__(self, lagrangian: Lagrangian, dtype: np.dtype) -> None:
+        self.lagrangian = lagrangian
+        self.problem = lagrangian.problem
+        terminal = self.problem.terminal
+        self.written: WrittenLoss | None = None
+        if lagrangian.running is None and terminal is not None and terminal.target is not None:
+            self.written = written(terminal.function)
+            self.target = np.ascontiguousarray(terminal.target.T, dtype=dtype)
+
+    def reads_path(self, multipliers: Multipliers | None) -> bool:
+        """Whether other states than x^L are read."""
+        return not self.lagrangian.reads_end_only(multipliers)
+
+    def _loss(self, multipliers: Multipliers | None) -> WrittenLoss | None:
+        return None if self.reads_path(multipliers) else self.written
+
+    def _states(self, x: np.ndarray, multipliers: Multipliers | None) -> Tensor:
+        """x (l, n, d): all, or x^L alone where no other is read."""
+        seen = x if self.reads_path(multipliers) else x[-1:]
+        return torch.from_numpy(seen).transpose(1, 2)
+
+    def _head(self, u: Tensors) -> HeadControls | None:
+        if "head_W" not in u:
+            return None
+        return HeadControls(*(u[k][0].numpy() for k in ("head_W", "head_c")))
+
+    def value(
+        self, room: Room, u: Tensors, data: Data, multipliers: Multipliers | None
+    ) -> float:
+        """L of a chunk."""
+        loss = self._loss(multipliers)
+        if loss is None:
+            x = self._states(room.x.array, multipliers)
+            return float(self.lagrangian.value(x, u, data, multipliers))
+        x, y = room.x.array[-1], self.target[..., data.index]
+        return loss.value(x, y, self._head(u)) / self.problem.samples
+
+    def pull(
+        self, room: Room, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors
+    ) -> float:
+        """L of a chunk; its derivative in the states goes into ``room.direct``.
+
+        That in the controls is added into ``out``.
+        """
+        loss = self._loss(multipliers)
+        if loss is not None:
+            x, y = room.x.array[-1], self.target[..., data.index]
+            share = 1.0 / self.problem.samples
+            value, xbar, parts = loss.pull(x, y, self._head(u))
+            np.multiply(xbar, share, out=room.direct.array[-1])
+            self._add(parts, share, out)
+            return value * share
+        seen = self._states(room.x.array, multipliers)
+        found, pull = value_and_pull(
+            lambda x, u: self.lagrangian.value(x, u, data, multipliers),
+            seen,
+            self.lagrangian.visible(u),
+        )
+        direct, more = pull(torch.ones_like(found))
+        room.direct.tensor[-len(direct) :].copy_(direct.transpose(1, 2))
+        for name, part in more.items():
+            out[name].add_(part)
+        return float(found)
+
+    def pull_along(
+        self,
+        room: Room,
+        tangents: TangentRoom,
+        at: tuple[Tensors, Tensors],
+        data: Data,
+        multipliers: Multipliers | None,
+        out: Tensors,
+    ) -> None:
+        """The tangents of what :meth:`pull` forms, along ẋ and the controls' u̇; ``at`` is u, u̇."""
+        loss = self._loss(multipliers)
+        if loss is not None:
+            x, dx = room.x.array[-1], tangents.x.array[-1]
+            share = 1.0 / self.problem.samples
+            y = self.target[..., data.index]
+            xbar, parts = loss.pull_along((x, dx), y, self._head(at[0]), self._head(at[1]))
+            np.multiply(xbar, share, out=tangents.direct.array[-1])
+            self._add(parts, share, out)
+            return
+        point, along = (
+            (self._states(x.array, multipliers), self.lagrangian.visible(u))
+            for x, u in zip((room.x, tangents.x), at, strict=True)
+        )
+        _, (direct, more) = gradient_along(
+            lambda x, u: self.lagrangian.value(x, u, data, multipliers), point, along
+        )
+        tangents.direct.tensor[-len(direct) :].copy_(direct.transpose(1, 2))
+        for name, part in more.items():
+            out[name].add_(part)
+
+    def _add(self, parts: HeadControls | None, share: float, out: Tensors) -> None:
+        if parts is not None:
+            out["head_W"][0].add_(torch.from_numpy(parts.matrix), alpha=share)
+            out["head_c"][0].add_(torch.from_numpy(parts.shift), alpha=share)
