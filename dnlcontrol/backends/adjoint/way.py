@@ -16,7 +16,7 @@ evaluator's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -48,6 +48,12 @@ class Passed(NamedTuple):
 
 class Way(Protocol):
     """The Lagrangian's derivatives at w, without penalties on controls."""
+
+    def states(self, w: Flat) -> Iterator[tuple[Data, Tensor]]:
+        """Each chunk and its states x (L+1, n, *state), valid until the next."""
+
+    def value(self, w: Flat, multipliers: Multipliers | None) -> float:
+        """L, by the states alone."""
 
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """L and dL/dw (size,), over all samples; the caller may write into it."""
@@ -102,6 +108,22 @@ class Swept(ABC):
     sweep: Sweep
     lagrangian: Lagrangian
     vectors: Vectors
+
+    def states(self, w: Flat) -> Iterator[tuple[Data, Tensor]]:
+        """Each chunk and its states."""
+        u = self.vectors.controls(w)
+        for data in self.sweep.chunks:
+            with torch.no_grad():
+                x = self.sweep.passing_states(u, data)
+            yield data, x
+
+    def value(self, w: Flat, multipliers: Multipliers | None) -> float:
+        """L, by the states alone."""
+        u, total = self.vectors.controls(w), 0.0
+        for data, x in self.states(w):
+            with torch.no_grad():
+                total += float(self.lagrangian.value(x, u, data, multipliers))
+        return total
 
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """L and dL/dw (size,)."""
@@ -254,6 +276,15 @@ class OnHost:
         self.swept = swept
         self.passes = Passes(swept.sweep, swept.lagrangian, swept.vectors)
 
+    def states(self, w: Flat) -> Iterator[tuple[Data, Tensor]]:
+        """Each chunk and its states."""
+        for data, room in self.passes.states(w):
+            yield data, torch.from_numpy(room.states(end_only=False)).transpose(1, 2)
+
+    def value(self, w: Flat, multipliers: Multipliers | None) -> float:
+        """L, by the states alone."""
+        return self.passes.value(w, multipliers)
+
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """L and dL/dw (size,)."""
         return self.passes.value_and_gradient(w, multipliers)
@@ -279,6 +310,14 @@ class Stored:
         self.swept = swept
         self._point: tuple[bytes, Linearised] | None = None
         self._products: tuple[Linearised, Multipliers | None, StoredProducts] | None = None
+
+    def states(self, w: Flat) -> Iterator[tuple[Data, Tensor]]:
+        """Each chunk and its states, by the sweep."""
+        return self.swept.states(w)
+
+    def value(self, w: Flat, multipliers: Multipliers | None) -> float:
+        """L, by the sweep."""
+        return self.swept.value(w, multipliers)
 
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """L and dL/dw (size,)."""

@@ -18,7 +18,7 @@ from functools import cache, partial
 import numpy as np
 import torch
 
-from dnlcontrol.backends.adjoint.host.memory import Call, Memory
+from dnlcontrol.backends.adjoint.host.memory import Call, Shared
 from dnlcontrol.backends.adjoint.sweep.affine_columns import Elements
 from dnlcontrol.problem import activations
 
@@ -30,27 +30,26 @@ ENTRIES, RUNS = 8192, 7
 # the same in every process of a machine
 CLEARLY_FASTER = 0.6
 
-Tanh = Callable[[Memory, Memory], Call]
+Tanh = Callable[[Shared], Call]
 
 
-def by_numpy(a: Memory, spare: Memory) -> Call:
+def by_numpy(a: Shared) -> Call:
     """a <- tanh a, by np.tanh."""
     return partial(np.tanh, a.array, out=a.array)
 
 
-def by_torch(a: Memory, spare: Memory) -> Call:
+def by_torch(a: Shared) -> Call:
     """a <- tanh a, by torch.tanh."""
     return a.tensor.tanh_
 
 
-def by_exponential(a: Memory, spare: Memory) -> Call:
-    """a <- tanh a, by torch.exp and a series; ``spare`` is of the same shape, both contiguous."""
-    return partial(_exponential, a, a.array.reshape(-1), spare.array.reshape(-1))
+def by_exponential(a: Shared) -> Call:
+    """a <- tanh a, by torch.exp and a series; contiguous."""
+    return partial(_exponential, a, a.array.reshape(-1))
 
 
-def _exponential(a: Memory, flat: np.ndarray, spare: np.ndarray) -> None:
-    np.abs(flat, out=spare)
-    small = np.flatnonzero(spare < SMALL)
+def _exponential(a: Shared, flat: np.ndarray) -> None:
+    small = np.flatnonzero(np.abs(flat) < SMALL)
     x = flat[small]
     np.multiply(flat, 2.0, out=flat)
     a.tensor.exp_()
@@ -73,8 +72,8 @@ def fastest_tanh(dtype: str) -> Tanh:
     start = np.linspace(-2.0, 2.0, ENTRIES, dtype=dtype)
     seconds = {}
     for name, tanh in CANDIDATES[dtype].items():
-        a, spare = Memory(start.copy()), Memory(start.copy())
-        call = tanh(a, spare)
+        a = Shared(start.copy())
+        call = tanh(a)
         seconds[name] = min(_timed(call, a.array, start) for _ in range(RUNS))
     best = min(seconds, key=lambda name: seconds[name])
     if seconds[best] >= CLEARLY_FASTER * seconds["numpy"]:
@@ -89,14 +88,14 @@ def _timed(call: Call, a: np.ndarray, start: np.ndarray) -> float:
     return time.perf_counter() - began
 
 
-def activate(elements: Elements, a: Memory, spare: Memory) -> Call:
-    """a <- σ(a); both (rows, n), contiguous, of the same shape."""
+def activate(elements: Elements, a: Shared) -> Call:
+    """a <- σ(a); (rows, n), contiguous."""
     if elements.value is activations.tanh:
-        return fastest_tanh(a.array.dtype.name)(a, spare)
+        return fastest_tanh(a.array.dtype.name)(a)
     return partial(elements.apply, a.tensor)
 
 
-def times_slope(elements: Elements, g: Memory, h: Memory, out: Memory) -> Call:
+def times_slope(elements: Elements, g: Shared, h: Shared, out: Shared) -> Call:
     """out <- g ⊙ σ'(h); ``out`` may be g or h."""
     if elements.value is activations.tanh:
         # one pass; bound here, since a method of Elements would look it up at every call
@@ -105,6 +104,6 @@ def times_slope(elements: Elements, g: Memory, h: Memory, out: Memory) -> Call:
     return partial(elements.times_slope, g.tensor, h.tensor, out=out.tensor)
 
 
-def bent(elements: Elements, p: Memory, h: Memory, g: Memory, dg: Memory) -> Call:
+def bent(elements: Elements, p: Shared, h: Shared, g: Shared, dg: Shared) -> Call:
     """p <- dg + (σ''/σ')(h) ⊙ p ⊙ g."""
     return partial(elements.bent, p.tensor, h.tensor, g.tensor, dg.tensor)

@@ -20,8 +20,8 @@ from dnlcontrol.backends.adjoint.host.implicit_layers import AtHand, ImplicitLay
 from dnlcontrol.backends.adjoint.host.layers import ExplicitLayers
 from dnlcontrol.backends.adjoint.host.memory import (
     Call,
-    Memory,
-    Program,
+    Prepared,
+    Shared,
     add,
     add_product,
     clear,
@@ -29,20 +29,20 @@ from dnlcontrol.backends.adjoint.host.memory import (
     product,
     scale,
 )
-from dnlcontrol.backends.adjoint.host.room import Parts, Piece, Room, TangentRoom
+from dnlcontrol.backends.adjoint.host.room import HostParts, Room, RowPiece, TangentRoom
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data
 
 
 class ChunkSweep:
     """The passes of one chunk at the controls that its parts hold."""
 
-    def __init__(self, parts: Parts, samples: int, most_rows: int, at_hand: AtHand) -> None:
+    def __init__(self, parts: HostParts, samples: int, most_rows: int, at_hand: AtHand) -> None:
         self.parts = parts
         self.room = Room(parts, samples, most_rows)
         self.explicit = ExplicitLayers(self.room)
         implicit = parts.sweep.grid.implicit
         self.implicit = ImplicitLayers(self.room, at_hand) if implicit else None
-        self._programs: dict[tuple[bool, ...], Program] = {}
+        self._programs: dict[tuple[bool, ...], Prepared] = {}
         self._tangents: TangentPasses | None = None
 
     def begin(self, data: Data) -> None:
@@ -73,7 +73,7 @@ class ChunkSweep:
     def _run(self, key: tuple[bool, ...]) -> None:
         if key not in self._programs:
             calls = partial(self._backward, *key) if key else self._forward
-            self._programs[key] = Program(calls, self.room.few)
+            self._programs[key] = Prepared(calls, self.room.few)
         self._programs[key].run()
 
     # -- states ----------------------------------------------------------------------------------
@@ -97,9 +97,9 @@ class ChunkSweep:
         if self.parts.feature is not None:
             y = self.y(s)
             yield copy(self.room.x[s], y)
-            yield activate(self.parts.feature, y, self.room.small)
+            yield activate(self.parts.feature, y)
 
-    def y(self, s: int) -> Memory:
+    def y(self, s: int) -> Shared:
         """Y^s (e, n)."""
         return self.room.sources[s][: self.parts.joint.inputs]
 
@@ -117,10 +117,10 @@ class ChunkSweep:
                 yield from self.activations(piece, s)
                 yield add(piece.h, piece.of(later), weight)
 
-    def activations(self, piece: Piece, s: int) -> Iterator[Call]:
+    def activations(self, piece: RowPiece, s: int) -> Iterator[Call]:
         """H = σ(W Y + b)."""
         yield product(piece.joint, self.room.sources[s][: self.parts.joint.width], piece.h)
-        yield activate(self.parts.inner, piece.h, self.room.buffers[1][: piece.last - piece.first])
+        yield activate(self.parts.inner, piece.h)
 
     # -- costates --------------------------------------------------------------------------------
     def _backward(self, path: bool, gradient: bool, adds: bool) -> Iterator[Call]:
@@ -140,8 +140,11 @@ class ChunkSweep:
 
     def _pulled_column(self, s: int, gradient: bool, adds: bool) -> Iterator[Call]:
         """λ^s, but for the cost's own derivative."""
-        room, feature, weight = self.room, self.parts.feature, float(self.parts.sweep.grid.later[s])
+        room, feature = self.room, self.parts.feature
+        weight = self.parts.pull_weight(s)
         ybar = room.ybar[s if feature else 0]
+        if feature is None and weight == 1.0:
+            ybar = room.lam[s]
         for piece in room.pieces(s):
             g = piece.of(room.later(room.zbar, s))
             if self.parts.inner.value is not None:
@@ -153,13 +156,13 @@ class ChunkSweep:
             if gradient:
                 yield self.cotangent(piece, g, s, adds)
             yield pulled(piece, g, ybar)
-        if feature is None:
-            yield scale(ybar, weight, room.lam[s])
-        else:
+        if feature is not None:
             yield times_slope(feature, ybar, self.y(s), room.lam[s])
-            yield scale(room.lam[s], weight, room.lam[s])
+            ybar = room.lam[s]
+        if weight != 1.0:
+            yield scale(ybar, weight, room.lam[s])
 
-    def cotangent(self, piece: Piece, g: Memory, s: int, adds: bool) -> Call:
+    def cotangent(self, piece: RowPiece, g: Shared, s: int, adds: bool) -> Call:
         """W̄ and b̄ += G (Y; 1)ᵀ."""
         y = self.room.sources[s][: self.parts.joint.width].transposed
         weight = self.parts.weight(s)
@@ -168,7 +171,7 @@ class ChunkSweep:
         return product(g, y, piece.cotangent)
 
 
-def pulled(piece: Piece, g: Memory, ybar: Memory) -> Call:
+def pulled(piece: RowPiece, g: Shared, ybar: Shared) -> Call:
     """Ȳ += Wᵀ G, from 0 at the first piece."""
     return (add_product if piece.first else product)(piece.matrix.transposed, g, ybar)
 
@@ -177,9 +180,10 @@ class TangentPasses:
     """The tangents of the passes, at the states and costates that they left."""
 
     def __init__(self, sweep: ChunkSweep) -> None:
-        self.sweep, self.room, self.parts = sweep, sweep.room, sweep.parts
+        self.sweep = sweep
+        self.room, self.parts = sweep.room, sweep.parts
         self.here = TangentRoom(sweep.room)
-        self._programs: dict[tuple[bool, ...], Program] = {}
+        self._programs: dict[tuple[bool, ...], Prepared] = {}
 
     def forward(self) -> None:
         """ẋ and ż."""
@@ -192,7 +196,7 @@ class TangentPasses:
     def _run(self, key: tuple[bool, ...]) -> None:
         if key not in self._programs:
             calls = partial(self._backward, *key) if key else self._forward
-            self._programs[key] = Program(calls, self.room.few)
+            self._programs[key] = Prepared(calls, self.room.few)
         if self.sweep.implicit is None:
             self._programs[key].run()
             return
@@ -201,7 +205,8 @@ class TangentPasses:
 
     # -- states ----------------------------------------------------------------------------------
     def _forward(self) -> Iterator[Call]:
-        room, here, sweep = self.room, self.here, self.parts.sweep
+        room, here = self.room, self.here
+        sweep = self.parts.sweep
         yield clear(here.z[0] if sweep.markov else here.z)
         for l in range(room.depth + 1):
             if self.sweep.implicit is not None and sweep.grid.own[l]:
@@ -218,12 +223,13 @@ class TangentPasses:
             y, ydot = self.sweep.y(s), self._ydot(s)
             yield times_slope(self.parts.feature, self.here.x[s], y, ydot)
 
-    def _ydot(self, s: int) -> Memory:
+    def _ydot(self, s: int) -> Shared:
         return self.room.sources[s][self.parts.joint.width :]
 
     def _column(self, s: int) -> Iterator[Call]:
         """Ż += σ' ⊙ P."""
-        room, here, weight = self.room, self.here, self.parts.weight(s)
+        room, here = self.room, self.here
+        weight = self.parts.weight(s)
         if self.parts.sweep.markov:
             yield copy(here.z[s], here.z[s + 1])
         later = room.later(here.z, s)
@@ -236,11 +242,11 @@ class TangentPasses:
             yield times_slope(self.parts.inner, p, piece.h, p)
             yield add(p, piece.of(later), weight)
 
-    def _buffers(self, piece: Piece) -> tuple[Memory, Memory]:
+    def _buffers(self, piece: RowPiece) -> tuple[Shared, Shared]:
         rows = piece.last - piece.first
         return self.room.buffers[1][:rows], self.room.buffers[2][:rows]
 
-    def _arguments(self, piece: Piece, s: int, p: Memory) -> Iterator[Call]:
+    def _arguments(self, piece: RowPiece, s: int, p: Shared) -> Iterator[Call]:
         """P, and H where it is not kept."""
         if not piece.kept:
             yield from self.sweep.activations(piece, s)
@@ -248,7 +254,8 @@ class TangentPasses:
 
     # -- costates --------------------------------------------------------------------------------
     def _backward(self, path: bool, adds: bool) -> Iterator[Call]:
-        room, here, sweep = self.room, self.here, self.parts.sweep
+        room, here = self.room, self.here
+        sweep = self.parts.sweep
         yield copy(here.direct[room.depth], here.lam[room.depth])
         for l in reversed(range(room.depth + 1)):
             if l < room.depth:
@@ -264,12 +271,15 @@ class TangentPasses:
 
     def _pulled_column(self, s: int, adds: bool) -> Iterator[Call]:
         """δλ^s, but for the cost's own derivative."""
-        room, here, feature = self.room, self.here, self.parts.feature
-        ybar, lam, weight = here.ybar, here.lam[s], float(self.parts.sweep.grid.later[s])
+        room, here = self.room, self.here
+        feature = self.parts.feature
+        lam, weight = here.lam[s], self.parts.pull_weight(s)
+        ybar = lam if feature is None and weight == 1.0 else here.ybar
         for piece in room.pieces(s):
-            q, p = (piece.of(room.later(rows, s)) for rows in (room.zbar, here.zbar))
+            g, dg = (piece.of(room.later(rows, s)) for rows in (room.zbar, here.zbar))
+            p, q = dg, g
             if self.parts.inner.value is not None:
-                (p, q), g, dg = self._buffers(piece), q, p
+                p, q = self._buffers(piece)
                 yield from self._arguments(piece, s, p)
                 yield bent(self.parts.inner, p, piece.h, g, dg)
                 yield times_slope(self.parts.inner, p, piece.h, p)
@@ -278,7 +288,8 @@ class TangentPasses:
             yield pulled(piece, p, ybar)
             yield add_product(piece.along.transposed, q, ybar)
         if feature is None:
-            yield scale(ybar, weight, lam)
+            if weight != 1.0:
+                yield scale(ybar, weight, lam)
             return
         y, small = self.sweep.y(s), room.small
         yield copy(here.x[s], small)
@@ -287,7 +298,7 @@ class TangentPasses:
         yield scale(small, weight, lam)
 
     def _cotangents(
-        self, piece: Piece, slopes: tuple[Memory, Memory], s: int, adds: bool
+        self, piece: RowPiece, slopes: tuple[Shared, Shared], s: int, adds: bool
     ) -> Iterator[Call]:
         """δ(W̄ b̄) += Ġ (Y; 1)ᵀ + G (Ẏ; 0)ᵀ."""
         yield self.sweep.cotangent(piece, slopes[0], s, adds)

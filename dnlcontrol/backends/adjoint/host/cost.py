@@ -19,7 +19,7 @@ from dnlcontrol.backends.adjoint.sweep.vectorised import (
     value_and_pull,
 )
 from dnlcontrol.minimise.multipliers import Multipliers
-from dnlcontrol.problem.written_losses import HeadControls, WrittenLoss, written
+from dnlcontrol.problem.losses import HeadControls, WrittenLoss, written
 
 
 class HostCost:
@@ -41,9 +41,9 @@ class HostCost:
     def _loss(self, multipliers: Multipliers | None) -> WrittenLoss | None:
         return None if self.reads_path(multipliers) else self.written
 
-    def _states(self, x: np.ndarray, multipliers: Multipliers | None) -> Tensor:
+    def _states(self, room: Room | TangentRoom, multipliers: Multipliers | None) -> Tensor:
         """x (l, n, d): all, or x^L alone where no other is read."""
-        seen = x if self.reads_path(multipliers) else x[-1:]
+        seen = room.states(end_only=not self.reads_path(multipliers))
         return torch.from_numpy(seen).transpose(1, 2)
 
     def _head(self, u: Tensors) -> HeadControls | None:
@@ -51,15 +51,13 @@ class HostCost:
             return None
         return HeadControls(*(u[k][0].numpy() for k in ("head_W", "head_c")))
 
-    def value(
-        self, room: Room, u: Tensors, data: Data, multipliers: Multipliers | None
-    ) -> float:
+    def value(self, room: Room, u: Tensors, data: Data, multipliers: Multipliers | None) -> float:
         """L of a chunk."""
         loss = self._loss(multipliers)
         if loss is None:
-            x = self._states(room.x.array, multipliers)
+            x = self._states(room, multipliers)
             return float(self.lagrangian.value(x, u, data, multipliers))
-        x, y = room.x.array[-1], self.target[..., data.index]
+        x, y = room.states(end_only=True)[0], self.target[..., data.index]
         return loss.value(x, y, self._head(u)) / self.problem.samples
 
     def pull(
@@ -71,13 +69,13 @@ class HostCost:
         """
         loss = self._loss(multipliers)
         if loss is not None:
-            x, y = room.x.array[-1], self.target[..., data.index]
+            x, y = room.states(end_only=True)[0], self.target[..., data.index]
             share = 1.0 / self.problem.samples
             value, xbar, parts = loss.pull(x, y, self._head(u))
             np.multiply(xbar, share, out=room.direct.array[-1])
             self._add(parts, share, out)
             return value * share
-        seen = self._states(room.x.array, multipliers)
+        seen = self._states(room, multipliers)
         found, pull = value_and_pull(
             lambda x, u: self.lagrangian.value(x, u, data, multipliers),
             seen,
@@ -91,27 +89,24 @@ class HostCost:
 
     def pull_along(
         self,
-        room: Room,
         tangents: TangentRoom,
         at: tuple[Tensors, Tensors],
         data: Data,
         multipliers: Multipliers | None,
         out: Tensors,
     ) -> None:
-        """The tangents of what :meth:`pull` forms, along ẋ and the controls' u̇; ``at`` is u, u̇."""
-        loss = self._loss(multipliers)
+        """The tangents of what :meth:`pull` forms along ẋ and u̇; ``at`` is (u, u̇)."""
+        loss, rooms = self._loss(multipliers), (tangents.room, tangents)
         if loss is not None:
-            x, dx = room.x.array[-1], tangents.x.array[-1]
+            x, dx = (room.states(end_only=True)[0] for room in rooms)
             share = 1.0 / self.problem.samples
             y = self.target[..., data.index]
             xbar, parts = loss.pull_along((x, dx), y, self._head(at[0]), self._head(at[1]))
             np.multiply(xbar, share, out=tangents.direct.array[-1])
             self._add(parts, share, out)
             return
-        point, along = (
-            (self._states(x.array, multipliers), self.lagrangian.visible(u))
-            for x, u in zip((room.x, tangents.x), at, strict=True)
-        )
+        point = self._states(tangents.room, multipliers), self.lagrangian.visible(at[0])
+        along = self._states(tangents, multipliers), self.lagrangian.visible(at[1])
         _, (direct, more) = gradient_along(
             lambda x, u: self.lagrangian.value(x, u, data, multipliers), point, along
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch.autograd.forward_ad as forward_ad
 
-from dnlcontrol.backends.adjoint.host.memory import Memory
+from dnlcontrol.backends.adjoint.host.memory import Shared
 from dnlcontrol.backends.adjoint.host.room import Room, TangentRoom
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.implicit_stage import Stage
@@ -44,7 +44,7 @@ class ImplicitLayers:
         assert self.data is not None
         return self._sweep.stage(u, self.data, l)
 
-    def _z(self, z: Memory) -> Tensor:
+    def _z(self, z: Shared) -> Tensor:
         return z.tensor.T * self.room.parts.unit
 
     def state(self, l: int) -> None:
@@ -95,12 +95,12 @@ class ImplicitLayers:
                 sweep.add_shared(out, _tangents(some) if along else some, l)
 
 
-def _dual(value: Memory, tangent: Memory) -> Tensor:
+def _dual(value: Shared, tangent: Shared) -> Tensor:
     """(d, n) and (d, n) as a dual number (n, d)."""
     return forward_ad.make_dual(value.tensor.T, tangent.tensor.T)
 
 
-def _write(dual: Tensor, out: Memory) -> None:
+def _write(dual: Tensor, out: Shared) -> None:
     """The tangent of a dual number (n, d) as (d, n)."""
     tangent = forward_ad.unpack_dual(dual).tangent
     if tangent is None:

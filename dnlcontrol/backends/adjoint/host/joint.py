@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from dnlcontrol.backends.adjoint.host.memory import Memory
+from dnlcontrol.backends.adjoint.host.memory import Shared
 from dnlcontrol.backends.adjoint.sweep.affine_columns import Columns
 from dnlcontrol.backends.adjoint.sweep.affine_maps import OuterMap
-from dnlcontrol.discretisation.space.control_space import ControlSpace
+from dnlcontrol.discretisation.space.control_space import ControlBlock, ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat
 
 
@@ -15,18 +17,22 @@ class JointControls:
     """(Ẇ ḃ W b) of every site, and the cotangent of (W b) in units of the rule's weight.
 
     With W (d, e) and k = e + 1, or e without a bias: ``both`` (sites, d, 2k) and ``cotangent``
-    (sites, d, k). (W b) then lies beside (Ẇ ḃ W): each serves as one matrix.
+    (sites, d, k). (W b) then lies beside (Ẇ ḃ W): each serves as one matrix. W and Ẇ are kept times
+    ``state_unit``, in which the states are measured.
     """
 
-    def __init__(self, space: ControlSpace, columns: Columns, dtype: np.dtype) -> None:
+    def __init__(
+        self, space: ControlSpace, columns: Columns, dtype: np.dtype, state_unit: float
+    ) -> None:
         self.columns = columns
         names = [columns.matrix, *([columns.bias] if columns.bias else [])]
         self.blocks = [space.blocks[name] for name in names]
         self.rows, self.inputs = self.blocks[0].control.shape
         self.width = self.inputs + len(names) - 1
         self.sites = self.blocks[0].layout.count
-        self.both = Memory.zeros(self.sites, self.rows, 2 * self.width, dtype=dtype)
-        self.cotangent = Memory.zeros(self.sites, self.rows, self.width, dtype=dtype)
+        self.units = [state_unit, 1.0]
+        self.both = Shared.zeros(self.sites, self.rows, 2 * self.width, dtype=dtype)
+        self.cotangent = Shared.zeros(self.sites, self.rows, self.width, dtype=dtype)
 
     @property
     def shared(self) -> bool:
@@ -42,17 +48,21 @@ class JointControls:
     def load(self, w: Flat, along: bool = False) -> None:
         """Fill (W b), or (Ẇ ḃ) with ``along``, from a flat vector."""
         start = 0 if along else self.width
-        ends = start, start + self.inputs, start + self.width
-        for block, first, last in zip(self.blocks, ends[:-1], ends[1:], strict=False):
+        for block, first, last, unit in self._parts(start):
             values = block.values(w).reshape(self.sites, self.rows, last - first)
-            self.both.array[:, :, first:last] = values
+            out = self.both.array[:, :, first:last]
+            np.multiply(values, unit, out=out, casting="same_kind")
 
     def unload(self, unit: float, g: Flat) -> None:
         """Write ``unit`` times the cotangents into a flat vector."""
-        ends = 0, self.inputs, self.width
-        for block, first, last in zip(self.blocks, ends[:-1], ends[1:], strict=False):
+        for block, first, last, own in self._parts(0):
             out = block.values(g).reshape(self.sites, self.rows, last - first)
-            np.multiply(self.cotangent.array[:, :, first:last], unit, out=out)
+            np.multiply(self.cotangent.array[:, :, first:last], unit * own, out=out)
+
+    def _parts(self, start: int) -> Iterator[tuple[ControlBlock, int, int, float]]:
+        """W and b: where their columns begin and end, and their units."""
+        ends = start, start + self.inputs, start + self.width
+        yield from zip(self.blocks, ends[:-1], ends[1:], self.units, strict=False)
 
 
 class ShiftControls:
@@ -63,7 +73,7 @@ class ShiftControls:
         self.path = outer.path
         self.block = space.blocks[outer.bias]
         shape = self.block.layout.count, self.block.components, 1
-        self.value, self.along, self.cotangent = (Memory.zeros(*shape, dtype=dtype) for _ in "123")
+        self.value, self.along, self.cotangent = (Shared.zeros(*shape, dtype=dtype) for _ in "123")
 
     def site(self, l: int) -> int:
         """The site of layer l."""

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from dnlcontrol.backends.adjoint.host.activation import activate, bent, times_slope
-from dnlcontrol.backends.adjoint.host.memory import Call, Memory, add, copy, scale
+from dnlcontrol.backends.adjoint.host.memory import Call, Shared, add, copy, scale
 from dnlcontrol.backends.adjoint.host.room import Room, TangentRoom
 
 
@@ -18,11 +18,15 @@ class ExplicitLayers:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.outer, self.shift = room.parts.outer, room.parts.shift
-        self.sums = Memory(np.zeros((room.size, 1), room.parts.dtype))
+        # x = g + z in one unit
+        self.plain = room.parts.state_unit == room.parts.unit and self.shift is None
+        self.plain = self.plain and self.outer.value is None
+        self.sums = Shared(np.zeros((room.size, 1), room.parts.dtype))
 
-    def _argument(self, l: int, z: Memory, out: Memory, along: bool = False) -> Iterator[Call]:
-        """z + b, or ż + ḃ, from z in units of the rule's weight."""
-        yield scale(z, self.room.parts.unit, out)
+    def _argument(self, l: int, z: Shared, out: Shared, along: bool = False) -> Iterator[Call]:
+        """z + b, or ż + ḃ, from z in units of the rule's weight, in those of the states."""
+        unit = self.room.parts.unit / self.room.parts.state_unit
+        yield copy(z, out) if unit == 1.0 else scale(z, unit, out)
         if self.shift is not None:
             b = (self.shift.along if along else self.shift.value)[self.shift.site(l)]
             yield partial(np.add, out.array, b.array, out=out.array)
@@ -31,13 +35,16 @@ class ExplicitLayers:
         """Writes x^l."""
         room = self.room
         x, g = room.x[l], room.g(l)
+        if self.plain:
+            yield partial(np.add, room.z[l].array, g.array, out=x.array)
+            return
         if self.outer.value is None:
             yield from self._argument(l, room.z[l], x)
             yield add(g, x)
             return
         h = room.hidden[l]
         yield from self._argument(l, room.z[l], h)
-        yield activate(self.outer, h, room.small)
+        yield activate(self.outer, h)
         yield partial(np.add, h.array, g.array, out=x.array)
 
     def pull(self, l: int, gradient: bool) -> Iterator[Call]:
@@ -50,7 +57,7 @@ class ExplicitLayers:
         if gradient:
             yield from self._shifted(l, room.zbar[l])
 
-    def _shifted(self, l: int, zbar: Memory) -> Iterator[Call]:
+    def _shifted(self, l: int, zbar: Shared) -> Iterator[Call]:
         if self.shift is not None:
             out, sums = self.shift.cotangent[self.shift.site(l)], self.sums.array
             yield partial(np.add.reduce, zbar.array, axis=1, keepdims=True, out=sums)

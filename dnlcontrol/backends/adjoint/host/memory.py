@@ -23,32 +23,32 @@ MOST_PIECES = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
+class Shared:
     """An array, and the tensor of the same memory."""
 
     array: np.ndarray
 
     @staticmethod
-    def zeros(*shape: int, dtype: np.dtype) -> Memory:
+    def zeros(*shape: int, dtype: np.dtype) -> Shared:
         """New memory, not touched before it is used."""
-        return Memory(np.zeros(shape, dtype))
+        return Shared(np.zeros(shape, dtype))
 
     @cached_property
     def tensor(self) -> torch.Tensor:
         """Shares the memory of ``array``."""
         return torch.from_numpy(self.array)
 
-    def __getitem__(self, index: int | slice | tuple[slice, ...]) -> Memory:
-        return Memory(self.array[index])
+    def __getitem__(self, index: int | slice | tuple[slice, ...]) -> Shared:
+        return Shared(self.array[index])
 
-    def rows(self) -> Memory:
+    def rows(self) -> Shared:
         """(..., n) as (rows, n)."""
-        return Memory(self.array.reshape(-1, self.array.shape[-1]))
+        return Shared(self.array.reshape(-1, self.array.shape[-1]))
 
     @property
-    def transposed(self) -> Memory:
+    def transposed(self) -> Shared:
         """(n, m) of (m, n)."""
-        return Memory(self.array.T)
+        return Shared(self.array.T)
 
     @property
     def large(self) -> bool:
@@ -56,41 +56,41 @@ class Memory:
         return self.array.size >= LARGE
 
 
-def product(a: Memory, b: Memory, out: Memory) -> Call:
+def product(a: Shared, b: Shared, out: Shared) -> Call:
     """out <- a b."""
     if out.large or a.large:
         return partial(torch.mm, a.tensor, b.tensor, out=out.tensor)
     return partial(np.matmul, a.array, b.array, out=out.array)
 
 
-def add_product(a: Memory, b: Memory, out: Memory, weight: float = 1.0) -> Call:
+def add_product(a: Shared, b: Shared, out: Shared, weight: float = 1.0) -> Call:
     """out += weight a b."""
     return partial(out.tensor.addmm_, a.tensor, b.tensor, alpha=weight)
 
 
-def add(a: Memory, out: Memory, weight: float = 1.0) -> Call:
+def add(a: Shared, out: Shared, weight: float = 1.0) -> Call:
     """out += weight a."""
     if out.large or weight != 1.0:
         return partial(out.tensor.add_, a.tensor, alpha=weight)
     return partial(np.add, out.array, a.array, out=out.array)
 
 
-def scale(a: Memory, weight: float, out: Memory) -> Call:
+def scale(a: Shared, weight: float, out: Shared) -> Call:
     """out <- weight a."""
     return partial(np.multiply, a.array, weight, out=out.array)
 
 
-def copy(a: Memory, out: Memory) -> Call:
+def copy(a: Shared, out: Shared) -> Call:
     """out <- a."""
     return partial(np.copyto, out.array, a.array)
 
 
-def clear(out: Memory) -> Call:
+def clear(out: Shared) -> Call:
     """out <- 0."""
     return partial(np.copyto, out.array, 0.0)
 
 
-class Program:
+class Prepared:
     """Calls one after the other; made once, or each time anew where they are too many to keep."""
 
     def __init__(self, calls: Callable[[], Iterator[Call]], kept: bool) -> None:

@@ -11,7 +11,7 @@ import torch
 from dnlcontrol.backends.adjoint.host.chunk_sweep import ChunkSweep
 from dnlcontrol.backends.adjoint.host.cost import HostCost
 from dnlcontrol.backends.adjoint.host.implicit_layers import AtHand
-from dnlcontrol.backends.adjoint.host.room import Parts, Room, states_bytes
+from dnlcontrol.backends.adjoint.host.room import HostParts, Room, states_bytes
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensors
@@ -43,8 +43,9 @@ class Passes:
     """
 
     def __init__(self, sweep: Sweep, lagrangian: Lagrangian, vectors: Vectors) -> None:
-        self.sweep, self.lagrangian, self.vectors = sweep, lagrangian, vectors
-        self.parts = Parts.of(sweep)
+        self.sweep, self.lagrangian = sweep, lagrangian
+        self.vectors = vectors
+        self.parts = HostParts.of(sweep)
         self.cost = HostCost(lagrangian, self.parts.dtype)
         self.at_hand = AtHand()
         self.states_bytes = states_bytes(self.parts)
@@ -78,8 +79,17 @@ class Passes:
         if known is None or not np.array_equal(known.w, w):
             known = self._known = Known(np.array(w, dtype=float))
             self.parts.load(known.w)
-            self.at_hand.u = self.vectors.controls(known.w)
+            self.at_hand.u = self._controls(known.w)
         return known
+
+    def _controls(self, w: Flat) -> Tensors:
+        """Those that something besides the columns reads, by name."""
+        if self.sweep.grid.implicit:
+            return self.vectors.controls(w)
+        controls = self.sweep.problem.controls
+        if all(control.on == "ts" for control in controls.values()):
+            return {}
+        return self.lagrangian.visible(self.vectors.controls(w))
 
     # -- answers ---------------------------------------------------------------------------------
     def states(self, w: Flat) -> Iterator[tuple[Data, Room]]:
@@ -123,7 +133,7 @@ class Passes:
         known, path = self._at(w), self.cost.reads_path(multipliers)
         ready = known.has(multipliers)
         self.parts.load(d, along=True)
-        self.at_hand.du = self.vectors.controls(d)
+        self.at_hand.du = self._controls(d)
         with torch.no_grad(), np.errstate(all="ignore"):
             if self.resident and not ready:
                 self._costates(known, multipliers)
@@ -156,16 +166,14 @@ class Passes:
     def _others(self) -> Tensors:
         """Zeros for the cotangents that do not come from the columns."""
         u = self.at_hand.u
-        seen = u if self.sweep.grid.implicit else self.lagrangian.visible(u)
-        return {name: torch.zeros_like(part) for name, part in seen.items()}
+        return {name: torch.zeros_like(part) for name, part in u.items()}
 
     def _gradient(self) -> Flat:
         """All cotangents in one vector."""
         g: Flat = np.zeros(self.sweep.space.size)
         self.parts.unload(g)
-        views = self.sweep.space.split(g)
         for name, part in self.at_hand.out.items():
-            views[name] += part.numpy()
+            self.sweep.space.blocks[name].values(g)[:] += part.numpy()
         return g
 
     def _cost(
@@ -185,6 +193,5 @@ class Passes:
         """The tangents of one chunk."""
         tangents, at = chunk.tangents, (self.at_hand.u, self.at_hand.du)
         tangents.forward()
-        point = chunk.room, tangents.here
-        self.cost.pull_along(*point, at, data, multipliers, self.at_hand.out)
+        self.cost.pull_along(tangents.here, at, data, multipliers, self.at_hand.out)
         tangents.backward(self.cost.reads_path(multipliers), adds)

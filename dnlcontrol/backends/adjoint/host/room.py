@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dnlcontrol.backends.adjoint.host.joint import JointControls, ShiftControls
-from dnlcontrol.backends.adjoint.host.memory import MOST_PIECES, Memory
+from dnlcontrol.backends.adjoint.host.memory import MOST_PIECES, Shared
 from dnlcontrol.backends.adjoint.sweep.affine_columns import Elements
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 
@@ -22,11 +22,16 @@ ARRAYS = 15
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What all chunks of one discrete problem share."""
+class HostParts:
+    """What all chunks of one discrete problem share.
+
+    States are measured in ``state_unit``: that of z where x = g + z is all there is, so that no
+    layer has to multiply.
+    """
 
     sweep: Sweep
     joint: JointControls
+    state_unit: float
     shift: ShiftControls | None
     inner: Elements
     feature: Elements | None
@@ -34,15 +39,19 @@ class Parts:
     dtype: np.dtype
 
     @staticmethod
-    def of(sweep: Sweep) -> Parts:
+    def of(sweep: Sweep) -> HostParts:
         """Of a sweep whose columns, feature and outer map are written out."""
         columns, outer = sweep.columns, sweep.outer_map
         assert columns is not None
         assert outer is not None
         dtype = np.dtype(str(sweep.dtype).removeprefix("torch."))
-        return Parts(
+        plain = outer.elements.value is None and sweep.feature_map is None
+        plain = plain and outer.bias is None and not sweep.grid.implicit
+        state_unit = float(sweep.grid.later[-1]) if plain else 1.0
+        return HostParts(
             sweep=sweep,
-            joint=JointControls(sweep.space, columns, dtype),
+            joint=JointControls(sweep.space, columns, dtype, state_unit),
+            state_unit=state_unit,
             shift=None if outer.bias is None else ShiftControls(sweep.space, outer, dtype),
             inner=columns.elements,
             feature=None if sweep.feature_map is None else sweep.feature_map.elements,
@@ -58,6 +67,10 @@ class Parts:
     def weight(self, s: int) -> float:
         """c_s in that unit."""
         return float(self.sweep.grid.later[s]) / self.unit
+
+    def pull_weight(self, s: int) -> float:
+        """c_s beside the pull-back by W, which is kept times the unit of the states."""
+        return float(self.sweep.grid.later[s]) / self.state_unit
 
     def load(self, w: np.ndarray, along: bool = False) -> None:
         """Controls from a flat vector, or their tangents."""
@@ -79,20 +92,20 @@ class Parts:
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class RowPiece:
     """Some rows of a column: (W b), (Ẇ ḃ W), W, Ẇ, the cotangent of (W b), activations H."""
 
-    joint: Memory
-    mixed: Memory
-    matrix: Memory
-    along: Memory
-    cotangent: Memory
-    h: Memory
+    joint: Shared
+    mixed: Shared
+    matrix: Shared
+    along: Shared
+    cotangent: Shared
+    h: Shared
     kept: bool
     first: int
     last: int
 
-    def of(self, rows: Memory) -> Memory:
+    def of(self, rows: Shared) -> Shared:
         """The piece's part of a column's rows."""
         return rows[self.first : self.last]
 
@@ -105,7 +118,7 @@ class Room:
     kept, as many rows of them as ``most_rows``; those of others are formed again.
     """
 
-    def __init__(self, parts: Parts, samples: int, most_rows: int) -> None:
+    def __init__(self, parts: HostParts, samples: int, most_rows: int) -> None:
         self.parts = parts
         self.samples = samples
         self.depth, self.size = parts.sweep.depth, parts.joint.rows
@@ -127,11 +140,11 @@ class Room:
         self.piece_rows = max(1, PIECE * torch.get_num_threads() // samples)
         self.buffers = [self.new(min(self.piece_rows, self.depth * self.size)) for _ in "hpq"]
 
-    def new(self, *shape: int) -> Memory:
-        """Memory (*shape, n)."""
-        return Memory.zeros(*shape, self.samples, dtype=self.parts.dtype)
+    def new(self, *shape: int) -> Shared:
+        """Shared (*shape, n)."""
+        return Shared.zeros(*shape, self.samples, dtype=self.parts.dtype)
 
-    def layers(self) -> Memory:
+    def layers(self) -> Shared:
         """One more (L+1, d, n)."""
         return self.new(self.depth + 1, self.size)
 
@@ -146,9 +159,13 @@ class Room:
 
     def begin(self, data: Data) -> None:
         """The free term of a chunk."""
-        self.free.array[:] = data.free.numpy().transpose(0, 2, 1)
+        np.divide(data.free.numpy().transpose(0, 2, 1), self.parts.state_unit, out=self.free.array)
 
-    def g(self, l: int) -> Memory:
+    def states(self, end_only: bool) -> np.ndarray:
+        """x (L+1, d, n) in units of the problem, or x^L (1, d, n)."""
+        return in_units(self.x.array, self.parts.state_unit, end_only)
+
+    def g(self, l: int) -> Shared:
         """g^l."""
         return self.free[l if len(self.free.array) > 1 else 0]
 
@@ -170,11 +187,11 @@ class Room:
         count = sum(-(-self.length(s) // self.piece_rows) for s in range(self.depth))
         return count <= MOST_PIECES
 
-    def later(self, layers: Memory, s: int) -> Memory:
+    def later(self, layers: Shared, s: int) -> Shared:
         """The rows of ``layers`` that column s acts on, (rows, n)."""
         return layers[self.parts.sweep.rows(s)].rows()
 
-    def pieces(self, s: int) -> Iterator[Piece]:
+    def pieces(self, s: int) -> Iterator[RowPiece]:
         """Of column s; one alone where nothing is formed entry by entry."""
         joint, length = self.parts.joint, self.length(s)
         k, e = joint.width, joint.inputs
@@ -190,7 +207,7 @@ class Room:
                 h = self.kept[start + first : start + last]
             else:
                 h = self.buffers[0][: last - first]
-            yield Piece(
+            yield RowPiece(
                 joint=rows[:, k:],
                 mixed=rows[:, : k + e],
                 matrix=rows[:, k : k + e],
@@ -203,11 +220,17 @@ class Room:
             )
 
 
-def states_bytes(parts: Parts) -> int:
+def states_bytes(parts: HostParts) -> int:
     """Bytes of states, costates and tangents of one sample."""
     joint = parts.joint
     arrays = joint.width + joint.inputs + ARRAYS * joint.rows
     return (parts.sweep.depth + 1) * arrays * parts.dtype.itemsize
+
+
+def in_units(x: np.ndarray, unit: float, end_only: bool) -> np.ndarray:
+    """States (L+1, d, n) times ``unit``, or the last of them (1, d, n)."""
+    seen = x[-1:] if end_only else x
+    return seen if unit == 1.0 else seen * x.dtype.type(unit)
 
 
 class TangentRoom:
@@ -215,8 +238,15 @@ class TangentRoom:
 
     def __init__(self, room: Room) -> None:
         joint = room.parts.joint
-        self.z, self.zbar, self.direct = room.layers(), room.layers(), room.layers()
+        self.unit = room.parts.state_unit
+        self.room = room
+        self.z, self.zbar = room.layers(), room.layers()
+        self.direct = room.layers()
         self.lam = self.zbar if room.lam is room.zbar else room.layers()
         self.x = room.layers() if room.parts.feature else room.sources[:, joint.width :]
         self.arguments = self.z if room.parts.outer.value is None else room.layers()
         self.ybar = room.new(joint.inputs)
+
+    def states(self, end_only: bool) -> np.ndarray:
+        """ẋ (L+1, d, n) in units of the problem, or ẋ^L (1, d, n)."""
+        return in_units(self.x.array, self.unit, end_only)
