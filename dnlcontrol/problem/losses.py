@@ -135,7 +135,7 @@ def _cross_entropy(p: np.ndarray, y: np.ndarray) -> Slope:
     return float(log_sum.sum() - np.vdot(p, y)), s - y
 
 
-def _cross_entropy_bend(p: np.ndarray, y: np.ndarray, along: np.ndarray) -> np.ndarray:
+def _cross_entropy_bend(p: np.ndarray, _y: np.ndarray, along: np.ndarray) -> np.ndarray:
     s = _softmax(p)[0]
     return np.asarray(s * (along - (s * along).sum(axis=0)))
 

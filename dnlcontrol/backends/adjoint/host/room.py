@@ -141,7 +141,7 @@ class Room:
         self.buffers = [self.new(min(self.piece_rows, self.depth * self.size)) for _ in "hpq"]
 
     def new(self, *shape: int) -> Shared:
-        """Shared (*shape, n)."""
+        """Memory (*shape, n)."""
         return Shared.zeros(*shape, self.samples, dtype=self.parts.dtype)
 
     def layers(self) -> Shared:
