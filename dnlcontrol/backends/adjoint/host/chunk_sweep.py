@@ -53,6 +53,7 @@ class ChunkSweep:
 
     def forward(self) -> None:
         """States and activations."""
+        self.room.curvature = None
         self._run(())
 
     def backward(self, path: bool, gradient: bool, adds: bool) -> None:

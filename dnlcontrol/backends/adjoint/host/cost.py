@@ -21,6 +21,10 @@ from dnlcontrol.backends.adjoint.sweep.vectorised import (
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.problem.losses import HeadControls, WrittenLoss, written
 
+# entries of a state up to which second derivatives of a terminal cost are formed as matrices: one
+# product of its graph for each entry, where conjugate gradients would take about as many
+FEW_ENTRIES = 4
+
 
 class HostCost:
     """The Lagrangian of a chunk, its derivative in the states and the tangent of that."""
@@ -105,6 +109,11 @@ class HostCost:
             np.multiply(xbar, share, out=tangents.direct.array[-1])
             self._add(parts, share, out)
             return
+        if self._blockwise(tangents.room, at[0], multipliers):
+            curvature = self._curvature(tangents.room, data)
+            dx = tangents.states(end_only=True)[0]
+            np.einsum("nij,jn->in", curvature, dx, out=tangents.direct.array[-1])
+            return
         point = self._states(tangents.room, multipliers), self.lagrangian.visible(at[0])
         along = self._states(tangents, multipliers), self.lagrangian.visible(at[1])
         _, (direct, more) = gradient_along(
@@ -113,6 +122,26 @@ class HostCost:
         tangents.direct.tensor[-len(direct) :].copy_(direct.transpose(1, 2))
         for name, part in more.items():
             out[name].add_(part)
+
+    def _blockwise(self, room: Room, u: Tensors, multipliers: Multipliers | None) -> bool:
+        """Whether the second derivative is a small matrix for each sample's x^L, and no more."""
+        ends_only = not self.reads_path(multipliers)
+        return ends_only and not self.lagrangian.visible(u) and room.size <= FEW_ENTRIES
+
+    def _curvature(self, room: Room, data: Data) -> np.ndarray:
+        """Second derivatives of the terminal cost in x^L, (n, d, d), formed once for its states."""
+        if room.curvature is None:
+            x = self._states(room, None)
+            found = np.empty((room.samples, room.size, room.size), room.parts.dtype)
+            for i in range(room.size):
+                unit = torch.zeros_like(x)
+                unit[..., i] = 1.0
+                _, (column,) = gradient_along(
+                    lambda x: self.lagrangian.value(x, {}, data, None), (x,), (unit,)
+                )
+                found[:, :, i] = column[0].numpy()
+            room.curvature = found
+        return room.curvature
 
     def _add(self, parts: HeadControls | None, share: float, out: Tensors) -> None:
         if parts is not None:

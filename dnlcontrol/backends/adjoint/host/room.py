@@ -135,6 +135,8 @@ class Room:
         self.ybar = self.new(count, joint.inputs)
         self.hidden = self.layers() if parts.outer.value is not None else self.z
         self.small = self.new(1, self.size)[0]
+        # second derivatives of the cost at these states, where cost.py has formed them
+        self.curvature: np.ndarray | None = None
         self.offsets = self._offsets(most_rows)
         self.kept = self.new(max(1, int(self.offsets.max(initial=0))))
         self.piece_rows = max(1, PIECE * torch.get_num_threads() // samples)
