@@ -16,8 +16,9 @@ import torch
 Call = Callable[[], object]
 
 # entries of a result from which PyTorch's call is the cheaper one: it costs 1 µs more than NumPy's,
-# its matrix products are faster and obey its number of threads
-LARGE = 1 << 13
+# but its products of wide matrices are faster, and it obeys PyTorch's number of threads. Gradient
+# at (d, N, L) = (4, 150, 64) with 2^13, 2^15, 2^20: 0.88, 0.83, 0.84 of a fused C loop
+LARGE = 1 << 15
 # pieces of columns whose calls are kept: about 5 kB each
 MOST_PIECES = 4096
 
