@@ -8,8 +8,10 @@ Value and gradient of dense form C (tanh, bias, terminal cost) against
 - autograd on samples as stacked rows, ``by_columns`` and ``by_rows`` (the faster counts):
   parameters in the precision and the layout that suit it, gradients left where autograd puts them.
 
-Ours is timed from the flat float64 control to the flat float64 gradient. Form A, whose columns are
-one product each, against autograd written in the same two ways. Then a Hessian product over a
+Ours is timed from the flat float64 control to the flat float64 gradient. First comes the same
+against one loop in C (fused_sweep.c), where gcc is there to compile it, at small widths too, where
+calls cost more than numbers. Form A, whose columns are one product each, against autograd written
+in the same two ways. Then a Hessian product over a
 gradient, and a user's formula through vmap over the same network's batched version, both as
 ``dnl.Volterra``. Medians of interleaved runs, sweep and bound, then sweep and autograd; with one
 thread seconds are of processor time, which other processes on the machine disturb less.
@@ -25,11 +27,14 @@ import statistics
 import time
 from collections.abc import Callable
 
+import compiled
 import numpy as np
 import torch
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.host.activation import fastest_tanh
+from dnlcontrol.backends.adjoint.host.memory import Shared
 
 FLOATS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -52,13 +57,19 @@ class Bound:
             for W, x in zip(self.W, self.states, strict=True):
                 for part in W.split(self.rows):
                     h = self.buffer[: len(part)]
-                    torch.mm(part, x, out=h).tanh_()
+                    self.activations(part, x, h)
             for W, x, gradient in zip(self.W, self.states, self.gradients, strict=True):
                 for part, out in zip(W.split(self.rows), gradient.split(self.rows), strict=True):
                     h = self.buffer[: len(part)]
-                    torch.mm(part, x, out=h).tanh_()
+                    self.activations(part, x, h)
                     torch.mm(part.T, h, out=self.costate)
                     torch.mm(h, x.T, out=out)
+
+    def activations(self, W: torch.Tensor, x: torch.Tensor, h: torch.Tensor) -> None:
+        """h <- tanh(W x), by the fastest tanh of this processor."""
+        torch.mm(W, x, out=h)
+        shared = Shared(h.numpy())
+        fastest_tanh(shared.array.dtype.name)(shared)()
 
 
 def by_columns(
@@ -217,6 +228,40 @@ def against_the_bound(sizes: list[tuple[int, int, int]], dtype: str, repeats: in
         )
 
 
+def against_c(sizes: list[tuple[int, int, int]], repeats: int) -> None:
+    """Gradients at two controls in turn, so that nothing is known of the next, and products."""
+    print("float64    L   d    N        C/s  gradient/s  product/s  gradient/C  product/gradient")
+    for L, d, N in sizes:
+        evaluator, w = dense(L, d, N)
+        direction = np.random.default_rng(1).standard_normal(len(w))
+        controls = itertools.cycle([w, 0.5 * w])
+        runs = [
+            lambda e=evaluator, c=controls: e.value_and_gradient(next(c)),
+            lambda e=evaluator, w=w, v=direction: e.hessian_product(w, v),
+        ]
+        if compiled.compiler() is None:
+            ours, product = medians(repeats, *runs)
+            print(
+                f"{'':8} {L:3d} {d:3d} {N:4d} {'no gcc':>10} {ours:11.5f} {product:10.5f} "
+                f"{'':11} {product / ours:17.2f}"
+            )
+            continue
+        fused = compiled.FusedSweep(evaluator.discrete)
+        agree(fused(w), evaluator.value_and_gradient(w))
+        theirs, ours, product = medians(repeats, lambda f=fused, w=w: f(w), *runs)
+        print(
+            f"{'':8} {L:3d} {d:3d} {N:4d} {theirs:10.5f} {ours:11.5f} {product:10.5f} "
+            f"{ours / theirs:11.2f} {product / ours:17.2f}",
+            flush=True,
+        )
+
+
+def agree(found: tuple[float, np.ndarray], expected: tuple[float, np.ndarray]) -> None:
+    """Both are of one problem: sums in another order."""
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * np.max(np.abs(b)))
+
+
 def form_a(sizes: list[tuple[int, int, int]], repeats: int) -> None:
     """Linear mixing of features: one tanh a layer, so that the products are nearly all there is."""
     print("form A      L   d    N  sweep/s  autograd/s  autograd/sweep")
@@ -283,8 +328,10 @@ def main() -> None:
     torch.manual_seed(0)
     repeats = 1 if given.tiny else given.repeats
     large = [(4, 3, 8)] if given.tiny else [(128, 64, 512), (128, 16, 256)]
-    small = [(4, 3, 8)] if given.tiny else [(64, 16, 256)]
+    small = [(4, 3, 8)] if given.tiny else [(64, 2, 64), (64, 4, 150), (64, 16, 256)]
+    fused = [(4, 3, 8)] if given.tiny else [(64, 2, 64), (256, 2, 64), (64, 4, 150), (128, 16, 256)]
     print(f"{given.threads} threads, medians of {repeats}")
+    against_c(fused, repeats)
     against_the_bound(large, "float32", repeats)
     form_a(large, repeats)
     hessian_over_gradient(small, repeats)

@@ -39,31 +39,32 @@ def ritz_pairs(
     is at most ``enough``. ``project``: onto the subspace that all of it stays in; what rounding
     adds off it would grow where the coupling is small.
     """
-    basis: list[Flat] = []
-    duals: list[Flat] = []
-    products: list[Flat] = []
+    # rows of arrays: new memory for all at each step would cost more than the products
+    basis, duals, products = (np.empty((steps, len(start))) for _ in range(3))
     q = start
+    found = 0
     first = beta = 0.0
-    for _ in range(steps):
+    for k in range(steps):
         Bq = metric(q)
         beta = float(np.sqrt(max(float(q @ Bq), 0.0)))
         first = first or beta
-        if beta <= max(INVARIANT * first, enough if basis else 0.0):
+        if beta <= max(INVARIANT * first, enough if found else 0.0):
             break
-        basis.append(q / beta)
-        duals.append(Bq / beta)
-        products.append(product(basis[-1]))
-        q = riesz(products[-1])
-        Q, D = np.stack(basis), np.stack(duals)
+        basis[k] = q / beta
+        duals[k] = Bq / beta
+        products[k] = product(basis[k])
+        q = riesz(products[k])
+        found = k + 1
+        Q, D = basis[:found], duals[:found]
         for _ in range(2):
             q = q - Q.T @ (D @ q)
             if project is not None:
                 q = project(q)
-    if not basis:
+    if not found:
         return np.zeros(0), np.zeros((0, len(start))), np.zeros(0)
     beta = float(np.sqrt(max(float(q @ metric(q)), 0.0)))
-    Q = np.stack(basis)
-    T = Q @ np.stack(products).T
+    Q = basis[:found]
+    T = Q @ products[:found].T
     values, vectors = np.linalg.eigh(0.5 * (T + T.T))
     return values, vectors.T @ Q, beta * np.abs(vectors[-1])
 

@@ -92,7 +92,7 @@ class SmoothRandom:
     def function(self, name: str, control: Control, horizon: float) -> Callable[..., np.ndarray]:
         """The function of (t[, s]) for one control, (*shape): a cosine series times ``scale``.
 
-        Its coefficients are N(0, 1)/(1 + i² + j²).
+        Its coefficients are N(0, 1)/(1 + i² + j²). Of arrays t, s (m,) it is (m, *shape).
         """
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         modes = 4
@@ -100,10 +100,15 @@ class SmoothRandom:
         raw = rng.standard_normal((modes, modes, *control.shape))
         coefficients = self.scale * raw * decay.reshape(modes, modes, *(1,) * len(control.shape))
 
-        def value(t: float = 0.0, s: float = 0.0) -> np.ndarray:
-            a = np.cos(np.arange(modes) * np.pi * t / horizon)
-            b = np.cos(np.arange(modes) * np.pi * s / horizon)
-            return np.asarray(np.einsum("i,j,ij...->...", a, b, coefficients))
+        flat = coefficients.reshape(modes, modes, -1)
+
+        def value(t: ArrayLike = 0.0, s: ArrayLike = 0.0) -> np.ndarray:
+            t, s = np.broadcast_arrays(np.asarray(t, dtype=float), s)
+            a, b = (
+                np.cos(np.multiply.outer(v, np.arange(modes) * np.pi) / horizon) for v in (t, s)
+            )
+            series = np.einsum("...i,...j,ijk->...k", a, b, flat)
+            return np.asarray(series.reshape((*t.shape, *control.shape)))
 
         return value
 

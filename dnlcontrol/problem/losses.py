@@ -2,6 +2,15 @@
 
 A head maps the final state to the prediction, p = head_W x + head_c, and adds the constants head_W,
 head_c.
+
+The ready-made losses are also written out over all samples with their derivatives, in NumPy. With
+predictions P (k, n) and targets Y (k, n), samples last:
+
+    squared         Σ (P - Y)²                 2 (P - Y)               2 Ṗ
+    logistic        Σ log(1 + e^{-YP})         -Y s, s = σ(-YP)        Y² s (1 - s) Ṗ
+    cross entropy   Σ logsumexp(P) - P·Y       S - Y, S = softmax(P)   S ⊙ (Ṗ - 1 (S·Ṗ))
+
+and P = X, or P = W X + c of a head, whose pull-back is X̄ = Wᵀ P̄, W̄ = P̄ Xᵀ, c̄ = P̄ 1.
 """
 
 from __future__ import annotations
@@ -16,6 +25,114 @@ from dnlcontrol import checks
 from dnlcontrol.problem.controls import Control, Initial
 from dnlcontrol.problem.engines import FormulaArray, FormulaControls, UserFormula
 from dnlcontrol.problem.namespace import namespace
+
+Slope = tuple[float, np.ndarray]
+
+
+@dataclass(frozen=True)
+class HeadControls:
+    """W (k, d) and c (k,) of a head, or tangents or cotangents in their places."""
+
+    matrix: np.ndarray
+    shift: np.ndarray
+
+
+@dataclass(frozen=True)
+class WrittenLoss:
+    """A loss of predictions P (k, n): (P, Y) -> value and slope; (P, Y, Ṗ) -> the slope's tangent.
+
+    Targets are (k, n), or (n,) for labels.
+    """
+
+    slope: Callable[[np.ndarray, np.ndarray], Slope]
+    bend: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+    def value(self, x: np.ndarray, y: np.ndarray, head: HeadControls | None) -> float:
+        """The sum over samples, at states x (d, n)."""
+        return self.slope(predicted(x, head), y)[0]
+
+    def pull(
+        self, x: np.ndarray, y: np.ndarray, head: HeadControls | None
+    ) -> tuple[float, np.ndarray, HeadControls | None]:
+        """The sum, its derivative in x (d, n), and in the head's controls."""
+        value, p = self.slope(predicted(x, head), y)
+        if head is None:
+            return value, p, None
+        return value, head.matrix.T @ p, HeadControls(p @ x.T, p.sum(1))
+
+    def pull_along(
+        self,
+        x: tuple[np.ndarray, np.ndarray],
+        y: np.ndarray,
+        head: HeadControls | None,
+        along: HeadControls | None,
+    ) -> tuple[np.ndarray, HeadControls | None]:
+        """The tangents of the derivatives along (x, ẋ) and a head's tangent."""
+        at, dx = x
+        p = predicted(at, head)
+        if head is None or along is None:
+            return self.bend(p, y, dx), None
+        q = self.bend(p, y, head.matrix @ dx + predicted(at, along))
+        slope = self.slope(p, y)[1]
+        parts = HeadControls(q @ at.T + slope @ dx.T, q.sum(1))
+        return head.matrix.T @ q + along.matrix.T @ slope, parts
+
+
+def written(formula: UserFormula) -> WrittenLoss | None:
+    """The loss that a formula of one sample is, summed over samples; None for any other formula."""
+    found = getattr(formula, "written", None)
+    return found if isinstance(found, WrittenLoss) else None
+
+
+def predicted(x: np.ndarray, head: HeadControls | None) -> np.ndarray:
+    """P (k, n)."""
+    return x if head is None else head.matrix @ x + head.shift[:, None]
+
+
+def _squared(p: np.ndarray, y: np.ndarray) -> Slope:
+    r = p - y
+    return float(np.vdot(r, r)), 2.0 * r
+
+
+def _squared_bend(_p: np.ndarray, _y: np.ndarray, along: np.ndarray) -> np.ndarray:
+    return 2.0 * along
+
+
+def _sigmoid(a: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * a)))
+
+
+def _logistic(p: np.ndarray, y: np.ndarray) -> Slope:
+    margin = -y * p
+    return float(np.logaddexp(0.0, margin).sum()), -y * _sigmoid(margin)
+
+
+def _logistic_bend(p: np.ndarray, y: np.ndarray, along: np.ndarray) -> np.ndarray:
+    s = _sigmoid(-y * p)
+    return np.asarray(y * y * s * (1.0 - s) * along)
+
+
+def _softmax(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """softmax(P) and logsumexp(P)."""
+    top = p.max(axis=0)
+    e = np.exp(p - top)
+    total = e.sum(axis=0)
+    return e / total, np.log(total) + top
+
+
+def _cross_entropy(p: np.ndarray, y: np.ndarray) -> Slope:
+    s, log_sum = _softmax(p)
+    return float(log_sum.sum() - np.vdot(p, y)), s - y
+
+
+def _cross_entropy_bend(p: np.ndarray, _y: np.ndarray, along: np.ndarray) -> np.ndarray:
+    s = _softmax(p)[0]
+    return np.asarray(s * (along - (s * along).sum(axis=0)))
+
+
+SQUARED = WrittenLoss(_squared, _squared_bend)
+LOGISTIC = WrittenLoss(_logistic, _logistic_bend)
+CROSS_ENTROPY = WrittenLoss(_cross_entropy, _cross_entropy_bend)
 
 
 @dataclass(frozen=True)
@@ -70,7 +187,9 @@ def squared(target: ArrayLike, head: Head | None = None) -> Cost:
     ``target`` is (N, *shape of p); InputError is raised for any other when the problem is made.
     """
     y = checks.numbers("squared.target", target)
-    return Cost(MadeLoss(_squared, (head,)), y, _constants("squared", head), "squared")
+    return Cost(
+        MadeLoss(_squared_loss, (head,), SQUARED), y, _constants("squared", head), "squared"
+    )
 
 
 def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
@@ -87,7 +206,8 @@ def logistic(target: ArrayLike, head: Head | None = None) -> Cost:
             "one label -1/+1 or 0/1 per sample",
         )
     y = np.where(y > 0, 1.0, -1.0)
-    return Cost(MadeLoss(_logistic, (head,)), y, _constants("logistic", head), "logistic")
+    loss = MadeLoss(_logistic_loss, (head,), LOGISTIC)
+    return Cost(loss, y, _constants("logistic", head), "logistic")
 
 
 def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | None = None) -> Cost:
@@ -111,7 +231,7 @@ def cross_entropy(labels: ArrayLike, head: Head | None = None, classes: int | No
             "cross_entropy.labels", f"label {int(y.max())}", f"labels below classes = {count}"
         )
     onehot = (y[:, None] == np.arange(count)).astype(float)
-    loss = MadeLoss(_cross_entropy, (head, count))
+    loss = MadeLoss(_cross_entropy_loss, (head, count), CROSS_ENTROPY)
     return Cost(loss, onehot, _constants("cross_entropy", head), "cross_entropy")
 
 
@@ -121,12 +241,13 @@ class MadeLoss:
 
     make: Callable[..., UserFormula]
     given: tuple[object, ...]
+    written: WrittenLoss
 
     def __call__(self, *arguments: FormulaArray) -> FormulaArray:
         return self.make(*self.given)(*arguments)
 
 
-def _squared(head: Head | None) -> UserFormula:
+def _squared_loss(head: Head | None) -> UserFormula:
     def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         p = _predict(x, c, head)
         if tuple(p.shape) != tuple(y.shape):
@@ -140,7 +261,7 @@ def _squared(head: Head | None) -> UserFormula:
     return loss
 
 
-def _logistic(head: Head | None) -> UserFormula:
+def _logistic_loss(head: Head | None) -> UserFormula:
     def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         p = _predict(x, c, head)
@@ -152,7 +273,7 @@ def _logistic(head: Head | None) -> UserFormula:
     return loss
 
 
-def _cross_entropy(head: Head | None, classes: int) -> UserFormula:
+def _cross_entropy_loss(head: Head | None, classes: int) -> UserFormula:
     def loss(x: FormulaArray, c: FormulaControls, y: FormulaArray) -> FormulaArray:
         xp = namespace(x)
         p = _predict(x, c, head)

@@ -72,12 +72,7 @@ class Evaluator:
     def value(self, w: Flat, multipliers: Multipliers | None = None) -> float:
         """J (plus constraint terms), by the forward sweep alone."""
         self.counts.values += 1
-        u, total = self.vectors.controls(w), 0.0
-        with torch.no_grad():
-            for data in self.sweep.chunks:
-                x = self.sweep.passing_states(u, data)
-                total += float(self.lagrangian.value(x, u, data, multipliers))
-        return total + self.space.penalty(w)
+        return self.way.value(w, multipliers) + self.space.penalty(w)
 
     def value_and_gradient(
         self, w: Flat, multipliers: Multipliers | None = None
@@ -132,8 +127,8 @@ class Evaluator:
         """c of ``rows``, (rows.size,)."""
         u, c = self.vectors.controls(w), np.zeros(self.rows.size)
         with torch.no_grad():
-            for data in self.sweep.chunks:
-                self._fill(c, self.sweep.states(u, data)[0], u, data)
+            for data, x in self.way.states(w):
+                self._fill(c, x, u, data)
         return c
 
     def _fill(self, c: RowVector, x: Tensor, u: Tensors, data: Data) -> None:
@@ -147,12 +142,9 @@ class Evaluator:
 
     def states(self, w: Flat) -> np.ndarray:
         """(L+1, N, *state shape)."""
-        u = self.vectors.controls(w)
-        with torch.no_grad():
-            return np.concatenate(
-                [self.sweep.states(u, d)[0].cpu().double().numpy() for d in self.sweep.chunks],
-                axis=1,
-            )
+        # copies, since the next chunk may overwrite what a tensor shows
+        pieces = [np.array(to_numpy(x)) for _, x in self.way.states(w)]
+        return np.concatenate(pieces, axis=1)
 
     def final_parts(
         self, w: Flat, x: np.ndarray, zbar: np.ndarray

@@ -2,6 +2,7 @@
 
     way            of a problem whose                         gradient    Hessian products
     Stored         derivatives at all nodes are few           matrix products on what is stored
+    OnHost         kernel is σ(W y + b), on the CPU           prepared calls (host/), both
     Printed        formulas are short, on the CPU             columns in printed NumPy, both
     Chain          layers are x + c σ(W x + b)                layers written out, both
     TapedColumns   explicit steps have a kernel σ(W y + b)    tape        columns written out
@@ -16,7 +17,7 @@ evaluator's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 import torch.autograd.forward_ad as forward_ad
 
+from dnlcontrol.backends.adjoint.host.passes import Passes
 from dnlcontrol.backends.adjoint.printed.printed_layers import Controls
 from dnlcontrol.backends.adjoint.printed.printed_passes import PrintedPasses
 from dnlcontrol.backends.adjoint.printed.printed_sweep import Passage
@@ -58,6 +60,12 @@ class Passed(NamedTuple):
 class Way(Protocol):
     """The Lagrangian's derivatives at w, without penalties on controls."""
 
+    def states(self, w: Flat) -> Iterator[tuple[Data, Tensor]]:
+        """Each chunk and its states x (L+1, n, *state), valid until the next."""
+
+    def value(self, w: Flat, multipliers: Multipliers | None) -> float:
+        """L, by the states alone."""
+
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """L and dL/dw (size,), over all samples; the caller may write into it."""
 
@@ -84,7 +92,16 @@ def way_of(
     swept = _swept_way_of(sweep)(sweep, lagrangian, vectors)
     if stored is None:
         stored = Linearised.fits(sweep) and sweep.columns is None
-    return Stored(swept) if stored else swept
+    if stored:
+        return Stored(swept)
+    return OnHost(swept) if _on_host(sweep) else swept
+
+
+def _on_host(sweep: Sweep) -> bool:
+    """Whether the columns, and the maps around them, are written out, on the CPU."""
+    known = sweep.columns is not None and sweep.outer_map is not None
+    feature = sweep.formulas.feature is None or sweep.feature_map is not None
+    return known and feature and sweep.device.type == "cpu"
 
 
 def _swept_way_of(sweep: Sweep) -> type[Swept]:
@@ -105,6 +122,22 @@ class Swept(ABC):
     lagrangian: Lagrangian
     vectors: Vectors
     kept: dict[str, KeptPassages] = field(default_factory=dict)
+
+    def states(self, w: Flat) -> Iterator[tuple[Data, Tensor]]:
+        """Each chunk and its states."""
+        u = self.vectors.controls(w)
+        for data in self.sweep.chunks:
+            with torch.no_grad():
+                x = self.sweep.passing_states(u, data)
+            yield data, x
+
+    def value(self, w: Flat, multipliers: Multipliers | None) -> float:
+        """L, by the states alone."""
+        u, total = self.vectors.controls(w), 0.0
+        for data, x in self.states(w):
+            with torch.no_grad():
+                total += float(self.lagrangian.value(x, u, data, multipliers))
+        return total
 
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """L and dL/dw (size,)."""
@@ -264,6 +297,14 @@ class Dual(ByColumns):
 class Printed(Swept):
     """Columns in NumPy from the formulas as traced; what passed is kept for Hessian products."""
 
+    def value(self, w: Flat, multipliers: Multipliers | None) -> float:
+        """By the forward pass alone."""
+        u, passes = self._controls(w), self._passes
+        return sum(
+            passes.value(u, data.free, passes.terms.of(data.index, multipliers))
+            for data in self.sweep.chunks
+        )
+
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """By the passes, which are kept."""
         g: Flat = np.zeros(self.sweep.space.size)
@@ -334,6 +375,37 @@ class KeptPassages:
         return self.multipliers is multipliers and np.array_equal(self.w, w)
 
 
+class OnHost:
+    """Prepared calls of NumPy and PyTorch: host/. ``swept`` pulls single chunks."""
+
+    def __init__(self, swept: Swept) -> None:
+        self.swept = swept
+        self.passes = Passes(swept.sweep, swept.lagrangian, swept.vectors)
+
+    def states(self, w: Flat) -> Iterator[tuple[Data, Tensor]]:
+        """Each chunk and its states."""
+        for data, room in self.passes.states(w):
+            yield data, torch.from_numpy(room.states(end_only=False)).transpose(1, 2)
+
+    def value(self, w: Flat, multipliers: Multipliers | None) -> float:
+        """L, by the states alone."""
+        return self.passes.value(w, multipliers)
+
+    def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
+        """L and dL/dw (size,)."""
+        return self.passes.value_and_gradient(w, multipliers)
+
+    def hessian_product(self, w: Flat, d: Flat, multipliers: Multipliers | None) -> Flat:
+        """(d²L/dw²) d (size,)."""
+        return self.passes.hessian_product(w, d, multipliers)
+
+    def pull(
+        self, u: Tensors, data: Data, multipliers: Multipliers | None, out: Tensors, costates: bool
+    ) -> tuple[Tensor, Passed | None]:
+        """One chunk, by the sweep."""
+        return self.swept.pull(u, data, multipliers, out, costates)
+
+
 class Stored:
     """Derivatives at all nodes kept: stored_jacobians.py, stored_products.py.
 
@@ -344,6 +416,14 @@ class Stored:
         self.swept = swept
         self._point: tuple[bytes, Linearised] | None = None
         self._products: tuple[Linearised, Multipliers | None, StoredProducts] | None = None
+
+    def states(self, w: Flat) -> Iterator[tuple[Data, Tensor]]:
+        """Each chunk and its states, by the sweep."""
+        return self.swept.states(w)
+
+    def value(self, w: Flat, multipliers: Multipliers | None) -> float:
+        """L, by the sweep."""
+        return self.swept.value(w, multipliers)
 
     def value_and_gradient(self, w: Flat, multipliers: Multipliers | None) -> tuple[float, Flat]:
         """L and dL/dw (size,)."""

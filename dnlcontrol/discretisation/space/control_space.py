@@ -199,7 +199,8 @@ def sample(block: ControlBlock, value: Initial) -> np.ndarray:
     """
     layout, shape = block.layout, block.control.shape
     if isinstance(value, SmoothRandom):
-        value = value.function(block.name, block.control, layout.grid.horizon)
+        function = value.function(block.name, block.control, layout.grid.horizon)
+        return np.array(np.broadcast_to(function(*layout.positions), (layout.count, *shape)))
     if callable(value):
         return _sample_function(block, value)
     array = checks.array_of(f"initial of {block.name!r}", value)

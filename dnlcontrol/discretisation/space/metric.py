@@ -36,6 +36,22 @@ if TYPE_CHECKING:
 MATRIX_SITES = 4096
 
 
+@dataclass(frozen=True, eq=False)
+class Mirror:
+    """From the sites of the triangle to the cells of the mirrored square and back.
+
+    ``sites``: the site of each cell, (side²,); ``cells``: the cell of each site, (sites,);
+    ``before``, ``after``: factors of the sites, (sites, 1); ``inverse`` of the eigenvalues,
+    (side, side, 1).
+    """
+
+    sites: np.ndarray
+    cells: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    inverse: np.ndarray
+
+
 @dataclass(frozen=True)
 class Metric:
     """The matrix A between sites and its inverse; it acts on arrays (sites, components)."""
@@ -90,11 +106,30 @@ class Metric:
                 / self._eigenvalues[:, None]
             )
             return np.asarray(fft.idct(spectrum, kind, axis=0, norm="ortho") / root[:, None])
-        roots = np.outer(root, root)[:, :, None]
-        square = layout.mirrored(np.where(layout.diagonal, 1.0, 0.5)[:, None] * values) / roots
-        spectrum = fft.dctn(square, kind, axes=(0, 1), norm="ortho") / self._eigenvalues[:, :, None]
-        solved = fft.idctn(spectrum, kind, axes=(0, 1), norm="ortho") / roots
-        return 2.0 * np.asarray(solved[layout.index_pairs])
+        mirror = self._mirror
+        shape = layout.side, layout.side, values.shape[1]
+        # each array is new, and may be overwritten
+        square = np.take(mirror.before * values, mirror.sites, axis=0).reshape(shape)
+        spectrum = fft.dctn(square, kind, axes=(0, 1), norm="ortho", overwrite_x=True)
+        spectrum *= mirror.inverse
+        solved = fft.idctn(spectrum, kind, axes=(0, 1), norm="ortho", overwrite_x=True)
+        out = np.take(solved.reshape(-1, values.shape[1]), mirror.cells, axis=0)
+        out *= mirror.after
+        return np.asarray(out)
+
+    @cached_property
+    def _mirror(self) -> Mirror:
+        layout = self.layout
+        i, j = layout.index_pairs
+        root = np.sqrt(layout.line_mass)
+        both = (root[i] * root[j])[:, None]
+        return Mirror(
+            sites=layout.mirrored(np.arange(layout.count)).ravel(),
+            cells=i * layout.side + j,
+            before=np.where(layout.diagonal, 1.0, 0.5)[:, None] / both,
+            after=2.0 / both,
+            inverse=1.0 / self._eigenvalues[:, :, None],
+        )
 
     @cached_property
     def _eigenvalues(self) -> np.ndarray:

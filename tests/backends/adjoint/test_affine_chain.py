@@ -9,7 +9,7 @@ import torch
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.sweep import affine_chain as module
-from dnlcontrol.backends.adjoint.way import TapedColumns, way_of
+from dnlcontrol.backends.adjoint.way import Chain, OnHost, TapedColumns
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.problem.dynamics import Affine
 
@@ -103,8 +103,7 @@ def test_the_same_as_by_the_formula(network, path):
     by_formula = Evaluator(found, stored=False, batched=False)
     by_layer = Evaluator(found, stored=False, chunk=3)
     by_layer.sweep.chain = None
-    by_layer.way = way_of(by_layer.sweep, by_layer.lagrangian, by_layer.vectors, stored=False)
-    assert isinstance(by_layer.way, TapedColumns)
+    by_layer.way = TapedColumns(by_layer.sweep, by_layer.lagrangian, by_layer.vectors)
     assert by_formula.sweep.chain is None
     assert by_layer.sweep.columns is not None
     expected = answers(by_formula, at)
@@ -112,6 +111,9 @@ def test_the_same_as_by_the_formula(network, path):
     for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-3)):
         evaluator = Evaluator(found, stored=False, dtype=dtype)
         assert evaluator.sweep.chain is not None
+        assert isinstance(evaluator.way, OnHost)
+        agree(answers(evaluator, at), expected, tolerance)
+        evaluator.way = Chain(evaluator.sweep, evaluator.lagrangian, evaluator.vectors)
         agree(answers(evaluator, at), expected, tolerance)
 
 

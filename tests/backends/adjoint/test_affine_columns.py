@@ -11,8 +11,10 @@ import torch
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.backends.adjoint.host import room
 from dnlcontrol.backends.adjoint.sweep import affine_columns as module
 from dnlcontrol.backends.adjoint.sweep.affine_columns import elements
+from dnlcontrol.backends.adjoint.way import OnHost
 from dnlcontrol.problem.activations import known
 from dnlcontrol.problem.dynamics import Affine, Outer
 
@@ -71,9 +73,12 @@ def test_the_same_as_by_torch_func(network, activation, rule):
     expected = products(expected)
     for dtype, tolerance in TOLERANCE.items():
         evaluator = Evaluator(found, stored=False, dtype=dtype)
+        assert isinstance(evaluator.way, OnHost)
         assert evaluator.sweep.columns is not None
         declared = evaluator.sweep.feature_map is not None, evaluator.sweep.outer_map is not None
-        assert declared == (network == "A" and activation != "identity", True)
+        assert declared == (network == "A", True)
+        agree(products(evaluator), expected, tolerance)
+        evaluator.way = evaluator.way.swept  # as on other devices
         agree(products(evaluator), expected, tolerance)
 
 
@@ -130,7 +135,11 @@ def test_chunks_pieces_and_threads_do_not_matter(network, monkeypatch):
             torch.set_num_threads(count)
             for chunk, piece in ((1, 1), (3, 200), (None, 300), (4, 1 << 20)):
                 monkeypatch.setattr(module, "PIECE", piece)
-                agree(products(Evaluator(found, stored=False, chunk=chunk)), expected, 1e-12)
+                monkeypatch.setattr(room, "PIECE", piece // 8)
+                evaluator = Evaluator(found, stored=False, chunk=chunk)
+                agree(products(evaluator), expected, 1e-12)
+                evaluator.way = evaluator.way.swept
+                agree(products(evaluator), expected, 1e-12)
     finally:
         torch.set_num_threads(threads)
 

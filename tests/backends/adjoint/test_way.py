@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint import way
@@ -34,9 +35,9 @@ def unknown(x):
 
 
 WAYS = {
-    "dense": (dnl.Dense(3, "C"), way.AffineColumns, way.AffineColumns),
+    "dense": (dnl.Dense(3, "C"), way.OnHost, way.OnHost),
     "dense, unknown activation": (dnl.Dense(3, "C", unknown), way.Dual, way.Dual),
-    "ResNet": (dnl.ResNet(3), way.Chain, way.AffineColumns),
+    "ResNet": (dnl.ResNet(3), way.OnHost, way.OnHost),
     "ResNet, unknown activation": (dnl.ResNet(3, unknown), way.Taped, way.Dual),
     "ResNet, outer map": (Wrapped(3), way.TapedColumns, way.AffineColumns),
 }
@@ -59,3 +60,12 @@ def test_few_derivatives_are_stored_unless_columns_are_written_out(rule):
     assert not isinstance(
         Evaluator(dnl.discretise(problem(dnl.Dense(3, "C")), 3, rule)).way, way.Stored
     )
+
+
+def test_on_another_device_the_columns_are_torchs():
+    """The choice by device: no prepared calls where the memory is not the CPU's."""
+    for dynamics, kind in ((dnl.Dense(3, "C"), way.AffineColumns), (dnl.ResNet(3), way.Chain)):
+        evaluator = Evaluator(dnl.discretise(problem(dynamics), 3), stored=False)
+        evaluator.sweep.device = torch.device("meta")
+        found = way.way_of(evaluator.sweep, evaluator.lagrangian, evaluator.vectors, stored=False)
+        assert type(found) is kind

@@ -53,6 +53,12 @@ class PrintedPasses:
         """(L+1, entries, n) as (L+1, n, *integral)."""
         return _tensor(rows, self.problem.integral_shape)
 
+    def value(self, u: Controls, free: Tensor, terms: list[DirectTerm]) -> float:
+        """The Lagrangian's share of a chunk."""
+        at = self.forward(u, free)
+        with np.errstate(all="ignore"):
+            return self.terms.value(terms, at.states, u)
+
     def pulled(
         self, u: Controls, free: Tensor, terms: list[DirectTerm], out: Controls
     ) -> tuple[float, Passage]:

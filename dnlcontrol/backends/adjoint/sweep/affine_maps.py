@@ -141,13 +141,13 @@ def feature_map(vectorised: Vectorised, columns: Columns | None) -> FeatureMap |
     if columns is None or not isinstance(affine, Affine) or affine.feature is None:
         return None
     known = elements(affine.feature)
-    if known is None or known.value is None:
+    if known is None:
         return None
     value = known.value
     check_feature(
         vectorised,
         vectorised.feature or (lambda s, x, u: x),
-        lambda s, x, u: value(x),
+        lambda s, x, u: x if value is None else value(x),
         "affine.feature",
     )
     return FeatureMap(known)
