@@ -2,18 +2,21 @@
 
 Where a backend stops at a stationary point that certificates/verdict.py refuses, the lowest
 curvature of the critical cone is followed to a lower value of the Lagrangian, and the backend
-starts again there. Where that leads nowhere lower, the result says so (status NO_MINIMISER).
+starts again there; so it does where other values of a control at single nodes lower the cost
+(certificates/needles.py). Where that leads nowhere lower, the result says so (status NO_MINIMISER).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 
 import numpy as np
 
-from dnlcontrol.backends.found import NO_MINIMISER, BackendResult
+from dnlcontrol.backends.found import LIMIT, NO_MINIMISER, BackendResult
 from dnlcontrol.backends.starting_point import StartingPoint
+from dnlcontrol.certificates.needles import NodeHamiltonian, lowered
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.certificates.verdict import Verdict, examine
 from dnlcontrol.discretisation.discrete import DiscreteProblem
@@ -30,18 +33,38 @@ ESCAPES = 5  # points left in one solve
 TRIALS = 3  # solves from beside one such point
 # lengths 1, ½, ..., 2^{-11} are tried along a negative curvature: h² = 2.4e-7 of the first decrease
 LENGTHS = 12
+# how leaving such a point ended
+NOWHERE = "no lower value was found along it; start elsewhere"
+OUT_OF = "the limit of iterations or time was reached before it could be left; give more"
+BESIDE = "a solve from beside it did not end"
+BACK = "solves from beside it led back, or nowhere; start elsewhere"
 # of 1 + |J|: a value must be lower by so much for a point to be another one
 LOWER = 1e-10
 
 
+NEEDLE = "other values of a control at single nodes lower the cost"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a stationary point is no minimiser, in words, and lower points near it to go on from."""
+
+    words: str
+    starts: Iterator[Flat]
+
+
 @dataclass(frozen=True)
 class Gate:
-    """One discrete problem, how its backend is run, and what counts as solved."""
+    """One discrete problem, how its backend is run, and what counts as solved.
+
+    ``hamiltonian``: at other values of a control, at a point; None where it cannot be formed.
+    """
 
     discrete: DiscreteProblem
     run: Run
     tolerance: float
     known: Samples | None = None  # the lowest curvature of a coarser level
+    hamiltonian: Callable[[StoredPoint], NodeHamiltonian] | None = None
 
     def passed(self, found: BackendResult) -> tuple[BackendResult, Trajectory, Samples | None]:
         """The result, or a better one that is a minimiser; its trajectory; its lowest curvature."""
@@ -53,15 +76,27 @@ class Gate:
             point = self._point(found, at)
             with np.errstate(all="ignore"):
                 verdict = examine(point, known, found.ends)
-            if verdict.passed:
+                doubt = self._doubt(point, verdict)
+            if doubt is None:
                 space, lowest = self.discrete.space, verdict.lowest
                 return found, at, Samples.of(space, lowest) if lowest.any() else None
-            better = None if escapes == ESCAPES else self._left(found, point, verdict)
+            better, ended = None, f"{ESCAPES} such points were left before"
+            if escapes < ESCAPES:
+                better, ended = self._left(found, point, doubt)
             if better is None:
-                words = f"stationary, but no minimiser: {verdict.words}; start elsewhere"
+                words = f"stationary, but no minimiser: {doubt.words}; {ended}"
                 return replace(found, status=NO_MINIMISER, message=words), at, None
             found, known = better, None
         raise AssertionError("the last round returns")
+
+    def _doubt(self, point: StoredPoint, verdict: Verdict) -> Doubt | None:
+        """Why the point is no minimiser; None where it is one as far as this sees."""
+        if not verdict.passed:
+            return Doubt(verdict.words, self._beside(point, verdict))
+        if self.hamiltonian is None or point.evaluator.rows.size:
+            return None
+        w = lowered(point, self.hamiltonian)
+        return None if w is None else Doubt(NEEDLE, iter([w]))
 
     def _trajectory(self, found: BackendResult) -> Trajectory:
         """States and gradients of a result, at kinks on the sides that make it stationary."""
@@ -78,25 +113,24 @@ class Gate:
         return StoredPoint(found.evaluator, found.w, multipliers, at, self.tolerance)
 
     def _left(
-        self, found: BackendResult, point: StoredPoint, verdict: Verdict
-    ) -> BackendResult | None:
-        """A stationary point with a lower value, from beside this one; None where none is found."""
-        before = found
-        for tried, w in enumerate(self._beside(point, verdict)):
-            if tried == TRIALS:
-                break
+        self, found: BackendResult, point: StoredPoint, doubt: Doubt
+    ) -> tuple[BackendResult | None, str]:
+        """A stationary point with a lower value, from beside this one; else None and why."""
+        before, ended = found, NOWHERE
+        for w in islice(doubt.starts, TRIALS):
             then = self.run(StartingPoint(w), before.nit)
             if then is None:
-                break
+                return None, OUT_OF
             again = merged(before, then)
             at = self._trajectory(again)
             here = cost(found, point.at)
             lower = cost(again, at) < here - LOWER * (1 + abs(here))
             if lower and self._stationary(again, at):
                 left = "after leaving a stationary point that is no minimiser"
-                return replace(again, message=f"{again.message} ({left})")
+                return replace(again, message=f"{again.message} ({left})"), ""
+            ended = f"{BESIDE}: {then.message}" if then.status == LIMIT else BACK
             before = again
-        return None
+        return None, ended
 
     def _beside(self, point: StoredPoint, verdict: Verdict) -> Iterator[Flat]:
         """Controls along the direction, both ways, where the Lagrangian is lower.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
 
@@ -14,6 +14,8 @@ from dnlcontrol import checks
 from dnlcontrol.backends.found import STALLED, BackendResult
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
+from dnlcontrol.certificates.needles import NodeHamiltonian
+from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.problem.problem import ControlProblem
@@ -170,7 +172,9 @@ class OneSolve:
             return found_at_kinks(_found, discrete, start, replace(request, goal=goal))
 
         known = learnt.lowest if self.scaled.same_units(origin) else None
-        gate = Gate(discrete, again, request.goal.tolerance, known)
+        gate = Gate(
+            discrete, again, request.goal.tolerance, known, _hamiltonian_of(request.options)
+        )
         first = found_at_kinks(_found, discrete, begin, request, checkpoint)
         found, at, lowest = gate.passed(first)
         seconds = time.perf_counter() - began
@@ -219,6 +223,29 @@ def _found(
     from dnlcontrol.backends.adjoint import run as adjoint
 
     return adjoint.run(discrete, begin, request.options, request.goal, checkpoint)
+
+
+def _hamiltonian_of(options: Exact | Adjoint) -> Callable[[StoredPoint], NodeHamiltonian] | None:
+    """The discrete Hamiltonian by the backend's own means; None where samples are shared out."""
+    if isinstance(options, Exact):
+        return _of_exact
+    return None if options.distributed else _of_adjoint
+
+
+def _of_exact(point: StoredPoint) -> NodeHamiltonian:
+    from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
+    from dnlcontrol.backends.exact.condensed.node_values import NodeValues
+
+    assert isinstance(point.evaluator, ReducedEvaluator)
+    return NodeValues(point.evaluator, point.w, point.multipliers)
+
+
+def _of_adjoint(point: StoredPoint) -> NodeHamiltonian:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
+
+    assert isinstance(point.evaluator, Evaluator)
+    return Hamiltonian(point.evaluator, point.w, point.multipliers, point.at)
 
 
 def simulate(
