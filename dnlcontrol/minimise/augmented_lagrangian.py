@@ -178,7 +178,13 @@ class Rounds(Generic[E]):
         """Whether more rounds would gain nothing, or may not be made."""
         no_fall = end.gap > STUCK_DECREASE * now.previous
         stuck = no_fall and (now.rho >= LARGEST_WEIGHT or end.gap <= self.tolerance)
-        done = end.gap <= self.target or (stuck and now.accuracy <= self.target)
+        cut = not end.outcome.converged and end.spent - now.spent >= share(
+            self.max_iterations, now.spent
+        )
+        met = (
+            end.gap <= self.target and not cut
+        )  # a round cut short says nothing of its multipliers
+        done = met or (stuck and now.accuracy <= self.target)
         return done or end.spent >= self.max_iterations
 
     def following(self, now: Round, end: Ended) -> Round:

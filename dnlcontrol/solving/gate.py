@@ -23,16 +23,21 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.minimise.evaluator import Trajectory
+from dnlcontrol.minimise.faces import Face, held_entries
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.results.assemble import Measures, generalised
 
-# from a start, with what so many iterations leave of the goal; None where nothing is left
-Run = Callable[[StartingPoint, int], BackendResult | None]
+# from a start, with what so many iterations leave of the goal, at this trial to leave a point; None
+# where nothing is left
+Run = Callable[[StartingPoint, int, int], BackendResult | None]
 
 ESCAPES = 5  # points left in one solve
 TRIALS = 3  # solves from beside one such point
 # lengths 1, ½, ..., 2^{-11} are tried along a negative curvature: h² = 2.4e-7 of the first decrease
 LENGTHS = 12
+MIXED = 0.3  # of all directions, beside the one that bends down most
+SEED = 28  # of their shares
+TINY = 1e-300
 # how leaving such a point ended
 NOWHERE = "no lower value was found along it; start elsewhere"
 OUT_OF = "the limit of iterations or time was reached before it could be left; give more"
@@ -117,8 +122,8 @@ class Gate:
     ) -> tuple[BackendResult | None, str]:
         """A stationary point with a lower value, from beside this one; else None and why."""
         before, ended = found, NOWHERE
-        for w in islice(doubt.starts, TRIALS):
-            then = self.run(StartingPoint(w), before.nit)
+        for trial, w in enumerate(islice(doubt.starts, TRIALS)):
+            then = self.run(StartingPoint(w), before.nit, trial)
             if then is None:
                 return None, OUT_OF
             again = merged(before, then)
@@ -133,22 +138,35 @@ class Gate:
         return None, ended
 
     def _beside(self, point: StoredPoint, verdict: Verdict) -> Iterator[Flat]:
-        """Controls along the direction, both ways, where the Lagrangian is lower.
+        """Controls along the direction, both ways, where the Lagrangian is lower; then all mixed.
 
-        A step of length h should lower it by ½|λ|h²; a quarter of that is asked for.
+        Where several directions bend down, one of them may lead to the next saddle: the last
+        starts are those moved by a seeded share of every direction.
         """
-        space, multipliers, d = self.discrete.space, point.multipliers, verdict.direction
+        space, d = self.discrete.space, verdict.direction
         if not d.any():
             return
         d = d if point.at.gradient @ d <= 0 else -d
+        face = Face(space, held_entries(space, point.w, point.at.gradient))
+        noise = face.riesz(face.restrict(np.random.default_rng(SEED).standard_normal(space.size)))
+        noise *= np.sqrt((d @ space.metric(d)) / max(noise @ space.metric(noise), TINY))
+        for direction in (d, MIXED * noise - d, MIXED * noise + d):
+            w = self._lower(point, direction, verdict.curvature)
+            if w is not None:
+                yield w
+
+    def _lower(self, point: StoredPoint, d: Flat, curvature: float) -> Flat | None:
+        """The farthest point along d where the Lagrangian is lower; None where it is not.
+
+        A step of length h should lower it by ½|λ|h²; a quarter of that is asked for.
+        """
+        space, multipliers = self.discrete.space, point.multipliers
         value = point.evaluator.value(point.w, multipliers)
-        for sign in (1.0, -1.0):
-            for h in 0.5 ** np.arange(LENGTHS):
-                trial: Flat = np.clip(point.w + sign * h * d, *space.bounds)
-                there = point.evaluator.value(trial, multipliers)
-                if there < value + 0.125 * verdict.curvature * h**2:
-                    yield trial
-                    break
+        for h in 0.5 ** np.arange(LENGTHS):
+            trial: Flat = np.clip(point.w + h * d, *space.bounds)
+            if point.evaluator.value(trial, multipliers) < value + 0.125 * curvature * h**2:
+                return trial
+        return None
 
 
 def cost(found: BackendResult, at: Trajectory) -> float:

@@ -25,10 +25,10 @@ from dnlcontrol.results.concentration import concentration_note
 from dnlcontrol.results.diagnosis import explained, untrusted
 from dnlcontrol.results.rescaled import in_users_units
 from dnlcontrol.results.solution import Solution
-from dnlcontrol.solving.choice import resolved_for
+from dnlcontrol.solving.choice import resolved_for, robust
 from dnlcontrol.solving.gate import Gate
 from dnlcontrol.solving.learnt import NOTHING, Learnt, recall, remember
-from dnlcontrol.solving.nonsmooth import found_at_kinks
+from dnlcontrol.solving.nonsmooth import EXACT_ITERATIONS, found_at_kinks
 from dnlcontrol.solving.request import (
     Request,
     Shorthand,
@@ -165,11 +165,17 @@ class OneSolve:
         checkpoint = checkpoint_of(request.options, discrete)
         begin = self.scaled.begin(start, origin)
 
-        def again(start: StartingPoint, spent: int) -> BackendResult | None:
+        def again(start: StartingPoint, spent: int, trial: int) -> BackendResult | None:
             goal = request.goal.left(spent, time.perf_counter() - began)
             if goal is None:
                 return None
-            return found_at_kinks(_found, discrete, start, replace(request, goal=goal))
+            if trial == 0:
+                most = EXACT_ITERATIONS if isinstance(request.options, Exact) else None
+                share = replace(request, goal=goal.half(most))
+            else:
+                options = robust(discrete, request.options)
+                share = replace(request, options=options, goal=goal)
+            return found_at_kinks(_found, discrete, start, share)
 
         known = learnt.lowest if self.scaled.same_units(origin) else None
         gate = Gate(
