@@ -134,7 +134,7 @@ def test_values_whose_steps_grow_are_doubted(quiet):
 
 
 def test_a_far_rate_that_has_not_settled_is_not_extrapolated_with(quiet):
-    """1 + L^-0.1 + 4/L: exponents that fall from level to level towards 0.1; no limit is claimed."""
+    """1 + L^-0.1 + 4/L: exponents that fall from level to level; no limit is claimed."""
     values = [1 + L**-0.1 + 4 / L for L in (16, 64, 256, 1024)]
     rows = rows_of(values, (16, 64, 256, 1024))
     rate = rate_of_values(rows)
