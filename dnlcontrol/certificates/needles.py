@@ -18,6 +18,8 @@ from dnlcontrol.discretisation.space.control_space import ControlBlock
 from dnlcontrol.discretisation.space.flat import Flat
 
 SAMPLE = 64  # admissible values at which H is compared with H at the control
+# of the gate, where a coarser level of the branch took the whole: a quarter of a warm solve
+WARM_SAMPLE = 24
 NEEDLES = 8  # nodes where H promises most: J_L itself is tried there
 # entries of kernel and cost values up to which every node is sampled: a few seconds
 WORK = 20_000_000
@@ -40,13 +42,15 @@ class Sampled:
     gain, chosen : by how much the best value of each site lowers it, (sites,), and that value,
         (sites, components).
     allowed : of the gain, at a stationary point of a convex h.
-    convex : whether h lies below its chords to all of the sample.
+    sample, values : (count, sites, components), and h at the control and at these, (1 + count,
+        sites).
     """
 
     gain: np.ndarray
     chosen: np.ndarray
     allowed: float
-    convex: bool
+    sample: np.ndarray
+    values: np.ndarray
 
     @property
     def gap(self) -> float:
@@ -55,20 +59,23 @@ class Sampled:
 
 
 def sampled(
-    point: StoredPoint, h: NodeHamiltonian, block: ControlBlock, rng: np.random.Generator
+    point: StoredPoint,
+    h: NodeHamiltonian,
+    block: ControlBlock,
+    rng: np.random.Generator,
+    count: int = SAMPLE,
 ) -> Sampled:
-    """H at the control against H at sampled admissible values, at every node.
+    """H at the control against H at ``count`` sampled admissible values, at every node.
 
     Allowed for convex H: H(u) - H(v) <= |H_u|·|u - v|, with |H_u| <= ε/√mass on free entries of a
     control of stationarity ε, and |u - v| <= ε on held ones.
     """
     u, mass = block.view(point.w), block.metric.mass
-    sample = admissible_values(point, block, rng)
-    values = h.every(block, np.concatenate([u[None], sample, 0.5 * (u + sample)])) / mass
-    base, ends, middle = values[0], values[1 : SAMPLE + 1], values[SAMPLE + 1 :]
+    sample = admissible_values(point, block, rng, count)
+    values = h.every(block, np.concatenate([u[None], sample])) / mass
+    base, ends = values[0], values[1:]
     # where a formula has no value nothing is admissible
     ends = np.where(np.isfinite(ends), ends, np.inf)
-    bent = middle - 0.5 * (base + ends)
     winner = np.argmin(ends, axis=0)
     slope = float(np.max(np.abs(block.view(point.at.gradient)) / mass[:, None]))
     reach = float(np.max(np.linalg.norm(sample - u, axis=2)))
@@ -77,8 +84,17 @@ def sampled(
         gain=base - ends.min(axis=0),
         chosen=sample[winner, np.arange(len(winner))],
         allowed=point.tolerance * (1 + slope + reach / np.sqrt(mass.min())) + H_ROUNDING * level,
-        convex=not np.any(bent > CONVEX * (1 + np.abs(base))),
+        sample=sample,
+        values=values,
     )
+
+
+def convex_on(found: Sampled, h: NodeHamiltonian, block: ControlBlock, u: np.ndarray) -> bool:
+    """Whether h lies below its chords from the control u (sites, components) to the sample."""
+    middle = h.every(block, 0.5 * (u + found.sample)) / block.metric.mass
+    base, ends = found.values[0], found.values[1:]
+    ends = np.where(np.isfinite(ends), ends, np.inf)
+    return not np.any(middle - 0.5 * (base + ends) > CONVEX * (1 + np.abs(base)))
 
 
 def samples_all(point: StoredPoint, block: ControlBlock) -> bool:
@@ -105,7 +121,9 @@ def needles(point: StoredPoint, block: ControlBlock, found: Sampled) -> Iterator
 
 
 def lowered(
-    point: StoredPoint, hamiltonian: Callable[[StoredPoint], NodeHamiltonian]
+    point: StoredPoint,
+    hamiltonian: Callable[[StoredPoint], NodeHamiltonian],
+    count: int = SAMPLE,
 ) -> Flat | None:
     """Controls (size,) of a lower J_L, with other values at some nodes; None where none is seen.
 
@@ -123,8 +141,8 @@ def lowered(
         if convex:
             continue
         h = h or hamiltonian(point)
-        found = sampled(point, h, block, rng)
-        if found.convex or not found.gap > found.allowed:
+        found = sampled(point, h, block, rng, count)
+        if not found.gap > found.allowed:
             continue
         best = min(needles(point, block, found), key=evaluator.value)
         if point.at.value - evaluator.value(best) > allowed:
@@ -147,9 +165,9 @@ def _together(point: StoredPoint, block: ControlBlock, found: Sampled, best: Fla
 
 
 def admissible_values(
-    point: StoredPoint, block: ControlBlock, rng: np.random.Generator
+    point: StoredPoint, block: ControlBlock, rng: np.random.Generator, count: int = SAMPLE
 ) -> np.ndarray:
-    """SAMPLE values (SAMPLE, sites, components) within the bounds.
+    """``count`` values (count, sites, components) within the bounds.
 
     Half are spread over the box, half lie near the control. A side without a bound is put at
     1 + max |u| beyond the values of the control.
@@ -160,13 +178,13 @@ def admissible_values(
     lower, upper = sides
     low = np.where(np.isfinite(lower), lower, u.min(0) - radius)
     high = np.where(np.isfinite(upper), upper, u.max(0) + radius)
-    half, components = SAMPLE // 2, u.shape[1]
+    half, components = count // 2, u.shape[1]
     if components == 1:
         spread = np.linspace(low, high, half)
     else:
         share = rng.uniform(size=(half, components))
         share[: half // 2] = np.round(share[: half // 2])  # corners
         spread = low + share * (high - low)
-    scale = 0.5 * (high - low) * 10.0 ** -rng.uniform(0.0, 3.0, (SAMPLE - half, 1, 1))
-    near = np.clip(u + scale * rng.standard_normal((SAMPLE - half, *u.shape)), low, high)
+    scale = 0.5 * (high - low) * 10.0 ** -rng.uniform(0.0, 3.0, (count - half, 1, 1))
+    near = np.clip(u + scale * rng.standard_normal((count - half, *u.shape)), low, high)
     return np.concatenate([np.broadcast_to(spread[:, None], (half, *u.shape)), near])

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.certificates.certificate import Check, at_least, at_most
-from dnlcontrol.certificates.needles import SAMPLE, Sampled, needles, sampled, samples_all
+from dnlcontrol.certificates.needles import (
+    SAMPLE,
+    Sampled,
+    convex_on,
+    needles,
+    sampled,
+    samples_all,
+)
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.discretisation.space.control_space import ControlBlock
 from dnlcontrol.minimise.faces import Face, held_entries
@@ -76,9 +83,10 @@ def _minimum(
 ) -> Check:
     """H at the control against H at sampled admissible values, at every node."""
     found = sampled(point, h, block, rng)
+    convex = convex_on(found, h, block, block.view(point.w))
     seen = f"H at {SAMPLE} values at each of {len(found.gain)} nodes"
-    if found.convex or found.gap <= found.allowed or np.isnan(found.gap):
-        kind = "convex" if found.convex else "not convex"
+    if convex or found.gap <= found.allowed or np.isnan(found.gap):
+        kind = "convex" if convex else "not convex"
         what = f"{seen}: minimal, H {kind} on the sample"
         return at_most(name, found.gap, found.allowed, what)
     if point.evaluator.rows.size:

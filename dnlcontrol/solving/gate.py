@@ -16,7 +16,7 @@ import numpy as np
 
 from dnlcontrol.backends.found import LIMIT, NO_MINIMISER, BackendResult
 from dnlcontrol.backends.starting_point import StartingPoint
-from dnlcontrol.certificates.needles import NodeHamiltonian, lowered
+from dnlcontrol.certificates.needles import SAMPLE, WARM_SAMPLE, NodeHamiltonian, lowered
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.certificates.verdict import Verdict, examine
 from dnlcontrol.discretisation.discrete import DiscreteProblem
@@ -63,6 +63,7 @@ class Gate:
     """One discrete problem, how its backend is run, and what counts as solved.
 
     ``hamiltonian``: at other values of a control, at a point; None where it cannot be formed.
+    ``warm``: the start is a solution of the branch, at which these were tried.
     """
 
     discrete: DiscreteProblem
@@ -70,6 +71,7 @@ class Gate:
     tolerance: float
     known: Samples | None = None  # the lowest curvature of a coarser level
     hamiltonian: Callable[[StoredPoint], NodeHamiltonian] | None = None
+    warm: bool = False
 
     def passed(self, found: BackendResult) -> tuple[BackendResult, Trajectory, Samples | None]:
         """The result, or a better one that is a minimiser; its trajectory; its lowest curvature."""
@@ -100,7 +102,7 @@ class Gate:
             return Doubt(verdict.words, self._beside(point, verdict))
         if self.hamiltonian is None or point.evaluator.rows.size:
             return None
-        w = lowered(point, self.hamiltonian)
+        w = lowered(point, self.hamiltonian, WARM_SAMPLE if self.warm else SAMPLE)
         return None if w is None else Doubt(NEEDLE, iter([w]))
 
     def _trajectory(self, found: BackendResult) -> Trajectory:

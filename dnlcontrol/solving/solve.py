@@ -179,7 +179,12 @@ class OneSolve:
 
         known = learnt.lowest if self.scaled.same_units(origin) else None
         gate = Gate(
-            discrete, again, request.goal.tolerance, known, _hamiltonian_of(request.options)
+            discrete,
+            again,
+            request.goal.tolerance,
+            known,
+            hamiltonian=_hamiltonian_of(request.options),
+            warm=origin is not None and origin.success,
         )
         first = found_at_kinks(_found, discrete, begin, request, checkpoint)
         found, at, lowest = gate.passed(first)

@@ -6,12 +6,19 @@ of a node is the sum of the contributions that read the control there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator, quiet
+from dnlcontrol.backends.exact.condensed.node_function import NodeFunction
 from dnlcontrol.discretisation.space.control_space import ControlBlock
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.multipliers import Multipliers
+
+# the sites that nodes read, the entries of w that they read, and their share of h at these
+Part = tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]
 
 
 class NodeValues:
@@ -23,7 +30,11 @@ class NodeValues:
         r = self.reduced = evaluator.reduced
         self.lam, zbar, _ = self.at.adjoint(mu)
         self.on_kernel = r.pairs.weights[:, None, None] * r.pairs.cotangents(zbar)
-        self.terms = [(t, c) for t in r.terms if (c := r.cotangent(t, mu)) is not None]
+        self.terms = [
+            (t.function, t.data, self.at.x[t.layers], t.index, c)
+            for t in r.terms
+            if (c := r.cotangent(t, mu)) is not None
+        ]
 
     @quiet
     def every(self, block: ControlBlock, candidates: np.ndarray) -> np.ndarray:
@@ -31,31 +42,35 @@ class NodeValues:
         out = np.zeros(candidates.shape[:2])
         if block.penalty is not None:
             out += 0.5 * block.penalty.diagonal() * (candidates**2).sum(axis=2)
+        parts = self._parts(block)
         for values, candidate in zip(out, candidates, strict=True):
             w = self.w.copy()
             block.view(w)[:] = candidate
-            self._add(block, w, values)
+            for sites, index, part in parts:
+                values += np.bincount(sites, part(w[index]), minlength=len(values))
         return out
 
-    def _add(self, block: ControlBlock, w: Flat, out: np.ndarray) -> None:
-        """Add what reads the block's controls in w to the sites that it reads them at."""
-        r = self.reduced
-        pairs = _sites(block, r.pair_index)
-        if pairs is not None:
-            k = r.nodes.kernel.value(
-                r.pair_data(slice(None)), self.at.x[r.pairs.sources], w[r.pair_index]
-            )
-            np.add.at(out, pairs, (self.on_kernel * k).sum(axis=(1, 2)))
-        layers = _sites(block, r.node_index)
-        if layers is not None and r.nodes.outer is not None:
+    def _parts(self, block: ControlBlock) -> list[Part]:
+        """What reads the block: the site that each node reads, its entries, and its share of h."""
+        r, found = self.reduced, self.terms
+        every = slice(None)
+        kernel = r.nodes.kernel, r.pair_data(every), self.at.x[r.pairs.sources], r.pair_index
+        found = [(*kernel, self.on_kernel), *found]
+        if r.nodes.outer is not None:
             data = r.node_data(np.arange(r.depth + 1))
-            x = r.nodes.outer.value(data, self.at.z, w[r.node_index])
-            np.add.at(out, layers, (self.lam * x).sum(axis=(1, 2)))
-        for term, weight in self.terms:
-            nodes = _sites(block, term.index)
-            if nodes is not None:
-                c = term.function.value(term.data, self.at.x[term.layers], w[term.index])
-                np.add.at(out, nodes, (weight * c).sum(axis=(1, 2)))
+            found = [(r.nodes.outer, data, self.at.z, r.node_index, self.lam), *found]
+        return [
+            (sites, index, partial(_share, function, data, x, weight))
+            for function, data, x, index, weight in found
+            if (sites := _sites(block, index)) is not None
+        ]
+
+
+def _share(
+    function: NodeFunction, data: np.ndarray, x: np.ndarray, weight: np.ndarray, q: np.ndarray
+) -> np.ndarray:
+    """The weighted sum of a node function's outputs over the samples, (nodes,), at controls q."""
+    return np.asarray((weight * function.value(data, x, q)).sum(axis=(1, 2)))
 
 
 def _sites(block: ControlBlock, index: np.ndarray) -> np.ndarray | None:
