@@ -43,6 +43,9 @@ INFEASIBLE_STATUS = {"Infeasible_Problem_Detected", "Invalid_Problem_Definition"
 WARM_BARRIER = 1e-6
 WARM_PUSH = 1e-13
 WARM_ITERATIONS = 100
+# Unknowns of size 1 that grow beyond: their rows have lost what a tolerance asks for. IPOPT's own
+# 1e20 is not reached where rounding of the rows holds the steps back: 3,000 iterations at 1e19.
+DIVERGED = 1e14
 LEAST_SECONDS = 1e-3  # IPOPT takes no time limit of 0
 
 LogLine = tuple[int, float, float, float, int]
@@ -65,6 +68,7 @@ def ipopt_options(
         "ipopt.acceptable_iter": 0,
         "ipopt.max_iter": iterations,
         "ipopt.bound_relax_factor": 0.0,
+        "ipopt.diverging_iterates_tol": DIVERGED,
         "error_on_fail": False,
         # it would print of equality constraints that outnumber the unknowns
         "inputs_check": False,
