@@ -4,6 +4,7 @@ Where a backend stops at a stationary point that certificates/verdict.py refuses
 curvature of the critical cone is followed to a lower value of the Lagrangian, and the backend
 starts again there; so it does where other values of a control at single nodes lower the cost
 (certificates/needles.py). Where that leads nowhere lower, the result says so (status NO_MINIMISER).
+Nor does one say "infeasible" from a single start, which may be a saddle of the violation.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import islice
 
 import numpy as np
 
-from dnlcontrol.backends.found import LIMIT, NO_MINIMISER, BackendResult
+from dnlcontrol.backends.found import INFEASIBLE, LIMIT, NO_MINIMISER, BackendResult
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.certificates.needles import SAMPLE, WARM_SAMPLE, NodeHamiltonian, lowered
 from dnlcontrol.certificates.point import StoredPoint
@@ -35,6 +36,7 @@ ESCAPES = 5  # points left in one solve
 TRIALS = 3  # solves from beside one such point
 # lengths 1, ½, ..., 2^{-11} are tried along a negative curvature: h² = 2.4e-7 of the first decrease
 LENGTHS = 12
+RESTARTS = 2  # from elsewhere, before infeasible is said
 MIXED = 0.3  # of all directions, beside the one that bends down most
 SEED = 28  # of their shares
 TINY = 1e-300
@@ -76,6 +78,7 @@ class Gate:
     def passed(self, found: BackendResult) -> tuple[BackendResult, Trajectory, Samples | None]:
         """The result, or a better one that is a minimiser; its trajectory; its lowest curvature."""
         known = None if self.known is None else self.known.on(self.discrete.space)
+        found = self._feasible(found)
         for escapes in range(ESCAPES + 1):
             at = self._trajectory(found)
             if found.refused or not self._stationary(found, at):
@@ -95,6 +98,30 @@ class Gate:
                 return replace(found, status=NO_MINIMISER, message=words), at, None
             found, known = better, None
         raise AssertionError("the last round returns")
+
+    def _feasible(self, found: BackendResult) -> BackendResult:
+        """Of a result that is infeasible, one from other starts that is not.
+
+        A saddle or a maximum of the violation is stationary as well: a row whose gradient vanishes
+        at the start is none that cannot be met. Infeasible is said where the other starts agree.
+        """
+        if found.status != INFEASIBLE or found.elsewhere or not np.all(np.isfinite(found.w)):
+            return found
+        space, rng = self.discrete.space, np.random.default_rng(SEED)
+        first, starts = found, 1
+        for _ in range(RESTARTS):
+            noise = space.riesz(rng.standard_normal(space.size))
+            noise /= np.sqrt(max(noise @ space.metric(noise), TINY))
+            then = self.run(StartingPoint(np.clip(first.w + noise, *space.bounds)), found.nit, 1)
+            if then is None:
+                break
+            found, starts = merged(found, then), starts + 1
+            if then.status != INFEASIBLE:
+                text = f"{found.message} (from another start: the first is locally infeasible)"
+                return replace(found, message=text)
+        text = f"{first.message}; so from {starts} starts" if starts > 1 else first.message
+        counts = found.evaluator if starts > 1 else first.evaluator
+        return replace(first, message=text, nit=found.nit, nfev=found.nfev, evaluator=counts)
 
     def _doubt(self, point: StoredPoint, verdict: Verdict) -> Doubt | None:
         """Why the point is no minimiser; None where it is one as far as this sees."""

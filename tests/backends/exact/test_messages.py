@@ -58,7 +58,7 @@ def test_unbounded_is_said_where_it_was_seen(make, rule, formulation):
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 def test_unbounded_is_seen_before_rounding_holds_the_steps_back(formulation):
-    """x' = u - x, ∫ x + 0.3 u: IPOPT's steps triple until rounding of the rows, at 1e18, stops them.
+    """x' = u - x, ∫ x + 0.3 u: the steps triple until rounding of the rows stops them at 1e18.
 
     1e14 is passed after 25 to 35 of them.
     """
