@@ -74,8 +74,9 @@ def verdict(
 def falls_without_bound(evaluator: ReducedEvaluator, start: Flat, w: Flat) -> bool:
     """Whether J goes on falling from ``start`` through w, at least as fast, within all constraints.
 
-    At start + 2^k (w - start), k = 0..DOUBLINGS, every fall is at least the one before, up to rounding: a cost that
-    is bounded below along the ray has falls that tend to 0. Both arguments are (size,).
+    At start + 2^k (w - start), k = 0..DOUBLINGS, every fall is at least the one before, up to
+    rounding: a cost that is bounded below along the ray has falls that tend to 0. Both arguments
+    are (size,).
     """
     space, rows = evaluator.space, evaluator.rows
     d = w - start
