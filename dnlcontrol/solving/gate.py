@@ -86,7 +86,7 @@ class Gate:
             point = self._point(found, at)
             with np.errstate(all="ignore"):
                 verdict = examine(point, known, found.ends)
-                doubt = self._doubt(point, verdict)
+                doubt = self._doubt(point, verdict, escapes)
             if doubt is None:
                 space, lowest = self.discrete.space, verdict.lowest
                 return found, at, Samples.of(space, lowest) if lowest.any() else None
@@ -123,10 +123,10 @@ class Gate:
         counts = found.evaluator if starts > 1 else first.evaluator
         return replace(first, message=text, nit=found.nit, nfev=found.nfev, evaluator=counts)
 
-    def _doubt(self, point: StoredPoint, verdict: Verdict) -> Doubt | None:
+    def _doubt(self, point: StoredPoint, verdict: Verdict, escapes: int) -> Doubt | None:
         """Why the point is no minimiser; None where it is one as far as this sees."""
         if not verdict.passed:
-            return Doubt(verdict.words, self._beside(point, verdict))
+            return Doubt(verdict.words, self._beside(point, verdict, mixed=escapes > 0))
         if self.hamiltonian is None or point.evaluator.rows.size:
             return None
         w = lowered(point, self.hamiltonian, WARM_SAMPLE if self.warm else SAMPLE)
@@ -166,11 +166,11 @@ class Gate:
             before = again
         return None, ended
 
-    def _beside(self, point: StoredPoint, verdict: Verdict) -> Iterator[Flat]:
-        """Controls along the direction, both ways, where the Lagrangian is lower; then all mixed.
+    def _beside(self, point: StoredPoint, verdict: Verdict, mixed: bool) -> Iterator[Flat]:
+        """Controls along the direction where the Lagrangian is lower; then with all others mixed in.
 
-        Where several directions bend down, one of them may lead to the next saddle: the last
-        starts are those moved by a seeded share of every direction.
+        Where several directions bend down, one of them may lead to the next saddle: the further
+        starts, or all where ``mixed``, are moved by a seeded share of every direction.
         """
         space, d = self.discrete.space, verdict.direction
         if not d.any():
@@ -179,7 +179,8 @@ class Gate:
         face = Face(space, held_entries(space, point.w, point.at.gradient))
         noise = face.riesz(face.restrict(np.random.default_rng(SEED).standard_normal(space.size)))
         noise *= np.sqrt((d @ space.metric(d)) / max(noise @ space.metric(noise), TINY))
-        for direction in (d, MIXED * noise - d, MIXED * noise + d):
+        both = (MIXED * noise - d, MIXED * noise + d)
+        for direction in both if mixed else (d, *both):
             w = self._lower(point, direction, verdict.curvature)
             if w is not None:
                 yield w
