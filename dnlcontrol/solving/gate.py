@@ -167,7 +167,7 @@ class Gate:
         return None, ended
 
     def _beside(self, point: StoredPoint, verdict: Verdict, mixed: bool) -> Iterator[Flat]:
-        """Controls along the direction where the Lagrangian is lower; then with all others mixed in.
+        """Controls along the direction where the Lagrangian is lower; then with all mixed in.
 
         Where several directions bend down, one of them may lead to the next saddle: the further
         starts, or all where ``mixed``, are moved by a seeded share of every direction.

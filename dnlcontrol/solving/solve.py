@@ -244,11 +244,11 @@ def _hamiltonian_of(options: Exact | Adjoint) -> Callable[[StoredPoint], NodeHam
 
 
 def _of_exact(point: StoredPoint) -> NodeHamiltonian:
+    from dnlcontrol.backends.exact.condensed.candidate_values import CandidateValues
     from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
-    from dnlcontrol.backends.exact.condensed.node_values import NodeValues
 
     assert isinstance(point.evaluator, ReducedEvaluator)
-    return NodeValues(point.evaluator, point.w, point.multipliers)
+    return CandidateValues(point.evaluator, point.w, point.multipliers)
 
 
 def _of_adjoint(point: StoredPoint) -> NodeHamiltonian:

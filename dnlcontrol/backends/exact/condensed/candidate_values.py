@@ -21,7 +21,7 @@ from dnlcontrol.minimise.multipliers import Multipliers
 Part = tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]
 
 
-class NodeValues:
+class CandidateValues:
     """h of every site of a control at w (size,), for the multipliers' Lagrangian."""
 
     def __init__(self, evaluator: ReducedEvaluator, w: Flat, multipliers: Multipliers) -> None:

@@ -8,8 +8,8 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
+from dnlcontrol.backends.exact.condensed.candidate_values import CandidateValues
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
-from dnlcontrol.backends.exact.condensed.node_values import NodeValues
 from dnlcontrol.discretisation.space.control_space import ControlBlock
 from dnlcontrol.minimise.multipliers import Multipliers
 from tests.certificates.cases import flat, solved, stacked
@@ -28,7 +28,7 @@ def compare(discrete: dnl.DiscreteProblem, w: np.ndarray, mu: np.ndarray) -> int
     at, rng, seen = Multipliers(mu), np.random.default_rng(3), 0
     swept, reduced = Evaluator(discrete), ReducedEvaluator(discrete)
     by_sweep = Hamiltonian(swept, w, at, swept.trajectory(w, at))
-    by_nodes = NodeValues(reduced, w, at)
+    by_nodes = CandidateValues(reduced, w, at)
     for block in uncoupled(discrete):
         candidates = rng.standard_normal((5, *block.view(w).shape))
         one, other = (h.every(block, candidates) for h in (by_sweep, by_nodes))
