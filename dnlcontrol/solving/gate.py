@@ -176,14 +176,22 @@ class Gate:
         if not d.any():
             return
         d = d if point.at.gradient @ d <= 0 else -d
-        face = Face(space, held_entries(space, point.w, point.at.gradient))
-        noise = face.riesz(face.restrict(np.random.default_rng(SEED).standard_normal(space.size)))
-        noise *= np.sqrt((d @ space.metric(d)) / max(noise @ space.metric(noise), TINY))
-        both = (MIXED * noise - d, MIXED * noise + d)
-        for direction in both if mixed else (d, *both):
+        noise = self._every_way(point)
+        noise *= MIXED * np.sqrt((d @ space.metric(d)) / max(noise @ space.metric(noise), TINY))
+        for direction in (noise + d, d, noise - d) if mixed else (d, noise + d, noise - d):
             w = self._lower(point, direction, verdict.curvature)
             if w is not None:
                 yield w
+
+    def _every_way(self, point: StoredPoint) -> Flat:
+        """A seeded direction (size,) in all that a gradient does not hold, off the bounds."""
+        space, w, r = self.discrete.space, point.w, point.at.gradient
+        pushed = np.abs(r) > point.tolerance * np.sqrt(space.metric_diagonal)
+        face = Face(space, held_entries(space, w, r) & pushed)
+        noise = face.riesz(face.restrict(np.random.default_rng(SEED).standard_normal(space.size)))
+        lower, upper = space.bounds
+        noise = np.where(w <= lower, np.abs(noise), noise)
+        return np.where(w >= upper, -np.abs(noise), noise)
 
     def _lower(self, point: StoredPoint, d: Flat, curvature: float) -> Flat | None:
         """The farthest point along d where the Lagrangian is lower; None where it is not.
