@@ -21,7 +21,7 @@ from dnlcontrol.certificates.needles import SAMPLE, WARM_SAMPLE, NodeHamiltonian
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.certificates.verdict import Verdict, examine
 from dnlcontrol.discretisation.discrete import DiscreteProblem
-from dnlcontrol.discretisation.space.flat import Flat
+from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.discretisation.space.prolongation import Samples
 from dnlcontrol.minimise.evaluator import Trajectory
 from dnlcontrol.minimise.faces import Face, held_entries
@@ -196,15 +196,24 @@ class Gate:
     def _lower(self, point: StoredPoint, d: Flat, curvature: float) -> Flat | None:
         """The farthest point along d where the Lagrangian is lower; None where it is not.
 
-        A step of length h should lower it by ½|λ|h²; a quarter of that is asked for.
+        A step of length h should lower it by ½|λ|h²; a quarter of that is asked for. One within the
+        rows is taken, if there is one.
         """
-        space, multipliers = self.discrete.space, point.multipliers
-        value = point.evaluator.value(point.w, multipliers)
+        space, multipliers, evaluator = self.discrete.space, point.multipliers, point.evaluator
+        value = evaluator.value(point.w, multipliers)
+        outside: Flat | None = None
         for h in 0.5 ** np.arange(LENGTHS):
             trial: Flat = np.clip(point.w + h * d, *space.bounds)
-            if point.evaluator.value(trial, multipliers) < value + 0.125 * curvature * h**2:
+            if evaluator.value(trial, multipliers) >= value + 0.125 * curvature * h**2:
+                continue
+            if not evaluator.rows.size or self._within(evaluator.constraint_values(trial)):
                 return trial
-        return None
+            outside = trial if outside is None else outside
+        return outside
+
+    def _within(self, c: RowVector) -> bool:
+        """Whether values c (rows.size,) are inside their sides."""
+        return bool(np.max(self.discrete.rows.violation(c), initial=0.0) <= self.tolerance)
 
 
 def cost(found: BackendResult, at: Trajectory) -> float:
