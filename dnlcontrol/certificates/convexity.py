@@ -39,8 +39,8 @@ def _affine(formula: Formula, problem: ControlProblem, name: str) -> bool:
     if formula.kinks:
         return False
     for along, d in _lines(formula, problem, name):
-        middle, up, down = along(0.0 * d), along(d), along(-d)
-        if not _vanishes(up - 2.0 * middle + down, [up - middle], middle):
+        v = {k: along(k * d) for k in (-1, 0, 1)}
+        if not _vanishes(v[1] - 2.0 * v[0] + v[-1], [v[1] - v[0]], v[0]):
             return False
     return True
 

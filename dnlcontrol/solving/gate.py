@@ -185,7 +185,8 @@ class Gate:
 
     def _every_way(self, point: StoredPoint) -> Flat:
         """A seeded direction (size,) in all that a gradient does not hold, off the bounds."""
-        space, w, r = self.discrete.space, point.w, point.at.gradient
+        space = self.discrete.space
+        w, r = point.w, point.at.gradient
         pushed = np.abs(r) > point.tolerance * np.sqrt(space.metric_diagonal)
         face = Face(space, held_entries(space, w, r) & pushed)
         noise = face.riesz(face.restrict(np.random.default_rng(SEED).standard_normal(space.size)))
@@ -199,7 +200,8 @@ class Gate:
         A step of length h should lower it by ½|λ|h²; a quarter of that is asked for. One within the
         rows is taken, if there is one.
         """
-        space, multipliers, evaluator = self.discrete.space, point.multipliers, point.evaluator
+        space, evaluator = self.discrete.space, point.evaluator
+        multipliers = point.multipliers
         value = evaluator.value(point.w, multipliers)
         outside: Flat | None = None
         for h in 0.5 ** np.arange(LENGTHS):

@@ -214,7 +214,8 @@ def _smooth_there(found: BackendResult, discrete: DiscreteProblem, tolerance: fl
 
     The remainder of the Lagrangian is of second order there, as a certificate asks (taylor.py).
     """
-    evaluator, w, multipliers = found.evaluator, found.w, Multipliers(found.multipliers)
+    evaluator, w = found.evaluator, found.w
+    multipliers = Multipliers(found.multipliers)
     at = evaluator.trajectory(w, multipliers)
     if Measures.at(discrete, w, found.multipliers, at).above(tolerance):
         return False
