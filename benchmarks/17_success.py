@@ -12,18 +12,22 @@ minimiser of the adjoint one, cold and from the solution at half the depth. Aske
 
 The exit status is 1 where one is missed.
 
-    python benchmarks/17_success.py [--tiny] [--seeds A:B] [--processes K] [--routes NAME,NAME]
-                                    [--list N]
+    python benchmarks/17_success.py [--tiny] [--seeds A:B[:STEP]] [--processes K]
+                                    [--routes NAME,NAME] [--log FILE] [--list N]
 
-Each offender is listed with its seed; one of them again: --seeds SEED --routes NAME.
+Each offender is listed with its seed; one of them again: --seeds SEED --routes NAME. With --log
+every solve is kept in a file of JSON lines as soon as its case is done, and what is there already
+is not solved again: an interrupted run goes on, and slices add up.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,19 +41,40 @@ CASES = 400
 SUCCESS = 0.95  # the least share of the solves
 TINY_ROUTES = ("exact lifted", "newton")
 Results = list[list[Attempt]]  # a list for each case
+Task = tuple[int, list[str]]  # a seed and its routes
 
 
-def results(seeds: range, routes: list[str] | None, processes: int) -> Results:
+def results(seeds: range, routes: list[str], processes: int, log: Path | None) -> Results:
     """Every case on its routes; a line of progress for each on standard error."""
-    tasks = [(seed, routes) for seed in seeds]
+    kept = recorded(log)
+    tasks = [(seed, [r for r in routes if (seed, r) not in kept]) for seed in seeds]
     found = []
-    for made in _mapped(tasks, processes):
-        found.append(made)
-        _progress(made, len(found), len(tasks))
+    for (seed, _), new in zip(tasks, _mapped(tasks, processes), strict=True):
+        record(log, new)
+        kept.update({(a.seed, a.route): a for a in new})
+        found.append([kept[seed, r] for r in routes if (seed, r) in kept])
+        _progress(found[-1], len(found), len(tasks))
     return found
 
 
-def _mapped(tasks: list[tuple[int, list[str] | None]], processes: int) -> Iterator[list[Attempt]]:
+def recorded(log: Path | None) -> dict[tuple[int, str], Attempt]:
+    """What a log holds, the last of each seed and route."""
+    if log is None or not log.exists():
+        return {}
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    every = [Attempt(**{**line, "failed": tuple(line["failed"])}) for line in lines]
+    return {(a.seed, a.route): a for a in every}
+
+
+def record(log: Path | None, made: list[Attempt]) -> None:
+    """Add solves to a log, a line for each."""
+    if log is None or not made:
+        return
+    with log.open("a", encoding="utf-8") as out:
+        out.writelines(json.dumps(asdict(a)) + "\n" for a in made)
+
+
+def _mapped(tasks: list[Task], processes: int) -> Iterator[list[Attempt]]:
     if processes == 1:
         yield from map(one_case, tasks)
         return
@@ -57,11 +82,11 @@ def _mapped(tasks: list[tuple[int, list[str] | None]], processes: int) -> Iterat
         yield from pool.imap(one_case, tasks)
 
 
-def one_case(task: tuple[int, list[str] | None]) -> list[Attempt]:
+def one_case(task: Task) -> list[Attempt]:
     """One seed on its routes."""
     torch.set_num_threads(1)
     seed, routes = task
-    return attempts(generated(seed), routes)
+    return attempts(generated(seed), routes) if routes else []
 
 
 def _progress(made: list[Attempt], k: int, of: int) -> None:
@@ -134,25 +159,28 @@ def missed(found: Results) -> list[str]:
 
 
 def seeds_of(text: str) -> range:
-    """A:B (B excluded), or one seed."""
-    first, colon, last = text.partition(":")
-    return range(int(first), int(last) if colon else int(first) + 1)
+    """A:B or A:B:STEP (B excluded), or one seed."""
+    numbers = [int(part) for part in text.split(":")]
+    return range(*numbers) if len(numbers) > 1 else range(numbers[0], numbers[0] + 1)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tiny", action="store_true", help="few cases, to see that it runs")
-    parser.add_argument("--seeds", type=seeds_of, default=range(CASES), help="A:B, or one seed")
+    parser.add_argument(
+        "--seeds", type=seeds_of, default=range(CASES), help="A:B[:STEP], or one seed"
+    )
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--routes", help=f"some of: {', '.join(ROUTES)}")
+    parser.add_argument("--log", type=Path, help="JSON lines: what is there is not solved again")
     parser.add_argument("--list", type=int, default=20, help="offenders shown of each kind")
     given = parser.parse_args()
-    seeds, routes = given.seeds, given.routes.split(",") if given.routes else None
+    seeds, routes = given.seeds, given.routes.split(",") if given.routes else list(ROUTES)
     if given.tiny:
         seeds, routes = range(3), list(TINY_ROUTES)
-    if unknown := set(routes or ()) - set(ROUTES):
+    if unknown := set(routes) - set(ROUTES):
         parser.error(f"--routes: got {sorted(unknown)}; allowed: {', '.join(ROUTES)}")
-    found = results(seeds, routes, given.processes)
+    found = results(seeds, routes, given.processes, given.log)
     table(found, lambda a: a.name, "family")
     table(found, lambda a: a.route, "route")
     table(found, lambda a: "natural units" if a.natural else "drawn units", "units")

@@ -45,8 +45,8 @@ COLD = {
     "gauss-newton": Route(dnl.Adjoint(method="gauss-newton"), 30),
     "lbfgs": Route(dnl.Adjoint(method="lbfgs"), 100),
     "adam": Route(dnl.Adjoint(method=ADAM), takes_rows=False),
-    "msa": Route(dnl.Adjoint(method="msa"), 25, takes_rows=False),
-    "emsa": Route(dnl.Adjoint(method="emsa"), 25, takes_rows=False),
+    "msa": Route(dnl.Adjoint(method="msa"), takes_rows=False),
+    "emsa": Route(dnl.Adjoint(method="emsa"), takes_rows=False),
 }
 ROUTES = {**COLD, **{name + WARM: route for name, route in COLD.items()}}
 

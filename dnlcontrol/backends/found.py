@@ -58,7 +58,8 @@ class BackendResult:
     ``evaluator`` recomputes everything that is reported; ``costates`` are ψ where the rows are
     ``one_step``, else λ. ``preconditioner`` may serve a finer level; ``ends`` are the curvatures on
     the free entries at w, where the minimiser looked at them. ``refused``: not solved, whatever the
-    measures say, as the message explains.
+    measures say, as the message explains. ``elsewhere``: found infeasible from other starts too, or
+    whatever the start.
     """
 
     evaluator: BackendEvaluator
@@ -75,6 +76,7 @@ class BackendResult:
     preconditioner: Preconditioner | None = None
     ends: Ends | None = None
     refused: bool = False
+    elsewhere: bool = False
 
 
 @dataclass

@@ -364,6 +364,12 @@ class Goal:
             return None
         return replace(self, max_iterations=most, max_seconds=time)
 
+    def half(self, most: int | None = None) -> Goal:
+        """The same with half of the iterations, at least one and at most ``most``."""
+        half = None if self.max_iterations is None else max(self.max_iterations // 2, 1)
+        limits = [n for n in (half, most) if n is not None]
+        return replace(self, max_iterations=min(limits, default=None))
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "tolerance", checks.positive("tolerance", self.tolerance))
         if self.max_iterations is not None:

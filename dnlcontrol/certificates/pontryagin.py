@@ -16,6 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.certificates.certificate import Check, at_least, at_most
+from dnlcontrol.certificates.needles import (
+    SAMPLE,
+    Sampled,
+    convex_on,
+    needles,
+    sampled,
+    samples_all,
+)
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.discretisation.space.control_space import ControlBlock
 from dnlcontrol.minimise.faces import Face, held_entries
@@ -23,14 +31,8 @@ from dnlcontrol.minimise.faces import Face, held_entries
 if TYPE_CHECKING:
     from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
 
-SAMPLE = 64  # admissible values at which H is compared with H at the control
 DIRECTIONS = 16  # random ones, and unit ones at most, of second derivatives
 NODES = 16  # at which second derivatives are formed
-NEEDLES = 8  # nodes where H promises most: J_L itself is tried there
-# entries of kernel and cost values up to which every node is sampled: a few seconds
-WORK = 20_000_000
-H_ROUNDING = 64 * np.finfo(float).eps  # of H: rounding of its sums, in units of |H|
-CONVEX = 1e-9  # H lies above a chord by more, relative to 1 + |H|: it is not convex
 SUMMED_OTHERWISE = 1.01  # the solver stopped on the same number, summed in another order
 
 
@@ -57,7 +59,7 @@ def pontryagin(point: StoredPoint, rng: np.random.Generator) -> list[Check]:
             )
         else:
             h = h or Hamiltonian(point.evaluator, point.w, point.multipliers, point.at)
-            if _work(point, block) <= WORK:
+            if samples_all(point, block):
                 rows.append(_minimum(point, h, block, name, rng))
             else:
                 rows.append(
@@ -75,104 +77,31 @@ def _stationary(point: StoredPoint, block: ControlBlock, name: str, what: str) -
     return at_most(name, face.dual_norm(r), SUMMED_OTHERWISE * point.tolerance, what)
 
 
-def _work(point: StoredPoint, block: ControlBlock) -> int:
-    """Values of the kernel and of the costs that a sample at every node takes."""
-    p, L = point.evaluator.discrete.problem, point.evaluator.discrete.depth
-    kernels = L if p.markov else L * (L + 1) // 2
-    costs = L * L if block.layout.on == "t" else 0
-    width = int(np.prod(p.integral_shape, dtype=int)) + int(np.prod(p.state_shape, dtype=int))
-    return (2 * SAMPLE + 1) * (p.samples * width + block.components) * (kernels + costs)
-
-
 # -- the sampled minimum
 def _minimum(
     point: StoredPoint, h: Hamiltonian, block: ControlBlock, name: str, rng: np.random.Generator
 ) -> Check:
-    """H at the control against H at sampled admissible values, at every node.
-
-    Allowed for convex H: H(u) - H(v) <= |H_u|·|u - v|, with |H_u| <= ε/√mass on free entries of a
-    control of stationarity ε, and |u - v| <= ε on held ones.
-    """
-    u, mass = block.view(point.w), block.metric.mass
-    sample = admissible_values(point, block, rng)
-    best = np.zeros(len(u))
-    chosen = np.zeros_like(u)
-    convex = True
-    level = 0.0
-    for s in h.nodes(block):
-        part = h.sites(block, s)
-        here, there = u[None, part], sample[:, part]
-        values = (
-            h.values(block, s, np.concatenate([here, there, 0.5 * (here + there)])) / mass[part]
-        )
-        base = values[0]
-        ends = values[1 : SAMPLE + 1]
-        middle = values[SAMPLE + 1 :]
-        # where a formula has no value nothing is admissible
-        ends = np.where(np.isfinite(ends), ends, np.inf)
-        bent = middle - 0.5 * (base + ends)
-        convex = convex and not np.any(bent > CONVEX * (1 + np.abs(base)))
-        winner = np.argmin(ends, axis=0)
-        best[part] = base - ends.min(0)
-        chosen[part] = there[winner, np.arange(len(winner))]
-        level = max(level, float(np.max(np.abs(base))))
-    slope = float(np.max(np.abs(block.view(point.at.gradient)) / mass[:, None]))
-    reach = float(np.max(np.linalg.norm(sample - u, axis=2)))
-    allowed = point.tolerance * (1 + slope + reach / np.sqrt(mass.min())) + H_ROUNDING * level
-    gap = max(float(np.max(best)), 0.0) if np.all(np.isfinite(best)) else np.nan
-    seen = f"H at {SAMPLE} values at each of {len(u)} nodes"
-    if convex or gap <= allowed or np.isnan(gap):
-        return at_most(
-            name,
-            gap,
-            allowed,
-            f"{seen}: minimal, H {'convex' if convex else 'not convex'} on the sample",
-        )
+    """H at the control against H at sampled admissible values, at every node."""
+    found = sampled(point, h, block, rng)
+    convex = convex_on(found, h, block, block.view(point.w))
+    seen = f"H at {SAMPLE} values at each of {len(found.gain)} nodes"
+    if convex or found.gap <= found.allowed or np.isnan(found.gap):
+        kind = "convex" if convex else "not convex"
+        what = f"{seen}: minimal, H {kind} on the sample"
+        return at_most(name, found.gap, found.allowed, what)
     if point.evaluator.rows.size:
         return _legendre(point, h, block, rng, name, "H is not convex: second derivatives only")
-    return _needles(point, block, name, best, chosen)
+    return _needles(point, block, name, found)
 
 
-def _needles(
-    point: StoredPoint, block: ControlBlock, name: str, best: np.ndarray, chosen: np.ndarray
-) -> Check:
+def _needles(point: StoredPoint, block: ControlBlock, name: str, found: Sampled) -> Check:
     """J_L with the control changed at one node alone, where H promises most."""
-    value, lowest = point.at.value, np.inf
-    worst = np.argsort(-best)[:NEEDLES]
-    for site in worst:
-        w = point.w.copy()
-        block.view(w)[site] = chosen[site]
-        lowest = min(lowest, point.evaluator.value(w))
+    value = point.at.value
+    tried = [point.evaluator.value(w) for w in needles(point, block, found)]
     what = (
-        f"H is not convex: J_L with the control changed at one node alone, the {len(worst)} worst"
+        f"H is not convex: J_L with the control changed at one node alone, the {len(tried)} worst"
     )
-    return at_most(name, max(value - lowest, 0.0), point.tolerance * (1 + abs(value)), what)
-
-
-def admissible_values(
-    point: StoredPoint, block: ControlBlock, rng: np.random.Generator
-) -> np.ndarray:
-    """SAMPLE values (SAMPLE, sites, components) within the bounds.
-
-    Half are spread over the box, half lie near the control. A side without a bound is put at
-    1 + max |u| beyond the values of the control.
-    """
-    u = block.view(point.w)
-    sides = (block.view(side)[0] for side in point.evaluator.space.bounds)
-    radius = 1.0 + float(np.max(np.abs(u)))
-    lower, upper = sides
-    low = np.where(np.isfinite(lower), lower, u.min(0) - radius)
-    high = np.where(np.isfinite(upper), upper, u.max(0) + radius)
-    half, components = SAMPLE // 2, u.shape[1]
-    if components == 1:
-        spread = np.linspace(low, high, half)
-    else:
-        share = rng.uniform(size=(half, components))
-        share[: half // 2] = np.round(share[: half // 2])  # corners
-        spread = low + share * (high - low)
-    scale = 0.5 * (high - low) * 10.0 ** -rng.uniform(0.0, 3.0, (SAMPLE - half, 1, 1))
-    near = np.clip(u + scale * rng.standard_normal((SAMPLE - half, *u.shape)), low, high)
-    return np.concatenate([np.broadcast_to(spread[:, None], (half, *u.shape)), near])
+    return at_most(name, max(value - min(tried), 0.0), point.tolerance * (1 + abs(value)), what)
 
 
 # -- second derivatives

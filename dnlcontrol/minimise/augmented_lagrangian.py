@@ -143,7 +143,7 @@ class Rounds(Generic[E]):
             self.kind(self.evaluator, at, self.models),
             now.w,
             now.accuracy,
-            share(self.max_iterations, now.spent),
+            self.most(now),
             self.progress,
             checkpoint=self.checkpoint,
         )
@@ -159,6 +159,12 @@ class Rounds(Generic[E]):
             spent=now.spent + outcome.iterations,
             inner=now.inner + outcome.inner,
         )
+
+    def most(self, now: Round) -> int:
+        """Iterations of a round: all that are left where the last asked for no new multipliers."""
+        if now.previous <= self.target:
+            return max(self.max_iterations - now.spent, 1)
+        return share(self.max_iterations, now.spent)
 
     def exact(self, end: Ended, preconditioner: Preconditioner | None) -> KKTPoint | None:
         """The solution by Newton steps on the active rows, where the gap lets them be told."""
@@ -178,7 +184,11 @@ class Rounds(Generic[E]):
         """Whether more rounds would gain nothing, or may not be made."""
         no_fall = end.gap > STUCK_DECREASE * now.previous
         stuck = no_fall and (now.rho >= LARGEST_WEIGHT or end.gap <= self.tolerance)
-        done = end.gap <= self.target or (stuck and now.accuracy <= self.target)
+        cut = not end.outcome.converged and end.spent - now.spent >= self.most(now)
+        met = (
+            end.gap <= self.target and not cut
+        )  # a round cut short says nothing of its multipliers
+        done = met or (stuck and now.accuracy <= self.target)
         return done or end.spent >= self.max_iterations
 
     def following(self, now: Round, end: Ended) -> Round:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.backends.fits import size_of
-from dnlcontrol.backends.options import Adjoint, Exact
+from dnlcontrol.backends.options import EVERY, Adjoint, Exact, Newton
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.discretisation.room import beyond
 from dnlcontrol.discretisation.sizes import forecast
@@ -76,6 +77,21 @@ def chosen(discrete: DiscreteProblem, shorthand: Mapping[str, Any]) -> tuple[str
     if size.work <= SMALL_SECONDS:
         return "exact", f"a small program with memory ({forecast_words})"
     return "adjoint", f"a deep program with memory ({forecast_words} for the exact one)"
+
+
+def robust(discrete: DiscreteProblem, options: Exact | Adjoint) -> Exact | Adjoint:
+    """Options of the same backend that leave a saddle most surely: a trust region, exact products.
+
+    Newton's method on the adjoint backend; on the exact one the condensed formulation, where no
+    rows ask for an interior point and it is not much larger.
+    """
+    if isinstance(options, Adjoint):
+        return replace(options, method=Newton(), checkpoint=None, every=EVERY)
+    sizes = forecast(discrete)
+    small = sizes.condensed.seconds <= MOST_SECONDS and sizes.condensed.memory_mb <= MOST_MEMORY_MB
+    if discrete.rows.size or not (small or options.force):
+        return options
+    return replace(options, formulation="condensed")
 
 
 def _asked(shorthand: Mapping[str, Any]) -> tuple[str, str] | None:

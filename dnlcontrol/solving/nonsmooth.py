@@ -27,15 +27,18 @@ from dnlcontrol.backends.kinks.finish import finish
 from dnlcontrol.backends.kinks.kinked_function import KinkedFunction, applies
 from dnlcontrol.backends.options import EVERY, Adjoint, Exact, Goal, Newton
 from dnlcontrol.backends.starting_point import StartingPoint
+from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.discretisation.sizes import forecast
 from dnlcontrol.discretisation.space.control_space import sample
 from dnlcontrol.discretisation.space.extension import prolong
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
+from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.minimise.outcome import reached
 from dnlcontrol.problem.controls import smooth_random
 from dnlcontrol.problem.kinks.softened import softened
+from dnlcontrol.results.assemble import Measures
 from dnlcontrol.solving.request import Request
 
 FIRST_WIDTH = 0.1  # ε of the first softened problem, in units of the arguments' root mean square
@@ -52,6 +55,9 @@ EXPLORED_TOLERANCE = 1e-3
 PURSUED = 6  # of them, the lowest, that go on
 PURSUED_ITERATIONS = 150
 EXACT_ITERATIONS = 300
+SECOND_ORDER = 1.95  # an order of remainders from which no kink is seen
+TAYLOR_STEPS = (1e-2, 1e-3)  # the shorter where higher orders or kinks show at the longer
+SEED = 29  # of the directions
 REMEDY = "start elsewhere (start={name: dnl.smooth_random(seed, 1.0)}) or take a smooth activation"
 
 Find = Callable[[DiscreteProblem, StartingPoint, Request, Checkpoint | None], BackendResult]
@@ -76,7 +82,8 @@ def found_at_kinks(
     if not np.all(np.isfinite(found.w)):
         return found
     if not applies(discrete):
-        return found if found.status == SOLVED else _named(found, discrete)
+        known = found.status == SOLVED or _smooth_there(found, discrete, request.goal.tolerance)
+        return found if known else _named(found, discrete)
     search = _Search(find, discrete, _by_newton(request), KinkedFunction(discrete))
     point = search.point(found.w)
     slope, _ = search.descent(point)
@@ -200,6 +207,21 @@ class _Search:
             and self.descent(point)[0] == 0.0
             and lowest_curvature(point) >= -self.tolerance
         )
+
+
+def _smooth_there(found: BackendResult, discrete: DiscreteProblem, tolerance: float) -> bool:
+    """Whether the conditions of first order hold at a point that no kink is near to.
+
+    The remainder of the Lagrangian is of second order there, as a certificate asks (taylor.py).
+    """
+    evaluator, w = found.evaluator, found.w
+    multipliers = Multipliers(found.multipliers)
+    at = evaluator.trajectory(w, multipliers)
+    if Measures.at(discrete, w, found.multipliers, at).above(tolerance):
+        return False
+    directions = np.random.default_rng(SEED).standard_normal((DIRECTIONS, len(w)))
+    tests = (taylor_at(evaluator, w, directions, multipliers, h) for h in TAYLOR_STEPS)
+    return any(test.gradient_rate > SECOND_ORDER for test in tests)
 
 
 def _limited(request: Request) -> Request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
@@ -16,6 +16,8 @@ from dnlcontrol.backends.fits import refuse_what_does_not_fit, room_for_states
 from dnlcontrol.backends.found import STALLED, BackendResult
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
+from dnlcontrol.certificates.needles import NodeHamiltonian
+from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.discretisation.discrete import (
     DiscreteProblem,
     discretise,
@@ -34,10 +36,10 @@ from dnlcontrol.results.diagnosis import explained, untrusted
 from dnlcontrol.results.rescaled import in_users_units
 from dnlcontrol.results.solution import Solution
 from dnlcontrol.solving.belonging import Belonging, belonging, checkpoint_of
-from dnlcontrol.solving.choice import resolved_for
+from dnlcontrol.solving.choice import resolved_for, robust
 from dnlcontrol.solving.gate import Gate
 from dnlcontrol.solving.learnt import NOTHING, Learnt, recall, remember
-from dnlcontrol.solving.nonsmooth import found_at_kinks
+from dnlcontrol.solving.nonsmooth import EXACT_ITERATIONS, found_at_kinks
 from dnlcontrol.solving.request import (
     Request,
     Shorthand,
@@ -206,14 +208,27 @@ class OneSolve:
         checkpoint = checkpoint_of(request.options, discrete, self.owner, units, alone)
         begin = self.scaled.begin(start, origin)
 
-        def again(start: StartingPoint, spent: int) -> BackendResult | None:
+        def again(start: StartingPoint, spent: int, trial: int) -> BackendResult | None:
             goal = request.goal.left(spent, time.perf_counter() - began)
             if goal is None:
                 return None
-            return found_at_kinks(_found, discrete, start, replace(request, goal=goal))
+            if trial == 0:
+                most = EXACT_ITERATIONS if isinstance(request.options, Exact) else None
+                share = replace(request, goal=goal.half(most))
+            else:
+                options = robust(discrete, request.options)
+                share = replace(request, options=options, goal=goal)
+            return found_at_kinks(_found, discrete, start, share)
 
         known = learnt.lowest if self.scaled.same_units(origin) else None
-        gate = Gate(discrete, again, request.goal.tolerance, known)
+        gate = Gate(
+            discrete,
+            again,
+            request.goal.tolerance,
+            known,
+            hamiltonian=_hamiltonian_of(request.options),
+            warm=origin is not None and origin.success,
+        )
         with checkpoint.alone() if checkpoint else nullcontext():
             first = found_at_kinks(_found, discrete, begin, request, checkpoint)
             found, at, lowest = gate.passed(first)
@@ -263,6 +278,29 @@ def _found(
     from dnlcontrol.backends.adjoint import run as adjoint
 
     return adjoint.run(discrete, begin, request.options, request.goal, checkpoint)
+
+
+def _hamiltonian_of(options: Exact | Adjoint) -> Callable[[StoredPoint], NodeHamiltonian] | None:
+    """The discrete Hamiltonian by the backend's own means; None where samples are shared out."""
+    if isinstance(options, Exact):
+        return _of_exact
+    return None if options.distributed else _of_adjoint
+
+
+def _of_exact(point: StoredPoint) -> NodeHamiltonian:
+    from dnlcontrol.backends.exact.condensed.candidate_values import CandidateValues
+    from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
+
+    assert isinstance(point.evaluator, ReducedEvaluator)
+    return CandidateValues(point.evaluator, point.w, point.multipliers)
+
+
+def _of_adjoint(point: StoredPoint) -> NodeHamiltonian:
+    from dnlcontrol.backends.adjoint.evaluator import Evaluator
+    from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
+
+    assert isinstance(point.evaluator, Evaluator)
+    return Hamiltonian(point.evaluator, point.w, point.multipliers, point.at)
 
 
 def simulate(

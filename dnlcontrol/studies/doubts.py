@@ -71,11 +71,16 @@ def rate_of_values(rows: Sequence[Row]) -> Rate:
 
 
 def fitted_orders(rows: Sequence[Row], assumed: Sequence[float]) -> tuple[float, ...]:
-    """The exponents to extrapolate with: the one that the levels agree on where it is far off."""
+    """The exponents to extrapolate with.
+
+    Where the levels show a rate that is far from those assumed: it, unless one set of three levels
+    contradicts the other; then none, and the value of the deepest level stands.
+    """
     rate = rate_of_values(rows)
-    if rate.settled and rate.last > NO_RATE and rate.far_from(assumed):
-        return (rate.last,)
-    return tuple(assumed)
+    if not rate.far_from(assumed):
+        return tuple(assumed)
+    agreed = rate.settled or not np.isfinite(rate.before)
+    return (rate.last,) if agreed and rate.last > NO_RATE else ()
 
 
 def doubts(
@@ -105,8 +110,15 @@ def _order(rows: Sequence[Row], assumed: Sequence[float], used: Sequence[float])
     if not rate.far_from(assumed):
         return ""
     seen = f"the values show the rate {rate.last:.2f}, far from the assumed {_list(assumed)}"
+    if not used:
+        return (
+            f"doubtful limit: {seen}, and no one rate fits the levels: not extrapolated, the limit "
+            f"given is the value at L={rows[-1]['depth']}; add deeper levels, or give orders="
+        )
     if tuple(used) != tuple(assumed):
-        return f"{seen}: extrapolated with the fitted one; orders= takes others"
+        alone = "" if rate.settled else ", which three levels alone show: add deeper levels"
+        doubtful = "doubtful limit: " if alone else ""
+        return f"{doubtful}{seen}: extrapolated with the fitted one{alone}; orders= takes others"
     return f"doubtful limit: {seen}; add deeper levels, or give orders="
 
 
@@ -142,7 +154,7 @@ def _constant(rows: Sequence[Row], used: Sequence[float], rule: str) -> list[str
             f"doubtful limit: {words}, predicted from that level alone, is larger than the value "
             f"{last['value']:.4g} itself"
         )
-    if before is None or len(rows) < 2:
+    if before is None or len(rows) < 2 or not used:
         return said
     limit = limit_of(rows, used)
     apart, rest = abs(limit - last["corrected"]), abs(last["corrected"] - before["corrected"])

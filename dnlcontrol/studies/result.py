@@ -239,8 +239,8 @@ class Study:
     def orders(self) -> tuple[float, ...]:
         """The exponents of 1/L that the values are extrapolated with.
 
-        Given, of the reference or of the rule; where the values agree on another one, far from
-        those of the rule, that one.
+        Given, of the reference or of the rule; where the values show another rate, far from those
+        of the rule, the one that they agree on, or none.
         """
         known = self.reference is not None and self.levels[-1].solution.rule == "left"
         if self.orders_given is not None or known:
@@ -249,7 +249,10 @@ class Study:
 
     @property
     def extrapolated_value(self) -> float:
-        """The limit of J_L by Richardson extrapolation, over the last branch's solved levels."""
+        """The limit of J_L by Richardson extrapolation, over the last branch's solved levels.
+
+        The value of the deepest of them where no exponent is trusted (``orders`` is empty).
+        """
         return limit_of(self._solved, self.orders)
 
     @property

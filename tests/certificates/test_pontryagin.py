@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.certificates import pontryagin
+from dnlcontrol.certificates import needles
 from tests.certificates.cases import PROBLEMS, maximum
 
 
 @pytest.mark.parametrize("case", ["t2", "t5", "v2", "o4", "o1", "bang-bang"])
 def test_legendre_stands_in_where_a_sample_is_too_large(case: str, monkeypatch: pytest.MonkeyPatch):
     """Stationarity and second derivatives where the sample would take too long."""
-    monkeypatch.setattr(pontryagin, "WORK", 0)
+    monkeypatch.setattr(needles, "WORK", 0)
     name, parameters, depth = PROBLEMS[case]
     problem = importlib.import_module(f"problems.{name}").problem(**parameters)
     certificate = dnl.certify(dnl.solve(problem, depth, "exact"), seed=0)
@@ -23,7 +23,7 @@ def test_legendre_stands_in_where_a_sample_is_too_large(case: str, monkeypatch: 
 
 
 def test_a_negative_second_derivative_of_the_hamiltonian_is_seen(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pontryagin, "WORK", 0)
+    monkeypatch.setattr(needles, "WORK", 0)
     certificate = dnl.certify(maximum()[0], seed=0)
     assert certificate["Legendre: u"].measured == pytest.approx(-1.0)
     assert not certificate["Legendre: u"].passed
@@ -55,7 +55,7 @@ def test_discrete_minimisers_need_not_minimise_the_hamiltonian(
     assert certificate.passed and row.what.startswith("H is not convex"), certificate
     assert "J_L" in row.what
     assert ("second derivatives" in row.what) == bool(more)
-    monkeypatch.setattr(pontryagin, "WORK", 0)
+    monkeypatch.setattr(needles, "WORK", 0)
     row = dnl.certify(solution, seed=0)["Legendre: u"]
     assert row.passed
     assert "negative there" in row.what

@@ -50,7 +50,9 @@ def test_success_is_proved(seed, route):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="kinks and units are not yet seen by every route")
+@pytest.mark.xfail(
+    reason="a few routes still run out of their iterations: msa, concave rows in drawn units"
+)
 def test_success_is_proved_on_all_cases():
     every: list[Attempt] = []
     above: list[Attempt] = []

@@ -10,7 +10,7 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.results.concentration import concentration_note
 from dnlcontrol.studies.doubts import doubts, fitted_orders, rate_of_values
-from dnlcontrol.studies.rates import DISTANCES
+from dnlcontrol.studies.rates import DISTANCES, limit_of
 
 LEFT = (1.0, 2.0, 3.0)
 RATES = dict.fromkeys(["value", *DISTANCES], 1.0)
@@ -127,8 +127,34 @@ def test_between_two_orders_both_terms_may_act(quiet):
 
 def test_values_whose_steps_grow_are_doubted(quiet):
     rows = rows_of([1.0, 1.1, 1.3, 1.7])
-    assert fitted_orders(rows, LEFT) == LEFT
+    assert fitted_orders(rows, LEFT) == ()
+    assert limit_of(rows, ()) == 1.7
     assert "doubtful limit: the values show the rate -1.00" in said(rows, quiet)[0]
+    assert "not extrapolated, the limit given is the value at L=32" in said(rows, quiet)[0]
+
+
+def test_a_far_rate_that_has_not_settled_is_not_extrapolated_with(quiet):
+    """1 + L^-0.1 + 4/L: exponents that fall from level to level; no limit is claimed."""
+    values = [1 + L**-0.1 + 4 / L for L in (16, 64, 256, 1024)]
+    rows = rows_of(values, (16, 64, 256, 1024))
+    rate = rate_of_values(rows)
+    assert np.isfinite(rate.before)
+    assert not rate.settled
+    assert rate.far_from(LEFT)
+    assert fitted_orders(rows, LEFT) == ()
+    assert limit_of(rows, ()) == values[-1]
+    (sentence,) = said(rows, quiet, rates={**RATES, "value": 0.3})
+    assert "no one rate fits the levels: not extrapolated" in sentence
+    assert "or give orders=" in sentence
+
+
+def test_a_far_rate_of_three_levels_alone_is_doubted(quiet):
+    """1 + 3 L^-0.4: the fitted exponent gives the limit, and one more level would confirm it."""
+    rows = rows_of([1 + 3 * L**-0.4 for L in (4, 8, 16)], (4, 8, 16))
+    assert limit_of(rows, fitted_orders(rows, LEFT)) == pytest.approx(1.0, abs=1e-9)
+    (sentence,) = said(rows, quiet)
+    assert sentence.startswith("doubtful limit: the values show the rate 0.40")
+    assert "which three levels alone show: add deeper levels" in sentence
 
 
 def test_a_limit_that_moves_more_than_it_claims(quiet):

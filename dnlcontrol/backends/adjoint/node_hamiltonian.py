@@ -21,6 +21,7 @@ would couple the nodes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -78,6 +79,14 @@ class Hamiltonian:
         """h at candidates (m, sites of s, components), each site on its own; (m, sites of s)."""
         with torch.no_grad():
             return np.asarray(vmap(self._function(block, s))(self._shaped(block, candidates)))
+
+    def every(self, block: ControlBlock, candidates: np.ndarray) -> np.ndarray:
+        """The same at all sites: candidates (m, sites, components), (m, sites)."""
+        out = np.empty(candidates.shape[:2])
+        for s in self.nodes(block):
+            part = self.sites(block, s)
+            out[:, part] = self.values(block, s, candidates[:, part])
+        return out
 
     def gradient(self, block: ControlBlock, s: int) -> np.ndarray:
         """∂h/∂v at the control, (sites of s, components)."""
@@ -161,12 +170,25 @@ class Hamiltonian:
                 ).sum()
             )
         if s < sweep.grid.side and name in self.in_costs:
-            values = self.u[name]
-
-            def costs(v: Tensor) -> Tensor:
-                changed = {**self.u, name: torch.cat([values[:s], v, values[s + 1 :]])}
-                return self.evaluator.lagrangian.value(self.x, changed, self.data, self.multipliers)
-
-            parts.append(costs)
+            parts.append(partial(self._costs, name, s))
         zero = self.x.new_zeros(())
         return lambda v: sum((part(v) for part in parts), zero)[None]
+
+    def _costs(self, name: str, s: int, v: Tensor) -> Tensor:
+        """Cost and constraint terms with v (1, *shape) at one node: all that moves with it."""
+        lagrangian, running = self.evaluator.lagrangian, self.problem.formulas.running
+        if self.evaluator.rows.size or lagrangian.running is None or running is None:
+            values = self.u[name]
+            changed = {**self.u, name: torch.cat([values[:s], v, values[s + 1 :]])}
+            return lagrangian.value(self.x, changed, self.data, self.multipliers)
+        target = lagrangian.targets["running"]
+        path = {
+            k: v if k == name else self.u[k][s : s + 1]
+            for k in running.reads
+            if k in self.u and self.problem.controls[k].on == "t"
+        }
+        constants = lagrangian.constants(self.u, running)
+        extra = [] if target is None else [target]
+        time, x = self.sweep.nodes[s : s + 1], self.x[s : s + 1]
+        total = lagrangian.running(time, x, path, constants, *extra).sum()
+        return self.multipliers.cost * lagrangian.weights[s] * total / self.problem.samples

@@ -19,6 +19,7 @@ from dnlcontrol.discretisation.space.flat import Flat
 DOUBLINGS = 20
 # the same, relative to 1 + |side|: rows that grow by rounding alone
 ROW_ROUNDING = 1e-9
+FALL_ROUNDING = 1e-9  # of a fall: the first two of a linear cost are equal
 LARGEST_STATE = 1e50  # beyond, the square of a cost of squares, and of its gradient, overflow
 
 UNBOUNDED = (
@@ -73,8 +74,9 @@ def verdict(
 def falls_without_bound(evaluator: ReducedEvaluator, start: Flat, w: Flat) -> bool:
     """Whether J goes on falling from ``start`` through w, at least as fast, within all constraints.
 
-    At start + 2^k (w - start), k = 0..DOUBLINGS, every fall is at least the one before: a cost that
-    is bounded below along the ray has falls that tend to 0. Both arguments are (size,).
+    At start + 2^k (w - start), k = 0..DOUBLINGS, every fall is at least the one before, up to
+    rounding: a cost that is bounded below along the ray has falls that tend to 0. Both arguments
+    are (size,).
     """
     space, rows = evaluator.space, evaluator.rows
     d = w - start
@@ -91,7 +93,7 @@ def falls_without_bound(evaluator: ReducedEvaluator, start: Flat, w: Flat) -> bo
         outside = np.max(rows.violation(evaluator.constraint_values(trial)), initial=0.0)
         if not np.isfinite(value) or outside > violation + ROW_ROUNDING * (1.0 + 2.0**k):
             return False
-        if not last - value >= falls or value >= last:
+        if not last - value >= falls * (1.0 - FALL_ROUNDING) or value >= last:
             return False
         last, falls = value, last - value
     return True

@@ -14,6 +14,7 @@ from dnlcontrol.minimise.evaluator import Products
 from dnlcontrol.minimise.faces import held_entries, stationarity
 from dnlcontrol.minimise.multipliers import Multipliers
 
+CONTRADICTION = "Invalid_Problem_Definition"  # infeasible whatever the start
 WORDS = {
     "Solve_Succeeded": "IPOPT converged",
     "Solved_To_Acceptable_Level": "IPOPT converged to its acceptable level",
@@ -25,7 +26,7 @@ WORDS = {
     "closer, or take a larger depth",
     "Invalid_Number_Detected": "a formula gave NaN or infinity; bound the controls or the states",
     "Not_Enough_Degrees_Of_Freedom": "there are more equality constraints than controls; drop some",
-    "Invalid_Problem_Definition": "two constraints contradict each other: a lower side lies above "
+    CONTRADICTION: "two constraints contradict each other: a lower side lies above "
     "an upper one; loosen one of them",
 }
 # iterations (IPOPT's count, or the calls that a :class:`Follower` counts) or time
@@ -35,7 +36,7 @@ LIMITS = {
     "Maximum_WallTime_Exceeded",
     "User_Requested_Stop",
 }
-INFEASIBLE_STATUS = {"Infeasible_Problem_Detected", "Invalid_Problem_Definition"}
+INFEASIBLE_STATUS = {"Infeasible_Problem_Detected", CONTRADICTION}
 
 # A start with multipliers: a small first barrier parameter, and a start that is hardly moved off
 # its bounds. Where it has not converged after WARM_ITERATIONS, the multipliers were of no use.
@@ -43,6 +44,9 @@ INFEASIBLE_STATUS = {"Infeasible_Problem_Detected", "Invalid_Problem_Definition"
 WARM_BARRIER = 1e-6
 WARM_PUSH = 1e-13
 WARM_ITERATIONS = 100
+# Unknowns of size 1 that grow beyond: their rows have lost what a tolerance asks for. IPOPT's own
+# 1e20 is not reached where rounding of the rows holds the steps back: 3,000 iterations at 1e19.
+DIVERGED = 1e14
 LEAST_SECONDS = 1e-3  # IPOPT takes no time limit of 0
 
 LogLine = tuple[int, float, float, float, int]
@@ -65,6 +69,7 @@ def ipopt_options(
         "ipopt.acceptable_iter": 0,
         "ipopt.max_iter": iterations,
         "ipopt.bound_relax_factor": 0.0,
+        "ipopt.diverging_iterates_tol": DIVERGED,
         "error_on_fail": False,
         # it would print of equality constraints that outnumber the unknowns
         "inputs_check": False,

@@ -9,7 +9,7 @@ from dnlcontrol.backends.exact.clean_up import settle
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator, quiet
 from dnlcontrol.backends.exact.condensed.solver import minimise
 from dnlcontrol.backends.exact.ending import verdict
-from dnlcontrol.backends.exact.ipopt import LogLine, first_barrier
+from dnlcontrol.backends.exact.ipopt import CONTRADICTION, WORDS, LogLine, first_barrier
 from dnlcontrol.backends.exact.lifted.interior_point import (
     InteriorPoint,
     LiftedPoint,
@@ -92,6 +92,7 @@ def lifted(
         costates=point.costates,
         one_step=program.one_step,
         formulation="lifted",
+        elsewhere=ended.message == WORDS[CONTRADICTION],
     )
 
 
@@ -131,4 +132,5 @@ def condensed(
         costates=zbar if one_step else lam,
         one_step=one_step,
         formulation="condensed",
+        elsewhere=ended.message == WORDS[CONTRADICTION],
     )

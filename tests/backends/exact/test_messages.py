@@ -56,6 +56,23 @@ def test_unbounded_is_said_where_it_was_seen(make, rule, formulation):
     assert "falls without bound" in solution.message
 
 
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_unbounded_is_seen_before_rounding_holds_the_steps_back(formulation):
+    """x' = u - x, ∫ x + 0.3 u: the steps triple until rounding of the rows stops them at 1e18.
+
+    1e14 is passed after 25 to 35 of them.
+    """
+    endless = falling(
+        x0=[1.0],
+        dynamics=dnl.ODE(lambda t, x, u: u.u - x),
+        terminal=None,
+        running=lambda t, x, u: x + 0.3 * u.u,
+    )
+    with pytest.warns(dnl.ConvergenceWarning, match="falls without bound"):
+        solution = dnl.solve(endless, 16, formulation=formulation)
+    assert solution.nit < 100
+
+
 def test_a_direction_of_descent_without_bound_is_one_along_which_every_fall_is_larger():
     linear = ReducedEvaluator(dnl.discretise(falling(), 4))
     one = np.ones(4)

@@ -69,6 +69,7 @@ def run(
         STATUS[found.why],
         found.iterations,
         log=lines(log),
+        elsewhere=True,
     )
 
 
