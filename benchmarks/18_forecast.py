@@ -7,9 +7,10 @@ within 25% for memory (above 20 MB) and within a factor of 2 for seconds.
 
     python benchmarks/18_forecast.py [--tiny] [--fit] [--only NAME,NAME] [--keep FILE]
 
---fit prints the constants that these measurements give, as dnlcontrol/discretisation/fitted.py has
-them: non-negative least squares of the ratios, for each route. The settings marked "held" are left
-out of the fit. --keep: measurements are kept there, and those that it has are not made again.
+--fit prints the constants that these measurements give, as
+dnlcontrol/discretisation/resources/fitted.py has them: non-negative least squares of the ratios,
+for each route. The settings marked "held" are left out of the fit. --keep: measurements are
+kept there, and those that it has are not made again.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from typing import Any
 import numpy as np
 
 import dnlcontrol as dnl
-from dnlcontrol.discretisation.counts import Structure
-from dnlcontrol.discretisation.fitted import PRODUCTS_SECONDS
 from dnlcontrol.discretisation.grid import Grid
-from dnlcontrol.discretisation.pace import products_seconds
-from dnlcontrol.discretisation.sizes import Size, condensed_route, forecast_of, terms
+from dnlcontrol.discretisation.resources.counts import Structure
+from dnlcontrol.discretisation.resources.fitted import PRODUCTS_SECONDS
+from dnlcontrol.discretisation.resources.pace import products_seconds
+from dnlcontrol.discretisation.resources.sizes import Size, condensed_route, forecast_of, terms
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

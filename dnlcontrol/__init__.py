@@ -41,7 +41,7 @@ _STAGES = {
     "certificates.taylor": "taylor_test",
     "certificates.optimality": "certify",
     "certificates.certificate": "Certificate",
-    "certificates.hamiltonian": "hamiltonian",
+    "certificates.minimum_principle.hamiltonian": "hamiltonian",
     # L -> infinity, study
     "limits.error_constant": "error_constant ErrorConstant",
     "limits.gamma_convergence": "recovery_sequence RecoverySequence liminf_check LiminfCheck",

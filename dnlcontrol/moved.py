@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -48,7 +47,7 @@ MOVED = {
     "request": "solving.request",
     "rows": "discretisation.constraint_rows",
     "rules": "discretisation.rules",
-    "sizes": "discretisation.sizes",
+    "sizes": "discretisation.resources.sizes",
     "solution": "results.solution",
     "space": "discretisation.space",
     "starts": "solving.starts",
@@ -60,9 +59,7 @@ MOVED = {
 class Moved(MetaPathFinder, Loader):
     """Asked last: for a path of the package that no file has."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
         """A module that stands for the one that has moved; None for any other name."""
         return ModuleSpec(fullname, self) if new_path(fullname) else None
 

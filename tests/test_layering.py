@@ -145,8 +145,10 @@ assert all(not inspect.ismodule(getattr(dnl, n)) for n in before) and len(before
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_the_first_import_imports_nothing_of_the_package():
-    assert not {n for n in imports("dnlcontrol", everywhere=False) if n in MODULES}
+def test_the_first_import_imports_nothing_of_the_package_but_the_old_paths():
+    found = {n for n in imports("dnlcontrol", everywhere=False) if n in MODULES}
+    assert found == {"dnlcontrol.moved"}
+    assert not {n for n in imports("dnlcontrol.moved", everywhere=True) if n in MODULES}
 
 
 def test_the_minimisers_know_neither_a_backend_s_library_nor_a_problem():

@@ -27,13 +27,14 @@ def test_every_path_leads_to_a_module(old):
 
 
 def test_modules_of_a_folder_that_moved():
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match=r"discretisation\.space"):
         from dnlcontrol.space.layout import Layout
     from dnlcontrol.discretisation.space.layout import Layout as Now
 
     assert Layout is Now
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_other_names_are_not_found():
     for name in ("dnlcontrol.nothing", "dnlcontrol.storage.nothing", "dnlcontrol.rules.nothing"):
         with pytest.raises(ModuleNotFoundError):

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from dnlcontrol import checks
 from dnlcontrol.backends.options import Adjoint, Exact
-from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.discrete import grid_of
-from dnlcontrol.discretisation.room import (
+from dnlcontrol.discretisation.resources.counts import Structure
+from dnlcontrol.discretisation.resources.room import (
     FREE_MB,
     SHARE,
     available_mb,
@@ -17,7 +17,13 @@ from dnlcontrol.discretisation.room import (
     memory_in_words,
     refuse_beyond,
 )
-from dnlcontrol.discretisation.sizes import Forecast, Size, forecast_of, gradient_mb, states_mb
+from dnlcontrol.discretisation.resources.sizes import (
+    Forecast,
+    Size,
+    forecast_of,
+    gradient_mb,
+    states_mb,
+)
 from dnlcontrol.problem.problem import ControlProblem
 
 SECONDS_LIMIT = 3600.0

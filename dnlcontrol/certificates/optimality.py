@@ -29,8 +29,8 @@ import numpy as np
 from dnlcontrol import checks
 from dnlcontrol.certificates.certificate import Certificate, Check, at_least, at_most
 from dnlcontrol.certificates.kinks import PieceProducts, at_kinks, kink_rows
+from dnlcontrol.certificates.minimum_principle.pontryagin import SUMMED_OTHERWISE, pontryagin
 from dnlcontrol.certificates.point import StoredPoint, problem_of, stored_point
-from dnlcontrol.certificates.pontryagin import SUMMED_OTHERWISE, pontryagin
 from dnlcontrol.certificates.reported import reported_rows, status_row, tolerance_row
 from dnlcontrol.certificates.second_order import second_order
 from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at

@@ -6,8 +6,8 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.backends.found import SOLVED
+from dnlcontrol.certificates.minimum_principle.pontryagin import SUMMED_OTHERWISE
 from dnlcontrol.certificates.point import stored_point
-from dnlcontrol.certificates.pontryagin import SUMMED_OTHERWISE
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.results.assemble import Measures, generalised

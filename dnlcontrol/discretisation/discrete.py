@@ -9,10 +9,10 @@ import numpy as np
 
 from dnlcontrol import checks
 from dnlcontrol.discretisation.constraint_rows import Rows
-from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.diagonal import refuse_singular
 from dnlcontrol.discretisation.grid import Grid
-from dnlcontrol.discretisation.room import refuse_beyond
+from dnlcontrol.discretisation.resources.counts import Structure
+from dnlcontrol.discretisation.resources.room import refuse_beyond
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.discretisation.space.flat import Flat, RowVector
 from dnlcontrol.problem.engines import numpy_engine

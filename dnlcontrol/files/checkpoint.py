@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,29 @@ FRAME = {
 }
 
 
+def _equal(theirs: Mapping[str, object], mine: Mapping[str, object]) -> bool:
+    return theirs == mine
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a checkpoint is read and written.
+
+    Attributes
+    ----------
+    same : compares what the file is about with what it must agree in; it raises where going on is
+        refused, and False begins anew.
+    anew : begin anew, whatever the file is.
+    writes : False for a rank of a distributed solve that leaves the file to another.
+    tables : what "about" and "stages" of a file may be, before its arrays are read.
+    """
+
+    same: Callable[[Mapping[str, object], Mapping[str, object]], bool] = _equal
+    anew: bool = False
+    writes: bool = True
+    tables: Mapping[str, Field] = field(default_factory=dict)
+
+
 class Checkpoint:
     """The states of nested stages of one solve, outer first: rounds around Newton's method, say.
 
@@ -57,11 +80,8 @@ class Checkpoint:
     ----------
     directory : where ``checkpoint.npz`` is kept; made if need be.
     every : seconds between two writes at least; 0 writes at each iteration.
-    about : what the file must agree in: the fingerprint of the problem, depth, method. The
-        comparison is ``same``: it raises where going on is refused; False begins anew.
-    anew : begin anew, whatever the file is.
-    writes : False for a rank of a distributed solve that leaves the file to another.
-    tables : what "about" and "stages" of a file may be, before its arrays are read.
+    about : what the file must agree in: the fingerprint of the problem, depth, method.
+    use : how the file is read and written.
 
     Raises
     ------
@@ -73,18 +93,12 @@ class Checkpoint:
         directory: str | os.PathLike[str],
         every: float,
         about: Mapping[str, object],
-        same: Callable[[Mapping[str, object], Mapping[str, object]], bool] = lambda theirs, mine: (
-            theirs == mine
-        ),
-        anew: bool = False,
-        writes: bool = True,
-        tables: Mapping[str, Field] | None = None,
+        use: Use | None = None,
     ) -> None:
         self.every = checks.non_negative("every", every)
         self.path = make_directory(directory) / NAME
-        self.about, self.same = dict(about), same
-        self.anew = anew
-        self.tables = dict(tables or {})
+        self.about = dict(about)
+        self.use = use or Use()
         self.resumed = False  # whether a stage went on from the file
         self.since = 0  # iterations that the minimiser had made when the file was written
         self.earlier = 0.0  # seconds spent by the processes before this one
@@ -93,7 +107,6 @@ class Checkpoint:
         self._found: dict[str, dict[str, Any]] = {}
         self._stages: dict[str, Mapping[str, object]] = {}
         self._stale = False
-        self._writes = writes
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -101,7 +114,7 @@ class Checkpoint:
 
         Raises InputError where one does.
         """
-        with held(self.path.parent, "checkpoint") if self._writes else nullcontext():
+        with held(self.path.parent, "checkpoint") if self.use.writes else nullcontext():
             yield
 
     # -- going on ----------------------------------------------------------------------------------
@@ -169,7 +182,7 @@ class Checkpoint:
 
     def _read(self) -> dict[str, Any] | None:
         """The file's record; None for no file, another solve's or, with a warning, a broken one."""
-        if self.anew or not self.path.is_file():
+        if self.use.anew or not self.path.is_file():
             return None
         try:
             with open(self.path, "rb") as file:
@@ -201,15 +214,15 @@ class Checkpoint:
         if known not in (None, FORMAT):
             allowed = f"format {FORMAT}, or a new directory"
             checks.reject("checkpoint", f"{self.path} of format {known!r}", allowed)
-        table = {**FRAME, "about": self.tables.get("about", mapping(anything))}
+        table = {**FRAME, "about": self.use.tables.get("about", mapping(anything))}
         found = fitted(self.path, record(table), value)
         counts = record({}, _count_fields(self._counts), others=None)
         found["counts"] = fitted(self.path, counts, found["counts"])
         about = found["about"]
-        if not self.same(about, self.about):
+        if not self.use.same(about, self.about):
             return None
         stages = _with_members(found["stages"], members)
-        found["stages"] = fitted(self.path, self.tables.get("stages", as_it_is), stages)
+        found["stages"] = fitted(self.path, self.use.tables.get("stages", as_it_is), stages)
         return found
 
 

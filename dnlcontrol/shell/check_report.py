@@ -14,8 +14,8 @@ import numpy as np
 from dnlcontrol.backends.fits import room_for_gradients
 from dnlcontrol.certificates.taylor import taylor_test
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
-from dnlcontrol.discretisation.room import in_words
-from dnlcontrol.discretisation.sizes import Size, forecast
+from dnlcontrol.discretisation.resources.room import in_words
+from dnlcontrol.discretisation.resources.sizes import Size, forecast
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.shell.finite import first_not_finite
 from dnlcontrol.solving.choice import chosen

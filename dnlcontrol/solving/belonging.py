@@ -18,7 +18,7 @@ from dnlcontrol.discretisation.fingerprint import (
     in_words,
 )
 from dnlcontrol.discretisation.formula_graph import digest_of_numbers
-from dnlcontrol.files.checkpoint import Checkpoint
+from dnlcontrol.files.checkpoint import Checkpoint, Use
 from dnlcontrol.results.schema import checkpoint_tables
 from dnlcontrol.solving.request import Request
 
@@ -116,12 +116,6 @@ def checkpoint_of(
         return not names and theirs.get("units") == mine["units"]
 
     first = not options.distributed or os.environ.get("RANK", "0") == "0"
-    return Checkpoint(
-        options.checkpoint,
-        options.every,
-        about,
-        same,
-        anew=options.restart,
-        writes=first,
-        tables=checkpoint_tables(discrete.space.size, discrete.rows.size),
-    )
+    tables = checkpoint_tables(discrete.space.size, discrete.rows.size)
+    use = Use(same, anew=options.restart, writes=first, tables=tables)
+    return Checkpoint(options.checkpoint, options.every, about, use)

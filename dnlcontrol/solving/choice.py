@@ -12,8 +12,8 @@ from dnlcontrol import checks
 from dnlcontrol.backends.fits import size_of
 from dnlcontrol.backends.options import EVERY, Adjoint, Exact, Newton
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
-from dnlcontrol.discretisation.room import beyond
-from dnlcontrol.discretisation.sizes import forecast
+from dnlcontrol.discretisation.resources.room import beyond
+from dnlcontrol.discretisation.resources.sizes import forecast
 from dnlcontrol.problem.problem import ControlProblem
 from dnlcontrol.solving.request import BACKENDS, DEFAULT, OWNER, is_default, resolved
 

@@ -3,7 +3,8 @@
 Where a backend stops at a stationary point that certificates/verdict.py refuses, the lowest
 curvature of the critical cone is followed to a lower value of the Lagrangian, and the backend
 starts again there; so it does where other values of a control at single nodes lower the cost
-(certificates/needles.py). Where that leads nowhere lower, the result says so (status NO_MINIMISER).
+(certificates/minimum_principle/needles.py). Where that leads nowhere lower, the result says so
+(status NO_MINIMISER).
 Nor does one say "infeasible" from a single start, which may be a saddle of the violation.
 """
 
@@ -17,7 +18,12 @@ import numpy as np
 
 from dnlcontrol.backends.found import INFEASIBLE, LIMIT, NO_MINIMISER, BackendResult
 from dnlcontrol.backends.starting_point import StartingPoint
-from dnlcontrol.certificates.needles import SAMPLE, WARM_SAMPLE, NodeHamiltonian, lowered
+from dnlcontrol.certificates.minimum_principle.needles import (
+    SAMPLE,
+    WARM_SAMPLE,
+    NodeHamiltonian,
+    lowered,
+)
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.certificates.verdict import REFUSED, Verdict, examine
 from dnlcontrol.discretisation.discrete import DiscreteProblem

@@ -29,7 +29,7 @@ from dnlcontrol.backends.options import EVERY, Adjoint, Exact, Goal, Newton
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.certificates.taylor import DIRECTIONS, taylor_at
 from dnlcontrol.discretisation.discrete import DiscreteProblem, discretise
-from dnlcontrol.discretisation.sizes import forecast
+from dnlcontrol.discretisation.resources.sizes import forecast
 from dnlcontrol.discretisation.space.control_space import sample
 from dnlcontrol.discretisation.space.extension import prolong
 from dnlcontrol.discretisation.space.flat import Flat

@@ -16,7 +16,7 @@ from dnlcontrol.backends.fits import refuse_what_does_not_fit, room_for_states
 from dnlcontrol.backends.found import STALLED, BackendResult
 from dnlcontrol.backends.options import Adjoint, Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
-from dnlcontrol.certificates.needles import NodeHamiltonian
+from dnlcontrol.certificates.minimum_principle.needles import NodeHamiltonian
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.discretisation.discrete import (
     DiscreteProblem,
@@ -24,7 +24,7 @@ from dnlcontrol.discretisation.discrete import (
     discretised,
     grid_of,
 )
-from dnlcontrol.discretisation.room import memory_in_words
+from dnlcontrol.discretisation.resources.room import memory_in_words
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.files.checkpoint import Checkpoint
 from dnlcontrol.files.turns import in_turn

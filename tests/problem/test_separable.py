@@ -123,7 +123,7 @@ def test_fast_decay_does_not_lose_digits():
 
 def test_cost_grows_linearly():
     """Kernel evaluations of the forecast: L, against L(L+1)/2."""
-    from dnlcontrol.discretisation.sizes import forecast
+    from dnlcontrol.discretisation.resources.sizes import forecast
 
     one, other = pair("scalar")
     assert forecast(dnl.discretise(one, 100)).kernel_evaluations == 4 * 100

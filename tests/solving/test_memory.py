@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.discretisation import room
+from dnlcontrol.discretisation.resources import room
 
 CHILD = """
 import resource, sys

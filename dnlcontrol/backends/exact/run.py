@@ -23,7 +23,7 @@ from dnlcontrol.backends.found import BackendResult
 from dnlcontrol.backends.options import Exact, Goal
 from dnlcontrol.backends.starting_point import StartingPoint
 from dnlcontrol.discretisation.discrete import DiscreteProblem
-from dnlcontrol.discretisation.sizes import forecast
+from dnlcontrol.discretisation.resources.sizes import forecast
 from dnlcontrol.discretisation.space.flat import Flat
 
 LARGEST_START = 1e8  # relative to the free term: a start beyond has been lost by the rule

@@ -11,7 +11,7 @@ import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
 from dnlcontrol.backends.exact.run import refuse_too_large
-from dnlcontrol.discretisation.sizes import forecast
+from dnlcontrol.discretisation.resources.sizes import forecast
 from dnlcontrol.minimise.multipliers import Multipliers
 from tests.constrained_problems import constrained
 from tests.random_problems import CASES, build

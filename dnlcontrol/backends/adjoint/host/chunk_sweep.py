@@ -17,7 +17,6 @@ import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol.backends.adjoint.host.activation import activate, bent, times_slope
 from dnlcontrol.backends.adjoint.host.implicit_layers import AtHand, ImplicitLayers
-from dnlcontrol.backends.adjoint.host.layers import ExplicitLayers
 from dnlcontrol.backends.adjoint.host.memory import (
     Call,
     Prepared,
@@ -29,7 +28,8 @@ from dnlcontrol.backends.adjoint.host.memory import (
     product,
     scale,
 )
-from dnlcontrol.backends.adjoint.host.room import HostParts, Room, RowPiece, TangentRoom
+from dnlcontrol.backends.adjoint.host.prepared_layers import ExplicitLayers
+from dnlcontrol.backends.adjoint.host.workspace import HostParts, Room, RowPiece, TangentRoom
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data
 
 

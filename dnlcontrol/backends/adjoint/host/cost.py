@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dnlcontrol.backends.adjoint.host.room import Room, TangentRoom
+from dnlcontrol.backends.adjoint.host.workspace import Room, TangentRoom
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep.vectorised import (

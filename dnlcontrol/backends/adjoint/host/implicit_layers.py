@@ -8,7 +8,7 @@ from typing import Any
 import torch.autograd.forward_ad as forward_ad
 
 from dnlcontrol.backends.adjoint.host.memory import Shared
-from dnlcontrol.backends.adjoint.host.room import Room, TangentRoom
+from dnlcontrol.backends.adjoint.host.workspace import Room, TangentRoom
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.implicit_stage import Stage
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors

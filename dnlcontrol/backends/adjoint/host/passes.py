@@ -11,12 +11,12 @@ import torch
 from dnlcontrol.backends.adjoint.host.chunk_sweep import ChunkSweep
 from dnlcontrol.backends.adjoint.host.cost import HostCost
 from dnlcontrol.backends.adjoint.host.implicit_layers import AtHand
-from dnlcontrol.backends.adjoint.host.room import HostParts, Room, states_bytes
+from dnlcontrol.backends.adjoint.host.workspace import HostParts, Room, states_bytes
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensors
 from dnlcontrol.backends.adjoint.vectors import Vectors
-from dnlcontrol.discretisation import kept
+from dnlcontrol.discretisation.resources import kept
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.multipliers import Multipliers
 

@@ -36,7 +36,7 @@ from dnlcontrol.backends.adjoint.sweep.vectorised import (
     value_and_pull,
 )
 from dnlcontrol.discretisation.discrete import DiscreteProblem
-from dnlcontrol.discretisation.sizes import chunk_size
+from dnlcontrol.discretisation.resources.sizes import chunk_size
 from dnlcontrol.problem.engines import numpy_engine
 from dnlcontrol.problem.formula import Formula
 

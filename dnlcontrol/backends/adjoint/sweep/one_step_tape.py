@@ -23,7 +23,7 @@ import torch
 
 from dnlcontrol.backends.adjoint.sweep.columnwise import Data, Sweep
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor, Tensors, gradient_along
-from dnlcontrol.discretisation.tapes import LARGEST_TAPE, SEGMENT_TAPE, layer_bytes
+from dnlcontrol.discretisation.resources.tapes import LARGEST_TAPE, SEGMENT_TAPE, layer_bytes
 
 
 def tapeable(sweep: Sweep) -> bool:

@@ -29,8 +29,8 @@ from torch.func import jacfwd, vmap
 from dnlcontrol.backends.adjoint.sweep.columnwise import Sweep
 from dnlcontrol.backends.adjoint.sweep.lagrangian import Lagrangian
 from dnlcontrol.backends.adjoint.sweep.vectorised import Tensor
-from dnlcontrol.discretisation.counts import LARGEST_STORE, Structure
 from dnlcontrol.discretisation.pairs import Pairs
+from dnlcontrol.discretisation.resources.counts import LARGEST_STORE, Structure
 from dnlcontrol.files.turns import in_turn
 from dnlcontrol.problem.formula import Formula
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
-from dnlcontrol.discretisation.sizes import DENSE
+from dnlcontrol.discretisation.resources.sizes import DENSE
 from dnlcontrol.discretisation.space.control_space import ControlSpace
 from dnlcontrol.minimise.faces import Face
 from dnlcontrol.minimise.quadratic_model import QuadraticModel, Step

@@ -10,8 +10,8 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.adjoint.node_hamiltonian import Hamiltonian
-from dnlcontrol.certificates.convexity import convex_hamiltonian
-from dnlcontrol.certificates.needles import lowered
+from dnlcontrol.certificates.minimum_principle.convexity import convex_hamiltonian
+from dnlcontrol.certificates.minimum_principle.needles import lowered
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.minimise.multipliers import Multipliers
 from tests.certificates.cases import two_wells

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dnlcontrol.certificates.convexity import convex_hamiltonian
+from dnlcontrol.certificates.minimum_principle.convexity import convex_hamiltonian
 from dnlcontrol.certificates.point import StoredPoint
 from dnlcontrol.discretisation.space.control_space import ControlBlock
 from dnlcontrol.discretisation.space.flat import Flat

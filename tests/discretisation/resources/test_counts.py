@@ -10,8 +10,8 @@ import pytest
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
 from dnlcontrol.backends.exact.condensed.evaluator import ReducedEvaluator
-from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.grid import Grid
+from dnlcontrol.discretisation.resources.counts import Structure
 
 NAMES = (
     *("o1_hager", "o4_bryson_denham", "o5b_van_der_pol", "spirals", "resnet_tvg"),

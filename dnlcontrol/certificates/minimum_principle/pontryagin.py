@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnlcontrol.certificates.certificate import Check, at_least, at_most
-from dnlcontrol.certificates.needles import (
+from dnlcontrol.certificates.minimum_principle.needles import (
     SAMPLE,
     Sampled,
     convex_on,

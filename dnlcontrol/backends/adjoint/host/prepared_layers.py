@@ -9,7 +9,7 @@ import numpy as np
 
 from dnlcontrol.backends.adjoint.host.activation import activate, bent, times_slope
 from dnlcontrol.backends.adjoint.host.memory import Call, Shared, add, copy, scale
-from dnlcontrol.backends.adjoint.host.room import Room, TangentRoom
+from dnlcontrol.backends.adjoint.host.workspace import Room, TangentRoom
 
 
 class ExplicitLayers:

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from dnlcontrol.discretisation.fitted import PRODUCTS_SECONDS
+from dnlcontrol.discretisation.resources.fitted import PRODUCTS_SECONDS
 
 SIZE = 8  # of the matrices: calls cost as much as numbers, as in a sweep of a small problem
 PRODUCTS = 2000

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.certificates import needles
+from dnlcontrol.certificates.minimum_principle import needles
 from tests.certificates.cases import PROBLEMS, maximum
 
 

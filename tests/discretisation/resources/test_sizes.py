@@ -9,16 +9,16 @@ import sys
 import pytest
 
 import dnlcontrol as dnl
-from dnlcontrol.discretisation import pace
-from dnlcontrol.discretisation.counts import Structure
-from dnlcontrol.discretisation.fitted import MEMORY, SECONDS
-from dnlcontrol.discretisation.sizes import forecast, terms
+from dnlcontrol.discretisation.resources import pace
+from dnlcontrol.discretisation.resources.counts import Structure
+from dnlcontrol.discretisation.resources.fitted import MEMORY, SECONDS
+from dnlcontrol.discretisation.resources.sizes import forecast, terms
 from problems import o1_hager, spirals
 
 CHILD = """
 import json, sys, time, warnings
 import dnlcontrol as dnl
-from dnlcontrol.discretisation.sizes import forecast
+from dnlcontrol.discretisation.resources.sizes import forecast
 from problems.spirals import problem
 
 def peak():
@@ -63,7 +63,7 @@ def test_choices_do_not_depend_on_the_machine(monkeypatch):
         return forecast(dnl.discretise(spirals.problem(), 16))
 
     here = sizes()
-    monkeypatch.setattr("dnlcontrol.discretisation.sizes.slowness", lambda: 50.0)
+    monkeypatch.setattr("dnlcontrol.discretisation.resources.sizes.slowness", lambda: 50.0)
     slow = sizes()
     assert slow.condensed.work == here.condensed.work
     assert slow.condensed.seconds == pytest.approx(50.0 * slow.condensed.work)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from dnlcontrol.discretisation.counts import Structure
 from dnlcontrol.discretisation.discrete import DiscreteProblem
-from dnlcontrol.discretisation.fitted import MEMORY, SECONDS
-from dnlcontrol.discretisation.pace import slowness
-from dnlcontrol.discretisation.tapes import taped_layers
+from dnlcontrol.discretisation.resources.counts import Structure
+from dnlcontrol.discretisation.resources.fitted import MEMORY, SECONDS
+from dnlcontrol.discretisation.resources.pace import slowness
+from dnlcontrol.discretisation.resources.tapes import taped_layers
 
 MB = 8 / 2**20  # one float64
 GRADIENT_VECTORS = 8  # flat vectors of a value and gradient: controls, cotangents, copies of both

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dnlcontrol.checks import InputError
-from dnlcontrol.discretisation import room
+from dnlcontrol.discretisation.resources import room
 
 MEMINFO = "MemTotal: 9000000 kB\nMemAvailable: 4096000 kB\n"  # 4000 MB
 MB = 2**20
@@ -74,7 +74,7 @@ def test_the_address_space():
     """A limit of 1 GB beyond what the child has: less than that is there, and most of it."""
     child = """
 import resource
-from dnlcontrol.discretisation.room import available_mb
+from dnlcontrol.discretisation.resources.room import available_mb
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30,) * 2)
 print(available_mb())

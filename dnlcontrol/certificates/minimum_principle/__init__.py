@@ -1,0 +1,1 @@
+"""Pontryagin's minimum principle at the nodes: the Hamiltonian, needles, where it is convex."""
