@@ -31,7 +31,8 @@ import numpy as np
 import dnlcontrol as dnl
 from dnlcontrol.discretisation.grid import Grid
 from dnlcontrol.discretisation.resources.counts import Structure
-from dnlcontrol.discretisation.resources.fitted import PRODUCTS_SECONDS
+from dnlcontrol.discretisation.resources.fitted import MEMORY, PRODUCTS_SECONDS
+from dnlcontrol.discretisation.resources.fitted import SECONDS as FITTED_SECONDS
 from dnlcontrol.discretisation.resources.pace import products_seconds
 from dnlcontrol.discretisation.resources.sizes import Size, condensed_route, forecast_of, terms
 
@@ -44,6 +45,7 @@ SECONDS = 1200  # of one child at most
 SMALL_MB = 20.0  # memory below is not asked about
 SMALL_SECONDS = 0.2
 MEMORY_RATIO, SECONDS_RATIO = 1.25, 2.0
+TABLES = {"MEMORY": MEMORY, "SECONDS": FITTED_SECONDS}  # as they were fitted before
 ROUNDS = 40  # of the reweighted fit, which ends near the smallest largest ratio
 # terms that the memory and the seconds of a route are fitted by
 MEMORY_TERMS = {
@@ -55,9 +57,10 @@ MEMORY_TERMS = {
     "condensed, by products": ("first", "curvature", "points", "controls", "layers", "one"),
     "stored": ("first", "second", "points", "controls", "taped", "states", "one"),
     "tape": ("taped", "taped with outer map", "taped states", "states", "controls", "one"),
-    "chain": ("states", "chunk", "controls", "one"),
+    "chain": ("states", "chunk", "controls", "kept", "one"),
     "columns": ("states", "controls", "matrices", "kept", "one"),
     "dual": ("states", "chunk", "controls", "matrices", "one"),
+    "printed": ("states", "chunk", "controls", "matrices", "one"),
 }
 # arrays that are there at least so often: what the settings are too small to show
 VECTORS = 50.0  # of a preconditioner and of the products of a Newton step
@@ -69,6 +72,7 @@ LEAST = {
     "chain": {"states": 4.0, "controls": VECTORS},
     "columns": {"states": 4.0, "controls": VECTORS},
     "dual": {"states": 4.0, "controls": VECTORS},
+    "printed": {"states": 4.0, "controls": VECTORS},
 }
 SECONDS_TERMS = {
     "lifted": ("layers", "first", "fill work", "rows", "front", "one"),
@@ -79,6 +83,7 @@ SECONDS_TERMS = {
     "chain": ("layers", "states"),
     "columns": ("layers", "first", "states", "controls"),
     "dual": ("layers", "first"),
+    "printed": ("layers", "first", "states", "one"),
 }
 
 
@@ -172,6 +177,8 @@ SETTINGS = (
     Setting("ode", 256, "adjoint", {"samples": 64, "width": 4}),
     Setting("volterra", 48, "adjoint", {"samples": 64, "width": 2}),
     Setting("volterra", 64, "adjoint", {"samples": 64, "width": 4}),
+    Setting("volterra", 128, "adjoint", {"samples": 64, "width": 4}, held=True),
+    Setting("ode", 1024, "adjoint", {"samples": 512, "width": 4}),
 )
 TINY = (
     Setting("o1_hager", 64, "lifted"),
@@ -308,7 +315,9 @@ def fitted(settings: list[Setting], found: dict[str, dict[str, Any]]) -> str:
             taken = [s for s in taken if s.route == route]
             seen = np.array([found[s.name][key] for s in taken])
             known = LEAST.get(route, {}) if key == "mb" else {}
-            weights = weights_of([terms(s.counts()) for s in taken], parts, known, seen, least)
+            weights = TABLES[table][route]  # where no setting takes the route
+            if taken:
+                weights = weights_of([terms(s.counts()) for s in taken], parts, known, seen, least)
             inner = ", ".join(f'"{k}": {v:.3g}' for k, v in weights.items() if v)
             lines.append(f'    "{route}": {{{inner}}},')
         lines.append("}")

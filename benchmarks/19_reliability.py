@@ -76,7 +76,7 @@ KINDS = {
     "kills": Kind("generated_kills", 100, 1, trials.kills),
     "edits": Kind("generated_edits", 100, 1, trials.edits),
     "problems": Kind("generated_evaluations", 10_000, 5),
-    "plants": Kind("generated_plants", 288, 2, trials.plants),  # 72 kinds, both backends and rules
+    "plants": Kind("generated_plants", 332, 2, trials.plants),  # 83 kinds, both backends and rules
 }
 
 

@@ -28,6 +28,7 @@ DEEPEST = 8
 SHALLOWEST = 2
 WAYS = {
     "stored": "derivatives at all nodes kept",
+    "printed": "columns of printed formulas, states kept",
     "tape": "a tape of all layers",
     "chain": "layers written out",
     "columns": "columns written out, states kept",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,10 @@ MATRIX_SITE = 50
 LAYER = 16
 # entries of the second derivatives at all pairs that the adjoint backend keeps, 32 MB in float64
 LARGEST_STORE = 4_000_000
+# entries of the arguments of a formula, each an instruction or more of what is printed; beyond, its
+# own matrix products cost less than a NumPy call for each entry [16 states: printed 58 ms a
+# gradient, mapped 75]
+MOST_PRINTED = 2000
 
 
 @dataclass(frozen=True)
@@ -188,20 +193,38 @@ class Structure:
         places = {p.controls[k].on for k in names}
         return len(places) == 1 and p.markov == (places != {"ts"})
 
+    @cached_property
+    def printed(self) -> bool:
+        """Whether formulas are few enough to be printed as NumPy (backends/adjoint/printed/)."""
+        own = self.affine or self.problem.dynamics.batched is not None
+        return not own and all(entries(f) <= MOST_PRINTED for f in self.problem.formulas.all())
+
     @property
     def way(self) -> str:
-        """The way of backends/adjoint/way.py to derivatives: stored, chain, tape, columns, dual."""
+        """The way of backends/adjoint/way.py: stored, printed, chain, tape, columns or dual."""
         f = self.problem.formulas
         entries = self.pairs * self.samples * (self.state + self.reads) ** 2
         if not self.affine and entries <= LARGEST_STORE:
             return "stored"
+        if self.printed:
+            return "printed"
         moved = f.free_term is not None and "t" in f.free_term.reads
         if self.problem.markov and self.explicit:
-            plain = self.affine and not f.outer and not f.feature and not moved
-            return "chain" if plain and not self._uneven else "tape"
+            if not self.affine or f.outer or f.feature:
+                return "tape"
+            return "columns" if moved or self._uneven else "chain"
         return "columns" if self.affine else "dual"
 
     @property
     def _uneven(self) -> bool:
         """Whether the weights of the layers differ: those of the left rule do not."""
         return self.grid.at_nodes
+
+
+def entries(formula: Formula) -> int:
+    """The numbers that a formula takes."""
+    total = 0
+    for spec in formula.shapes.values():
+        shapes = formula.only(spec).values() if isinstance(spec, Mapping) else [spec]
+        total += sum(math.prod(shape) for shape in shapes)
+    return total

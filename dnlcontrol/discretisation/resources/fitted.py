@@ -31,6 +31,7 @@ MEMORY: dict[str, dict[str, float]] = {
     "chain": {"states": 7.4, "controls": 50, "one": 12.3},
     "columns": {"states": 4, "controls": 101, "matrices": 32.1, "one": 5.49},
     "dual": {"states": 4, "controls": 158, "one": 24.2},
+    "printed": {"states": 12, "controls": 158, "one": 24.2},
 }
 SECONDS: dict[str, dict[str, float]] = {
     "lifted": {"layers": 0.24, "first": 0.532, "fill work": 1.29, "rows": 0.0177, "front": 0.209},
@@ -47,4 +48,5 @@ SECONDS: dict[str, dict[str, float]] = {
     "chain": {"layers": 4.43, "states": 0.14},
     "columns": {"layers": 27.8, "states": 3.72, "controls": 6.6},
     "dual": {"layers": 923, "first": 0.538},
+    "printed": {"layers": 50, "first": 0.5},
 }

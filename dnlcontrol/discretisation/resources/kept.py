@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from dnlcontrol.discretisation.discrete import DiscreteProblem
+from dnlcontrol.discretisation.resources.counts import Structure
 
 # Bytes of activations, states and costates kept at most: all Hessian products of a Newton step
 # share them. Dense form C in float64, N = 256, d = 16, L = 128 has 271 MB of activations, and 10 to
@@ -12,16 +10,14 @@ from dnlcontrol.discretisation.discrete import DiscreteProblem
 KEPT_BYTES = 256 << 20
 
 
-def activation_bytes(discrete: DiscreteProblem, itemsize: int = 8) -> int:
-    """Bytes of σ(W y + b) at all pairs (l, s) and samples; 0 for other kernels."""
-    p = discrete.problem
-    if p.dynamics.affine is None:
+def activation_bytes(c: Structure, itemsize: int = 8) -> int:
+    """Bytes of σ(W y + b) at all pairs l > s and samples; 0 for other kernels."""
+    if c.problem.dynamics.affine is None:
         return 0
-    L = discrete.depth
-    pairs = L if p.markov else L * (L + 1) // 2
-    return pairs * p.samples * int(np.prod(p.integral_shape, dtype=int)) * itemsize
+    pairs = c.depth if c.problem.markov else c.depth * (c.depth + 1) // 2
+    return pairs * c.samples * c.integral * itemsize
 
 
-def kept_bytes(discrete: DiscreteProblem, itemsize: int = 8) -> int:
+def kept_bytes(c: Structure, itemsize: int = 8) -> int:
     """Bytes of activations that a sweep keeps."""
-    return min(KEPT_BYTES, activation_bytes(discrete, itemsize))
+    return min(KEPT_BYTES, activation_bytes(c, itemsize))

@@ -17,6 +17,7 @@ import numpy as np
 from dnlcontrol.discretisation.discrete import DiscreteProblem
 from dnlcontrol.discretisation.resources.counts import Structure
 from dnlcontrol.discretisation.resources.fitted import MEMORY, SECONDS
+from dnlcontrol.discretisation.resources.kept import kept_bytes
 from dnlcontrol.discretisation.resources.pace import slowness
 from dnlcontrol.discretisation.resources.tapes import taped_layers
 
@@ -25,9 +26,6 @@ GRADIENT_VECTORS = 8  # flat vectors of a value and gradient: controls, cotangen
 # controls up to which the condensed formulation forms and factorises H where there are no rows:
 # beyond, a few products cost less
 DENSE = 400
-MOST_KEPT_MB = (
-    0.0  # of the activations of all columns: the budget of affine_columns.py, which has none
-)
 CHUNK_BYTES = 24 << 20  # bytes of the states of one chunk of samples
 
 
@@ -173,7 +171,7 @@ def terms(c: Structure) -> dict[str, float]:
         "taped": taped / 1000,
         "taped with outer map": taped / 1000 if outer else 0.0,
         "taped states": c.states * chunk / c.samples * taped / c.depth * MB,
-        "kept": kept_mb(c),
+        "kept": kept_bytes(c) / 2**20 if c.way in ("columns", "chain") else 0.0,
         "layers": c.depth / 1000,
         "layers with outer map": c.depth / 1000 if outer else 0.0,
         "fill work": 0.0 if markov else (unknowns / 1000) ** 3,
@@ -184,26 +182,20 @@ def terms(c: Structure) -> dict[str, float]:
     }
 
 
-def kept_mb(c: Structure) -> float:
-    """Activations that the columns of a kernel σ(W y + b) keep from forward to backward."""
-    every = c.pairs * min(c.samples, chunk_of(c)) * c.integral * MB
-    return min(MOST_KEPT_MB, every) if c.way == "columns" else 0.0
-
-
 def chunk_size(discrete: DiscreteProblem, itemsize: int = 8) -> int:
     """Samples per chunk of the adjoint sweep where none are asked for.
 
-    128, or for kernels σ(W y + b) up to 512 in equal chunks of at most CHUNK_BYTES: each chunk
-    reads all controls and adds to the whole gradient, and the pieces of a column that stay in cache
-    do not depend on the chunk. Measured at L = 128 in float32: d = 64, N = 512, chunks of 128, 256,
-    512 take 1.13, 1.06, 1; d = 16, N = 256 1.17, 1, 1.
+    128, or for kernels σ(W y + b) and printed formulas up to 512 in equal chunks of at most
+    CHUNK_BYTES: each chunk reads all controls and adds to the whole gradient, and the pieces of a
+    column that stay in cache do not depend on the chunk. Measured at L = 128 in float32: d = 64,
+    N = 512, chunks of 128, 256, 512 take 1.13, 1.06, 1; d = 16, N = 256 1.17, 1, 1.
     """
     return chunk_of(Structure(discrete.problem, discrete.grid), itemsize)
 
 
 def chunk_of(c: Structure, itemsize: int = 8) -> int:
     """The same from the counts."""
-    if c.problem.dynamics.affine is None:
+    if c.problem.dynamics.affine is None and not c.printed:
         return 128
     width = max(c.state, c.integral)
     most = int(np.clip(CHUNK_BYTES // ((c.depth + 1) * width * itemsize), 128, 512))

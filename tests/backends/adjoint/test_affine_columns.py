@@ -11,7 +11,7 @@ import torch
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.host import room
+from dnlcontrol.backends.adjoint.host import workspace
 from dnlcontrol.backends.adjoint.sweep import affine_columns as module
 from dnlcontrol.backends.adjoint.sweep.affine_columns import elements
 from dnlcontrol.backends.adjoint.way import OnHost
@@ -135,7 +135,7 @@ def test_chunks_pieces_and_threads_do_not_matter(network, monkeypatch):
             torch.set_num_threads(count)
             for chunk, piece in ((1, 1), (3, 200), (None, 300), (4, 1 << 20)):
                 monkeypatch.setattr(module, "PIECE", piece)
-                monkeypatch.setattr(room, "PIECE", piece // 8)
+                monkeypatch.setattr(workspace, "PIECE", piece // 8)
                 evaluator = Evaluator(found, stored=False, chunk=chunk)
                 agree(products(evaluator), expected, 1e-12)
                 evaluator.way = evaluator.way.swept

@@ -24,6 +24,7 @@ WAYS = {
     "Chain": "chain",
     "AffineColumns": "columns",
     "Dual": "dual",
+    "Printed": "printed",
 }
 
 
@@ -42,7 +43,12 @@ def test_unknowns_and_the_way(name: str, rule: str):
     assert counted.controls == discrete.space.size
     assert counted.rows == discrete.rows.size
     assert counted.pairs == len(discrete.grid.pairs(problem.markov)[0])
-    assert counted.way == WAYS[type(Evaluator(discrete).way).__name__]
+    evaluator = Evaluator(discrete)
+    chosen = type(evaluator.way).__name__
+    if chosen == "OnHost":  # whose passes are those of a chain, or of columns
+        assert counted.way == ("columns" if evaluator.sweep.chain is None else "chain")
+    else:
+        assert counted.way == WAYS[chosen]
 
 
 @pytest.mark.parametrize("name", ["v1_rational_memory", "two_class_toy", "v8_double_integral"])
@@ -82,3 +88,30 @@ def test_counting_takes_no_arrays():
     assert counted.way == "columns"
     assert counted.first > 1e20
     assert np.isfinite(counted.least_mb)
+
+
+def user_network(width: int, on: str) -> dnl.ControlProblem:
+    """tanh(W x + b) as a user writes it, of so many samples that derivatives are not stored."""
+
+    def layer(x, u):
+        return dnl.namespace(x).tanh(u.W @ x + u.b)
+
+    dynamics = dnl.Volterra(lambda t, s, y, u: layer(y, u) * (1 + t - s))
+    if on == "t":
+        dynamics = dnl.ODE(lambda t, x, u: layer(x, u))
+    return dnl.ControlProblem(
+        x0=np.random.default_rng(0).standard_normal((20_000, width)),
+        dynamics=dynamics,
+        controls={"W": dnl.Control((width, width), on=on), "b": dnl.Control((width,), on=on)},
+        terminal=lambda x, c: dnl.namespace(x).sum(x * x),
+    )
+
+
+@pytest.mark.parametrize("rule", ["left", "trapezoid"])
+@pytest.mark.parametrize("on", ["t", "ts"])
+@pytest.mark.parametrize("width", [2, 50])  # 50² entries are more than are printed
+def test_the_way_of_a_users_formula(width: int, on: str, rule: str):
+    discrete = dnl.discretise(user_network(width, on), 6, rule)
+    counted = Structure(discrete.problem, discrete.grid)
+    assert counted.way == WAYS[type(Evaluator(discrete).way).__name__]
+    assert counted.printed == (width == 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +9,11 @@ import numpy as np
 from dnlcontrol.backends.adjoint.printed.node_map import NodeMap, control
 from dnlcontrol.backends.adjoint.printed.source import NotPrintable
 from dnlcontrol.backends.by_identity import ByIdentity
+from dnlcontrol.discretisation.resources.counts import MOST_PRINTED, entries
 from dnlcontrol.problem.constraints import Constraint
 from dnlcontrol.problem.formula import Formula
 from dnlcontrol.problem.losses import Cost
 from dnlcontrol.problem.problem import ControlProblem
-
-# Of a gradient. A printed column takes up to one NumPy call for each; from here on mapping the
-# formula's own matrix products costs less (benchmarks/04_sweep_speed.py, rows of user formulas).
-LONGEST = 2000
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class PrintedFormulas:
 
     @classmethod
     def of(cls, problem: ControlProblem) -> PrintedFormulas | None:
-        """Those of a problem; None where one has no printed form or a longer one than LONGEST."""
+        """Those of a problem; None where one has no printed form, or a long one."""
         if problem not in _known:
             _known[problem] = _printed(problem)
         return _known[problem]
@@ -52,7 +48,7 @@ _known: ByIdentity[PrintedFormulas | None] = ByIdentity()
 
 def _printed(problem: ControlProblem) -> PrintedFormulas | None:
     f, p = problem.formulas, problem
-    if any(_entries(formula) > LONGEST for formula in f.all()):  # each is an instruction or more
+    if any(entries(formula) > MOST_PRINTED for formula in f.all()):
         return None
     try:
         found = PrintedFormulas(
@@ -66,7 +62,7 @@ def _printed(problem: ControlProblem) -> PrintedFormulas | None:
                 for formula, c in zip(f.constraints, p.constraints, strict=True)
             ),
         )
-        short = sum(m.instructions for m in found.all()) <= LONGEST
+        short = sum(m.instructions for m in found.all()) <= MOST_PRINTED
     except NotPrintable:
         return None
     return found if short else None
@@ -114,14 +110,3 @@ def _at_end(
 
 def _target(owner: Cost | Constraint | None) -> dict[str, np.ndarray]:
     return {} if owner is None or owner.target is None else {"target": owner.target[0]}
-
-
-def _entries(formula: Formula) -> int:
-    """The numbers that a formula takes."""
-    shapes: list[tuple[int, ...]] = []
-    for spec in formula.shapes.values():
-        if isinstance(spec, Mapping):
-            shapes += formula.only(spec).values()
-        else:
-            shapes.append(spec)
-    return sum(int(np.prod(shape, dtype=int)) for shape in shapes)

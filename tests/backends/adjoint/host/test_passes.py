@@ -9,9 +9,10 @@ import pytest
 
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
-from dnlcontrol.backends.adjoint.host import memory, room
+from dnlcontrol.backends.adjoint.host import memory, workspace
 from dnlcontrol.backends.adjoint.way import OnHost
-from dnlcontrol.discretisation import kept
+from dnlcontrol.discretisation.resources import kept
+from dnlcontrol.discretisation.resources.counts import Structure
 from dnlcontrol.minimise.multipliers import Multipliers
 from dnlcontrol.problem.dynamics import Affine
 
@@ -140,8 +141,8 @@ def test_calls_that_are_made_anew_each_time(monkeypatch):
     points = list(0.7 * rng.standard_normal((3, discrete.space.size)))
     at = Multipliers(rng.standard_normal(discrete.rows.size), 2.0)
     expected = answers(Evaluator(discrete, stored=False, chunk=chunk), points, at)
-    monkeypatch.setattr(room, "MOST_PIECES", 0)
-    monkeypatch.setattr(room, "PIECE", 8)
+    monkeypatch.setattr(workspace, "MOST_PIECES", 0)
+    monkeypatch.setattr(workspace, "PIECE", 8)
     monkeypatch.setattr(memory, "LARGE", 1)
     agree(answers(Evaluator(discrete, stored=False, chunk=chunk), points, at), expected, 1e-13)
 
@@ -174,8 +175,8 @@ def test_no_more_is_kept_than_stated():
         x0=np.ones((8, 2)), dynamics=dnl.Dense(2), terminal=dnl.losses.squared(np.zeros((8, 2)))
     )
     discrete = dnl.discretise(problem, 20)
-    assert kept.activation_bytes(discrete) == 210 * 2 * 8 * 8
+    assert kept.activation_bytes(Structure(discrete.problem, discrete.grid)) == 210 * 2 * 8 * 8
     evaluator = Evaluator(discrete)
     evaluator.value_and_gradient(np.zeros(discrete.space.size))
     ((_, held),) = evaluator.way.passes.states(np.zeros(discrete.space.size))
-    assert held.kept.array.nbytes == kept.kept_bytes(discrete)
+    assert held.kept.array.nbytes == kept.kept_bytes(Structure(discrete.problem, discrete.grid))

@@ -170,7 +170,7 @@ def test_formulas_are_traced_once_for_a_problem():
 
 def test_long_formulas_keep_their_matrix_products(monkeypatch):
     discrete = dnl.discretise(problem("network"), 3)
-    monkeypatch.setattr(printed_formulas, "LONGEST", 20)
+    monkeypatch.setattr(printed_formulas, "MOST_PRINTED", 20)
     assert type(Evaluator(dnl.discretise(problem("network"), 3), stored=False).way) is way.Dual
     assert type(Evaluator(discrete, dtype="float32", stored=False).way) is way.Dual
 
