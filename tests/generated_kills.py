@@ -148,9 +148,11 @@ def killed(right: Undisturbed, out: Path, rng: np.random.Generator, most: int, t
     while kills < most:
         moment = float(rng.uniform(0.0, right.seconds + STARTING))
         how = SIGNALS[int(rng.integers(len(SIGNALS)))]
+        there = _written(out)
         process = subprocess.Popen(
             right.kind.command(out),
             cwd=ROOT,
+            preexec_fn=_heeding,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -165,8 +167,23 @@ def killed(right: Undisturbed, out: Path, rng: np.random.Generator, most: int, t
         _, err = process.communicate(timeout=LONGEST)
         kills += 1
         tally.kills[how.name] = tally.kills.get(how.name, 0) + 1
+        idle = _written(out) == there or (out / "summary.json").exists()
+        if process.returncode == -how and idle:  # before anything of ours ran, or after all of it
+            continue
         tally.wrong.extend(f"{right.kind.name}: {w}" for w in _ending(process, how, err, out))
     return kills
+
+
+def _heeding() -> None:
+    """As on a terminal: a job in the background has SIGINT ignored, one under nohup SIGHUP."""
+    for how in SIGNALS:
+        if how != signal.SIGKILL:
+            signal.signal(how, signal.SIG_DFL)
+
+
+def _written(out: Path) -> dict[Path, int]:
+    """What is in the directory, with the times of writing."""
+    return {path: path.stat().st_mtime_ns for path in out.glob("**/*")}
 
 
 def _ending(process: subprocess.Popen[str], how: signal.Signals, err: str, out: Path) -> list[str]:
@@ -176,8 +193,8 @@ def _ending(process: subprocess.Popen[str], how: signal.Signals, err: str, out: 
     found = []
     if process.returncode == 0:  # it had ended
         return []
-    if process.returncode == -how:  # before anything of the library ran
-        return [] if not list(out.glob("**/*")) else [f"{how.name} was not answered: {err[-300:]}"]
+    if process.returncode == -how:
+        return [f"{how.name} was not answered: {err[-300:]}"]
     if process.returncode != 128 + how:
         found.append(f"{how.name} ended with status {process.returncode}: {err[-300:]}")
     if err.count("\n") != 1 or "Traceback" in err:

@@ -72,13 +72,13 @@ def raising(t: Any) -> Any:
 
 
 ABSURD = [
-    noting(lambda: dnl.simulate(path(), 10**30), "depth", "1000000", "100000000", "depth"),
+    noting(lambda: dnl.simulate(path(), 10**30), "depth", "1000000", "2147483648", "depth"),
     noting(lambda: dnl.Control(10**9), "Control.shape", "(1000000000,)", "entries", "control"),
     noting(lambda: dnl.Control((10**5, 10**5)), "Control.shape", "(100000", "entries", "matrix"),
     noting(lambda: dnl.Dense(10**9), "Dense.width", "1000000000", "100000000", "width"),
     noting(lambda: dnl.Patches((10**5, 10**5), 1), "Patches.size", "(100000", "entries", "patches"),
     noting(lambda: dnl.Patches(4, 10**30), "Patches.channels", "1000", "100000000", "channels"),
-    noting(lambda: dnl.study(path(), [1, 10**30]), "depths", "1000", "100000000", "ladder"),
+    noting(lambda: dnl.study(path(), [1, 10**30]), "depths", "1000", "2147483648", "ladder"),
     noting(lambda: path(horizon=10**400), "horizon", "1000", "a finite number", "horizon"),
     noting(
         lambda: infinite.certify(infinite.Stack([np.eye(2)]), depth=10**30),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -94,6 +94,11 @@ class Counts:
     hessian_seconds: float = 0.0
     coarse_seconds: float = 0.0
     timed_values: int = 0
+
+    def add(self, others: Counts) -> None:
+        """Count the work of another evaluator, too."""
+        for f in fields(self):
+            setattr(self, f.name, getattr(self, f.name) + getattr(others, f.name))
 
     @property
     def product_cost(self) -> float:

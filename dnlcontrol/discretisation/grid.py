@@ -33,8 +33,7 @@ class Grid:
     rule: str = "left"
 
     def __post_init__(self) -> None:
-        if checks.whole("depth", self.depth) > MOST_LAYERS:
-            checks.reject("depth", self.depth, f"an integer from 1 to {MOST_LAYERS}")
+        checks.whole("depth", self.depth, 1, MOST_LAYERS)
         checks.positive("horizon", self.horizon)
         checks.choice("rule", self.rule, tuple(RULES))
 

@@ -26,6 +26,8 @@ from dnlcontrol.problem.controls import Control, Initial
 from dnlcontrol.problem.engines import FormulaArray, FormulaControls, UserFormula
 from dnlcontrol.problem.namespace import namespace
 
+__all__ = ["Cost", "Head", "cost", "cross_entropy", "head", "logistic", "squared"]
+
 Slope = tuple[float, np.ndarray]
 
 

@@ -11,7 +11,7 @@ Nor does one say "infeasible" from a single start, which may be a saddle of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -232,10 +232,7 @@ def cost(found: BackendResult, at: Trajectory) -> float:
 
 def merged(first: BackendResult, then: BackendResult) -> BackendResult:
     """The later result, with the work of both."""
-    counts = then.evaluator.counts
     if first.evaluator is not then.evaluator:
-        for f in fields(counts):
-            before = getattr(first.evaluator.counts, f.name)
-            setattr(counts, f.name, getattr(counts, f.name) + before)
+        then.evaluator.counts.add(first.evaluator.counts)
     nfev = None if then.nfev is None else then.nfev + (first.nfev or 0)
     return replace(then, nit=first.nit + then.nit, nfev=nfev, log=(*first.log, *then.log))

@@ -163,7 +163,6 @@ class _Search:
         """Smoothed continuation from w, and Newton's method on the active kinks."""
         unit = _typical(self.function.arguments(w))
         width, spent = FIRST_WIDTH * unit, found.nit
-        best = found
         while width >= LAST_WIDTH * unit:
             smooth = discretise(
                 softened(self.discrete.problem, width), self.discrete.depth, self.discrete.grid.rule
@@ -173,6 +172,7 @@ class _Search:
             )
             stage = self.find(smooth, StartingPoint(w), replace(self.request, goal=goal), None)
             spent += stage.nit
+            found = _with_work(found, stage)
             if not np.all(np.isfinite(stage.w)):
                 break
             w = stage.w
@@ -207,6 +207,12 @@ class _Search:
             and self.descent(point)[0] == 0.0
             and lowest_curvature(point) >= -self.tolerance
         )
+
+
+def _with_work(found: BackendResult, stage: BackendResult) -> BackendResult:
+    """A result with what a softened problem took added to its counts."""
+    found.evaluator.counts.add(stage.evaluator.counts)
+    return replace(found, nfev=None if found.nfev is None else found.nfev + (stage.nfev or 0))
 
 
 def _smooth_there(found: BackendResult, discrete: DiscreteProblem, tolerance: float) -> bool:

@@ -300,23 +300,7 @@ class Study:
         every = [(level.depth, s) for level in self.levels for s in level.solutions]
         with held(folder), interrupts.waiting():
             save_levels(folder, every, self.source)
-            self.save_table(folder)
-
-    def save_table(self, folder: Path) -> None:
-        """Write the table beside levels that are there."""
-        record = {
-            "format": 1,
-            "kind": "study",
-            "name": self.name,
-            "depths": self.depths,
-            "backend": self.levels[-1].solution.backend,
-            "orders": None if self.orders_given is None else list(self.orders_given),
-            "choice": self.choice,
-            "source": dict(self.source),
-            "summary": self.summary(),
-        }
-        table = table_bytes(self.rows)
-        write_together({folder / "study.json": json_bytes(record), folder / "table.csv": table})
+            save_table(self, folder)
 
     def plot(self, path: str | os.PathLike[str] = "convergence.png") -> Path:
         """The convergence picture: values and distances against the depth, with fitted rates."""
@@ -335,6 +319,23 @@ class Study:
             f"Study({self.name!r}, depths={self.depths}, "
             f"extrapolated_value={self.extrapolated_value:.10g})"
         )
+
+
+def save_table(study: Study, folder: Path) -> None:
+    """Write the table of a study beside its levels, which are there."""
+    record = {
+        "format": 1,
+        "kind": "study",
+        "name": study.name,
+        "depths": study.depths,
+        "backend": study.levels[-1].solution.backend,
+        "orders": None if study.orders_given is None else list(study.orders_given),
+        "choice": study.choice,
+        "source": dict(study.source),
+        "summary": study.summary(),
+    }
+    table = table_bytes(study.rows)
+    write_together({folder / "study.json": json_bytes(record), folder / "table.csv": table})
 
 
 def describe(solution: Solution) -> dict[str, Any]:

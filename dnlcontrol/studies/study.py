@@ -15,6 +15,7 @@ from dnlcontrol.backends.fits import refuse_what_does_not_fit
 from dnlcontrol.backends.options import MSA, Adjoint, Exact, Goal, method_of
 from dnlcontrol.discretisation.discrete import discretise
 from dnlcontrol.discretisation.fingerprint import Parts, fingerprint
+from dnlcontrol.discretisation.grid import MOST_LAYERS
 from dnlcontrol.files.interrupts import interrupts
 from dnlcontrol.files.locks import held_or_none
 from dnlcontrol.minimise.outcome import Progress
@@ -30,7 +31,7 @@ from dnlcontrol.solving.request import BACKENDS, OWNER, LevelShorthand, Request,
 from dnlcontrol.solving.solve import solve_level, warn_unsolved
 from dnlcontrol.solving.starts import StartLike, origin_of, starting_point
 from dnlcontrol.studies.rates import refuse_broken
-from dnlcontrol.studies.result import Level, Study
+from dnlcontrol.studies.result import Level, Study, save_table
 from dnlcontrol.studies.study_files import Owner, finished, place, prepare
 
 Say = Callable[[str], None]
@@ -103,6 +104,7 @@ def study(
     if exact_to and len(both) == 1 and not reason:
         checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
     requests = [Request(options, goal, rule, warm, reason, alone=False) for options in both]
+    refuse_what_does_not_fit(problem, ladder[0], rule, both[0])
     first = discretise(problem, ladder[0], rule)
     starting_point(first, start)  # refuses what is no start
     refuse_broken(reference, first.space)
@@ -127,7 +129,7 @@ def study(
             choice=said,
         )
         if folder is not None:
-            result.save_table(folder)
+            save_table(result, folder)
     return result
 
 
@@ -352,7 +354,7 @@ def check_depths(depths: object) -> list[int]:
     InputError : anything else.
     """
     items = checks.listed("depths", depths, "a list of increasing integers >= 1")
-    ladder = [checks.size("depths", d) for d in items]
+    ladder = [checks.whole("depths", d, 1, MOST_LAYERS) for d in items]
     if not ladder or any(b <= a for a, b in pairwise(ladder)):
         checks.reject("depths", ladder, "a non-empty, strictly increasing list")
     return ladder

@@ -179,7 +179,8 @@ def save_levels(
         for _, _, kept in levels_in(folder)
         if kept not in wanted and parts and not changed(problem_parts(kept), parts[0])
     }
-    clear(folder, held | others)
+    if {kept for _, _, kept in levels_in(folder)} - held - others:
+        clear(folder, held | others)
     for kept, solution in wanted.items():
         if kept not in held:
             save_solution(solution, kept, source)

@@ -223,7 +223,9 @@ class FiniteSymmetry(Symmetry):
                     checks.reject(
                         argument, f"unknown control {name!r}", f"names among {sorted(parts)}"
                     )
-                checks.returned(f"{argument}: {name!r}", values, parts[name].shape)
+                found, shape = checks.numbers(argument, values), parts[name].shape
+                if found.shape != shape:
+                    checks.reject(argument, f"{name!r} of shape {found.shape}", f"shape {shape}")
 
     def draw(self, parts: Parts, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {**parts, **self.maps[int(rng.integers(len(self.maps)))](parts)}

@@ -22,8 +22,17 @@ from dnlcontrol.studies import study as ladder
 ROOT = Path(__file__).parents[2]
 STUDY = ["study", "t2_scalar_resnet", "--depths", "2,4", "--backend", "exact", "--out"]
 ENDING = [getattr(signal, name) for name in signals.ENDING if hasattr(signal, name)]
-HANDLERS = {s: signal.getsignal(s) for s in ENDING}
+HANDLERS = {s: signal.default_int_handler if s == signal.SIGINT else signal.SIG_DFL for s in ENDING}
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+@pytest.fixture(autouse=True)
+def no_signal_ignored():
+    """As on a terminal: a job in the background has SIGINT ignored, one under nohup SIGHUP."""
+    before = {how: signal.signal(how, handler) for how, handler in HANDLERS.items()}
+    yield
+    for how, handler in before.items():
+        signal.signal(how, handler)
 
 
 def assert_told(err: str, how: signal.Signals) -> None:

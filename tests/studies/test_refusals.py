@@ -130,7 +130,12 @@ FILES = [
     ),
     noting(
         lambda d: dnl.load(
-            written(d, "study.json", b'{"kind": "study", "format": 1, "name": "", "depths": []}')
+            written(
+                d,
+                "study.json",
+                b'{"kind": "study", "format": 1, "name": "", "depths": [], '
+                b'"summary": {"levels": []}}',
+            )
         ),
         "run",
         "study.json, where ['depths'] is []",

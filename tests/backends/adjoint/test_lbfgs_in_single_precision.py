@@ -44,7 +44,7 @@ def test_it_ends_at_its_attainable_accuracy(name):
     assert found.success == (found.stationarity <= found.tolerance)
     if not found.success:
         assert found.status == 3
-        assert "in float32" in found.message
+        assert "float32" in found.message
         assert "dtype='float64' goes on" in found.message
 
 

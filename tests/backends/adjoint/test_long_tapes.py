@@ -39,7 +39,7 @@ def separable() -> dnl.ControlProblem:
 def derivatives(problem: dnl.ControlProblem) -> list[np.ndarray]:
     """Gradient, product, states and both costates at a seeded control."""
     discrete = dnl.discretise(problem, DEPTH)
-    evaluator = Evaluator(discrete, stored=False)
+    evaluator = Evaluator(discrete, stored=False, batched=False)  # no printed formulas
     assert type(evaluator.way).__name__ == "Taped"
     w = discrete.space.initial()
     w = w + 0.1 * np.random.default_rng(0).standard_normal(w.size)
@@ -53,7 +53,7 @@ def derivatives(problem: dnl.ControlProblem) -> list[np.ndarray]:
 @pytest.mark.parametrize("layers", [1, 5, 38])
 def test_segments_are_the_whole_tape(made, layers: int, monkeypatch):
     whole = derivatives(made())
-    data = Evaluator(dnl.discretise(made(), DEPTH), stored=False).sweep
+    data = Evaluator(dnl.discretise(made(), DEPTH), stored=False, batched=False).sweep
     monkeypatch.setattr(one_step_tape, "LARGEST_TAPE", 1)
     bytes_of_a_layer = one_step_tape.layer_bytes(made(), data.everyone.free.shape[1], 8)
     monkeypatch.setattr(one_step_tape, "SEGMENT_TAPE", layers * bytes_of_a_layer)

@@ -1,6 +1,7 @@
 """The cost's derivatives in the states of a chunk, written into its room.
 
-A terminal loss of losses.py alone is a few calls of NumPy (``WrittenLoss``); any other Lagrangian
+A terminal loss of losses.py alone is a few calls of NumPy (``WrittenLoss``), in float64 whatever
+the states are: minimisers in float32 tell values apart by their last digits. Any other Lagrangian
 goes through PyTorch, as in way.py.
 """
 
@@ -29,14 +30,14 @@ FEW_ENTRIES = 4
 class HostCost:
     """The Lagrangian of a chunk, its derivative in the states and the tangent of that."""
 
-    def __init__(self, lagrangian: Lagrangian, dtype: np.dtype) -> None:
+    def __init__(self, lagrangian: Lagrangian) -> None:
         self.lagrangian = lagrangian
         self.problem = lagrangian.problem
         terminal = self.problem.terminal
         self.written: WrittenLoss | None = None
         if lagrangian.running is None and terminal is not None and terminal.target is not None:
             self.written = written(terminal.function)
-            self.target = np.ascontiguousarray(terminal.target.T, dtype=dtype)
+            self.target = np.ascontiguousarray(terminal.target.T, dtype=float)
 
     def reads_path(self, multipliers: Multipliers | None) -> bool:
         """Whether other states than x^L are read."""
@@ -53,15 +54,15 @@ class HostCost:
     def _head(self, u: Tensors) -> HeadControls | None:
         if "head_W" not in u:
             return None
-        return HeadControls(*(u[k][0].numpy() for k in ("head_W", "head_c")))
+        return HeadControls(*(u[k][0].numpy().astype(float) for k in ("head_W", "head_c")))
 
     def value(self, room: Room, u: Tensors, data: Data, multipliers: Multipliers | None) -> float:
         """L of a chunk."""
         loss = self._loss(multipliers)
         if loss is None:
-            x = self._states(room, multipliers)
-            return float(self.lagrangian.value(x, u, data, multipliers))
-        x, y = room.states(end_only=True)[0], self.target[..., data.index]
+            seen = self._states(room, multipliers)
+            return float(self.lagrangian.value(seen, u, data, multipliers))
+        x, y = _last(room), self.target[..., data.index]
         return loss.value(x, y, self._head(u)) / self.problem.samples
 
     def pull(
@@ -73,7 +74,7 @@ class HostCost:
         """
         loss = self._loss(multipliers)
         if loss is not None:
-            x, y = room.states(end_only=True)[0], self.target[..., data.index]
+            x, y = _last(room), self.target[..., data.index]
             share = 1.0 / self.problem.samples
             value, xbar, parts = loss.pull(x, y, self._head(u))
             np.multiply(xbar, share, out=room.direct.array[-1])
@@ -102,7 +103,7 @@ class HostCost:
         """The tangents of what :meth:`pull` forms along ẋ and u̇; ``at`` is (u, u̇)."""
         loss, rooms = self._loss(multipliers), (tangents.room, tangents)
         if loss is not None:
-            x, dx = (room.states(end_only=True)[0] for room in rooms)
+            x, dx = (_last(room) for room in rooms)
             share = 1.0 / self.problem.samples
             y = self.target[..., data.index]
             xbar, parts = loss.pull_along((x, dx), y, self._head(at[0]), self._head(at[1]))
@@ -147,3 +148,8 @@ class HostCost:
         if parts is not None:
             out["head_W"][0].add_(torch.from_numpy(parts.matrix), alpha=share)
             out["head_c"][0].add_(torch.from_numpy(parts.shift), alpha=share)
+
+
+def _last(room: Room | TangentRoom) -> np.ndarray:
+    """x^L (d, n) in float64."""
+    return room.states(end_only=True)[0].astype(float, copy=False)

@@ -46,7 +46,7 @@ class Passes:
         self.sweep, self.lagrangian = sweep, lagrangian
         self.vectors = vectors
         self.parts = HostParts.of(sweep)
-        self.cost = HostCost(lagrangian, self.parts.dtype)
+        self.cost = HostCost(lagrangian)
         self.at_hand = AtHand()
         self.states_bytes = states_bytes(self.parts)
         self.resident = self.states_bytes * sweep.problem.samples <= kept.KEPT_BYTES
