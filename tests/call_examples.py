@@ -33,7 +33,7 @@ METHODS_OF: dict[str, Callable[[], Any]] = {
     "PowerLaw": lambda: infinite.PowerLaw(1.0, 2.0),
     "Geometric": lambda: infinite.Geometric(1.0, 0.5),
     "Declared": lambda: infinite.Declared(lambda k: 2.0**-k, tail_sum=lambda n: 2.0**-n),
-    "Network": lambda: bounded().to_module(),
+    "Network": lambda: relu_network().to_module(),
     "CasadiProgram": lambda: dnl.to_casadi(path(), 2),
     "namespace": lambda: dnl.namespace(np.ones(2)),
 }
@@ -46,10 +46,15 @@ def bounded() -> dnl.Solution:
     return solve(path(constraints=[end]))
 
 
-def network_problem() -> dnl.ControlProblem:
+@cache
+def relu_network() -> dnl.Solution:
+    return solve(network_problem(dnl.relu))
+
+
+def network_problem(activation: Any = dnl.tanh) -> dnl.ControlProblem:
     return dnl.ControlProblem(
         x0=np.array([[1.0], [2.0]]),
-        dynamics=dnl.ResNet(1),
+        dynamics=dnl.ResNet(1, activation),
         terminal=dnl.losses.squared(np.array([[2.0], [3.0]])),
         regularisers=[dnl.TvG(k, 1e-1) for k in ("K", "b")],
     )

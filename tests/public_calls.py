@@ -22,6 +22,10 @@ MODULES = {
 }
 
 
+# what the graph of a compiled network calls, with tensors of its own
+INSIDE = ("final_state",)
+
+
 def fit(kind: type) -> Callable[..., Any]:
     """Parameters of an estimator are checked where it is fitted, as scikit-learn asks."""
 
@@ -68,4 +72,4 @@ def methods() -> dict[str, Callable[[], Callable[..., Any]]]:
 def _methods_of(kind: type) -> list[str]:
     functions = inspect.getmembers(kind, inspect.isfunction)
     own = [(n, f) for n, f in functions if f.__module__.startswith("dnlcontrol")]
-    return [n for n, _ in own if n == "__call__" or not n.startswith("_")]
+    return [n for n, _ in own if n == "__call__" or not (n.startswith("_") or n in INSIDE)]

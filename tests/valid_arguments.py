@@ -358,6 +358,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
         for kind in ("PowerLaw", "Geometric", "Declared")
         for name in ("sum_after", "log_product_after")
     },
+    "Network.as_stack": dict,
     "Network.export": dict,
     "Network.guesses": dict,
     "Network.project": dict,

@@ -104,7 +104,9 @@ def study(
     if exact_to and len(both) == 1 and not reason:
         checks.reject("exact_to", f"{exact_to} beside backend='exact'", "0; every level is exact")
     requests = [Request(options, goal, rule, warm, reason, alone=False) for options in both]
-    refuse_what_does_not_fit(problem, ladder[0], rule, both[0])
+    for options, deepest in zip(both, (ladder[-1], exact_to), strict=False):
+        for depth in _not_kept(directory, options.name, [d for d in ladder if d <= deepest]):
+            refuse_what_does_not_fit(problem, depth, rule, options)
     first = discretise(problem, ladder[0], rule)
     starting_point(first, start)  # refuses what is no start
     refuse_broken(reference, first.space)
@@ -112,12 +114,10 @@ def study(
         checks.reject("restart", "True without a directory", "False, or directory=")
     recorded = _recorded(source)
     owner = _owner(problem, requests if exact_to else requests[:1], start)
-    with held_or_none(directory) as place:
-        folder = None if place is None else prepare(place, owner, ladder, restart)
+    with held_or_none(directory) as held:
+        folder = None if held is None else prepare(held, owner, ladder, restart)
         kept = Directory(folder, recorded, owner, ladder[0])
         chains = [Ladder(problem, request, start, kept, progress) for request in requests]
-        for chain, deepest in zip(chains, (ladder[-1], exact_to), strict=False):
-            chain.refuse_what_does_not_fit([depth for depth in ladder if depth <= deepest])
         levels = [_level(chains, depth, exact_to, depth == ladder[-1]) for depth in ladder]
         said = f"backend={both[0].name!r} chosen: {reason}" if reason else ""
         result = Study(
@@ -131,6 +131,16 @@ def study(
         if folder is not None:
             save_table(result, folder)
     return result
+
+
+def _not_kept(
+    directory: str | os.PathLike[str] | None, backend: str, ladder: Sequence[int]
+) -> list[int]:
+    """The depths whose levels are not in the directory."""
+    if directory is None:
+        return list(ladder)
+    folder = checks.path("directory", directory)
+    return [depth for depth in ladder if not place(folder, depth, backend).exists()]
 
 
 def _owner(problem: ControlProblem, requests: Sequence[Request], start: StartLike) -> Owner:
@@ -198,14 +208,6 @@ class Ladder:
                 self._keep(solution, kept_in, last)
         self.found.append(solution)
         return solution
-
-    def refuse_what_does_not_fit(self, depths: Sequence[int]) -> None:
-        """Raise InputError, before the first is solved, where a level that is to be solved does."""
-        for depth in depths:
-            kept_in = self._place(depth)
-            if kept_in is None or not kept_in.exists():
-                rule, options = self.request.rule, self.request.options
-                refuse_what_does_not_fit(self.problem, depth, rule, options)
 
     def _place(self, depth: int) -> Path | None:
         folder = self.directory.folder
