@@ -56,6 +56,7 @@ def _study() -> dict[str, Any]:
     del given["checkpoint"]
     more = {"reference": dnl.Reference("exact", value=0.25), "source": {}, "orders": [1.0]}
     also = {"progress": lambda line: None, "follow": lambda iterate: None, "directory": "study"}
+    also["restart"] = True
     return {**given, "depths": [1, 2], "exact_to": 1, "formulation": "condensed", **more, **also}
 
 
@@ -124,7 +125,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "DenseNet": lambda: {**SIDES, "form": "B", "activation": activation},
     "Patches": lambda: dict(SIDES),
     "WidthPDE": lambda: {"nodes": 3, "rule": "midpoint", "activation": activation},
-    "images": lambda: {"path": "digits"},
+    "images": lambda: {"path": "digits", "axes": None},
     "Images": _fields(lambda: dnl.images().first(2, 2)),
     "leaky_relu": lambda: {"x": np.ones(2), "slope": 0.1},
     **{
@@ -155,7 +156,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "Exact": lambda: {"formulation": "auto", "force": False, "verbose": False},
     "Adjoint": lambda: {
         **{"method": "newton", "device": "cpu", "dtype": "float64", "chunk": 1, "every": 1.0},
-        **{"distributed": False, "progress": print, "checkpoint": "kept"},
+        **{"distributed": False, "progress": print, "checkpoint": "kept", "restart": False},
     },
     **{name: dict for name in ("Newton", "GaussNewton", "LBFGS")},
     "MSA": lambda: {"extended": False},
@@ -209,7 +210,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "study": _study,
     "Study": _fields(ladder),
-    "load": lambda: {"directory": saved()},
+    "load": lambda: {"directory": saved(), "problem": None},
     "multistart": lambda: {
         **{k: v for k, v in _solve().items() if k not in ("start", "max_seconds", "warm")},
         **{"starts": 2, "seed": 0, "scale": 1.0, "workers": 1, "distinct": 1e-3},
@@ -274,7 +275,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "certificates.depth.Stack": lambda: {
         **{"weights": [np.eye(2)], "biases": [np.ones(2)], "residual": False, "slope": 0.1},
         **{"activation": None, "lipschitz": None, "tail": infinite.PowerLaw(1.0, 2.0)},
-        **{"minorant": None},
+        **{"minorant": None, "outer": True},
     },
     "certificates.depth.Tail": lambda: {"weights": infinite.Zero(), "biases": infinite.Zero()},
     "certificates.depth.Toeplitz": lambda: {"filter": [1.0, 0.5], "width": 4},
@@ -293,7 +294,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "certificates.depth.from_rule": lambda: {
         **{"rule": lambda n: (np.eye(2) * (1 + 2.0**-n), None), "tail": infinite.Zero()},
         **{"minorant": None, "residual": False, "slope": 0.0, "activation": None},
-        **{"lipschitz": None},
+        **{"lipschitz": None, "outer": True},
     },
     # -- the vocabulary of formulas
     **{f"namespace.{name}": lambda: {"x": np.ones(2)} for name in FUNCTIONS},
@@ -358,14 +359,14 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
         for kind in ("PowerLaw", "Geometric", "Declared")
         for name in ("sum_after", "log_product_after")
     },
-    "Network.as_stack": dict,
+    "Network.as_stack": lambda: {"tail": None},
     "Network.export": dict,
     "Network.guesses": dict,
     "Network.project": dict,
     "Network.forward": lambda: {"x0": tensor(2, 1)},
     "Network.predict": lambda: {"x0": tensor(2, 1)},
     "Network.states": lambda: {"x0": tensor(2, 1)},
-    "Network.to_onnx": lambda: {"path": "network.onnx"},
+    "Network.to_onnx": lambda: {"path": "network.onnx", "head": False},
     "CasadiProgram.arguments": dict,
     "CasadiProgram.nlp": dict,
     "CasadiProgram.entries": lambda: {"positions": [0, 1]},
