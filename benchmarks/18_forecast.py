@@ -78,7 +78,7 @@ SECONDS_TERMS = {
     "lifted": ("layers", "first", "fill work", "rows", "front", "one"),
     "condensed, dense": ("dense work", "sensitivity work", "first", "layers", "one", "one of rows"),
     "condensed, by products": ("first", "curvature", "points", "layers", "one"),
-    "stored": ("layers", "first", "second", "points", "one"),
+    "stored": ("layers", "first", "second", "points", "states", "one"),
     "tape": ("layers", "layers with outer map", "states"),
     "chain": ("layers", "states"),
     "columns": ("layers", "first", "states", "controls"),
@@ -176,8 +176,8 @@ SETTINGS = (
     Setting("ode", 128, "adjoint", {"samples": 128, "width": 4}),
     Setting("ode", 256, "adjoint", {"samples": 64, "width": 4}),
     Setting("volterra", 48, "adjoint", {"samples": 64, "width": 2}),
-    Setting("volterra", 64, "adjoint", {"samples": 64, "width": 4}),
-    Setting("volterra", 128, "adjoint", {"samples": 64, "width": 4}, held=True),
+    Setting("volterra", 64, "adjoint", {"samples": 64, "width": 4}, held=True),
+    Setting("volterra", 128, "adjoint", {"samples": 64, "width": 4}),
     Setting("ode", 1024, "adjoint", {"samples": 512, "width": 4}),
 )
 TINY = (
