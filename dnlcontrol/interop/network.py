@@ -280,3 +280,8 @@ class Network(torch.nn.Module):
                 x0.dtype,
                 f"{self.nodes.dtype}, the module's own (convert one of them with .to)",
             )
+        if x0.device != self.nodes.device:
+            allowed = (
+                f"a tensor on {self.nodes.device}, as the module is (move one of them with .to)"
+            )
+            checks.reject("x0", f"a tensor on {x0.device}", allowed)

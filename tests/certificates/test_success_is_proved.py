@@ -23,6 +23,7 @@ CASES = 400
 SUCCESS = 0.95  # the least share of all solves
 # kinks take a continuation: minutes
 SLOW = ("relu network", "leaky network", "abs network")
+SLOW_ROUTES = {("even kernel", "msa")}  # a quarter of a minute
 
 
 @cache
@@ -38,7 +39,8 @@ def quick() -> list[object]:
         exact = [name for name in routes if name.startswith("exact")]
         adjoint = [name for name in routes if not name.startswith("exact")]
         for route in (exact[seed % len(exact)], adjoint[seed % len(adjoint)]):
-            marks = [pytest.mark.slow] if family in SLOW else []
+            slow = family in SLOW or (family, route) in SLOW_ROUTES
+            marks = [pytest.mark.slow] if slow else []
             found.append(pytest.param(seed, route, marks=marks, id=f"{family}, {route}"))
     return found
 

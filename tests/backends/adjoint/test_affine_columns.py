@@ -284,10 +284,23 @@ def test_a_wrong_declaration_is_seen(affine):
         Evaluator(discrete(declared(affine)))
 
 
+class Wide(dnl.Dynamics):
+    """A kernel of more entries than are printed."""
+
+    @property
+    def own_controls(self):
+        return {"W": dnl.Control((50, 50), on="const")}
+
+    def kernel(self, t, s, y, u):
+        return -y * dnl.namespace(y).sum(u.W)
+
+
 def test_default_chunks():
     """Equal chunks of at most 512; the states of a chunk stay below 24 MB where 128 samples do."""
     assert [
         c.free.shape[1] for c in Evaluator(discrete(dnl.Dense(D), samples=1025)).sweep.chunks
     ] == [342, 342, 341]
-    mapped = discrete(dnl.Volterra(lambda t, s, y, u: -y), samples=130)
+    printed = discrete(dnl.Volterra(lambda t, s, y, u: -y), samples=130)
+    assert [c.free.shape[1] for c in Evaluator(printed).sweep.chunks] == [130]
+    mapped = discrete(Wide(), samples=130)
     assert [c.free.shape[1] for c in Evaluator(mapped).sweep.chunks] == [128, 2]
