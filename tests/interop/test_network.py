@@ -271,7 +271,7 @@ def test_refusals(iris, tmp_path):
         terminal=lambda x, c: x[0] ** 2,
         regularisers=[dnl.H1("K", 1.0), dnl.H1("b", 1.0)],
     )
-    with pytest.raises(dnl.InputError, match="x0: got a tensor on meta; allowed: one on cpu"):
+    with pytest.raises(dnl.InputError, match="x0: got a tensor on meta; allowed: a tensor on cpu"):
         iris.to_module()(torch.zeros(2, 4, dtype=torch.float64, device="meta"))
     with pytest.raises(dnl.InputError, match="head: got True; allowed: False for a terminal loss"):
         dnl.solve(plain, 2, "adjoint").to_module(head=True)
