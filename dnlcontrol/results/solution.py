@@ -291,6 +291,8 @@ def _number(argument: str, value: object) -> None:
     real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not real:
         checks.reject_type(argument, value, "a number")
+    if isinstance(value, int):
+        checks.real(argument, value)  # an integer may be beyond every float
 
 
 def distance(a: Solution, b: Solution, norm: str = "L2", of: str = "controls") -> float:
