@@ -45,6 +45,7 @@ from dnlcontrol.backends.adjoint.swept import (
     TapedColumns,
 )
 from dnlcontrol.backends.adjoint.vectors import Vectors
+from dnlcontrol.discretisation.resources.kept import copied
 from dnlcontrol.discretisation.space.flat import Flat
 from dnlcontrol.minimise.multipliers import Multipliers
 
@@ -90,10 +91,12 @@ def way_of(
 
 
 def _on_host(sweep: Sweep) -> bool:
-    """Whether the columns, and the maps around them, are written out, on the CPU."""
+    """Whether the columns, and the maps around them, are written out, on the CPU, in its memory."""
+    if sweep.device.type != "cpu" or not copied(sweep.space.size, sweep.dtype.itemsize):
+        return False
     known = sweep.columns is not None and sweep.outer_map is not None
     feature = sweep.formulas.feature is None or sweep.feature_map is not None
-    return known and feature and sweep.device.type == "cpu"
+    return known and feature
 
 
 def _swept_way_of(sweep: Sweep) -> type[Swept]:

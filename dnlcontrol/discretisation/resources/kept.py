@@ -9,6 +9,12 @@ from dnlcontrol.discretisation.resources.counts import Structure
 # 30 % slower gradients without them.
 KEPT_BYTES = 256 << 20
 
+# Bytes of the joint copies (Ẇ ḃ W b), and of the gradient in the same order, that such a sweep has
+# of all controls; beyond, columns are read where they lie and nothing is kept (affine_columns.py).
+# Dense, d = 16: L = 128 has 72 MB of copies, L = 256 286 MB.
+COPIED_BYTES = 256 << 20
+COPIES = 4
+
 
 def activation_bytes(c: Structure, itemsize: int = 8) -> int:
     """Bytes of σ(W y + b) at all pairs l > s and samples; 0 for other kernels."""
@@ -20,4 +26,9 @@ def activation_bytes(c: Structure, itemsize: int = 8) -> int:
 
 def kept_bytes(c: Structure, itemsize: int = 8) -> int:
     """Bytes of activations that a sweep keeps."""
-    return min(KEPT_BYTES, activation_bytes(c, itemsize))
+    return min(KEPT_BYTES, activation_bytes(c, itemsize)) if copied(c.controls, itemsize) else 0
+
+
+def copied(controls: int, itemsize: int = 8) -> bool:
+    """Whether so many entries of controls are few enough to be copied."""
+    return COPIES * controls * itemsize <= COPIED_BYTES

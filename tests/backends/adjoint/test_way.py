@@ -13,6 +13,7 @@ import torch
 import dnlcontrol as dnl
 from dnlcontrol.backends.adjoint import way
 from dnlcontrol.backends.adjoint.evaluator import Evaluator
+from dnlcontrol.discretisation.resources import kept
 
 RULES = ("left", "trapezoid")
 
@@ -69,3 +70,17 @@ def test_on_another_device_the_columns_are_torchs():
         evaluator.sweep.device = torch.device("meta")
         found = way.way_of(evaluator.sweep, evaluator.lagrangian, evaluator.vectors, stored=False)
         assert type(found) is kind
+
+
+def test_controls_too_many_to_copy_are_read_where_they_lie(monkeypatch):
+    """The copies would be larger than what a gradient needs; the numbers are the same."""
+    discrete = dnl.discretise(problem(dnl.Dense(3, "C")), 5)
+    copied = Evaluator(discrete)
+    monkeypatch.setattr(kept, "COPIED_BYTES", 0)
+    plain = Evaluator(discrete)
+    assert type(copied.way) is way.OnHost
+    assert type(plain.way) is way.AffineColumns
+    w = 0.3 * np.random.default_rng(1).standard_normal(discrete.space.size)
+    (value, gradient), (other, expected) = (e.value_and_gradient(w) for e in (copied, plain))
+    assert abs(value - other) <= 1e-13 * abs(other)
+    assert np.max(np.abs(gradient - expected)) <= 1e-13 * np.max(np.abs(expected))
