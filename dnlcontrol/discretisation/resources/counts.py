@@ -16,7 +16,7 @@ from dnlcontrol.problem.problem import ControlProblem
 
 # MB of what any use of a discrete problem begins with, in units of float64: a few flat vectors; the
 # matrices of penalties and metric with what forms them, five entries a site; nodes and weights
-VECTORS = 6
+VECTORS = 3
 MATRIX_SITE = 50
 LAYER = 16
 # entries of the second derivatives at all pairs that the adjoint backend keeps, 32 MB in float64
